@@ -1,0 +1,6 @@
+"""Run the command as ``python -m polaris_data``."""
+
+from polaris_data.cli import main
+
+if __name__ == "__main__":
+    main()
