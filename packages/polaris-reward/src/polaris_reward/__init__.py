@@ -1,1 +1,30 @@
+"""A grader for mathematical answers that cannot hang."""
 
+from polaris_reward.errors import (
+    GraderClosedError,
+    ReferencesError,
+    RewardError,
+    RowsFileError,
+    SettingsError,
+    WorkerStartError,
+)
+from polaris_reward.extract import final_answer
+from polaris_reward.grader import Grader, grade
+from polaris_reward.policy import DEFAULT, Policy
+from polaris_reward.records import Grade, Outcome
+
+__all__ = [
+    "DEFAULT",
+    "Grade",
+    "Grader",
+    "GraderClosedError",
+    "Outcome",
+    "Policy",
+    "ReferencesError",
+    "RewardError",
+    "RowsFileError",
+    "SettingsError",
+    "WorkerStartError",
+    "final_answer",
+    "grade",
+]

@@ -1,0 +1,76 @@
+"""What polaris-data hands to others: problems, their difficulty, and visits during training."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One mathematical problem with its known answer."""
+
+    problem_id: str
+    """Unique within a problem set."""
+
+    question: str
+    """The statement, without a prompt suffix."""
+
+    references: tuple[str, ...]
+    """Accepted answers, at least one; an answer equal to any of them is correct."""
+
+    source: str = ""
+    """Where the problem comes from."""
+
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Every other column of the source, unchanged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difficulty:
+    """How often a model solved one problem."""
+
+    problem_id: str
+    """Of the problem set that was profiled."""
+
+    num_samples: int
+    """Completions drawn, at least one."""
+
+    num_correct: int
+    """Completions whose answer was correct."""
+
+    num_truncated: int
+    """Completions that the token budget ended."""
+
+    mean_tokens: float
+    """Mean length of the completions, in tokens."""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of correct completions, between 0 and 1."""
+        return self.num_correct / self.num_samples
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """One group of completions that training drew for a problem."""
+
+    run: str
+    """Name of the run folder."""
+
+    stage: str
+    """Name of the stage in the recipe."""
+
+    step: int
+    """Optimizer step, counted from 1 within the stage."""
+
+    problem_id: str
+    """Of the stage's problem set."""
+
+    num_samples: int
+    """Completions drawn, at least one."""
+
+    num_correct: int
+    """Completions whose answer was correct."""
+
+    num_truncated: int
+    """Completions that the token budget ended."""

@@ -1,0 +1,87 @@
+"""The shape of a difficulty histogram, as the POLARIS report names them.
+
+Problems calibrated to a model form a mirrored J: most mass on what it never solves, little on what it always
+solves. As the model learns, the shape turns into a J, and it is time to drop problems.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from polaris_data.errors import ProblemFileError
+from polaris_data.records import Difficulty
+
+Shape = Literal["mirrored-J", "J", "U", "other"]
+
+PEAK = 1.5
+"""An end of a shape stands out when it is this many times the mean of the bins between the ends."""
+
+LEVEL = 0.8
+"""Two ends are equally high, a U, when the lower one is at least this share of the higher one. The published
+J of the 7B model has 0.63."""
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How many problems were solved k times out of n."""
+
+    counts: tuple[int, ...]
+    """[n + 1] problems solved 0, 1, ..., n times."""
+
+    @property
+    def num_problems(self) -> int:
+        """All problems."""
+        return sum(self.counts)
+
+    @property
+    def mean_accuracy(self) -> float:
+        """Share of correct completions, between 0 and 1."""
+        num_correct = sum(k * count for k, count in enumerate(self.counts))
+        return num_correct / (self.num_problems * (len(self.counts) - 1))
+
+    @property
+    def informative_share(self) -> float:
+        """Share of problems solved sometimes but not always: the only ones with a gradient in GRPO."""
+        return sum(self.counts[1:-1]) / self.num_problems
+
+    @property
+    def shape(self) -> Shape:
+        """The name of the shape; see `name_shape`."""
+        return name_shape(self.counts)
+
+
+def histogram(profile: Iterable[Difficulty]) -> Histogram:
+    """Count problems by how often they were solved.
+
+    Raises:
+        ProblemFileError: If the profile is empty or its problems have different numbers of samples.
+    """
+    counts = Counter((difficulty.num_samples, difficulty.num_correct) for difficulty in profile)
+    num_samples = sorted({samples for samples, _ in counts})
+    if len(num_samples) != 1:
+        raise ProblemFileError(f"a histogram needs one number of samples for all problems, found {num_samples}")
+    (n,) = num_samples
+    return Histogram(tuple(counts[n, k] for k in range(n + 1)))
+
+
+def name_shape(counts: tuple[int, ...]) -> Shape:
+    """Name a histogram over 0/n, 1/n, ..., n/n.
+
+    - mirrored-J: 0/n is the biggest bin and stands out (`PEAK`).
+    - J: n/n is the biggest bin and stands out.
+    - U: both ends stand out, both are above all other bins, and neither is clearly higher (`LEVEL`).
+    - other: anything else.
+
+    References:
+        An et al., "POLARIS: A Post-training recipe for scaling reinforcement learning on advanced reasoning
+        models", 2025. https://hkunlp.github.io/blog/2025/Polaris
+    """
+    never, always, between = counts[0], counts[-1], counts[1:-1]
+    low, high = sorted((never, always))
+    middle = sum(between) / max(len(between), 1)
+    if high < max(between, default=0) or high <= PEAK * middle:
+        return "other"
+    if low >= LEVEL * high:
+        return "U" if low >= max(between, default=0) and low > PEAK * middle else "other"
+    return "mirrored-J" if never > always else "J"

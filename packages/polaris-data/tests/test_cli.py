@@ -1,0 +1,233 @@
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from polaris_data import Difficulty, Journal, read_problems
+from polaris_data.cli import main
+from polaris_data.outputs import claim_output, settings_path
+from polaris_data.profile import profile_settings
+from polaris_rollout.records import SamplingParams
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capfd):
+    """Run the command in an empty folder; return the exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["polaris-data", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as exit:
+            code = exit.code
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A folder that looks like a model as far as anything but the engine reads it."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"max_position_embeddings": 128}')
+    (folder / "tokenizer.json").write_text("{}")
+    return folder
+
+
+def write_rows(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def write_profile(path, problems, **settings):
+    """Write what a finished ``profile`` command leaves: problem i was solved i of 8 times."""
+    if settings:
+        params = SamplingParams(seed=0)
+        claim_output(path, profile_settings(problems, params=params, num_samples=8, context=None, **settings))
+    journal = Journal(path)
+    for number, problem in enumerate(problems):
+        correct = min(number, 8)
+        journal.append(
+            {
+                "problem_id": problem.problem_id,
+                "num_samples": 8,
+                "num_correct": correct,
+                "num_truncated": 8 - correct,
+                "mean_tokens": 20.0,
+            }
+        )
+    journal.finish(lambda record: 0)
+
+
+@pytest.mark.parametrize("arguments", [[], ["profile"], ["select"], ["show"], ["synthetic"]])
+def test_help_teaches_and_is_quick(command, arguments):
+    code, out, _ = command(*arguments, "--help")
+    assert code == 0 and "Usage: polaris-data" in out
+    if arguments:
+        assert re.search(rf"Examples?:\n +polaris-data {arguments[0]}", out)
+
+
+def test_neither_help_nor_the_package_loads_anything_heavy():
+    heavy = ("torch", "vllm", "transformers", "datasets", "pyarrow", "sympy", "numpy", "polaris_rollout")
+    code = f"import polaris_data, polaris_data.cli, sys; print([name for name in {heavy!r} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_the_module_is_a_command():
+    result = subprocess.run([sys.executable, "-m", "polaris_data", "show", "absent.jsonl"], capture_output=True)
+    assert result.returncode == 2
+    assert result.stderr == b"error: no file 'absent.jsonl'; check the path\n"
+
+
+def test_a_finished_profile_is_shown_again_without_an_engine(command, model):
+    problems = read_problems("synthetic", limit=9)
+    write_profile(Path("synthetic.profile.jsonl"), problems, model=str(model))
+    code, out, err = command("profile", "synthetic", "--limit", 9, "--model", model)
+    assert code == 0 and "is complete: nothing is sampled" in err
+    assert "9 problems, shape: other" in out
+    assert "mean accuracy 50.0% over 72 answers, 50.0% of them truncated" in out
+    assert "wrote synthetic.profile.jsonl and synthetic.profile.jsonl.settings.json" in out
+    assert "vllm" not in sys.modules
+
+
+def test_a_profile_with_other_settings_is_refused_and_kept(command, model, tmp_path):
+    out = tmp_path / "p.jsonl"
+    write_profile(out, read_problems("synthetic", limit=9), model=str(model))
+    before = out.read_bytes(), settings_path(out).read_bytes()
+    code, _, err = command(
+        "profile", "synthetic", "--limit", 9, "--model", model, "--out", out, "--temperature", 0.6, "--seed", 1
+    )
+    assert code == 2
+    assert err == (
+        f"error: {out} belongs to another run: seed was 0, now 1; temperature was 1.0, now 0.6; choose another "
+        "--out or remove it\n"
+    )
+    assert (out.read_bytes(), settings_path(out).read_bytes()) == before
+
+
+def test_a_file_that_no_profile_command_wrote_is_not_overwritten(command, model, tmp_path):
+    problems = write_rows(tmp_path / "p.jsonl", {"problem": "Q", "answer": "1"})
+    before = problems.read_bytes()
+    code, _, err = command("profile", problems, "--model", model, "--out", problems)
+    assert code == 2 and "not known which run wrote it" in err
+    assert problems.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "p.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["absent.jsonl"], "error: no file 'absent.jsonl'"),
+        (["synthetic", "--model", "absent"], "error: no model 'absent'"),
+        (["synthetic", "--model", "model", "--context", 200], "error: context is 200 tokens but model has 128"),
+        (["synthetic", "--samples", 0], "Invalid value for '--samples'"),
+        (["synthetic", "--limit", 0], "Invalid value for '--limit'"),
+        (["synthetic", "--max-tokens", 0], "Invalid value for '--max-tokens'"),
+        (["synthetic", "--temperature", -1], "Invalid value for '--temperature'"),
+    ],
+)
+def test_a_wrong_argument_of_profile_is_refused_before_anything_is_written(
+    command, model, tmp_path, arguments, message
+):
+    code, out, err = command("profile", *arguments)
+    assert code == 2 and message in err and out == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert "vllm" not in sys.modules
+
+
+def test_without_a_model_the_demonstration_model_is_named(command, tmp_path):
+    (tmp_path / "taken.jsonl").write_text("")
+    code, _, err = command("profile", "synthetic", "--limit", 1, "--out", "taken.jsonl")
+    assert code == 2
+    assert err.startswith("no --model given: using 'tiny', the demonstration model of polaris-train\nerror: ")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="needs an environment without vllm")
+def test_without_an_engine_one_sentence_says_what_to_install(command, model, tmp_path):
+    code, _, err = command("profile", "synthetic", "--limit", 1, "--model", model)
+    assert code == 2 and err.count("\n") == 1 and "pip install 'polaris-rollout[" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_without_the_extra_one_sentence_says_what_to_install(tmp_path):
+    """The siblings are hidden from the interpreter, as if they were not installed."""
+    code = (
+        "import sys; sys.modules['polaris_rollout'] = None; sys.modules['polaris_reward'] = None\n"
+        "sys.modules['datasets'] = None; sys.argv[0] = 'polaris-data'\n"
+        "from polaris_data.cli import main; main()"
+    )
+    for arguments, extra in [(["profile", "synthetic"], "profile"), (["show", "owner/name"], "hub")]:
+        result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=tmp_path)
+        assert result.returncode == 2 and result.stdout == ""
+        assert re.fullmatch(rf"error: .*pip install 'polaris-data\[{extra}\]>=2026.11'.*\n", result.stderr)
+
+
+def test_select_writes_what_is_kept_and_why(command, tmp_path):
+    write_profile(tmp_path / "p.jsonl", read_problems("synthetic", limit=9))
+    arguments = ["select", "synthetic", "p.jsonl", "--limit", 9, "--out", "data"]
+    code, out, _ = command(*arguments)
+    assert code == 0
+    assert [line.split(maxsplit=1) for line in out.splitlines()[:2]] == [
+        ["8", "accuracy below 1"],
+        ["1", "accuracy at least 1"],
+    ]
+    assert "before: 9 problems, shape other; after: 8 problems, shape other" in out
+    assert read_problems("data/selected.jsonl") == read_problems("synthetic", limit=8)
+    written = {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()}
+    assert sorted(written) == ["decisions.json", "selected.jsonl", "selected.jsonl.settings.json"]
+    assert command(*arguments)[0] == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()} == written
+    code, _, err = command(*arguments, "--max-accuracy", 0.5)
+    assert code == 2 and "data/selected.jsonl belongs to another run: max_accuracy was 1.0, now 0.5" in err
+    assert {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()} == written
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["synthetic", "p.jsonl", "--limit", 10], "1 of 10 problems have no profile"),
+        (["synthetic", "p.jsonl", "--limit", 8], "the profile is of another problem set"),
+        (["synthetic", "absent.jsonl"], "no profile 'absent.jsonl'"),
+        (["synthetic", "p.jsonl", "--limit", 9, "--max-accuracy", 0], "no problem is left"),
+        (["changed.jsonl", "p.jsonl"], "is a profile of other problems: the ids agree"),
+    ],
+)
+def test_a_selection_that_cannot_be_made_is_refused_before_anything_is_written(command, tmp_path, arguments, message):
+    problems = read_problems("synthetic", limit=9)
+    write_profile(tmp_path / "p.jsonl", problems, model="m")
+    rows = [{"id": p.problem_id, "problem": p.question, "answer": "0"} for p in problems]
+    write_rows(tmp_path / "changed.jsonl", *rows)
+    code, _, err = command("select", *arguments, "--out", "data")
+    assert code == 2 and err.startswith("error: ") and err.count("\n") == 1 and message in err
+    assert not (tmp_path / "data").exists()
+
+
+def test_show_tells_a_profile_from_a_problem_set(command, tmp_path):
+    write_profile(tmp_path / "p.jsonl", read_problems("synthetic", limit=9))
+    code, out, _ = command("show", "p.jsonl")
+    assert code == 0 and "9 problems, shape: other" in out and "8/8" in out
+    code, out, _ = command("show", "synthetic", "--limit", 9)
+    assert code == 0 and out.startswith("9 problems; questions of") and "polaris_data.synthetic" in out
+
+
+def test_synthetic_problems_go_to_stdout_or_to_a_file(command, tmp_path):
+    code, out, _ = command("synthetic", "--num", 3, "--split", "held-out", "--seed", 5)
+    assert code == 0 and len(out.splitlines()) == 3
+    arguments = ["synthetic", "--num", 3, "--split", "held-out", "--seed", 5, "--out", "new/p.jsonl"]
+    assert command(*arguments)[0] == command(*arguments)[0] == 0
+    assert (tmp_path / "new" / "p.jsonl").read_text() == out
+    code, _, err = command("synthetic", "--num", 4, "--out", "new/p.jsonl")
+    assert code == 2 and "new/p.jsonl holds something else" in err
+    assert (tmp_path / "new" / "p.jsonl").read_text() == out
+
+
+def test_a_profile_line_has_the_fields_of_the_record(tmp_path):
+    write_profile(tmp_path / "p.jsonl", read_problems("synthetic", limit=1))
+    assert list(json.loads((tmp_path / "p.jsonl").read_text())) == [*Difficulty.__dataclass_fields__]

@@ -1,0 +1,79 @@
+import random
+import re
+from itertools import islice
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polaris_data import synthetic_problems
+from polaris_data.synthetic import MAX_LEVEL, MAX_VALUE, generate_chains, split_of, write_solution
+
+seeds = st.integers(0, 2**32)
+
+
+@given(seeds, st.sampled_from(["train", "held-out"]))
+@settings(max_examples=20, deadline=None)
+def test_a_seed_gives_the_same_problems_and_a_longer_list_begins_with_the_shorter(seed, split):
+    problems = synthetic_problems(40, seed=seed, split=split)
+    assert synthetic_problems(40, seed=seed, split=split) == problems
+    assert synthetic_problems(15, seed=seed, split=split) == problems[:15]
+
+
+def test_another_seed_gives_other_problems():
+    questions = [{p.question for p in synthetic_problems(200, seed=seed, split="train")} for seed in (0, 1)]
+    assert len(questions[0] & questions[1]) < 20
+
+
+def test_no_problem_is_in_both_splits_whatever_the_seeds():
+    train, held_out = (
+        {p.question for seed in range(25) for p in synthetic_problems(120, seed=seed, split=split)}
+        for split in ("train", "held-out")
+    )
+    assert len(train) > 1000 and len(held_out) > 1000
+    assert not train & held_out
+    assert {split_of(question) for question in train} == {"train"}
+
+
+@given(seeds)
+@settings(max_examples=10, deadline=None)
+def test_problems_are_distinct_and_the_levels_take_turns(seed):
+    problems = synthetic_problems(80, seed=seed, split="train")
+    assert len({p.problem_id for p in problems}) == len({p.question for p in problems}) == 80
+    assert [p.extra["level"] for p in problems] == [*range(1, MAX_LEVEL + 1)] * 10
+
+
+def test_chosen_levels_are_kept_and_unknown_ones_refused():
+    assert {p.extra["level"] for p in synthetic_problems(9, seed=0, split="train", levels=(2, 5))} == {2, 5}
+    with pytest.raises(ValueError, match=r"\[9\]"):
+        synthetic_problems(1, seed=0, split="train", levels=(1, 9))
+
+
+def test_a_computed_expression_equals_its_reference():
+    problems = [p for p in synthetic_problems(400, seed=3, split="train") if p.question.startswith("Compute ")]
+    assert len(problems) > 50
+    for problem in problems:
+        expression = problem.question.removeprefix("Compute ").removesuffix(".")
+        assert re.fullmatch(r"[\d+*() -]+", expression)
+        assert (str(eval(expression)),) == problem.references  # digits and operators only, see above
+
+
+@given(seeds, st.sampled_from(["direct", "partial", "worked", "checked"]))
+@settings(max_examples=25, deadline=None)
+def test_every_written_solution_ends_in_the_answer_and_every_value_is_small(seed, style):
+    for _, chain in islice(generate_chains(random.Random(seed), split="train"), 16):
+        solution = write_solution(chain, style)
+        assert solution.splitlines()[-1] == rf"\boxed{{{chain.answer}}}"
+        assert all(0 <= value <= MAX_VALUE for value in chain.values)
+        assert all(eval(left) == int(right) for left, right in re.findall(r"^(.+) = (\d+)$", solution, re.M))
+
+
+@given(seeds)
+@settings(max_examples=25, deadline=None)
+def test_a_slip_is_put_right_by_the_check(seed):
+    rng = random.Random(seed)
+    for _, chain in islice(generate_chains(rng, split="train"), 8):
+        slip_at = rng.randrange(len(chain.operations))
+        first, second = write_solution(chain, "checked", slip_at=slip_at).split("Check:\n")
+        wrong = [eval(left) != int(right) for left, right in re.findall(r"^(.+) = (\d+)$", first, re.M)]
+        assert wrong == [index == slip_at for index in range(len(chain.operations))]
+        assert second == write_solution(chain, "worked")

@@ -1,0 +1,136 @@
+"""The ``polaris-eval`` command."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Measure a model on benchmarks: scores with intervals that others can reproduce.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+DEFAULT_MODEL = "tiny"
+
+
+@app.callback()
+def _commands() -> None:  # pyright: ignore[reportUnusedFunction]
+    """Keep the commands named when there are few."""
+
+
+@app.command("run")
+def run_command(
+    benchmarks: Annotated[
+        list[str], typer.Argument(metavar="BENCHMARK...", help="Names (see `list`) or files of problems.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(help="Folder, Hub id, or a carried name; the default is the demonstration model 'tiny'."),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(help="Completions per problem; the default is the benchmark's k, 8 for a file."),
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(help="0 takes the most likely token; the published evaluation uses 1.4.")
+    ] = 1.0,
+    top_k: Annotated[
+        int, typer.Option(help="Most likely tokens kept; 0 keeps all; the published evaluation uses 20.")
+    ] = 0,
+    top_p: Annotated[float, typer.Option(help="Nucleus mass; 1 keeps all.")] = 1.0,
+    context: Annotated[
+        int | None,
+        typer.Option(help="Prompt and completion together, in tokens; the default is all the model has."),
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Longest completion, in tokens; the default fills the context.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same completions.")] = 0,
+    limit: Annotated[int | None, typer.Option(help="Only the first problems of each benchmark.")] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of local copies (NAME.jsonl); the default is $POLARIS_BENCHMARKS."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; the default is eval/MODEL.")] = None,
+) -> None:
+    """Sample and grade benchmarks, and print mean@k with a 95% interval.
+
+    Reads each benchmark from --data-dir, else from the Hugging Face Hub; a file is read as it is. Writes
+    OUT/BENCHMARK/completions.jsonl as groups finish, OUT/BENCHMARK/settings.json, and OUT/scores.json. The
+    same command continues after a kill, and prints the table again once everything is done.
+
+    Example: polaris-eval run aime24 my-problems.jsonl --model Qwen/Qwen3-4B --temperature 1.4 --top-k 20
+    """
+    from polaris_rollout.models import check_context, resolve_model
+    from polaris_rollout.records import SamplingParams
+
+    from polaris_eval.errors import SettingError
+    from polaris_eval.job import plan_jobs
+
+    _show_progress()
+    try:
+        params = SamplingParams(temperature=temperature, top_p=top_p, top_k=top_k, max_tokens=max_tokens, seed=seed)
+    except ValueError as error:
+        raise SettingError(str(error)) from None
+    if model is None:
+        print(f"no --model: evaluating the demonstration model {DEFAULT_MODEL!r}", file=sys.stderr)
+    model = model or DEFAULT_MODEL
+    out = out or Path("eval") / Path(model).absolute().name
+    check_context(resolve_model(model), context)
+    jobs = plan_jobs(
+        benchmarks,
+        model=model,
+        out=out,
+        params=params,
+        num_samples=samples,
+        context=context,
+        data_dir=data_dir,
+        limit=limit,
+    )
+
+    from polaris_eval.report import print_evaluations
+    from polaris_eval.run import run_jobs
+
+    print_evaluations(run_jobs(jobs, model=model, context=context, params=params, out=out), model=model)
+    print(f"scores: {out / 'scores.json'}\ncompletions: {out}/BENCHMARK/completions.jsonl")
+
+
+@app.command("list")
+def list_command() -> None:
+    """Print the benchmarks that have a name: problems, default k, and the Hub data set behind each.
+
+    Reads and writes nothing. Example: polaris-eval list
+    """
+    from polaris_eval.benchmarks import BENCHMARKS
+    from polaris_eval.report import print_benchmarks
+
+    print_benchmarks(BENCHMARKS.values())
+
+
+def main() -> None:
+    """Run the command line."""
+    from polaris_data.errors import DataError
+    from polaris_reward.errors import RewardError
+    from polaris_rollout.errors import RolloutError
+
+    from polaris_eval.errors import EvalError
+
+    try:
+        app()
+    except (EvalError, DataError, RolloutError, RewardError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _show_progress() -> None:
+    """Let the lines of progress reach stderr that stand for the bar where none can be drawn."""
+    import logging
+
+    logger = logging.getLogger("polaris_rollout")
+    logger.setLevel(logging.INFO)
+    if not logger.handlers:
+        logger.addHandler(logging.StreamHandler())

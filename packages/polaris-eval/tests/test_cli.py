@@ -1,0 +1,273 @@
+"""The command line: what it refuses before any engine, and what it prints without one."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from polaris_data.journal import Journal
+from polaris_eval.cli import main
+from polaris_eval.job import Job, plan_jobs
+from polaris_eval.run import sample_job, score_jobs
+from polaris_reward.records import Grade, Outcome
+from polaris_rollout.records import Completion, Group, Prompt, SamplingParams
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A folder that looks like a model until an engine opens it."""
+    folder = tmp_path / "toy-model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"max_position_embeddings": 64}', encoding="utf-8")
+    (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
+    (folder / "model.safetensors").write_bytes(bytes(range(256)))
+    return folder
+
+
+@pytest.fixture
+def problems(tmp_path: Path) -> Path:
+    return write_problems(tmp_path / "sums.jsonl")
+
+
+def write_problems(path: Path, count: int = 4) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{"id": f"p{number}", "problem": f"{number} + 0?", "answer": str(number)} for number in range(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+class OneForAll:
+    """Answers 1 to everything, in four tokens."""
+
+    def __init__(self, *, killed_after: int | None = None) -> None:
+        self.killed_after = killed_after
+
+    def sample(self, prompts: Iterable[Prompt], params: SamplingParams, *, n: int) -> Iterator[Group]:
+        del params
+        completion = Completion(token_ids=(1, 2, 3, 4), logprobs=(0.0,) * 4, text="1", finish_reason="stop")
+        for count, prompt in enumerate(prompts):
+            if count == self.killed_after:
+                raise KeyboardInterrupt
+            yield Group(problem_id=prompt.problem_id, prompt_token_ids=(1,), completions=(completion,) * n)
+
+
+def grade_equal(items: Sequence[tuple[str, Sequence[str]]]) -> list[Grade]:
+    return [
+        Grade(
+            outcome=Outcome.CORRECT if response in references else Outcome.INCORRECT,
+            answer=response,
+            reference=references[0],
+            seconds=0.1,
+        )
+        for response, references in items
+    ]
+
+
+def plan(*names: Path | str, model: Path, out: Path, num_samples: int | None = None, seed: int = 0) -> list[Job]:
+    return plan_jobs(
+        [str(name) for name in names],
+        model=str(model),
+        out=out,
+        params=SamplingParams(seed=seed),
+        num_samples=num_samples,
+        context=None,
+        data_dir=None,
+        limit=None,
+    )
+
+
+def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["polaris-eval", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    return int(stopped.value.code or 0)
+
+
+def test_a_finished_evaluation_prints_its_table_again_without_an_engine(
+    tmp_path: Path,
+    model: Path,
+    problems: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    out = tmp_path / "out"
+    jobs = plan(problems, model=model, out=out)
+    sample_job(jobs[0], OneForAll(), grade_equal, params=SamplingParams())
+    assert run_cli(monkeypatch, "run", problems, "--model", model, "--out", out) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("sums"))
+    # Problem means 0 1 0 0: mean .25, s = .5, t(3) = 3.182, half = .796.
+    assert re.split(r"\s{2,}", row.strip()) == ["sums", "4", "8", "25.0 [0.0, 100.0]", "0.0", "0.0", "4"]
+    scores = json.loads((out / "scores.json").read_text())
+    assert scores["evaluations"][0]["scores"][0] == {
+        "benchmark": "sums",
+        "metric": "mean@k",
+        "k": 8,
+        "value": 0.25,
+        "interval": [0.0, 1.0],
+        "num_problems": 4,
+    }
+
+
+def test_the_scores_of_an_interrupted_run_are_byte_identical(tmp_path: Path, model: Path, problems: Path):
+    for name, killed_after in (("whole", None), ("killed", 2)):
+        out = tmp_path / name
+        (job,) = plan(problems, model=model, out=out)
+        if killed_after is not None:
+            with pytest.raises(KeyboardInterrupt):
+                sample_job(job, OneForAll(killed_after=killed_after), grade_equal, params=SamplingParams())
+            assert len(Journal(job.completions_path).records) == killed_after
+            (job,) = plan(problems, model=model, out=out)
+        sample_job(job, OneForAll(), grade_equal, params=SamplingParams())
+        score_jobs([job], model=str(model), out=out)
+    for file in ("scores.json", "sums/completions.jsonl", "sums/settings.json"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "killed" / file).read_bytes()
+    assert sorted(path.name for path in (tmp_path / "killed" / "sums").iterdir()) == [
+        "completions.jsonl",
+        "settings.json",
+    ]
+
+
+def test_samples_default_to_eight_for_a_file_and_to_k_for_a_name(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+):
+    copies = tmp_path / "copies"
+    write_problems(copies / "aime24.jsonl", 30)
+    monkeypatch.setenv("POLARIS_BENCHMARKS", str(copies))
+    mine = write_problems(tmp_path / "mine.jsonl")
+    jobs = plan("aime24", mine, model=model, out=tmp_path / "out")
+    assert [(job.name, job.num_samples) for job in jobs] == [("aime24", 32), ("mine", 8)]
+
+
+def test_planning_writes_nothing(tmp_path: Path, model: Path, problems: Path):
+    plan(problems, model=model, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_settings_are_refused_and_named_and_nothing_is_overwritten(
+    tmp_path: Path,
+    model: Path,
+    problems: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    out = tmp_path / "out"
+    (job,) = plan(problems, model=model, out=out)
+    sample_job(job, OneForAll(), grade_equal, params=SamplingParams())
+    before = {path: path.read_bytes() for path in job.folder.iterdir()}
+    assert run_cli(monkeypatch, "run", problems, "--model", model, "--out", out, "--seed", 1) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert "seed was 0, now 1" in error
+    assert {path: path.read_bytes() for path in job.folder.iterdir()} == before
+
+
+def test_a_model_folder_with_new_weights_is_another_run(
+    tmp_path: Path,
+    model: Path,
+    problems: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    out = tmp_path / "out"
+    (job,) = plan(problems, model=model, out=out)
+    sample_job(job, OneForAll(), grade_equal, params=SamplingParams())
+    (model / "model.safetensors").write_bytes(bytes(range(1, 256)) + b"\0")
+    assert run_cli(monkeypatch, "run", problems, "--model", model, "--out", out) == 2
+    assert "model_digest was" in capsys.readouterr().err
+
+
+def test_a_folder_that_holds_something_else_is_refused(
+    tmp_path: Path,
+    model: Path,
+    problems: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    (tmp_path / "out" / "sums").mkdir(parents=True)
+    (tmp_path / "out" / "sums" / "completions.jsonl").write_text("{}\n")
+    assert run_cli(monkeypatch, "run", problems, "--model", model, "--out", tmp_path / "out") == 2
+    assert "it has no settings.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--samples", "0"], "--samples is 0; give 1 or more"),
+        (["--limit", "0"], "--limit is 0; give 1 or more"),
+        (["--temperature", "-1"], "temperature is -1.0; give 0 or more"),
+        (["--top-p", "0"], "top_p is 0.0; give a number in (0, 1]"),
+        (["--max-tokens", "0"], "max_tokens is 0; give 1 or more"),
+        (["--context", "65"], "give a context of at most 64"),
+        (["--out", "sums.jsonl"], "--out is 'sums.jsonl', which is a file; give a folder"),
+        (["aime2024"], "unknown benchmark 'aime2024'; did you mean 'aime24'?"),
+        (["no-such.jsonl"], "no file 'no-such.jsonl'"),
+        (["copy/sums.jsonl"], "are both named 'sums'; give one, or rename a file"),
+    ],
+)
+def test_a_wrong_argument_is_one_sentence_and_exit_code_2_before_any_engine(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    model: Path,
+    problems: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.chdir(tmp_path)
+    write_problems(tmp_path / "copy" / "sums.jsonl")
+    before = sorted(tmp_path.rglob("*"))
+    assert run_cli(monkeypatch, "run", problems.name, "--model", model, *arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("error: ")
+    assert output.err.count("\n") == 1
+    assert message in output.err
+    assert "vllm" not in sys.modules
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_without_hub_and_copy_the_way_to_use_a_copy_is_said(tmp_path: Path, model: Path):
+    # In its own process, because the Hub's client reads these variables when it is imported.
+    offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
+    command = [sys.executable, "-m", "polaris_eval", "run", "aime25", "--model", model, "--data-dir", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, env=offline, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: aime25: there is no {tmp_path}/aime25.jsonl, and ")
+    assert "put it at DIR/aime25.jsonl and give --data-dir DIR or set POLARIS_BENCHMARKS" in done.stderr
+    assert not (tmp_path / "eval").exists()
+
+
+def test_list_shows_every_benchmark_with_its_data_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    assert run_cli(monkeypatch, "list") == 0
+    rows = [re.split(r"\s{2,}", line.strip()) for line in capsys.readouterr().out.splitlines()]
+    assert ["aime24", "30", "32", "HuggingFaceH4/aime_2024", "train"] in rows
+    assert len([row for row in rows if len(row) == 5]) == 1 + 7
+
+
+def test_help_names_files_and_gives_an_example_without_loading_anything_heavy():
+    code = (
+        "import sys; sys.argv = ['polaris-eval', 'run', '--help']\n"
+        "from polaris_eval.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'vllm', 'transformers', 'datasets', 'sympy', 'pyarrow'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "OUT/BENCHMARK/completions.jsonl" in done.stdout
+    assert "Example: polaris-eval run" in done.stdout
+
+
+def test_the_python_example_of_the_readme_runs_and_prints_what_it_says(capsys: pytest.CaptureFixture[str]):
+    code, printed = re.findall(r"```(?:python|text)\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)[:2]
+    exec(compile(code, str(README), "exec"), {})
+    assert capsys.readouterr().out == printed

@@ -1,0 +1,222 @@
+"""Evaluation with a sampler and a grader that are plain functions of their arguments."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from polaris_data.journal import Journal
+from polaris_data.records import Problem
+from polaris_eval.errors import UnscorableError
+from polaris_eval.evaluate import correct_by_problem, evaluate, summarize
+from polaris_reward.records import Grade, Outcome
+from polaris_rollout.records import Completion, Group, Prompt, SamplingParams, completion_seed
+
+PARAMS = SamplingParams(max_tokens=6, seed=3)
+PROBLEMS = [
+    Problem(problem_id=f"p{number}", question=f"What is {number} + 1?", references=(str(number + 1),))
+    for number in range(5)
+]
+
+
+class Guesser:
+    """Guesses a number near the right one from the seed of the completion; yields the last prompt first."""
+
+    def __init__(self, *, killed_after: int | None = None) -> None:
+        self.asked: list[str] = []
+        self.killed_after = killed_after
+
+    def sample(self, prompts: Iterable[Prompt], params: SamplingParams, *, n: int) -> Iterator[Group]:
+        prompts = list(prompts)
+        self.asked += [prompt.problem_id for prompt in prompts]
+        for count, prompt in enumerate(reversed(prompts)):
+            if count == self.killed_after:
+                raise KeyboardInterrupt
+            yield Group(
+                problem_id=prompt.problem_id,
+                prompt_token_ids=(1,),
+                completions=tuple(_guess(prompt, params, sample) for sample in range(n)),
+            )
+
+
+def _guess(prompt: Prompt, params: SamplingParams, sample: int) -> Completion:
+    digits = re.search(r"\d+", prompt.text)
+    assert digits is not None
+    seed = completion_seed(params.seed, prompt.problem_id, sample)
+    text = f"é {int(digits[0]) + seed % 3}" if seed % 4 else ""
+    num_tokens = 1 + seed % 6
+    return Completion(
+        token_ids=(7,) * num_tokens,
+        logprobs=(-0.5,) * num_tokens,
+        text=text,
+        finish_reason="length" if num_tokens == params.max_tokens else "stop",
+    )
+
+
+def grade_last_word(items: Sequence[tuple[str, Sequence[str]]]) -> list[Grade]:
+    return [_grade(response, references) for response, references in items]
+
+
+def _grade(response: str, references: Sequence[str]) -> Grade:
+    answer = response.split()[-1] if response else None
+    outcome = (
+        Outcome.NO_ANSWER
+        if answer is None
+        else Outcome.REFERENCE_REJECTED
+        if "?" in references
+        else Outcome.CORRECT
+        if answer in references
+        else Outcome.INCORRECT
+    )
+    return Grade(outcome=outcome, answer=answer, reference=references[0], seconds=0.25)
+
+
+def run(path: Path, sampler: Guesser | None = None, problems: Sequence[Problem] = PROBLEMS, *, n: int = 4):
+    return evaluate(
+        "sums",
+        problems,
+        sampler or Guesser(),
+        grade_last_word,
+        params=PARAMS,
+        num_samples=n,
+        journal=Journal(path),
+    )
+
+
+def completion(outcome: Outcome, *, num_tokens: int = 10, finish_reason: str = "stop") -> dict[str, object]:
+    return {
+        "text": "",
+        "num_tokens": num_tokens,
+        "finish_reason": finish_reason,
+        "outcome": outcome.value,
+        "answer": None,
+    }
+
+
+def record(problem_id: str, *completions: dict[str, object]) -> dict[str, object]:
+    return {"problem_id": problem_id, "references": ["1"], "completions": list(completions)}
+
+
+def test_the_file_has_one_line_a_problem_in_the_order_of_the_problems(tmp_path: Path):
+    run(tmp_path / "completions.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "completions.jsonl").read_text("utf-8").splitlines()]
+    assert [line["problem_id"] for line in lines] == [problem.problem_id for problem in PROBLEMS]
+    assert list(lines[0]) == ["problem_id", "references", "completions"]
+    assert all(len(line["completions"]) == 4 for line in lines)
+    assert list(lines[0]["completions"][0]) == ["text", "num_tokens", "finish_reason", "outcome", "answer"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["completions.jsonl"]
+
+
+def test_the_prompt_is_the_question_and_the_published_suffix(tmp_path: Path):
+    texts: list[str] = []
+
+    class Listener(Guesser):
+        def sample(self, prompts: Iterable[Prompt], params: SamplingParams, *, n: int) -> Iterator[Group]:
+            prompts = list(prompts)
+            texts.extend(prompt.text for prompt in prompts)
+            return super().sample(prompts, params, n=n)
+
+    run(tmp_path / "completions.jsonl", Listener())
+    suffix = r" Let's think step by step and output the final answer within \boxed{}."
+    assert texts[0] == "What is 0 + 1?" + suffix
+
+
+def test_a_run_killed_after_any_group_continues_to_the_same_file_and_samples_nothing_twice(tmp_path: Path):
+    whole = run(tmp_path / "whole.jsonl")
+    for killed_after in range(len(PROBLEMS)):
+        path = tmp_path / f"killed-{killed_after}.jsonl"
+        first, second = Guesser(killed_after=killed_after), Guesser()
+        with pytest.raises(KeyboardInterrupt):
+            run(path, first)
+        assert not path.exists()
+        assert run(path, second) == whole
+        assert path.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+        assert len(second.asked) == len(PROBLEMS) - killed_after
+        assert not path.with_name(f"{path.name}.partial").exists()
+
+
+def test_a_kill_at_any_byte_of_the_journal_leads_to_the_same_file(tmp_path: Path):
+    problems = PROBLEMS[:2]
+    run(tmp_path / "whole.jsonl", problems=problems, n=1)
+    whole = (tmp_path / "whole.jsonl").read_bytes()
+    journaled = b"".join(reversed(whole.splitlines(keepends=True)))  # groups finish in reverse order here
+    path = tmp_path / "killed.jsonl"
+    for length in range(len(journaled) + 1):
+        path.unlink(missing_ok=True)
+        path.with_name("killed.jsonl.partial").write_bytes(journaled[:length])
+        sampler = Guesser()
+        run(path, sampler, problems, n=1)
+        assert path.read_bytes() == whole
+        finished = [json.loads(line)["problem_id"] for line in journaled[:length].splitlines(keepends=True)
+                    if line.endswith(b"\n")]  # fmt: skip
+        assert set(sampler.asked) == {"p0", "p1"} - set(finished)
+
+
+def test_a_finished_evaluation_asks_the_sampler_for_nothing(tmp_path: Path):
+    first = run(tmp_path / "completions.jsonl")
+    sampler = Guesser(killed_after=0)
+    assert run(tmp_path / "completions.jsonl", sampler) == first
+    assert sampler.asked == []
+
+
+def test_the_scores_of_two_problems_match_the_hand_calculation():
+    evaluation = summarize(
+        "pair",
+        [
+            record("a", completion(Outcome.CORRECT), completion(Outcome.NO_ANSWER, num_tokens=40,
+                   finish_reason="length")),
+            record("b", completion(Outcome.INCORRECT), completion(Outcome.INCORRECT, num_tokens=20)),
+        ],
+    )  # fmt: skip
+    assert {score.metric: score.value for score in evaluation.scores} == {
+        "mean@k": 0.25,
+        "truncated": 0.25,
+        "no_answer": 0.25,
+    }
+    assert all((score.k, score.num_problems) == (2, 2) for score in evaluation.scores)
+    # Problem means .5 and 0: s = .353553, t(1) = 12.7062, half = 3.18, cut to [0, 1].
+    assert evaluation.score("mean@k").interval == (0.0, 1.0)
+    assert evaluation.mean_tokens == 20
+    assert evaluation.outcomes == {"correct": 1, "incorrect": 2, "no_answer": 1}
+    assert (evaluation.num_problems, evaluation.num_samples, evaluation.unscored) == (2, 2, ())
+
+
+def test_every_completion_is_counted_under_exactly_one_outcome(tmp_path: Path):
+    evaluation = run(tmp_path / "completions.jsonl")
+    assert sum(evaluation.outcomes.values()) == len(PROBLEMS) * 4
+    assert evaluation.outcomes["correct"] == round(evaluation.score("mean@k").value * 20)
+    assert evaluation.outcomes["no_answer"] == round(evaluation.score("no_answer").value * 20)
+
+
+def test_a_problem_whose_reference_cannot_be_read_is_left_out_and_named(caplog: pytest.LogCaptureFixture):
+    good = record("good", completion(Outcome.CORRECT), completion(Outcome.CORRECT))
+    bad = record("bad", completion(Outcome.REFERENCE_REJECTED), completion(Outcome.NO_ANSWER))
+    evaluation = summarize("mixed", [good, bad])
+    assert evaluation.score("mean@k").value == 1
+    assert evaluation.score("mean@k").num_problems == 1
+    assert evaluation.score("no_answer").num_problems == 2
+    assert evaluation.unscored == ("bad",)
+    assert evaluation.outcomes["reference_rejected"] == 1
+    assert "1 of 2 problems ('bad'); they are left out of the score" in caplog.text
+    assert correct_by_problem([good, bad]) == {"good": [True, True]}
+
+
+def test_a_benchmark_of_unreadable_references_has_no_score():
+    with pytest.raises(UnscorableError, match="1 of 1 problems"):
+        summarize("broken", [record("bad", completion(Outcome.REFERENCE_REJECTED))])
+
+
+def test_the_sampler_gets_all_problems_at_once_and_progress_sees_every_group(tmp_path: Path):
+    seen: list[str] = []
+
+    def watch(groups: Iterable[Group]) -> Iterator[Group]:
+        for group in groups:
+            seen.append(group.problem_id)
+            yield group
+
+    sampler = Guesser()
+    evaluate("sums", PROBLEMS, sampler, grade_last_word, params=PARAMS, num_samples=1,
+             journal=Journal(tmp_path / "completions.jsonl"), track=watch)  # fmt: skip
+    assert sampler.asked == [problem.problem_id for problem in PROBLEMS]
+    assert sorted(seen) == sampler.asked

@@ -1,0 +1,25 @@
+"""What a user of this package can get wrong; model output is never among it."""
+
+
+class RewardError(Exception):
+    """Base of the errors below; the command line prints it as one sentence and exits with 2."""
+
+
+class ReferencesError(RewardError, ValueError):
+    """References are missing, or are not a list of strings."""
+
+
+class SettingsError(RewardError, ValueError):
+    """A policy or a grader was given a value that makes no sense."""
+
+
+class GraderClosedError(RewardError, RuntimeError):
+    """A grader was used after it had been closed."""
+
+
+class WorkerStartError(RewardError, RuntimeError):
+    """The worker process cannot start, so that nothing beyond plain numbers can be graded."""
+
+
+class RowsFileError(RewardError, ValueError):
+    """A file of responses or problems is missing, malformed, or empty."""

@@ -1,0 +1,116 @@
+r"""Decide without a computer algebra system what can be decided for certain.
+
+Most answers of models are integers and simple fractions. Two plain numbers are compared as rationals, and
+any two texts that are spelled alike are equal; everything else is left to the worker. Nothing here may ever
+call two unequal things equal: ``3.14`` is not pi, ``0.333`` is not ``1/3``, ``1,2`` is not 12.
+"""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+MAX_NUMBER_CHARS = 400
+"""A longer number is not read; Python itself refuses integers of more than 4,300 digits."""
+
+_TEXT = re.compile(r"\\(?:text|textrm|textbf|textit|mathrm|mbox)\{([^{}]*)\}")
+# Not around a comma: a plain `{1,234}` may be meant as a set.
+_GROUP = re.compile(r"\{([^{},]*)\}")
+_STYLED_FRACTION = re.compile(r"\\[dtc]frac(?![A-Za-z])")
+_SIZED_DELIMITER = re.compile(r"\\(?:left|right)\s*(?=[()\[\]|]|\\[{}|])")
+# The first alternative keeps a row separator `\\` whole, so that the space after it is not read as `\ `.
+_SPACING = re.compile(r"(\\\\)|\\[,;:! ]|\\q?quad(?![A-Za-z])|~|\s+")
+# A space stays where it separates words or digits (`1 1/2` is not `11/2`) and in `1, 234`, a pair.
+_IDLE_SPACE = re.compile(r"(\\[A-Za-z]+) (?![A-Za-z])|(?<![\w.,]) | (?![\w.])|(?<=,) (?![0-9]{3}(?![0-9]))")
+
+_SEPARATOR = r"(?:,\\!|\{,\}|\\,|,)"
+_INTEGER = rf"(?:[1-9][0-9]{{0,2}}(?:{_SEPARATOR}[0-9]{{3}})+|[0-9]+)"
+_DECIMAL = re.compile(rf"([+-]?)\s*({_INTEGER}(?:\.[0-9]*)?|\.[0-9]+)")
+_RATIO = re.compile(rf"([+-]?)\s*({_INTEGER})\s*/\s*({_INTEGER})")
+_FRAC_ARGUMENT = rf"\s*(?:\{{\s*([+-]?)\s*({_INTEGER})\s*\}}|([0-9]))"
+_FRAC = re.compile(rf"([+-]?)\s*\\frac{_FRAC_ARGUMENT}{_FRAC_ARGUMENT}")
+_NOT_DIGIT = re.compile(r"[^0-9.]")
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    spelling: str
+    number: Fraction | None
+
+
+def compare_exactly(answer: str, reference: str) -> bool | None:
+    r"""Compare two answers as text and as plain numbers.
+
+    Plain numbers are integers, decimals and fractions of integers (``a/b``, ``\frac{a}{b}``), with a sign and
+    thousands separators (``1,234``, ``1{,}234``); leading zeros do not count.
+
+    Returns:
+        ``True`` if they are equal, ``False`` if both are plain numbers that differ, ``None`` if this function
+        cannot tell.
+    """
+    left, right = _read(answer), _read(reference)
+    if left.spelling == right.spelling and left.spelling:
+        return True
+    if left.number is None or right.number is None:
+        return None
+    return left.number == right.number
+
+
+def clean(text: str) -> str:
+    r"""Remove what cannot matter around an answer: dollars, ``\text{}``, braces, a full stop."""
+    previous, text = "", text.replace("−", "-").strip()
+    while text != previous:
+        previous, text = text, _peel(text)
+    return _STYLED_FRACTION.sub(lambda _: r"\frac", text)
+
+
+def _peel(text: str) -> str:
+    if whole := _TEXT.fullmatch(text) or _GROUP.fullmatch(text):
+        return whole[1].strip()
+    if text.endswith(".") and not text.endswith(("..", r"\right.", r"\left.")):
+        return text[:-1].rstrip()
+    for opening, closing in ((r"\(", r"\)"), (r"\[", r"\]")):
+        if text.startswith(opening) and text.endswith(closing) and len(text) > 3:
+            return text[2:-2].strip()
+    dollars = text.count("$") - text.count(r"\$")
+    if dollars and dollars % 2 == 0:
+        return re.sub(r"(?<!\\)\$", " ", text).strip()
+    return text
+
+
+@lru_cache(maxsize=8192)
+def _read(text: str) -> _Reading:
+    cleaned = clean(text)
+    return _Reading(spelling=_spelling(cleaned), number=_number(cleaned))
+
+
+def _spelling(cleaned: str) -> str:
+    sized = _SIZED_DELIMITER.sub("", cleaned)
+    spaced = _SPACING.sub(lambda found: found[1] or " ", sized)
+    return _IDLE_SPACE.sub(r"\1", re.sub(" +", " ", spaced)).strip()
+
+
+def _number(cleaned: str) -> Fraction | None:
+    if len(cleaned) > MAX_NUMBER_CHARS:
+        return None
+    if found := _DECIMAL.fullmatch(cleaned):
+        return _signed(found[1]) * Fraction(_digits(found[2]))
+    if found := _RATIO.fullmatch(cleaned):
+        return _quotient(found[1], found[2], found[3])
+    if found := _FRAC.fullmatch(cleaned):
+        sign, top_sign, top, top_digit, bottom_sign, bottom, bottom_digit = found.groups(default="")
+        return _quotient(sign + top_sign + bottom_sign, top or top_digit, bottom or bottom_digit)
+    return None
+
+
+def _quotient(signs: str, top: str, bottom: str) -> Fraction | None:
+    divisor = int(_digits(bottom))
+    return _signed(signs) * Fraction(int(_digits(top)), divisor) if divisor else None
+
+
+def _signed(signs: str) -> int:
+    return -1 if signs.count("-") % 2 else 1
+
+
+def _digits(numeral: str) -> str:
+    return _NOT_DIGIT.sub("", numeral)

@@ -1,0 +1,41 @@
+"""What a grader says about a response; standard library only."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """What became of one response; only ``CORRECT`` earns a reward.
+
+    The last three tell whose fault a failure is: a rejected reference must never pass for a wrong answer,
+    because silently scoring zero would teach a model that nothing is right.
+    """
+
+    CORRECT = "correct"
+    INCORRECT = "incorrect"
+    NO_ANSWER = "no_answer"
+    ANSWER_REJECTED = "answer_rejected"
+    ANSWER_TIMEOUT = "answer_timeout"
+    REFERENCE_REJECTED = "reference_rejected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grade:
+    """The verdict on one response."""
+
+    outcome: Outcome
+    """What became of the response."""
+
+    answer: str | None
+    """The final answer found in the response; ``None`` when there is none."""
+
+    reference: str | None
+    """The reference it was equal to, else the first one."""
+
+    seconds: float
+    """Wall-clock time that grading took."""
+
+    @property
+    def reward(self) -> float:
+        """1.0 for a correct answer, else 0.0."""
+        return float(self.outcome is Outcome.CORRECT)

@@ -1,0 +1,177 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from polaris_reward import (
+    Grader,
+    GraderClosedError,
+    Outcome,
+    Policy,
+    ReferencesError,
+    RewardError,
+    SettingsError,
+    grade,
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference"),
+    [
+        (r"\frac{\sqrt{3}}{2}", r"\sqrt{3/4}"),
+        (r"\frac{\sqrt{3}}{2}", r"$\sqrt{\frac{3}{4}}$"),
+        ("(x+1)^2", "x^2+2x+1"),
+        (r"3\sqrt{2}", r"\sqrt{18}"),
+        (r"\frac{1}{2(n+1)}", r"\frac{1}{2n+2}"),
+        ("2^{10}", "1024"),
+        ("5!", "120"),
+        ("x=5", "5"),
+        (r"5\text{ cm}", "5"),
+        (r"90^\circ", "90"),
+        ("(1, 2)", "(1,2)"),
+        (r"\{2,1\}", r"\{1,2\}"),
+        ("c + a + b", "a + b + c"),
+        ("42", r"\boxed{42}"),
+    ],
+)
+def test_an_answer_that_means_the_same_is_correct(grader: Grader, answer: str, reference: str) -> None:
+    assert grader.grade(rf"so \boxed{{{answer}}}", [reference]).outcome is Outcome.CORRECT
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference"),
+    [
+        ("41", "42"),
+        (r"7 \text{ or } 8", "7"),
+        (r"7 \pm 1", "7"),
+        ("[6,8]", "7"),
+        ("4,2", "42"),
+        ("(2,1)", "(1,2)"),
+        (r"\{1,2,3\}", r"\{1,2\}"),
+        ("[0,1)", "[0,1]"),
+        ("3.14", r"\pi"),
+        ("0.333333333", r"\frac{1}{3}"),
+        ("1.4142136", r"\sqrt{2}"),
+        (r"2 + \sqrt{3}, 2 - \sqrt{3}", "2"),
+        (r"\frac{1+\sqrt5}{2}", r"1+\frac{\sqrt5}{2}"),
+        ("42x", "42"),
+    ],
+)
+def test_an_answer_that_means_something_else_is_incorrect(grader: Grader, answer: str, reference: str) -> None:
+    assert grader.grade(rf"so \boxed{{{answer}}}", [reference]).outcome is Outcome.INCORRECT
+
+
+@pytest.mark.parametrize("answer", [r"(1 + √3) / 2", "9, 18, 27, 36, ...", "?"])
+def test_a_number_inside_an_answer_that_cannot_be_read_earns_nothing(grader: Grader, answer: str) -> None:
+    for reference in ("2", "36"):
+        assert not grader.grade(rf"\boxed{{{answer}}}", [reference]).reward
+
+
+def test_a_response_is_correct_if_it_equals_any_reference(grader: Grader) -> None:
+    plain = grader.grade(r"\boxed{7}", ["6", "7"])
+    assert (plain.outcome, plain.answer, plain.reference, plain.reward) == (Outcome.CORRECT, "7", "7", 1.0)
+    hard = grader.grade(r"\boxed{2\sqrt{2}}", ["6", "x", r"\sqrt{8}", "y"])
+    assert (hard.outcome, hard.reference) == (Outcome.CORRECT, r"\sqrt{8}")
+    neither = grader.grade(r"\boxed{8}", ["6", "7"])
+    assert (neither.outcome, neither.reference, neither.reward) == (Outcome.INCORRECT, "6", 0.0)
+
+
+@pytest.mark.parametrize("reference", ["", "  ", "{{", "x" * 3000])
+def test_a_reference_that_cannot_be_read_never_passes_for_a_wrong_answer(grader: Grader, reference: str) -> None:
+    assert grader.grade(r"\boxed{x}", [reference]).outcome is Outcome.REFERENCE_REJECTED
+    assert grader.grade(r"\boxed{x}", ["y", reference]).outcome is Outcome.REFERENCE_REJECTED
+    assert grader.grade(r"\boxed{x}", [reference, "x"]).outcome is Outcome.CORRECT
+    assert grader.grade(r"\boxed{2x}", [reference, "x+x"]).outcome is Outcome.CORRECT
+    assert grader.grade("nothing", [reference]).outcome is Outcome.NO_ANSWER
+
+
+def test_a_policy_says_what_counts_as_an_answer(grader: Grader) -> None:
+    assert grader.grade(r"\boxed{7}", ["7"], policy=Policy(require_think=True)).outcome is Outcome.NO_ANSWER
+    long = grader.grade(r"\boxed{7777}", ["7777"], policy=Policy(max_answer_chars=3))
+    assert (long.outcome, long.answer) == (Outcome.ANSWER_REJECTED, "7777")
+
+
+def test_a_batch_keeps_its_order(grader: Grader) -> None:
+    items = [(rf"\boxed{{{number} + x}}", [f"x + {number % 3}" if number % 2 else "no"]) for number in range(12)]
+    items += [("no box", ["1"]), (r"\boxed{1}", ["1"])]
+    grades = grader.grade_many(items)
+    assert [one.answer for one in grades] == [f"{number} + x" for number in range(12)] + [None, "1"]
+    assert [index for index, one in enumerate(grades) if one.reward] == [1, 13]
+
+
+def test_a_batch_can_be_awaited(grader: Grader) -> None:
+    async def both() -> list[Outcome]:
+        first, second = await asyncio.gather(
+            grader.agrade_many([(r"\boxed{2x}", ["x+x"])]), grader.agrade_many([(r"\boxed{2x}", ["x"])])
+        )
+        return [first[0].outcome, second[0].outcome]
+
+    assert asyncio.run(both()) == [Outcome.CORRECT, Outcome.INCORRECT]
+
+
+def test_plain_answers_never_start_a_worker() -> None:
+    with Grader(1) as grader:
+        items = [(r"\boxed{1{,}000}", ["1000"]), (r"\boxed{2}", [r"\frac{3}{4}"]), (r"\boxed{x}", ["x"])]
+        assert [one.reward for one in grader.grade_many(items)] == [1.0, 0.0, 1.0]
+        assert grader.worker_pids == []
+
+
+def test_the_module_grades_without_any_set_up() -> None:
+    assert grade(r"\boxed{2\sqrt{2}}", [r"\sqrt{8}"]).outcome is Outcome.CORRECT
+
+
+@pytest.mark.parametrize("references", [[], (), "42", [42], [None]])
+def test_references_must_be_a_list_of_strings(grader: Grader, references: list[str]) -> None:
+    with pytest.raises(ReferencesError, match="reference"):
+        grader.grade(r"\boxed{42}", references)
+    assert issubclass(ReferencesError, ValueError)
+    assert issubclass(ReferencesError, RewardError)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"num_workers": 0}, {"deadline_s": 0}, {"deadline_s": -1.0}, {"deadline_s": float("nan")}, {"memory_gib": 0.01}],
+)
+def test_a_setting_that_makes_no_sense_is_refused_by_name(arguments: dict[str, float]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(arguments))):
+        Grader(**arguments)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_policy_that_allows_no_answer_is_refused() -> None:
+    with pytest.raises(SettingsError, match="max_answer_chars is 0"):
+        Policy(max_answer_chars=0)
+
+
+def test_a_closed_grader_says_so() -> None:
+    grader = Grader(1)
+    grader.close()
+    with pytest.raises(GraderClosedError, match="closed"):
+        grader.grade(r"\boxed{1}", ["1"])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(alphabet="\\{}[]()0123456789+-*/^_=<>,.!xyi $&|\n\0é√frcqtsupil", max_size=40))
+def test_no_text_makes_the_grader_fail(grader: Grader, text: str) -> None:
+    assert grader.grade(rf"\boxed{{{text}}}", ["x"]).outcome in Outcome
+    assert grader.grade(r"\boxed{x}", [text]).outcome in Outcome
+
+
+def test_every_reference_of_a_benchmark_sample_is_accepted_in_a_box(grader: Grader) -> None:
+    import json
+
+    data = Path(__file__).resolve().parents[4] / "shared" / "data"
+    if not data.is_dir():
+        pytest.skip("needs the benchmark files beside the repository")
+    references = [
+        json.loads(line)["answer"]
+        for name in ("aime24", "aime25", "amc23", "math500", "gsm8k_test", "minerva", "olympiadbench")
+        for line in (data / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert len(references) == 2866
+    grades = grader.grade_many([(rf"\boxed{{{reference}}}", [reference]) for reference in references])
+    assert {one.outcome for one in grades} == {Outcome.CORRECT}
+    # In other words, so that spelling does not settle it: algebra must read the reference.
+    sample = [reference.strip("$") for reference in references[::40]]
+    reworded = grader.grade_many([(rf"\boxed{{{one} + 0}}", [one]) for one in sample if one.isascii()])
+    assert sum(one.outcome is Outcome.REFERENCE_REJECTED for one in reworded) <= 1

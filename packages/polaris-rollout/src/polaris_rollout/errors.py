@@ -1,0 +1,21 @@
+"""What a user of this package can get wrong."""
+
+
+class RolloutError(Exception):
+    """Base of the errors below; the command line prints it as one sentence and exits with 2."""
+
+
+class EngineMissingError(RolloutError, ImportError):
+    """No sampling engine is installed."""
+
+
+class ModelError(RolloutError, ValueError):
+    """A model folder cannot be used."""
+
+
+class PromptTooLongError(RolloutError, ValueError):
+    """Prompts leave no room for an answer within the context."""
+
+
+class StoreError(RolloutError, ValueError):
+    """An output folder holds something else."""

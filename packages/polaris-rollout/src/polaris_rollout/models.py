@@ -1,0 +1,83 @@
+"""Model names: a Hugging Face folder, a Hub id, or a model that an installed package carries.
+
+Everything here reads small JSON files only, so that a wrong name or context is refused before an engine,
+which takes many seconds to import, is asked for.
+"""
+
+import json
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from polaris_rollout.errors import ModelError
+
+ENTRY_POINTS = "polaris_rollout.models"
+"""Entry-point group: a package that carries a model names a function there that returns its folder."""
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+
+
+def resolve_model(model: str) -> str:
+    """Return what the loaders of transformers and vLLM take for a model name.
+
+    Args:
+        model: A folder, a Hub id such as ``Qwen/Qwen3-4B``, or a carried name such as ``tiny``.
+
+    Raises:
+        ModelError: If the name is none of these, or the folder holds no usable model.
+    """
+    if Path(model).is_dir():
+        _check_folder(Path(model))
+        return model
+    carried = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    if model in carried:
+        return str(carried[model].load()())
+    if model.count("/") == 1 and not model.startswith((".", "/", "~")):
+        return model
+    raise ModelError(
+        f"no model {model!r}: give a folder with config.json, a Hub id like 'Qwen/Qwen3-4B'"
+        + (f", or one of {sorted(carried)}" if carried else "")
+    )
+
+
+def model_positions(model: str) -> int | None:
+    """Return the positions a resolved model was made for; ``None`` for a Hub id, not yet known."""
+    if not Path(model).is_dir():
+        return None
+    return _read_config(Path(model)).get("max_position_embeddings")
+
+
+def check_context(model: str, context: int | None) -> None:
+    """Refuse a context that a resolved model has no positions for.
+
+    Raises:
+        ModelError: If the context is not positive or longer than the model's positions.
+    """
+    if context is None:
+        return
+    if context < 1:
+        raise ModelError(f"context is {context}; give a positive number of tokens")
+    positions = model_positions(model)
+    if positions is not None and context > positions:
+        raise ModelError(
+            f"context is {context} tokens but {model} has {positions} positions (max_position_embeddings); "
+            f"give a context of at most {positions}"
+        )
+
+
+def _check_folder(folder: Path) -> None:
+    _read_config(folder)
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise ModelError(
+            f"{folder} has no tokenizer ({', '.join(_TOKENIZER_FILES)}); save the model's tokenizer there too"
+        )
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelError(f"{folder} has no config.json; give a model folder in Hugging Face format")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is not JSON ({error}); save the model again") from error

@@ -1,0 +1,102 @@
+"""What goes into a sampler and what comes out of it; standard library only."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How completions are drawn; the log-probabilities are those of this very distribution."""
+
+    temperature: float = 1.0
+    """Divides the logits; 0 takes the most likely token."""
+
+    top_p: float = 1.0
+    """Nucleus mass; 1 keeps every token. Training needs 1."""
+
+    top_k: int = 0
+    """Most likely tokens kept; 0 keeps every token. Training needs 0."""
+
+    max_tokens: int | None = None
+    """Longest completion, in tokens; ``None`` fills the context."""
+
+    seed: int = 0
+    """Of the whole request; every completion derives its own with `completion_seed`."""
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"temperature is {self.temperature!r}; give 0 or more")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p!r}; give a number in (0, 1]")
+        if self.top_k < 0:
+            raise ValueError(f"top_k is {self.top_k!r}; give 0 (off) or more")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ValueError(f"max_tokens is {self.max_tokens!r}; give 1 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One user turn to be answered."""
+
+    problem_id: str
+    """Names the group that answers it; unique within a request."""
+
+    text: str
+    """The turn as a person would type it; the sampler puts the model's chat template around it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """One sampled continuation of a prompt."""
+
+    token_ids: tuple[int, ...]
+    """[T] sampled tokens, end-of-sequence included."""
+
+    logprobs: tuple[float, ...]
+    """[T] log-probability of each token under the sampling distribution, in nats."""
+
+    text: str
+    """The tokens decoded, special tokens left out."""
+
+    finish_reason: Literal["stop", "length"]
+    """``length`` when the token budget ended the completion."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """All completions of one prompt."""
+
+    problem_id: str
+    """Of the prompt."""
+
+    prompt_token_ids: tuple[int, ...]
+    """[P] the prompt as the model saw it, chat template included."""
+
+    completions: tuple[Completion, ...]
+    """In the order of their sample numbers."""
+
+
+class Sampler(Protocol):
+    """Anything that answers prompts with groups of completions."""
+
+    def sample(self, prompts: Iterable[Prompt], params: SamplingParams, *, n: int) -> Iterator[Group]:
+        """Yield a group of ``n`` completions for each prompt, as groups finish.
+
+        Prompts are drawn from the iterable only when the engine has room for them, so several samplers can
+        share one source of work. Completion ``i`` of a problem depends on the seed, the problem and ``i``
+        alone, not on what else is in flight.
+        """
+        ...
+
+
+def derive_seed(*parts: int | str) -> int:
+    """Derive a seed from what it belongs to: a hash, so neighbouring parts give unrelated seeds."""
+    text = "\0".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
+
+
+def completion_seed(seed: int, problem_id: str, sample: int) -> int:
+    """Derive the seed of one completion from that of its request."""
+    return derive_seed(seed, problem_id, sample)

@@ -1,0 +1,281 @@
+"""Sampling with vLLM inside this process; the only module that imports vllm.
+
+The engine runs in the process itself, which starts it six times faster than a child process would, lets a
+trainer hand it weights directly, and needs no ``__main__`` guard.
+"""
+
+import gc
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count, islice
+from types import TracebackType
+from typing import Any, Self, cast
+
+# Read by vLLM when it is imported, therefore set here; a user's own setting wins.
+os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+# vLLM warns about the platform before it has read its own logging level.
+logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
+
+from polaris_rollout.chat import encode_prompt
+from polaris_rollout.errors import EngineMissingError, PromptTooLongError
+from polaris_rollout.models import check_context, model_positions, resolve_model
+from polaris_rollout.records import Completion, Group, Prompt, SamplingParams, completion_seed
+
+try:
+    import vllm
+except ImportError as error:
+    raise EngineMissingError(
+        "no sampling engine is installed: pip install 'polaris-rollout[gpu]' (CUDA) or "
+        f"'polaris-rollout[cpu]' ({error})"
+    ) from error
+
+import torch
+from transformers import GenerationConfig
+from vllm.inputs import TokensPrompt
+from vllm.logprobs import FlatLogprobs
+from vllm.outputs import CompletionOutput
+from vllm.platforms import current_platform
+from vllm.sampling_params import RequestOutputKind
+
+logger = logging.getLogger(__name__)
+
+GPU_MEMORY_SHARE = 0.8
+"""Of each GPU, when the engine is awake; the published recipe's figure."""
+
+CPU_BATCHED_TOKENS = 8192
+"""Prompt tokens prefilled at once on CPU, at least."""
+
+
+class VllmSampler:
+    """One vLLM engine in this process.
+
+    Attributes:
+        context: Longest prompt and completion together, in tokens.
+        max_in_flight: Completions that the engine works on at the same time.
+        tokenizer: The model's tokenizer.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        context: int | None = None,
+        extend_positions: bool = False,
+        max_in_flight: int = 256,
+        per_rank: bool = False,
+    ) -> None:
+        """Load a model into a new engine.
+
+        Args:
+            model: A folder, a Hub id, or a carried name; see `resolve_model`.
+            context: Longest prompt and completion together; ``None`` takes the model's positions.
+            extend_positions: Allow a context beyond the model's positions. Rotary frequencies stay as they
+                are: this is plain extrapolation, as in the published recipe's later stages.
+            max_in_flight: Completions that the engine works on at the same time.
+            per_rank: One engine for each process of a ``torchrun`` launch.
+
+        Raises:
+            ModelError: If the model cannot be used with this context.
+        """
+        folder = resolve_model(model)
+        if not extend_positions:
+            check_context(folder, context)
+        self.max_in_flight = max_in_flight
+        self._request_ids = count()
+        self._can_sleep = not current_platform.is_cpu()
+        self._llm = vllm.LLM(
+            model=folder,
+            max_model_len=context,
+            max_num_seqs=max_in_flight,
+            seed=0,
+            logprobs_mode="processed_logprobs",
+            generation_config="vllm",
+            disable_log_stats=True,
+            use_tqdm_on_load=False,
+            **_platform_options(
+                context=context or model_positions(folder),
+                extend_positions=extend_positions,
+                per_rank=per_rank,
+            ),
+        )
+        self.context: int = self._llm.llm_engine.model_config.max_model_len
+        self.tokenizer: Any = self._llm.get_tokenizer()
+        self._stop_token_ids = _stop_token_ids(folder)
+        if self.tokenizer.chat_template is None:
+            logger.warning("%s has no chat template: problems are given to it as plain text", model)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the engine and free its memory; call it before ``destroy_process_group``."""
+        if hasattr(self, "_llm"):
+            self._llm.llm_engine.engine_core.shutdown()
+            del self._llm
+            gc.collect()
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the prompt that the model sees for a user turn, chat template included."""
+        return encode_prompt(self.tokenizer, text)
+
+    def check_prompts(self, prompts: Sequence[Prompt], max_tokens: int | None = None) -> None:
+        """Refuse prompts that leave no room for an answer: for ``max_tokens``, or for one token.
+
+        Raises:
+            PromptTooLongError: Naming the prompts, their lengths, and the context they need.
+        """
+        lengths = {prompt.problem_id: len(self.encode(prompt.text)) for prompt in prompts}
+        room = self.context - (max_tokens or 1)
+        if too_long := {key: length for key, length in lengths.items() if length > room}:
+            examples = ", ".join(f"{key!r} ({length} tokens)" for key, length in list(too_long.items())[:5])
+            raise PromptTooLongError(
+                f"{len(too_long)} of {len(lengths)} prompts leave no room for {max_tokens or 1} answer tokens "
+                f"in a context of {self.context}: {examples}{', ...' if len(too_long) > 5 else ''}; raise "
+                f"--context to {max(too_long.values()) + (max_tokens or 1)}, lower --max-tokens, or remove them"
+            )
+
+    def sample(self, prompts: Iterable[Prompt], params: SamplingParams, *, n: int) -> Iterator[Group]:
+        """Yield a group of ``n`` completions for each prompt, as groups finish; see `Sampler.sample`.
+
+        Raises:
+            ValueError: If ``n`` is not positive.
+            PromptTooLongError: If a prompt leaves no room for an answer.
+        """
+        if n < 1:
+            raise ValueError(f"n is {n}; give 1 or more samples")
+        engine = self._llm.llm_engine
+        open_groups: dict[str, _OpenGroup] = {}
+        requests = self._requests(prompts, params, n, open_groups)
+        in_flight: dict[str, tuple[str, int]] = {}
+        try:
+            while True:
+                for problem_id, index, prompt, request_params in islice(requests, self.max_in_flight - len(in_flight)):
+                    request_id = str(next(self._request_ids))
+                    engine.add_request(request_id, prompt, request_params)
+                    in_flight[request_id] = (problem_id, index)
+                if not in_flight:
+                    return
+                for output in cast(list[vllm.RequestOutput], engine.step()):
+                    problem_id, index = in_flight.pop(output.request_id)
+                    group = open_groups[problem_id]
+                    group.completions[index] = self._completion(output.outputs[0])
+                    if len(group.completions) == n:
+                        yield open_groups.pop(problem_id).close(problem_id)
+        finally:
+            # The caller may have stopped early: the engine must be empty for the next call.
+            engine.abort_request(list(in_flight))
+
+    def update_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Replace the model's weights in place and forget what was computed with the old ones.
+
+        Args:
+            weights: Names as in the model's Hugging Face checkpoint, and whole tensors; one at a time.
+        """
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
+        self._llm.reset_prefix_cache()
+
+    def sleep(self) -> None:
+        """Free the engine's device memory until `wake`; does nothing where the platform has no sleep mode."""
+        if self._can_sleep:
+            self._llm.sleep(level=2)
+
+    def wake(self) -> None:
+        """Take the device memory back; the weights must be updated before sampling."""
+        if self._can_sleep:
+            self._llm.wake_up()
+
+    def _requests(
+        self, prompts: Iterable[Prompt], params: SamplingParams, n: int, open_groups: dict[str, "_OpenGroup"]
+    ) -> Iterator[tuple[str, int, TokensPrompt, vllm.SamplingParams]]:
+        """Yield one request for each completion, opening the group of each prompt as it is drawn."""
+        for prompt in prompts:
+            token_ids = self.encode(prompt.text)
+            room = self.context - len(token_ids)
+            if room < 1:
+                self.check_prompts([prompt])
+            open_groups[prompt.problem_id] = _OpenGroup(token_ids)
+            for index in range(n):
+                yield (
+                    prompt.problem_id,
+                    index,
+                    TokensPrompt(prompt_token_ids=list(token_ids)),
+                    vllm.SamplingParams(
+                        temperature=params.temperature,
+                        top_p=params.top_p,
+                        top_k=params.top_k,
+                        max_tokens=min(room, params.max_tokens or room),
+                        seed=completion_seed(params.seed, prompt.problem_id, index),
+                        stop_token_ids=self._stop_token_ids,
+                        logprobs=0,
+                        flat_logprobs=True,
+                        detokenize=False,
+                        output_kind=RequestOutputKind.FINAL_ONLY,
+                    ),
+                )
+
+    def _completion(self, output: CompletionOutput) -> Completion:
+        logprobs = output.logprobs
+        if not isinstance(logprobs, FlatLogprobs) or output.finish_reason not in ("stop", "length"):
+            raise RuntimeError(f"the engine ended a completion with {output.finish_reason!r}")
+        token_ids = tuple(output.token_ids)
+        return Completion(
+            token_ids=token_ids,
+            logprobs=tuple(logprobs.logprobs),
+            text=self.tokenizer.decode(token_ids, skip_special_tokens=True),
+            finish_reason=output.finish_reason,
+        )
+
+
+@dataclass(slots=True)
+class _OpenGroup:
+    """A group some of whose completions are still being sampled."""
+
+    prompt_token_ids: tuple[int, ...]
+    completions: dict[int, Completion] = field(default_factory=dict[int, Completion])
+
+    def close(self, problem_id: str) -> Group:
+        return Group(
+            problem_id=problem_id,
+            prompt_token_ids=self.prompt_token_ids,
+            completions=tuple(self.completions[index] for index in range(len(self.completions))),
+        )
+
+
+def _platform_options(*, context: int | None, extend_positions: bool, per_rank: bool) -> dict[str, Any]:
+    options: dict[str, Any] = {"distributed_executor_backend": "external_launcher"} if per_rank else {}
+    if context is not None and extend_positions:
+        options["hf_overrides"] = {"max_position_embeddings": context}
+    if not current_platform.is_cpu():
+        return options | {"gpu_memory_utilization": GPU_MEMORY_SHARE, "enable_sleep_mode": True}
+    # A seeded request whose prefill is split raises "CPU Generator does not use offset" (vLLM 0.32): prompts
+    # are prefilled whole there, which needs room for the longest of them.
+    return options | {
+        "dtype": "float32",
+        "enforce_eager": True,
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(context or 0, CPU_BATCHED_TOKENS),
+    }
+
+
+def _stop_token_ids(model: str) -> list[int]:
+    """Return the end-of-sequence tokens that the model's generation config names."""
+    try:
+        stop = GenerationConfig.from_pretrained(model).eos_token_id
+    except OSError:  # The model has no generation config; vLLM stops at the tokenizer's end of sequence.
+        return []
+    return stop if isinstance(stop, list) else [] if stop is None else [stop]

@@ -1,0 +1,220 @@
+"""The recipe: one TOML file that says everything a run does.
+
+What is constant over the recipe stands at the top, what changes stands in the stages. Each value exists once;
+token budgets, positions and batched tokens are derived from ``context``.
+"""
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from polaris_data.prompt import PROMPT_SUFFIX
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from polaris_train.errors import RecipeError
+
+
+class _Constants(BaseModel):
+    """What holds in every stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    problems: str
+    """Training problems: a file, a Hub data set, or ``synthetic``."""
+
+    limit: int | None = Field(default=None, ge=1)
+    """Use the first so many problems only."""
+
+    prompt_suffix: str = PROMPT_SUFFIX
+    """Appended to every question; the same in training and evaluation."""
+
+    extend_positions: bool = False
+    """Allow a context beyond the model's positions (plain extrapolation, as the published stages 2 and 3)."""
+
+    max_prompt_tokens: int = Field(default=1024, ge=1)
+    """Problems whose prompt is longer are set aside; the rest of ``context`` is for the answer."""
+
+    prompts_per_step: int = Field(default=128, ge=1)
+    """Problems of one optimizer step."""
+
+    samples_per_prompt: int = Field(default=8, ge=2)
+    """Completions of one problem; they are compared with each other."""
+
+    learning_rate: float = Field(default=1e-6, gt=0)
+    """Of AdamW, constant."""
+
+    weight_decay: float = Field(default=0.01, ge=0)
+    """Of AdamW."""
+
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Longer gradients are scaled down to this norm."""
+
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    """Probability ratios below ``1 - clip_low`` stop earning."""
+
+    clip_high: float = Field(default=0.28, gt=0)
+    """Probability ratios above ``1 + clip_high`` stop earning ("clip-higher")."""
+
+    seed: int = 0
+    """Of the order of the problems and of every completion."""
+
+    num_processes: int | None = Field(default=None, ge=1)
+    """Ranks on this node; by default one for each GPU, or one."""
+
+    checkpoint_every: int = Field(default=10, ge=1)
+    """Steps between resumable checkpoints; steps in between are replayed from their stored rollouts."""
+
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Newest checkpoints kept."""
+
+
+class _Changing(BaseModel):
+    """What may change from stage to stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    context: int = Field(ge=2)
+    """Longest prompt and answer together, in tokens."""
+
+    temperature: float = Field(gt=0)
+    """Of sampling, and of the log-probabilities in the loss."""
+
+    steps: int = Field(ge=1)
+    """Optimizer steps."""
+
+
+class Stage(_Changing):
+    """One stage of a recipe."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Names the stage's folder."""
+
+
+class Recipe(_Constants):
+    """A whole recipe, as its TOML file says it."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Names the run folder."""
+
+    model: str
+    """The model that stage 1 starts from: a folder, a Hub id, or ``tiny``."""
+
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    """In the order in which they run; each starts from the model of the one before."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Recipe":
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"stage names must differ, got {names}")
+        for index, stage in enumerate(self.stages):
+            if stage.context <= self.max_prompt_tokens:
+                raise ValueError(
+                    f"stages.{index}.context is {stage.context}, which leaves no answer tokens after "
+                    f"max_prompt_tokens = {self.max_prompt_tokens}"
+                )
+        return self
+
+    def stage(self, name: str) -> Stage:
+        """Return the stage of that name.
+
+        Raises:
+            RecipeError: If there is none.
+        """
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise RecipeError(
+            f"recipe {self.name!r} has no stage {name!r}; its stages are {[stage.name for stage in self.stages]}"
+        )
+
+
+class ResolvedStage(_Constants, _Changing):
+    """Everything that one stage's worker needs, with nothing left to derive from elsewhere."""
+
+    run: str
+    """Name of the run folder."""
+
+    stage: str
+    """Name of the stage."""
+
+    model: str
+    """The folder or Hub id that the stage starts from."""
+
+    problems_sha256: str
+    """Content hash of the stage's ``problems.jsonl``."""
+
+    @property
+    def max_answer_tokens(self) -> int:
+        """Room for an answer after the longest prompt."""
+        return self.context - self.max_prompt_tokens
+
+
+FREE_FIELDS = ("steps", "num_processes", "checkpoint_every", "keep_checkpoints")
+"""Fields of a resolved stage that may change when it is continued: none alters what a step computes."""
+
+
+def packaged_recipes() -> dict[str, Path]:
+    """Return the recipes that this package carries, by name."""
+    folder = Path(str(files("polaris_train") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def load_recipe(recipe: str, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe and apply ``--set`` overrides such as ``stages.0.temperature=1.2``.
+
+    Args:
+        recipe: A TOML file, or the name of a packaged recipe.
+        overrides: Dotted path, ``=``, and a TOML value; text needs no quotes.
+
+    Raises:
+        RecipeError: With every mistake and its dotted path.
+    """
+    packaged = packaged_recipes()
+    path = packaged.get(recipe, Path(recipe))
+    if not path.is_file():
+        raise RecipeError(f"no recipe {recipe!r}: give a TOML file or one of {sorted(packaged)}")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not a TOML file: {error}") from error
+    values.setdefault("name", path.stem)
+    for override in overrides or []:
+        _apply(values, override)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise RecipeError(f"{path}: " + "; ".join(_explain(each) for each in error.errors())) from error
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals:
+        raise RecipeError(f"--set {override!r}: write it as dotted.path=value")
+    *parents, last = path.split(".")
+    target: Any = values
+    try:
+        for key in parents:
+            target = target[int(key) if isinstance(target, list) else key]
+        target[int(last) if isinstance(target, list) else last] = _toml_value(text)
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise RecipeError(f"--set {override!r}: the recipe has no {path!r}") from error
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explain(error: Any) -> str:
+    path = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{path}: unknown key"
+    if error["type"] == "missing":
+        return f"{path}: missing"
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    return f"{path}: {error['msg']}, got {error['input']!r}"

@@ -1,0 +1,167 @@
+"""The sampled and graded completions of one step: drawn once, kept on disk, replayed after a kill."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch.distributed as dist
+from polaris_data.prompt import to_prompt
+from polaris_data.records import Problem, Visit
+from polaris_reward import Grade, Grader, Outcome
+from polaris_rollout import Group, Prompt, Sampler, SamplingParams, derive_seed
+from polaris_rollout.store import read_columns, read_groups, write_groups
+
+from polaris_train.recipe import ResolvedStage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradedGroup:
+    """A group and what the grader said about each completion."""
+
+    group: Group
+    """The completions of one problem."""
+
+    outcomes: tuple[Outcome, ...]
+    """One for each completion."""
+
+    answers: tuple[str | None, ...]
+    """The final answer found in each completion."""
+
+    @property
+    def rewards(self) -> tuple[float, ...]:
+        """1.0 for each correct completion, else 0.0."""
+        return tuple(float(outcome is Outcome.CORRECT) for outcome in self.outcomes)
+
+    @property
+    def informative(self) -> bool:
+        """Whether rewards differ within the group, so that it can teach something."""
+        return len(set(self.rewards)) > 1
+
+    @property
+    def num_truncated(self) -> int:
+        """Completions that the token budget ended."""
+        return sum(completion.finish_reason == "length" for completion in self.group.completions)
+
+
+def draw_problems(problems: Sequence[Problem], *, step: int, num_problems: int, seed: int) -> list[Problem]:
+    """Return the problems of a step: every epoch a new order, its last incomplete batch left out.
+
+    A function of the step alone, so a resumed run continues in the middle of an epoch without any state.
+    """
+    epoch, index = divmod(step - 1, len(problems) // num_problems)
+    order = list(range(len(problems)))
+    random.Random(derive_seed(seed, "epoch", epoch)).shuffle(order)
+    return [problems[i] for i in order[index * num_problems : (index + 1) * num_problems]]
+
+
+def obtain_rollout(
+    path: Path,
+    problems: Sequence[Problem],
+    config: ResolvedStage,
+    *,
+    step: int,
+    open_sampler: Callable[[], Sampler],
+    grader: Grader,
+) -> list[GradedGroup]:
+    """Return the graded groups of a step in the order of its problems; collective.
+
+    A step whose rollouts are on disk is read, not sampled again: sampling is most of the cost of a step.
+
+    Args:
+        path: Parquet file of the step.
+        problems: Of the step.
+        config: The stage.
+        step: Number of the step.
+        open_sampler: Returns an engine with the current weights; only called when something must be sampled.
+        grader: Grades the completions of this rank.
+    """
+    on_disk = [path.exists()]
+    dist.broadcast_object_list(on_disk, src=0)
+    if on_disk[0]:
+        return _read(path)
+    params = SamplingParams(
+        temperature=config.temperature,
+        max_tokens=config.max_answer_tokens,
+        seed=derive_seed(config.seed, config.stage, step),
+    )
+    mine = problems[dist.get_rank() :: dist.get_world_size()]
+    graded = _sample(open_sampler(), mine, params, config, grader)
+    shares: list[list[GradedGroup]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(shares, graded)
+    by_problem = {each.group.problem_id: each for share in shares for each in share}
+    rollout = [by_problem[problem.problem_id] for problem in problems]
+    if dist.get_rank() == 0:
+        _write(path, rollout, params)
+    return rollout
+
+
+def visits(rollout: Sequence[GradedGroup], config: ResolvedStage, *, step: int) -> list[Visit]:
+    """Return a record of what training saw of each problem."""
+    return [
+        Visit(
+            run=config.run,
+            stage=config.stage,
+            step=step,
+            problem_id=each.group.problem_id,
+            num_samples=len(each.outcomes),
+            num_correct=int(sum(each.rewards)),
+            num_truncated=each.num_truncated,
+        )
+        for each in rollout
+    ]
+
+
+def _sample(
+    sampler: Sampler,
+    problems: Sequence[Problem],
+    params: SamplingParams,
+    config: ResolvedStage,
+    grader: Grader,
+) -> list[GradedGroup]:
+    references = {problem.problem_id: problem.references for problem in problems}
+    prompts = [
+        Prompt(problem_id=problem.problem_id, text=to_prompt(problem, suffix=config.prompt_suffix))
+        for problem in problems
+    ]
+    return [
+        _grade(
+            group,
+            grader.grade_many([(each.text, references[group.problem_id]) for each in group.completions]),
+        )
+        for group in sampler.sample(prompts, params, n=config.samples_per_prompt)
+    ]
+
+
+def _grade(group: Group, grades: Sequence[Grade]) -> GradedGroup:
+    return GradedGroup(
+        group=group,
+        outcomes=tuple(grade.outcome for grade in grades),
+        answers=tuple(grade.answer for grade in grades),
+    )
+
+
+def _write(path: Path, rollout: Sequence[GradedGroup], params: SamplingParams) -> None:
+    write_groups(
+        path,
+        [each.group for each in rollout],
+        params,
+        columns={
+            "outcome": [str(outcome) for each in rollout for outcome in each.outcomes],
+            "answer": [answer for each in rollout for answer in each.answers],
+        },
+    )
+
+
+def _read(path: Path) -> list[GradedGroup]:
+    groups = read_groups(path)
+    columns = read_columns(path, ["outcome", "answer"])
+    outcomes, answers = iter(columns["outcome"]), iter(columns["answer"])
+    return [
+        GradedGroup(
+            group=group,
+            outcomes=tuple(Outcome(next(outcomes)) for _ in group.completions),
+            answers=tuple(next(answers) for _ in group.completions),
+        )
+        for group in groups
+    ]

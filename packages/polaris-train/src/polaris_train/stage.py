@@ -1,0 +1,107 @@
+"""Preparing and starting one stage: everything that can be checked without a model is checked here."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from polaris_data.journal import claim
+from polaris_data.problems import read_problems, write_problems
+from polaris_rollout.models import check_context, resolve_model
+
+from polaris_train.errors import RunFolderError
+from polaris_train.lifetime import die_with_parent
+from polaris_train.recipe import FREE_FIELDS, Recipe, ResolvedStage, Stage
+
+
+def prepare_stage(
+    recipe: Recipe, stage: Stage, run: Path, *, model: str | None = None, problems: str | None = None
+) -> Path:
+    """Check a stage's inputs and write its folder's ``resolved.json`` and ``problems.jsonl``.
+
+    Args:
+        recipe: The whole recipe.
+        stage: One of its stages.
+        run: Run folder.
+        model: Start from this model instead of the previous stage's.
+        problems: Train on these problems instead of the recipe's.
+
+    Returns:
+        The stage's folder.
+
+    Raises:
+        TrainError: If an input is wrong or the folder belongs to another run; nothing is overwritten.
+    """
+    folder = run / stage.name
+    start = resolve_model(model or _start_model(recipe, stage, run))
+    if not recipe.extend_positions:
+        check_context(start, stage.context)
+    chosen = read_problems(problems or recipe.problems, limit=recipe.limit)
+    if len(chosen) < recipe.prompts_per_step:
+        raise RunFolderError(
+            f"{problems or recipe.problems}: {len(chosen)} problems, but prompts_per_step is "
+            f"{recipe.prompts_per_step}; give more problems or --set prompts_per_step={len(chosen)}"
+        )
+    incoming = folder / "problems.jsonl.new"
+    write_problems(incoming, chosen)
+    constants = recipe.model_dump(exclude={"name", "model", "stages"})
+    resolved = ResolvedStage(
+        **constants | {"problems": problems or recipe.problems},
+        **stage.model_dump(exclude={"name"}),
+        run=run.name,
+        stage=stage.name,
+        model=start,
+        problems_sha256=hashlib.sha256(incoming.read_bytes()).hexdigest(),
+    )
+    try:
+        claim(folder / "resolved.json", resolved.model_dump(mode="json"), free=FREE_FIELDS)
+        incoming.replace(folder / "problems.jsonl")
+    finally:
+        incoming.unlink(missing_ok=True)
+    return folder
+
+
+def run_stage(folder: Path) -> int:
+    """Train a prepared stage on this node, continuing where it stopped; return the exit code.
+
+    One rank runs as a plain child process, several under torchrun. On several nodes, start the same worker with
+    ``torchrun --nnodes ... -m polaris_train.worker FOLDER`` on each, the folder being shared.
+    """
+    resolved = ResolvedStage.model_validate_json((folder / "resolved.json").read_text(encoding="utf-8"))
+    num_ranks = resolved.num_processes or _num_gpus() or 1
+    worker = ["-m", "polaris_train.worker", str(folder)]
+    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // num_ranks))} | os.environ
+    if num_ranks == 1:
+        command = [sys.executable, *worker]
+        environment |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    else:
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_ranks)]
+        command = [sys.executable, *torchrun, *worker]
+    return subprocess.run(command, check=False, env=environment, preexec_fn=die_with_parent).returncode
+
+
+def _start_model(recipe: Recipe, stage: Stage, run: Path) -> str:
+    """Return the recipe's model for the first stage, and what the stage before left for later ones."""
+    index = recipe.stages.index(stage)
+    if index == 0:
+        return recipe.model
+    before = run / recipe.stages[index - 1].name / "model"
+    if not before.is_dir():
+        raise RunFolderError(
+            f"stage {stage.name!r} starts from {before}, which does not exist; run stage "
+            f"{recipe.stages[index - 1].name!r} first or name a model with --model"
+        )
+    return str(before)
+
+
+def _num_gpus() -> int:
+    """Count the GPUs without importing torch."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "--list-gpus"], check=False, capture_output=True, text=True)
+    except FileNotFoundError:
+        return 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    num_listed = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+    return num_listed if visible is None else min(num_listed, len([v for v in visible.split(",") if v.strip()]))

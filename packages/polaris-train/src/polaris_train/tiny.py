@@ -1,0 +1,195 @@
+r"""The embedded default: a Qwen3 of about a million parameters that has something to learn.
+
+It is trained from scratch on the synthetic problems in four answer styles: a direct guess, partly worked,
+fully worked, worked with a check. The worked styles are right far more often but are not its habit, so
+reinforcement learning has something to elicit and accuracy and length rise together, as in a real base
+model. Training stops well before mastery.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+
+import torch
+from polaris_data.prompt import to_prompt
+from polaris_data.records import Problem
+from polaris_data.synthetic import Chain, Style, generate_chains, write_solution
+from polaris_rollout.chat import encode_prompt
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from torch.nn import functional
+from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+logger = logging.getLogger(__name__)
+
+VOCAB_SIZE = 512
+MAX_POSITIONS = 2048
+NUM_STEPS = 1200
+BATCH_SIZE = 64
+PEAK_LEARNING_RATE = 2e-3
+LEARNING_SHARES: dict[Style, float] = {"direct": 0.2, "partial": 0.15, "worked": 0.4, "checked": 0.25}
+"""Answer styles while it learns to calculate: worked answers teach the most a token."""
+
+HABIT_SHARES: dict[Style, float] = {"direct": 0.65, "partial": 0.15, "worked": 0.12, "checked": 0.08}
+"""Answer styles of the last part of training, which become its habit."""
+
+HABIT_PART = 0.3
+"""Part of the steps, at the end, that form the habit."""
+
+SLIP_SHARE = 0.3
+"""Share of checked answers whose first pass holds a slip that the check puts right."""
+
+END_OF_TURN, END_OF_TEXT = "<|im_end|>", "<|endoftext|>"
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def tiny_model() -> Path:
+    """Return the folder of the embedded model (Hugging Face format)."""
+    return Path(__file__).parent / "assets" / "tiny"
+
+
+def make_tiny(out: Path, *, seed: int = 0, num_steps: int = NUM_STEPS) -> None:
+    """Train the embedded model from scratch and write it as a Hugging Face folder.
+
+    The result is a function of the seed, the number of steps and the software versions.
+
+    Args:
+        out: Folder to write; created when missing.
+        seed: Of the weights, the problems and the answer styles.
+        num_steps: Optimizer steps of ``BATCH_SIZE`` answers each.
+    """
+    rng = random.Random(seed)
+    chains = generate_chains(rng, split="train")
+    tokenizer = _train_tokenizer(chains, rng)
+    torch.manual_seed(seed)
+    model = Qwen3ForCausalLM(_config(tokenizer))
+    _train(model, tokenizer, chains, rng, num_steps=num_steps)
+    model.generation_config = GenerationConfig(
+        do_sample=True,
+        eos_token_id=[model.config.eos_token_id, model.config.pad_token_id],
+        pad_token_id=model.config.pad_token_id,
+    )
+    model.bfloat16().save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def _config(tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
+    return Qwen3Config(
+        vocab_size=VOCAB_SIZE,
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=MAX_POSITIONS,
+        tie_word_embeddings=True,
+        use_cache=True,
+        eos_token_id=_token_id(tokenizer, END_OF_TURN),
+        pad_token_id=_token_id(tokenizer, END_OF_TEXT),
+        bos_token_id=None,
+    )
+
+
+def _train_tokenizer(chains: Iterator[tuple[str, Chain]], rng: random.Random) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE in which every digit is a token and any text can be encoded."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        ("".join(_example(*next(chains), HABIT_SHARES, rng)) for _ in range(5000)),
+        trainers.BpeTrainer(
+            vocab_size=VOCAB_SIZE,
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            special_tokens=[END_OF_TEXT, "<|im_start|>", END_OF_TURN],
+            show_progress=False,
+        ),
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=END_OF_TURN,
+        pad_token=END_OF_TEXT,
+        model_max_length=MAX_POSITIONS,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def _example(question: str, chain: Chain, shares: dict[Style, float], rng: random.Random) -> tuple[str, str]:
+    """Return the user turn and an answer in a style drawn by its share."""
+    (style,) = rng.choices(list(shares), weights=list(shares.values()))
+    slip_at = rng.randrange(len(chain.operations)) if rng.random() < SLIP_SHARE else None
+    prompt = to_prompt(Problem(problem_id="", question=question, references=(str(chain.answer),)))
+    return prompt, write_solution(chain, style, slip_at=slip_at)
+
+
+def _train(
+    model: Qwen3ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    chains: Iterator[tuple[str, Chain]],
+    rng: random.Random,
+    *,
+    num_steps: int,
+) -> None:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=PEAK_LEARNING_RATE, total_steps=num_steps, pct_start=0.05, cycle_momentum=False
+    )
+    model.train()
+    started = time.monotonic()
+    num_learning = round(num_steps * (1 - HABIT_PART))
+    batches = chain(
+        islice(_batches(tokenizer, chains, LEARNING_SHARES, rng), num_learning),
+        islice(_batches(tokenizer, chains, HABIT_SHARES, rng), num_steps - num_learning),
+    )
+    for step, (input_ids, labels) in enumerate(batches, start=1):
+        logits = model(input_ids=input_ids).logits[:, :-1]
+        loss = functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % 50 == 0 or step == num_steps:
+            elapsed = time.monotonic() - started
+            left = elapsed / step * (num_steps - step)
+            logger.info("step %d/%d  loss %.4f  %.0f s left", step, num_steps, loss.item(), left)
+
+
+def _batches(
+    tokenizer: PreTrainedTokenizerFast,
+    chains: Iterator[tuple[str, Chain]],
+    shares: dict[Style, float],
+    rng: random.Random,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield input ids and labels, ``[examples, tokens]``, padded on the right; prompts carry no label."""
+    while True:
+        pool = [_encode(tokenizer, *_example(*next(chains), shares, rng)) for _ in range(16 * BATCH_SIZE)]
+        pool.sort(key=lambda example: len(example[0]) + len(example[1]))
+        batches = [pool[start : start + BATCH_SIZE] for start in range(0, len(pool), BATCH_SIZE)]
+        rng.shuffle(batches)
+        for batch in batches:
+            width = max(len(prompt) + len(answer) for prompt, answer in batch)
+            input_ids = torch.full((BATCH_SIZE, width), _token_id(tokenizer, END_OF_TEXT))
+            labels = torch.full((BATCH_SIZE, width), -100)
+            for row, (prompt, answer) in enumerate(batch):
+                input_ids[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
+                labels[row, len(prompt) : len(prompt) + len(answer)] = torch.tensor(answer)
+            yield input_ids, labels
+
+
+def _encode(tokenizer: PreTrainedTokenizerFast, prompt: str, answer: str) -> tuple[list[int], list[int]]:
+    return list(encode_prompt(tokenizer, prompt)), tokenizer.encode(answer + END_OF_TURN, add_special_tokens=False)
+
+
+def _token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
+    return tokenizer.get_vocab()[token]

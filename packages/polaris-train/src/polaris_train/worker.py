@@ -1,0 +1,194 @@
+"""One rank of a stage, started by torchrun: ``torchrun ... -m polaris_train.worker STAGE_FOLDER``."""
+
+import fcntl
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from polaris_data.journal import append_records, keep_records
+from polaris_data.problems import read_problems
+from polaris_data.prompt import to_prompt
+from polaris_data.records import Problem
+from polaris_reward import Grader
+from polaris_rollout import Sampler
+from polaris_rollout.chat import encode_prompt
+from transformers import AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
+
+from polaris_train.checkpoint import load_checkpoint
+from polaris_train.errors import RunFolderError, TrainError
+from polaris_train.lifetime import die_with_parent
+from polaris_train.loop import StepResult, train_stage
+from polaris_train.policy import Policy, load_policy
+from polaris_train.recipe import ResolvedStage
+from polaris_train.report import StepTable
+from polaris_train.rollout import visits
+
+logger = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Run this rank; errors a user can mend end the stage with exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        run_rank(Path(sys.argv[1]))
+    except TrainError as error:
+        logger.error("error: %s", error)
+        raise SystemExit(2) from None
+
+
+def run_rank(folder: Path) -> None:
+    """Train a stage whose folder holds ``resolved.json`` and ``problems.jsonl``; write its model.
+
+    Args:
+        folder: Of the stage; shared by all ranks.
+    """
+    die_with_parent()
+    disable_progress_bar()
+    config = ResolvedStage.model_validate_json((folder / "resolved.json").read_text(encoding="utf-8"))
+    device = _device()
+    with ExitStack() as stack:
+        dist.init_process_group("cuda:nccl,cpu:gloo" if device.type == "cuda" else "gloo")
+        stack.callback(_leave_process_group)
+        if dist.get_rank() == 0:
+            stack.enter_context(_locked(folder))
+        torch.manual_seed(config.seed)
+        policy = load_policy(config.model, device=device, context=config.context)
+        optimizer = torch.optim.AdamW(policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        engine = _Engine(config, policy, stack)
+        problems = _usable_problems(read_problems(folder / "problems.jsonl"), config)
+        done = load_checkpoint(folder / "checkpoints", policy, optimizer)
+        if dist.get_rank() == 0:
+            for name in ("visits.jsonl", "metrics.jsonl"):
+                keep_records(folder / name, lambda record: record["step"] <= done)
+            if done:
+                logger.info("continuing after step %d of %d", done, config.steps)
+        steps = train_stage(
+            config,
+            problems=problems,
+            policy=policy,
+            optimizer=optimizer,
+            open_sampler=engine.open,
+            grader=stack.enter_context(Grader()),
+            folder=folder,
+            done=done,
+        )
+        _follow(steps, config, folder)
+        if done < config.steps or not (folder / "model").exists():
+            _export(policy, config, folder)
+
+
+class _Engine:
+    """The rank's engine: started when something must be sampled, always holding the current weights."""
+
+    def __init__(self, config: ResolvedStage, policy: Policy, stack: ExitStack) -> None:
+        self._config = config
+        self._policy = policy
+        self._stack = stack
+        self._sampler: Any = None
+
+    def open(self) -> Sampler:
+        if self._sampler is None:
+            from polaris_rollout.vllm_sampler import VllmSampler
+
+            self._sampler = self._stack.enter_context(
+                VllmSampler(
+                    self._config.model,
+                    context=self._config.context,
+                    extend_positions=self._config.extend_positions,
+                    per_rank=dist.get_world_size() > 1,
+                )
+            )
+        self._sampler.wake()
+        self._sampler.update_weights(self._policy.weights())
+        return self._sampler
+
+
+def _follow(steps: Iterator[StepResult], config: ResolvedStage, folder: Path) -> None:
+    """Consume the steps; rank 0 records and shows them."""
+    if dist.get_rank() != 0:
+        for _ in steps:
+            pass
+        return
+    with StepTable(f"{config.run}/{config.stage}", num_steps=config.steps) as table:
+        for result in steps:
+            append_records(folder / "visits.jsonl", map(asdict, visits(result.rollout, config, step=result.step)))
+            append_records(folder / "metrics.jsonl", [result.metrics])
+            table.add(result.metrics)
+
+
+def _usable_problems(problems: list[Problem], config: ResolvedStage) -> list[Problem]:
+    """Set aside problems whose prompt is too long.
+
+    Raises:
+        RunFolderError: If fewer problems than one step needs are left.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(config.model)
+    usable = [
+        problem
+        for problem in problems
+        if len(encode_prompt(tokenizer, to_prompt(problem, suffix=config.prompt_suffix))) <= config.max_prompt_tokens
+    ]
+    if dist.get_rank() == 0 and len(usable) < len(problems):
+        set_aside = [problem.problem_id for problem in problems if problem not in usable]
+        logger.warning(
+            "%d of %d problems set aside: prompt longer than max_prompt_tokens = %d (%s%s)",
+            len(set_aside),
+            len(problems),
+            config.max_prompt_tokens,
+            ", ".join(set_aside[:5]),
+            ", ..." if len(set_aside) > 5 else "",
+        )
+    if len(usable) < config.prompts_per_step:
+        raise RunFolderError(
+            f"{len(usable)} problems are left but prompts_per_step is {config.prompts_per_step}; give more "
+            "problems, raise max_prompt_tokens, or lower prompts_per_step"
+        )
+    return usable
+
+
+def _export(policy: Policy, config: ResolvedStage, folder: Path) -> None:
+    """Write the stage's model, under a temporary name first."""
+    partial = folder / "model.partial"
+    policy.save(partial, source=config.model)
+    if dist.get_rank() == 0:
+        shutil.rmtree(folder / "model", ignore_errors=True)
+        partial.replace(folder / "model")
+    dist.barrier()
+
+
+@contextmanager
+def _locked(folder: Path) -> Generator[None]:
+    """Keep a second run out of the folder for as long as this process lives."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunFolderError(f"{folder} is in use by another run; wait for it or stop it") from None
+        yield
+
+
+def _leave_process_group() -> None:
+    """vLLM leaves the process group when its engine ends, if there was one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _device() -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    torch.cuda.set_device(device)
+    return device
+
+
+if __name__ == "__main__":
+    main()
