@@ -142,9 +142,8 @@ def test_a_wrong_argument_of_profile_is_refused_before_anything_is_written(
     assert "vllm" not in sys.modules
 
 
-def test_without_a_model_the_demonstration_model_is_named(command, tmp_path):
-    (tmp_path / "taken.jsonl").write_text("")
-    code, _, err = command("profile", "synthetic", "--limit", 1, "--out", "taken.jsonl")
+def test_without_a_model_the_demonstration_model_is_named(command):
+    code, _, err = command("profile", "absent.jsonl")
     assert code == 2
     assert err.startswith("no --model given: using 'tiny', the demonstration model of polaris-train\nerror: ")
 

@@ -86,12 +86,12 @@ def test_an_answer_that_kills_its_whole_worker_is_rejected(quick: Grader) -> Non
 
 
 def test_an_idle_worker_that_dies_is_replaced_and_no_answer_is_blamed(quick: Grader) -> None:
-    quick.grade_many([HARD] * 4)
+    while len(_children(quick)) < 2:
+        quick.grade_many([HARD] * 4)
     for pid in _children(quick):
         os.kill(pid, signal.SIGKILL)
     assert [one.outcome for one in quick.grade_many([HARD] * 4)] == [Outcome.CORRECT] * 4
-    for pid in quick.worker_pids:
-        os.killpg(pid, signal.SIGKILL)
+    os.killpg(quick.worker_pids[0], signal.SIGKILL)
     assert [one.outcome for one in quick.grade_many([HARD] * 4)] == [Outcome.CORRECT] * 4
 
 

@@ -90,15 +90,14 @@ def profile_command(
       polaris-data profile synthetic --limit 64
       polaris-data profile train.jsonl --model Qwen/Qwen3-4B --temperature 1.4 --context 40960
     """
-
     from polaris_data.difficulty import read_profile
     from polaris_data.journal import Journal
     from polaris_data.outputs import check_output, claim_output, settings_path
     from polaris_data.profile import TrackedSampler, profile, profile_settings, to_prompts
 
     out = out or _default_out(problems)
-    rows = _read(problems, limit=limit, skip_invalid=skip_invalid, split=split, revision=revision)
     model = model or _default_model()
+    rows = _read(problems, limit=limit, skip_invalid=skip_invalid, split=split, revision=revision)
     _check_model(model, context=context)
 
     from polaris_rollout.records import SamplingParams

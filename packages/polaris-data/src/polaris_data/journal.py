@@ -72,7 +72,7 @@ class Journal:
         self._partial = path.with_name(f"{path.name}.partial")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.finished = path.exists()
-        if self.finished:  # a kill between the last two lines of `finish` leaves both files
+        if self.finished:  # A kill may have come between the renaming and the removal.
             self._partial.unlink(missing_ok=True)
         self.records = _read_whole_lines(path if self.finished else self._partial)
 

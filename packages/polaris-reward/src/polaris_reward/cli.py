@@ -27,7 +27,12 @@ BATCH = 256
 """Rows graded together; memory stays constant however long the file is."""
 
 app = typer.Typer(
-    help="Grade mathematical answers, with no way for one of them to hang or crash the grader.",
+    help="""Grade mathematical answers, with no way for one of them to hang or crash the grader.
+
+    Reads and writes JSON lines; say --help after a command for the fields.
+
+    Example: polaris-reward grade responses.jsonl --out grades.jsonl
+    """,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -64,6 +69,8 @@ def grade_command(
     from polaris_reward.policy import Policy
     from polaris_reward.rows import read_rows
 
+    if out is not None and out.exists() and out.samefile(responses):
+        raise RowsFileError(f"{out}: is the file to read; give --out another name")
     policy = Policy(require_think=require_think)
     outcomes: Counter[str] = Counter()
     with (

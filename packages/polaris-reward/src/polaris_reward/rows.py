@@ -100,7 +100,7 @@ def _to_row(line: bytes, path: Path, number: int) -> Row:
         fields = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise RowsFileError(f"{where}: not UTF-8 at byte {error.start + 1}; convert the file") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RowsFileError(f"{where}: not JSON ({error}); give one JSON object a line") from None
     if not isinstance(fields, dict):
         raise RowsFileError(f"{where}: {_brief(fields)} is not a JSON object; give one JSON object a line")

@@ -9,9 +9,11 @@ model. Training stops well before mastery.
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from polaris_data.prompt import to_prompt
@@ -28,7 +30,7 @@ logger = logging.getLogger(__name__)
 VOCAB_SIZE = 512
 MAX_POSITIONS = 2048
 NUM_STEPS = 1200
-BATCH_SIZE = 64
+BATCH_SIZE = 32
 PEAK_LEARNING_RATE = 2e-3
 LEARNING_SHARES: dict[Style, float] = {"direct": 0.2, "partial": 0.15, "worked": 0.4, "checked": 0.25}
 """Answer styles while it learns to calculate: worked answers teach the most a token."""
@@ -42,6 +44,8 @@ HABIT_PART = 0.3
 SLIP_SHARE = 0.3
 """Share of checked answers whose first pass holds a slip that the check puts right."""
 
+LOG_EVERY = 100
+
 END_OF_TURN, END_OF_TEXT = "<|im_end|>", "<|endoftext|>"
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -49,11 +53,6 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-
-
-def tiny_model() -> Path:
-    """Return the folder of the embedded model (Hugging Face format)."""
-    return Path(__file__).parent / "assets" / "tiny"
 
 
 def make_tiny(out: Path, *, seed: int = 0, num_steps: int = NUM_STEPS) -> None:
@@ -146,6 +145,7 @@ def _train(
     )
     model.train()
     started = time.monotonic()
+    recent: deque[float] = deque(maxlen=LOG_EVERY)
     num_learning = round(num_steps * (1 - HABIT_PART))
     batches = chain(
         islice(_batches(tokenizer, chains, LEARNING_SHARES, rng), num_learning),
@@ -159,10 +159,10 @@ def _train(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        if step % 50 == 0 or step == num_steps:
-            elapsed = time.monotonic() - started
-            left = elapsed / step * (num_steps - step)
-            logger.info("step %d/%d  loss %.4f  %.0f s left", step, num_steps, loss.item(), left)
+        recent.append(loss.item())
+        if step % LOG_EVERY == 0 or step == num_steps:
+            left = (time.monotonic() - started) / step * (num_steps - step)
+            logger.info("step %d/%d  loss %.3f  %.0f s left", step, num_steps, fmean(recent), left)
 
 
 def _batches(

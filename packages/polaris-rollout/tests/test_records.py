@@ -1,0 +1,24 @@
+"""Sampling parameters and seeds."""
+
+import pytest
+from polaris_rollout import SamplingParams, completion_seed, derive_seed
+
+
+def test_seeds_differ_by_every_part_and_repeat():
+    seeds = {completion_seed(seed, problem, sample) for seed in range(5) for problem in "abc" for sample in range(8)}
+    assert len(seeds) == 5 * 3 * 8
+    assert completion_seed(3, "a", 1) == completion_seed(3, "a", 1)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_parts_of_a_seed_do_not_run_into_each_other():
+    assert derive_seed("ab", "c") != derive_seed("a", "bc")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "part"),
+    [({"temperature": -0.1}, "-0.1"), ({"top_p": 0.0}, "top_p"), ({"top_k": -1}, "top_k"), ({"max_tokens": 0}, "max_")],
+)
+def test_impossible_parameters_are_refused_with_their_value(wrong, part):
+    with pytest.raises(ValueError, match=part):
+        SamplingParams(**wrong)

@@ -1,0 +1,83 @@
+"""Packing must change nothing: not which sequences are trained on, nor what the model says about them."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polaris_train.packing import TrainingSequence, pack, partition
+from polaris_train.policy import Policy
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+
+def sequence(prompt, answer, advantage=1.0):
+    return TrainingSequence(
+        prompt_token_ids=tuple(prompt),
+        token_ids=tuple(answer),
+        engine_logprobs=tuple(-float(token) for token in answer),
+        advantage=advantage,
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 50), min_size=0, max_size=40),
+    max_tokens=st.integers(10, 120),
+    num_ranks=st.integers(1, 4),
+)
+def test_every_sequence_is_in_one_micro_batch_and_all_ranks_have_equally_many(lengths, max_tokens, num_ranks):
+    shares = partition(lengths, max_tokens=max_tokens, num_ranks=num_ranks)
+    assert len(shares) == num_ranks
+    assert len({len(share) for share in shares}) == 1
+    members = [index for share in shares for batch in share for index in batch]
+    assert sorted(members) == list(range(len(lengths)))
+    for share in shares:
+        for batch in share:
+            assert sum(lengths[index] for index in batch) <= max_tokens or len(batch) == 1
+
+
+def test_a_packed_micro_batch_matches_one_worked_out_by_hand():
+    batch = pack([sequence([1, 2], [3, 4], advantage=0.5), sequence([5], [6], advantage=-1.0)])
+    assert batch.input_ids.tolist() == [[1, 2, 3, 4, 5, 6]]
+    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 0, 1]]
+    assert batch.predicting.tolist() == [1, 2, 4]
+    assert batch.targets.tolist() == [3, 4, 6]
+    assert batch.advantages.tolist() == [0.5, 0.5, -1.0]
+    assert batch.engine_logprobs.tolist() == [-3.0, -4.0, -6.0]
+
+
+def test_a_micro_batch_without_sequences_predicts_nothing():
+    batch = pack([])
+    assert batch.input_ids.shape == batch.position_ids.shape == (1, 1)
+    assert batch.targets.shape == (0,)
+
+
+@pytest.fixture(scope="module")
+def policy():
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=40,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        tie_word_embeddings=True,
+    )
+    return Policy(Qwen3ForCausalLM(config))
+
+
+def test_packed_sequences_do_not_see_each_other(policy):
+    sequences = [sequence(range(3), range(5, 12)), sequence([7], [9, 9]), sequence(range(20), range(20, 25))]
+    packed, entropies = policy(pack(sequences), temperature=1.2)
+    alone = [policy(pack([each]), temperature=1.2) for each in sequences]
+    assert torch.allclose(packed, torch.cat([logprobs for logprobs, _ in alone]), atol=1e-6)
+    assert torch.allclose(entropies, torch.cat([entropy for _, entropy in alone]), atol=1e-6)
+
+
+def test_logprobs_are_those_of_the_whole_model_at_the_sampling_temperature(policy):
+    prompt, answer = [1, 2, 3], [4, 5, 6, 7]
+    logprobs, _ = policy(pack([sequence(prompt, answer)]), temperature=1.4)
+    logits = policy.model(input_ids=torch.tensor([prompt + answer])).logits[0] / 1.4
+    expected = [logits[len(prompt) - 1 + i].log_softmax(-1)[token] for i, token in enumerate(answer)]
+    assert torch.allclose(logprobs, torch.stack(expected), atol=1e-6)

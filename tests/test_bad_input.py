@@ -1,0 +1,77 @@
+"""What a user can get wrong: one sentence that says what to do, exit code 2, nothing overwritten."""
+
+import json
+import shutil
+
+import pytest
+from polaris_train.embedded import tiny_model
+
+PROBLEM = {"id": "a", "problem": "1+1?", "answer": "2"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "good.jsonl").write_text("".join(json.dumps(PROBLEM | {"id": str(i)}) + "\n" for i in range(40)))
+    (folder / "malformed.jsonl").write_text(json.dumps(PROBLEM) + '\n{"id": "b", "problem"\n')
+    (folder / "empty.jsonl").write_text("")
+    (folder / "duplicate.jsonl").write_text(2 * (json.dumps(PROBLEM) + "\n"))
+    (folder / "no-reference.jsonl").write_text(json.dumps(PROBLEM | {"answer": ""}) + "\n")
+    (folder / "no-question.jsonl").write_text('{"id": "a", "text": "1+1?", "answer": "2"}\n')
+    shutil.copytree(tiny_model(), folder / "no-tokenizer")
+    for path in (folder / "no-tokenizer").glob("token*"):
+        path.unlink()
+    (folder / "taken").mkdir()
+    (folder / "taken" / "good").mkdir()
+    (folder / "taken" / "good" / "settings.json").write_text('{"model": "another"}\n')
+    (folder / "taken" / "stage-1").mkdir()
+    (folder / "taken" / "stage-1" / "resolved.json").write_text('{"model": "another"}\n')
+    return folder
+
+
+PROFILE, EVAL = ["polaris-data", "profile"], ["polaris-eval", "run"]
+STAGE = ["polaris-train", "stage", "tiny-cpu", "stage-1", "--out", "run", "--problems"]
+
+CASES = [
+    ([*PROFILE, "missing.jsonl"], ["missing.jsonl"]),
+    ([*PROFILE, "malformed.jsonl"], ["malformed.jsonl:2"]),
+    ([*PROFILE, "empty.jsonl"], ["empty.jsonl", "no problems"]),
+    ([*PROFILE, "duplicate.jsonl"], ["duplicate.jsonl:2", "'a'"]),
+    ([*PROFILE, "no-reference.jsonl"], ["no-reference.jsonl:1", "answer"]),
+    ([*PROFILE, "no-question.jsonl"], ["no-question.jsonl:1", "text"]),
+    ([*PROFILE, "good.jsonl", "--samples", "0"], ["--samples", "0"]),
+    ([*PROFILE, "good.jsonl", "--model", "no-tokenizer"], ["no tokenizer"]),
+    ([*PROFILE, "good.jsonl", "--context", "100000"], ["100000", "2048"]),
+    ([*EVAL, "missing.jsonl"], ["missing.jsonl"]),
+    ([*EVAL, "malformed.jsonl"], ["malformed.jsonl:2"]),
+    ([*EVAL, "empty.jsonl"], ["empty.jsonl"]),
+    ([*EVAL, "good.jsonl", "--samples", "0"], ["--samples", "0"]),
+    ([*EVAL, "good.jsonl", "--model", "no-tokenizer"], ["no tokenizer"]),
+    ([*EVAL, "good.jsonl", "--context", "100000"], ["100000", "2048"]),
+    ([*EVAL, "good.jsonl", "--out", "taken"], ["another run", "--out"]),
+    ([*STAGE, "missing.jsonl"], ["missing.jsonl"]),
+    ([*STAGE, "duplicate.jsonl"], ["duplicate.jsonl:2"]),
+    ([*STAGE, "good.jsonl", "--set", "typo=1", "--set", "stages.0.steps=0"], ["typo: unknown key", "stages.0.steps"]),
+    ([*STAGE, "good.jsonl", "--set", "stages.0.context=4096"], ["4096", "2048"]),
+    ([*STAGE, "good.jsonl", "--set", "prompts_per_step=64"], ["40 problems", "prompts_per_step"]),
+    ([*STAGE, "good.jsonl", "--model", "no-tokenizer"], ["no tokenizer"]),
+    (["polaris-train", "stage", "tiny-cpu", "stage-9"], ["stage-9", "stage-1"]),
+    (["polaris-train", "stage", "qwen3-4b", "stage-2", "--out", "run"], ["stage-1", "--model"]),
+    (["polaris-train", "stage", "tiny-cpu", "stage-1", "--out", "taken"], ["another run"]),
+    (["polaris-train", "show", "no-recipe"], ["no-recipe", "tiny-cpu"]),
+    (["polaris-train", "export", "run"], ["no checkpoints"]),
+    (["polaris-rollout", "sample", "missing.jsonl", "--out", "x"], ["missing.jsonl"]),
+    (["polaris-reward", "grade", "missing.jsonl"], ["missing.jsonl"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "parts"), CASES, ids=lambda value: " ".join(value) if len(value) > 2 else None)
+def test_bad_input_is_one_sentence_and_exit_code_2(place, command, arguments, parts):
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    done = command(*arguments, cwd=place)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    for part in parts:
+        assert part in done.stderr
+    after = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    assert after == before

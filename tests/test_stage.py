@@ -1,0 +1,173 @@
+"""A training stage for real: engine, FSDP2, checkpoints; killed, resumed, and on several ranks."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from polaris_data.problems import write_problems
+from polaris_data.synthetic import synthetic_problems
+from polaris_train.embedded import tiny_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+SMALL = ["--set", "prompts_per_step=4", "--set", "max_prompt_tokens=160", "--set", "stages.0.context=256"]
+
+
+def stage_command(run, problems, *, steps, every=2, extra=()):
+    settings = [*SMALL, "--set", f"stages.0.steps={steps}", "--set", f"checkpoint_every={every}", *extra]
+    return ["polaris-train", "stage", "tiny-cpu", "stage-1", "--out", str(run), "--problems", str(problems), *settings]
+
+
+def metrics(stage):
+    return [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_times(record):
+    return {key: value for key, value in record.items() if key != "seconds"}
+
+
+def weights(stage):
+    state = AutoModelForCausalLM.from_pretrained(stage / "model").state_dict()
+    return {name: tensor.tolist() for name, tensor in state.items()}
+
+
+@pytest.fixture(scope="module")
+def problems(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "problems.jsonl"
+    write_problems(path, synthetic_problems(24, seed=1, split="train", levels=(1, 2, 3)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, problems, command):
+    """A run of ten steps without interruption."""
+    run = tmp_path_factory.mktemp("run")
+    done = command(*stage_command(run, problems, steps=10), cwd=run)
+    assert done.returncode == 0, done.stderr
+    return run / "stage-1"
+
+
+def test_a_stage_leaves_a_record_of_every_step(finished):
+    records = metrics(finished)
+    assert [record["step"] for record in records] == list(range(1, 11))
+    visits = [json.loads(line) for line in (finished / "visits.jsonl").read_text().splitlines()]
+    assert len(visits) == 10 * 4
+    assert {visit["num_samples"] for visit in visits} == {8}
+    assert all(
+        record["reward"] * 32 == sum(v["num_correct"] for v in visits if v["step"] == record["step"])
+        for record in records
+    )
+    assert any(record["num_tokens"] for record in records)
+    leftovers = [path for path in finished.rglob("*") if path.name.endswith((".tmp", ".partial", ".new"))]
+    assert leftovers == []
+    assert len(list((finished / "checkpoints").iterdir())) == 2
+
+
+def test_trainer_and_engine_agree_on_every_logprob_of_ten_steps(finished):
+    assert max(record["logprob_gap_max"] for record in metrics(finished)) < 1e-4
+
+
+def test_the_exported_model_loads_in_transformers_and_differs_from_the_start(finished):
+    trained = weights(finished)
+    start = AutoModelForCausalLM.from_pretrained(tiny_model()).state_dict()
+    assert trained.keys() == start.keys()
+    assert any(trained[name] != start[name].tolist() for name in start)
+    tokenizer = AutoTokenizer.from_pretrained(finished / "model")
+    assert tokenizer.chat_template == AutoTokenizer.from_pretrained(tiny_model()).chat_template
+
+
+def test_the_exported_model_loads_in_the_engine(finished, problems, command):
+    done = command(
+        "polaris-eval", "run", problems, "--model", finished / "model", "--limit", "4", "--samples", "2",
+        "--out", "eval", cwd=finished,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (finished / "eval" / "scores.json").is_file()
+
+
+def test_a_finished_stage_is_not_trained_again(finished, problems, command):
+    before = (finished / "metrics.jsonl").read_bytes(), weights(finished)
+    done = command(*stage_command(finished.parent, problems, steps=10), cwd=finished)
+    assert done.returncode == 0, done.stderr
+    assert ((finished / "metrics.jsonl").read_bytes(), weights(finished)) == before
+
+
+def test_killed_stages_continue_to_the_same_numbers_without_sampling_twice(finished, problems, tmp_path):
+    sampled = {}
+    arguments = stage_command(tmp_path, problems, steps=10)
+    arguments[0] = str(Path(sys.executable).with_name(arguments[0]))
+    for kill_after in (3, 6, None):
+        process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        rollouts = tmp_path / "stage-1" / "rollouts"
+        while kill_after and len(list(rollouts.glob("*.parquet"))) < kill_after:
+            assert process.poll() is None
+            time.sleep(0.05)
+        if kill_after:
+            process.send_signal(signal.SIGKILL)
+        process.wait(timeout=300)
+        wait_for_orphans(tmp_path)
+        for path in rollouts.glob("*.parquet"):
+            assert sampled.setdefault(path.name, path.stat().st_mtime_ns) == path.stat().st_mtime_ns
+    stage = tmp_path / "stage-1"
+    assert [without_times(m) for m in metrics(stage)] == [without_times(m) for m in metrics(finished)]
+    visits = [(path / "visits.jsonl").read_text().replace(path.parent.name, "RUN") for path in (stage, finished)]
+    assert visits[0] == visits[1]
+    assert weights(stage) == weights(finished)
+    assert not [path for path in stage.rglob("*") if path.name.endswith((".tmp", ".partial", ".new"))]
+
+
+def wait_for_orphans(folder):
+    """The ranks end with their parent; give the kernel a moment."""
+    for _ in range(100):
+        running = subprocess.run(["pgrep", "-f", f"polaris_train.worker {folder}"], capture_output=True, text=True)
+        if not running.stdout:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"workers outlived the command: {running.stdout}")
+
+
+@pytest.fixture(scope="module")
+def two_ranks(finished, problems, tmp_path_factory, command):
+    """The same first step, from the same rollouts, on two ranks."""
+    run = tmp_path_factory.mktemp("ranks")
+    (run / "stage-1").mkdir()
+    shutil.copytree(finished / "rollouts", run / "stage-1" / "rollouts")
+    arguments = stage_command(run, problems, steps=3, every=3, extra=["--set", "num_processes=2"])
+    done = command(*arguments, cwd=run)
+    assert done.returncode == 0, done.stderr
+    return run / "stage-1"
+
+
+def test_two_ranks_give_the_same_loss_and_gradient_norm(finished, two_ranks):
+    for one, two in zip(metrics(finished)[:3], metrics(two_ranks), strict=True):
+        assert two["num_tokens"] == one["num_tokens"]
+        assert abs(two["loss"] - one["loss"]) < 1e-5
+        assert abs(two["grad_norm"] - one["grad_norm"]) < 1e-5 * max(1, one["grad_norm"])
+
+
+def test_two_ranks_sample_with_an_engine_each_and_continue_on_one(two_ranks, finished, problems, command):
+    shutil.rmtree(two_ranks / "rollouts")
+    arguments = stage_command(two_ranks.parent, problems, steps=4, extra=["--set", "num_processes=2"])
+    done = command(*arguments, cwd=two_ranks)
+    assert done.returncode == 0, done.stderr
+    arguments = stage_command(two_ranks.parent, problems, steps=5)
+    done = command(*arguments, cwd=two_ranks)
+    assert done.returncode == 0, done.stderr
+    assert "continuing after step 4" in done.stderr
+    for one, two in zip(metrics(finished)[:5], metrics(two_ranks), strict=True):
+        assert two["reward"] == one["reward"]
+        assert abs(two["loss"] - one["loss"]) < 1e-5
+
+
+def test_a_folder_in_use_is_refused(finished, problems, command):
+    import fcntl
+
+    with (finished / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        done = command(*stage_command(finished.parent, problems, steps=11), cwd=finished)
+    assert done.returncode == 2
+    assert "in use by another run" in done.stderr
