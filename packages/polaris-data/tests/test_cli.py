@@ -200,7 +200,7 @@ def test_select_writes_what_is_kept_and_why(command, tmp_path):
 )
 def test_a_selection_that_cannot_be_made_is_refused_before_anything_is_written(command, tmp_path, arguments, message):
     problems = read_problems("synthetic", limit=9)
-    write_profile(tmp_path / "p.jsonl", problems, model="m")
+    write_profile(tmp_path / "p.jsonl", problems, model="org/m")
     rows = [{"id": p.problem_id, "problem": p.question, "answer": "0"} for p in problems]
     write_rows(tmp_path / "changed.jsonl", *rows)
     code, _, err = command("select", *arguments, "--out", "data")

@@ -200,9 +200,9 @@ def test_a_tracked_sampler_yields_the_same_groups(capfd):
 
 
 def test_settings_tell_apart_everything_that_changes_a_profile():
-    base = {"model": "m", "context": None, "params": PARAMS, "num_samples": 8}
+    base = {"model": "org/m", "context": None, "params": PARAMS, "num_samples": 8}
     changes = [
-        {"model": "n"},
+        {"model": "org/n"},
         {"context": 100},
         {"params": SamplingParams(temperature=0.5, seed=3)},
         {"params": SamplingParams(seed=4)},

@@ -1,4 +1,5 @@
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -158,8 +159,6 @@ def test_no_text_makes_the_grader_fail(grader: Grader, text: str) -> None:
 
 
 def test_every_reference_of_a_benchmark_sample_is_accepted_in_a_box(grader: Grader) -> None:
-    import json
-
     data = Path(__file__).resolve().parents[4] / "shared" / "data"
     if not data.is_dir():
         pytest.skip("needs the benchmark files beside the repository")

@@ -16,6 +16,7 @@ from polaris_data.records import Difficulty, Problem
 
 try:
     from polaris_reward.records import Grade, Outcome
+    from polaris_rollout.models import model_digest, resolve_model
     from polaris_rollout.progress import track
     from polaris_rollout.records import Group, Prompt, Sampler, SamplingParams
 except ImportError as error:
@@ -109,6 +110,7 @@ def profile_settings(
         "problems": content_hash(problems),
         "num_problems": len(problems),
         "model": model,
+        "model_digest": model_digest(resolve_model(model)),
         "context": context,
         "num_samples": num_samples,
         **asdict(params),

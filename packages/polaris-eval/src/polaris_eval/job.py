@@ -1,6 +1,5 @@
 """The benchmarks of one command: what each samples, where it writes, and whether that place is free."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,14 +10,11 @@ from polaris_data.journal import claim
 from polaris_data.problems import content_hash
 from polaris_data.prompt import PROMPT_SUFFIX
 from polaris_data.records import Problem
-from polaris_rollout.models import resolve_model
+from polaris_rollout.models import model_digest, resolve_model
 from polaris_rollout.records import SamplingParams
 
 from polaris_eval.benchmarks import BENCHMARKS, DEFAULT_NUM_SAMPLES, load_benchmark
 from polaris_eval.errors import BenchmarkError, SettingError
-
-_WEIGHT_SAMPLE = 2**20
-"""Bytes read at either end of a model's large files: training changes all weights, so these tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +105,7 @@ def plan_jobs(
         loaded[name] = source, problems
     shared = {
         "model": model,
-        "model_digest": _model_digest(Path(resolve_model(model))),
+        "model_digest": model_digest(resolve_model(model)),
         "context": context,
         **asdict(params),
         "suffix": PROMPT_SUFFIX,
@@ -152,19 +148,3 @@ def _refuse_foreign(job: Job) -> None:
 def _is_vacant(folder: Path) -> bool:
     """A kill may have left a temporary file of settings behind, which stands for nothing."""
     return folder.is_dir() and all(path.suffix == ".tmp" for path in folder.iterdir())
-
-
-def _model_digest(folder: Path) -> str | None:
-    """Return a fingerprint of a model's files, so that new weights are not taken for the old; none for a Hub id."""
-    if not folder.is_dir():
-        return None
-    digest = hashlib.sha256()
-    for pattern in ("*.json", "*.jinja", "*.model", "*.safetensors"):
-        for path in sorted(folder.glob(pattern)):
-            size = path.stat().st_size
-            digest.update(f"{path.name}\0{size}\0".encode())
-            with path.open("rb") as file:
-                digest.update(file.read(_WEIGHT_SAMPLE))
-                file.seek(max(0, size - _WEIGHT_SAMPLE))
-                digest.update(file.read())
-    return digest.hexdigest()[:16]

@@ -4,6 +4,7 @@ Everything here reads small JSON files only, so that a wrong name or context is 
 which takes many seconds to import, is asked for.
 """
 
+import hashlib
 import json
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -13,6 +14,8 @@ from polaris_rollout.errors import ModelError
 
 ENTRY_POINTS = "polaris_rollout.models"
 """Entry-point group: a package that carries a model names a function there that returns its folder."""
+
+_DIGEST_BYTES = 2**20
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
@@ -31,13 +34,34 @@ def resolve_model(model: str) -> str:
         return model
     carried = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
     if model in carried:
-        return str(carried[model].load()())
+        folder = Path(carried[model].load()())
+        _check_folder(folder)
+        return str(folder)
     if model.count("/") == 1 and not model.startswith((".", "/", "~")):
         return model
     raise ModelError(
         f"no model {model!r}: give a folder with config.json, a Hub id like 'Qwen/Qwen3-4B'"
         + (f", or one of {sorted(carried)}" if carried else "")
     )
+
+
+def model_digest(model: str) -> str | None:
+    """Return a fingerprint of a resolved model's files; ``None`` for a Hub id.
+
+    Of large files only both ends are read: training changes all weights, so these tell.
+    """
+    if not Path(model).is_dir():
+        return None
+    digest = hashlib.sha256()
+    for pattern in ("*.json", "*.jinja", "*.model", "*.safetensors"):
+        for path in sorted(Path(model).glob(pattern)):
+            size = path.stat().st_size
+            digest.update(f"{path.name}\0{size}\0".encode())
+            with path.open("rb") as file:
+                digest.update(file.read(_DIGEST_BYTES))
+                file.seek(max(0, size - _DIGEST_BYTES))
+                digest.update(file.read())
+    return digest.hexdigest()[:16]
 
 
 def model_positions(model: str) -> int | None:
