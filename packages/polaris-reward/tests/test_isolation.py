@@ -96,7 +96,10 @@ def test_an_idle_worker_that_dies_is_replaced_and_no_answer_is_blamed(quick: Gra
 
 
 def test_a_worker_cannot_take_more_memory_than_its_ceiling(quick: Grader) -> None:
-    for pid in [*quick.worker_pids, *_children(quick)]:
+    quick.grade(*HARD)
+    children = _children(quick)
+    assert children
+    for pid in children:
         limits = Path(f"/proc/{pid}/limits").read_text(encoding="ascii").splitlines()
         (line,) = [line for line in limits if line.startswith("Max address space")]
         assert line.split()[3:5] == [str(2**30), str(2**30)]
