@@ -1,6 +1,6 @@
 """Seeded arithmetic problems with a difficulty knob, for runs without any download.
 
-A problem is a chain of additions, subtractions and multiplications on numbers up to 20; its
+A problem is a chain of additions, subtractions and multiplications on the numbers 1 to 9; its
 level is the number of operations. The split of a problem is a function of its text, so training and
 held-out problems cannot overlap, whatever the seeds.
 """
@@ -9,17 +9,20 @@ import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import cycle, islice
 from typing import Literal
 
 from polaris_data.records import Problem
 
 MAX_LEVEL = 8
-MAX_VALUE = 20
+MAX_VALUE = 9
 HELD_OUT_SHARE = 0.2
 
 Split = Literal["train", "held-out"]
 Style = Literal["direct", "partial", "worked", "checked"]
+
+_MAX_TRIES = 10_000
+"""Draws for one more problem of a level before it is taken to have no more."""
 
 _NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hana", "Ivan", "June")
 _THINGS = ("apples", "books", "cards", "coins", "marbles", "pens", "shells", "stamps")
@@ -74,37 +77,35 @@ def synthetic_problems(
     carries its level and a fully worked solution in ``extra``.
 
     Raises:
-        ValueError: If a level is outside 1..``MAX_LEVEL``.
+        ValueError: If a level is outside 1..``MAX_LEVEL``, or there are not that many problems.
     """
-    return [
-        Problem(
-            problem_id=f"synthetic-{hashlib.sha256(question.encode()).hexdigest()[:12]}",
-            question=question,
-            references=(str(chain.answer),),
-            source="polaris_data.synthetic",
-            extra={"level": len(chain.operations), "solution": write_solution(chain)},
-        )
-        for question, chain in islice(generate_chains(random.Random(seed), split=split, levels=levels), num_problems)
-    ]
+    _check_levels(levels)
+    rng = random.Random(seed)
+    sources = {level: generate_chains(rng, split=split, levels=(level,)) for level in levels}
+    problems: dict[str, Problem] = {}
+    for level in islice(cycle(levels), num_problems):
+        new = ((question, chain) for question, chain in islice(sources[level], _MAX_TRIES) if question not in problems)
+        question, chain = next(new, (None, None))
+        if question is None or chain is None:
+            raise ValueError(f"level {level} has no more problems after {len(problems)}; ask for fewer")
+        problems[question] = _to_problem(question, chain)
+    return list(problems.values())
 
 
 def generate_chains(
     rng: random.Random, *, split: Split, levels: tuple[int, ...] = tuple(range(1, MAX_LEVEL + 1))
 ) -> Iterator[tuple[str, Chain]]:
-    """Yield distinct questions of one split with their chains, without end, the levels taking turns.
+    """Yield questions of one split with their chains, without end, the levels taking turns.
 
     Raises:
         ValueError: If a level is outside 1..``MAX_LEVEL``.
     """
-    if outside := [level for level in levels if not 1 <= level <= MAX_LEVEL]:
-        raise ValueError(f"levels {outside} are outside 1..{MAX_LEVEL}")
-    seen: set[str] = set()
+    _check_levels(levels)
     while True:
         for level in levels:
             question, chain = _draw(rng, level)
-            while split_of(question) != split or question in seen:
+            while split_of(question) != split:
                 question, chain = _draw(rng, level)
-            seen.add(question)
             yield question, chain
 
 
@@ -139,11 +140,26 @@ def write_solution(chain: Chain, style: Style = "worked", *, slip_at: int | None
     return "\n".join([*lines, rf"\boxed{{{chain.answer}}}"])
 
 
+def _check_levels(levels: tuple[int, ...]) -> None:
+    if outside := [level for level in levels if not 1 <= level <= MAX_LEVEL]:
+        raise ValueError(f"levels {outside} are outside 1..{MAX_LEVEL}")
+
+
+def _to_problem(question: str, chain: Chain) -> Problem:
+    return Problem(
+        problem_id=f"synthetic-{hashlib.sha256(question.encode()).hexdigest()[:12]}",
+        question=question,
+        references=(str(chain.answer),),
+        source="polaris_data.synthetic",
+        extra={"level": len(chain.operations), "solution": write_solution(chain)},
+    )
+
+
 def _work(chain: Chain, *, slip_at: int | None = None) -> list[str]:
     value, lines = chain.start, list[str]()
     for index, operation in enumerate(chain.operations):
         result = operation.apply(value) + (index == slip_at)
-        lines.append(f"{value} {operation.sign} {operation.operand} = {result}")
+        lines.append(f"{value}{operation.sign}{operation.operand}={result}")
         value = result
     return lines
 
@@ -168,7 +184,7 @@ def _as_expression(rng: random.Random, chain: Chain) -> str:
     text = str(chain.start)
     for index, operation in enumerate(chain.operations):
         text = f"({text})" if index else text
-        text = f"{text} {operation.sign} {operation.operand}"
+        text = f"{text}{operation.sign}{operation.operand}"
     return f"Compute {text}."
 
 

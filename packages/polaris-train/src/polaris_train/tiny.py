@@ -11,6 +11,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from statistics import fmean
@@ -18,7 +19,7 @@ from statistics import fmean
 import torch
 from polaris_data.prompt import to_prompt
 from polaris_data.records import Problem
-from polaris_data.synthetic import Chain, Style, generate_chains, write_solution
+from polaris_data.synthetic import MAX_LEVEL, Chain, Style, generate_chains, write_solution
 from polaris_rollout.chat import encode_prompt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
@@ -29,17 +30,30 @@ logger = logging.getLogger(__name__)
 
 VOCAB_SIZE = 512
 MAX_POSITIONS = 2048
-NUM_STEPS = 1200
+NUM_STEPS = 1500
 BATCH_SIZE = 32
 PEAK_LEARNING_RATE = 2e-3
-LEARNING_SHARES: dict[Style, float] = {"direct": 0.2, "partial": 0.15, "worked": 0.4, "checked": 0.25}
-"""Answer styles while it learns to calculate: worked answers teach the most a token."""
 
-HABIT_SHARES: dict[Style, float] = {"direct": 0.65, "partial": 0.15, "worked": 0.12, "checked": 0.08}
-"""Answer styles of the last part of training, which become its habit."""
 
-HABIT_PART = 0.3
-"""Part of the steps, at the end, that form the habit."""
+@dataclass(frozen=True, slots=True)
+class _Phase:
+    """A part of the training."""
+
+    part: float
+    """Of all steps."""
+
+    levels: tuple[int, ...]
+    """Of the problems, taking turns."""
+
+    shares: dict[Style, float]
+    """Of the answer styles."""
+
+
+ALL_LEVELS = tuple(range(1, MAX_LEVEL + 1))
+LEARNING: dict[Style, float] = {"direct": 0.1, "partial": 0.1, "worked": 0.6, "checked": 0.2}
+HABIT: dict[Style, float] = {"direct": 0.65, "partial": 0.15, "worked": 0.12, "checked": 0.08}
+PHASES = (_Phase(0.3, (1, 2), LEARNING), _Phase(0.4, ALL_LEVELS, LEARNING), _Phase(0.3, ALL_LEVELS, HABIT))
+"""It learns to calculate from short worked answers, then from all, and then gets into the habit of guessing."""
 
 SLIP_SHARE = 0.3
 """Share of checked answers whose first pass holds a slip that the check puts right."""
@@ -66,11 +80,10 @@ def make_tiny(out: Path, *, seed: int = 0, num_steps: int = NUM_STEPS) -> None:
         num_steps: Optimizer steps of ``BATCH_SIZE`` answers each.
     """
     rng = random.Random(seed)
-    chains = generate_chains(rng, split="train")
-    tokenizer = _train_tokenizer(chains, rng)
+    tokenizer = _train_tokenizer(rng)
     torch.manual_seed(seed)
     model = Qwen3ForCausalLM(_config(tokenizer))
-    _train(model, tokenizer, chains, rng, num_steps=num_steps)
+    _train(model, tokenizer, rng, num_steps=num_steps)
     model.generation_config = GenerationConfig(
         do_sample=True,
         eos_token_id=[model.config.eos_token_id, model.config.pad_token_id],
@@ -83,6 +96,7 @@ def make_tiny(out: Path, *, seed: int = 0, num_steps: int = NUM_STEPS) -> None:
 def _config(tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
     return Qwen3Config(
         vocab_size=VOCAB_SIZE,
+        initializer_range=0.06,  # at this width 0.02 leaves the layers all but silent for hundreds of steps
         hidden_size=128,
         intermediate_size=384,
         num_hidden_layers=4,
@@ -98,15 +112,16 @@ def _config(tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
     )
 
 
-def _train_tokenizer(chains: Iterator[tuple[str, Chain]], rng: random.Random) -> PreTrainedTokenizerFast:
+def _train_tokenizer(rng: random.Random) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE in which every digit is a token and any text can be encoded."""
+    chains = generate_chains(rng, split="train")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.train_from_iterator(
-        ("".join(_example(*next(chains), HABIT_SHARES, rng)) for _ in range(5000)),
+        ("".join(_example(*next(chains), HABIT, rng)) for _ in range(5000)),
         trainers.BpeTrainer(
             vocab_size=VOCAB_SIZE,
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
@@ -134,7 +149,6 @@ def _example(question: str, chain: Chain, shares: dict[Style, float], rng: rando
 def _train(
     model: Qwen3ForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
-    chains: Iterator[tuple[str, Chain]],
     rng: random.Random,
     *,
     num_steps: int,
@@ -146,10 +160,8 @@ def _train(
     model.train()
     started = time.monotonic()
     recent: deque[float] = deque(maxlen=LOG_EVERY)
-    num_learning = round(num_steps * (1 - HABIT_PART))
-    batches = chain(
-        islice(_batches(tokenizer, chains, LEARNING_SHARES, rng), num_learning),
-        islice(_batches(tokenizer, chains, HABIT_SHARES, rng), num_steps - num_learning),
+    batches = chain.from_iterable(
+        islice(_batches(tokenizer, phase, rng), round(phase.part * num_steps)) for phase in PHASES
     )
     for step, (input_ids, labels) in enumerate(batches, start=1):
         logits = model(input_ids=input_ids).logits[:, :-1]
@@ -165,15 +177,11 @@ def _train(
             logger.info("step %d/%d  loss %.3f  %.0f s left", step, num_steps, fmean(recent), left)
 
 
-def _batches(
-    tokenizer: PreTrainedTokenizerFast,
-    chains: Iterator[tuple[str, Chain]],
-    shares: dict[Style, float],
-    rng: random.Random,
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(tokenizer: PreTrainedTokenizerFast, phase: _Phase, rng: random.Random) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield input ids and labels, ``[examples, tokens]``, padded on the right; prompts carry no label."""
+    chains = generate_chains(rng, split="train", levels=phase.levels)
     while True:
-        pool = [_encode(tokenizer, *_example(*next(chains), shares, rng)) for _ in range(16 * BATCH_SIZE)]
+        pool = [_encode(tokenizer, *_example(*next(chains), phase.shares, rng)) for _ in range(16 * BATCH_SIZE)]
         pool.sort(key=lambda example: len(example[0]) + len(example[1]))
         batches = [pool[start : start + BATCH_SIZE] for start in range(0, len(pool), BATCH_SIZE)]
         rng.shuffle(batches)
