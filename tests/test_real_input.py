@@ -44,7 +44,7 @@ def test_two_steps_on_math_train(shared_data, command, tmp_path):
     stage = tmp_path / "run" / "stage-1"
     assert "set aside" in done.stderr  # prompts longer than the recipe's 256 tokens
     assert [record["step"] for record in read(stage / "metrics.jsonl")] == [1, 2]
-    assert len(read(stage / "visits.jsonl")) == 2 * 32
+    assert len(read(stage / "visits.jsonl")) == 2 * 16
     rollouts = pq.read_table(stage / "rollouts" / "step-000001.parquet")
-    assert rollouts.num_rows == 32 * 8
+    assert rollouts.num_rows == 16 * 8
     assert (stage / "model" / "model.safetensors").is_file()

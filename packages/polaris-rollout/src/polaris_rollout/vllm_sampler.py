@@ -184,9 +184,11 @@ class VllmSampler:
         """Replace the model's weights in place and forget what was computed with the old ones.
 
         Args:
-            weights: Names as in the model's Hugging Face checkpoint, and whole tensors; one at a time.
+            weights: Names as in the model's ``named_parameters``, and whole tensors; one at a time.
         """
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
+        tied = self._llm.llm_engine.model_config.hf_config.tie_word_embeddings
+        weights = _with_tied_head(weights) if tied else iter(weights)
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
         self._llm.reset_prefix_cache()
 
     def sleep(self) -> None:
@@ -254,6 +256,14 @@ class _OpenGroup:
             prompt_token_ids=self.prompt_token_ids,
             completions=tuple(self.completions[index] for index in range(len(self.completions))),
         )
+
+
+def _with_tied_head(weights: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Name a tied head as well: vLLM 0.32 on CPU packs a copy of it, which the embedding alone does not renew."""
+    for name, tensor in weights:
+        yield name, tensor
+        if name == "model.embed_tokens.weight":
+            yield "lm_head.weight", tensor
 
 
 def _platform_options(*, context: int | None, extend_positions: bool, per_rank: bool) -> dict[str, Any]:

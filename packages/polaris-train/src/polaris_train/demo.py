@@ -30,7 +30,7 @@ from polaris_train.errors import TrainError
 from polaris_train.recipe import Recipe, load_recipe
 from polaris_train.stage import prepare_stage, run_stage
 
-NUM_TRAINING = 256
+NUM_TRAINING = 192
 NUM_HELD_OUT = 128
 NUM_SAMPLES = 8
 
