@@ -11,11 +11,11 @@ import pytest
 
 COMMANDS = {
     "profile": (
-        ["polaris-data", "profile", "synthetic", "--limit", "200", "--seed", "4", "--out", "out/profile.jsonl"],
+        ["polaris-data", "profile", "synthetic", "--limit", "120", "--seed", "4", "--out", "out/profile.jsonl"],
         "out/profile.jsonl",
     ),
     "eval": (
-        ["polaris-eval", "run", "synthetic:held-out", "--limit", "200", "--samples", "8", "--out", "out"],
+        ["polaris-eval", "run", "synthetic:held-out", "--limit", "120", "--samples", "8", "--out", "out"],
         "out/synthetic-held-out/completions.jsonl",
     ),
 }
@@ -51,4 +51,4 @@ def test_a_killed_run_continues_where_it_was(name, command, tmp_path):
             assert (broken / path.relative_to(whole)).read_bytes() == path.read_bytes(), path
     assert {p.relative_to(broken) for p in broken.rglob("*")} == {p.relative_to(whole) for p in whole.rglob("*")}
     ids = [json.loads(line)["problem_id"] for line in lines(broken / result)]
-    assert len(ids) == len(set(ids)) == 200
+    assert len(ids) == len(set(ids)) == 120

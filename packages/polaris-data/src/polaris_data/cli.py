@@ -60,7 +60,7 @@ def profile_command(
             help=f"Model folder, Hub id or '{DEFAULT_MODEL}'.  [default: {DEFAULT_MODEL}]", show_default=False
         ),
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Answers sampled for each problem.")] = 8,
+    samples: Annotated[int, typer.Option(help="Answers sampled for each problem, 1 or more.")] = 8,
     temperature: Annotated[float, typer.Option(min=0.0, help="Divides the logits.")] = 1.0,
     context: Annotated[
         int | None,

@@ -9,6 +9,10 @@ class ProblemFileError(DataError, ValueError):
     """A file of problems or profiles is missing, malformed, or empty."""
 
 
+class SettingError(DataError, ValueError):
+    """An option is out of range."""
+
+
 class MissingExtraError(DataError, ImportError):
     """A command needs a package that is not installed."""
 

@@ -28,7 +28,7 @@ def sample(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the parquet files, a row for each completion.")],
     model: Annotated[str, typer.Option(help="A model folder, a Hub id, or 'tiny'.")] = "tiny",
-    samples: Annotated[int, typer.Option(min=1, help="Completions of each prompt.")] = 8,
+    samples: Annotated[int, typer.Option(help="Completions of each prompt, 1 or more.")] = 8,
     temperature: Annotated[float, typer.Option(min=0, help="Divides the logits.")] = 1.0,
     context: Annotated[int | None, typer.Option(min=2, help="Prompt and answer together, in tokens.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
@@ -42,11 +42,14 @@ def sample(
 
     Example: polaris-rollout sample problems.jsonl --model Qwen/Qwen3-4B --samples 8 --out rollouts
     """
+    from polaris_rollout.errors import SettingError
     from polaris_rollout.job import open_folder, read_prompts, sample_to_folder
     from polaris_rollout.models import check_context, resolve_model
     from polaris_rollout.progress import track
     from polaris_rollout.records import SamplingParams
 
+    if samples < 1:
+        raise SettingError(f"--samples is {samples}; give 1 or more")
     to_sample = read_prompts(prompts, suffix=suffix)
     check_context(resolve_model(model), context)
     params = SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed)

@@ -19,3 +19,7 @@ class PromptTooLongError(RolloutError, ValueError):
 
 class StoreError(RolloutError, ValueError):
     """An output folder holds something else."""
+
+
+class SettingError(RolloutError, ValueError):
+    """An option is out of range."""

@@ -98,7 +98,7 @@ def make_tiny(
     seed: Annotated[int, typer.Option(help="Of the weights, the problems and the answer styles.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps; the embedded model's by default.")] = None,
 ) -> None:
-    """Train the embedded tiny model from scratch; takes about half an hour on two cores.
+    """Train the embedded tiny model from scratch; takes about ten minutes on two cores.
 
     Example: polaris-train make-tiny --out tiny
     """
