@@ -4,7 +4,7 @@ Profiling is in `polaris_data.profile`, imported on its own because it needs the
 """
 
 from polaris_data.difficulty import read_profile
-from polaris_data.errors import DataError, MissingExtraError, OtherRunError, ProblemFileError
+from polaris_data.errors import DataError, MissingExtraError, OtherRunError, ProblemFileError, SettingError
 from polaris_data.journal import Journal
 from polaris_data.problems import content_hash, read_problems, write_problems
 from polaris_data.prompt import PROMPT_SUFFIX, to_prompt
@@ -24,6 +24,7 @@ __all__ = [
     "OtherRunError",
     "Problem",
     "ProblemFileError",
+    "SettingError",
     "Shape",
     "Visit",
     "content_hash",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from polaris_data.errors import DataError, OtherRunError, ProblemFileError
+from polaris_data.errors import DataError, OtherRunError, ProblemFileError, SettingError
 
 if TYPE_CHECKING:
     from polaris_data.records import Difficulty, Problem
@@ -95,6 +95,8 @@ def profile_command(
     from polaris_data.outputs import check_output, claim_output, settings_path
     from polaris_data.profile import TrackedSampler, profile, profile_settings, to_prompts
 
+    if samples < 1:
+        raise SettingError(f"--samples is {samples}; give 1 or more")
     out = out or _default_out(problems)
     model = model or _default_model()
     rows = _read(problems, limit=limit, skip_invalid=skip_invalid, split=split, revision=revision)
