@@ -197,8 +197,8 @@ class VllmSampler:
             self._llm.sleep(level=2)
 
     def wake(self) -> None:
-        """Take the device memory back; the weights must be updated before sampling."""
-        if self._can_sleep:
+        """Take the device memory back after `sleep`; the weights must be updated before sampling."""
+        if self._can_sleep and self._llm.llm_engine.is_sleeping():
             self._llm.wake_up()
 
     def _requests(

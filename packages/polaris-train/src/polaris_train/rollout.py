@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def obtain_rollout(
     config: ResolvedStage,
     *,
     step: int,
-    open_sampler: Callable[[], Sampler],
+    open_sampler: Callable[[], AbstractContextManager[Sampler]],
     grader: Grader,
 ) -> list[GradedGroup]:
     """Return the graded groups of a step in the order of its problems; collective.
@@ -73,7 +74,7 @@ def obtain_rollout(
         problems: Of the step.
         config: The stage.
         step: Number of the step.
-        open_sampler: Returns an engine with the current weights; only called when something must be sampled.
+        open_sampler: Gives an engine with the current weights; only called when something must be sampled.
         grader: Grades the completions of this rank.
     """
     on_disk = [path.exists()]
@@ -86,7 +87,8 @@ def obtain_rollout(
         seed=derive_seed(config.seed, config.stage, step),
     )
     mine = problems[dist.get_rank() :: dist.get_world_size()]
-    graded = _sample(open_sampler(), mine, params, config, grader)
+    with open_sampler() as sampler:
+        graded = _sample(sampler, mine, params, config, grader)
     shares: list[list[GradedGroup]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(shares, graded)
     by_problem = {each.group.problem_id: each for share in shares for each in share}

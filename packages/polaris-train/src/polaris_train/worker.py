@@ -76,7 +76,7 @@ def run_rank(folder: Path) -> None:
             problems=problems,
             policy=policy,
             optimizer=optimizer,
-            open_sampler=engine.open,
+            open_sampler=engine.awake,
             grader=stack.enter_context(Grader()),
             folder=folder,
             done=done,
@@ -87,7 +87,7 @@ def run_rank(folder: Path) -> None:
 
 
 class _Engine:
-    """The rank's engine: started when something must be sampled, always holding the current weights."""
+    """The rank's engine: started when something must be sampled, asleep while the policy is trained."""
 
     def __init__(self, config: ResolvedStage, policy: Policy, stack: ExitStack) -> None:
         self._config = config
@@ -95,21 +95,25 @@ class _Engine:
         self._stack = stack
         self._sampler: Any = None
 
-    def open(self) -> Sampler:
+    @contextmanager
+    def awake(self) -> Generator[Sampler]:
+        """Hold the policy's current weights until the block ends."""
         if self._sampler is None:
-            from polaris_rollout.vllm_sampler import VllmSampler
-
-            self._sampler = self._stack.enter_context(
-                VllmSampler(
-                    self._config.model,
-                    context=self._config.context,
-                    extend_positions=self._config.extend_positions,
-                    per_rank=dist.get_world_size() > 1,
-                )
-            )
+            self._sampler = self._stack.enter_context(self._start())
         self._sampler.wake()
         self._sampler.update_weights(self._policy.weights())
-        return self._sampler
+        yield self._sampler
+        self._sampler.sleep()
+
+    def _start(self) -> Any:
+        from polaris_rollout.vllm_sampler import VllmSampler  # takes many seconds; a replayed step needs none
+
+        return VllmSampler(
+            self._config.model,
+            context=self._config.context,
+            extend_positions=self._config.extend_positions,
+            per_rank=dist.get_world_size() > 1,
+        )
 
 
 def _follow(steps: Iterator[StepResult], config: ResolvedStage, folder: Path) -> None:
