@@ -5,7 +5,6 @@ import torch
 from polaris_data.prompt import to_prompt
 from polaris_data.synthetic import synthetic_problems
 from polaris_rollout import Prompt, PromptTooLongError, SamplingParams
-from polaris_rollout.vllm_sampler import VllmSampler
 from polaris_train.embedded import tiny_model
 from transformers import AutoModelForCausalLM
 
@@ -14,6 +13,8 @@ PARAMS = SamplingParams(temperature=1.3, max_tokens=64, seed=11)
 
 @pytest.fixture(scope="module")
 def sampler():
+    from polaris_rollout.vllm_sampler import VllmSampler  # not while tests are collected: others watch who loads it
+
     with VllmSampler("tiny", context=512, max_in_flight=128) as sampler:
         yield sampler
 
