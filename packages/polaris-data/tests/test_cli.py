@@ -13,7 +13,7 @@ from polaris_data.profile import profile_settings
 from polaris_rollout.records import SamplingParams
 
 ENGINE_IMPORTED = "vllm" in sys.modules
-"""By tests of other packages in the same session; nothing here may import it."""
+"""By tests of other packages in the same process; nothing here may import it."""
 
 
 @pytest.fixture

@@ -223,7 +223,7 @@ def test_a_wrong_argument_is_one_sentence_and_exit_code_2_before_any_engine(
     monkeypatch.chdir(tmp_path)
     write_problems(tmp_path / "copy" / "sums.jsonl")
     before = sorted(tmp_path.rglob("*"))
-    engine_imported = "vllm" in sys.modules  # by tests of other packages in the same session
+    engine_imported = "vllm" in sys.modules  # by tests of other packages in the same process
     assert run_cli(monkeypatch, "run", problems.name, "--model", model, *arguments) == 2
     output = capsys.readouterr()
     assert output.out == ""
