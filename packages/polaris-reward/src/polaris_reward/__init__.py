@@ -1,6 +1,7 @@
 """A grader for mathematical answers that cannot hang."""
 
 from polaris_reward.errors import (
+    CircuitBreakerError,
     GraderClosedError,
     ReferencesError,
     RewardError,
@@ -10,11 +11,15 @@ from polaris_reward.errors import (
 )
 from polaris_reward.extract import final_answer
 from polaris_reward.grader import Grader, grade
-from polaris_reward.policy import DEFAULT, Policy
+from polaris_reward.policy import BOXED, DEFAULT, POLARIS_V1, POLICIES, Policy
 from polaris_reward.records import Grade, Outcome
 
 __all__ = [
+    "BOXED",
     "DEFAULT",
+    "POLARIS_V1",
+    "POLICIES",
+    "CircuitBreakerError",
     "Grade",
     "Grader",
     "GraderClosedError",

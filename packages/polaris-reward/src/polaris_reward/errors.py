@@ -21,5 +21,9 @@ class WorkerStartError(RewardError, RuntimeError):
     """The worker process cannot start, so that nothing beyond plain numbers can be graded."""
 
 
+class CircuitBreakerError(RewardError, RuntimeError):
+    """Too many answers of a batch timed out or had a rejected reference: rewards would be noise."""
+
+
 class RowsFileError(RewardError, ValueError):
     """A file of responses or problems is missing, malformed, or empty."""

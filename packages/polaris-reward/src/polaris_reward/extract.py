@@ -1,26 +1,78 @@
-r"""Find the final answer of a response: the last ``\boxed{}`` or ``\fbox{}`` after the thinking.
+r"""Find the final answer of a response.
 
-One pass over the text with a stack of open braces, so that hostile input costs time linear in its length.
+The text after the thinking is searched for, in this order: the last ``\boxed{}`` or ``\fbox{}``, ``<answer>`` tags, a
+line ``#### answer``, an ``"answer"`` field of JSON, a phrase such as "the final answer is", and the last value of the text. Boxes that come last win
+over everything else: an empty or unclosed last box means that there is no answer. All of this takes time linear in the
+length of the text.
 """
 
+import json
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from polaris_reward.policy import DEFAULT, Policy
 
 THINK_OPEN = "<think>"
 THINK_CLOSE = "</think>"
 
-_BOX = re.compile(r"\\(?:boxed|fbox)")
+MAX_PROSE_CHARS = 4_000
+"""Only so much of the end of a text without a box is searched for an answer."""
+
+Source = Literal["box", "answer tag", "answer field", "hash line", "phrase", "whole text", "last value"]
+
+# A box whose backslash was escaped twice, or became a backspace, on its way through JSON.
+_BOX = re.compile(r"(?:\\|\x08)(?:boxed|fbox|oxed)(?![A-Za-z])|\x08oxed")
 # Some models print their backslashes twice. A longer run is not looked at, which keeps the scan linear.
-_BRACES = re.compile(r"\\{1,2}(?:boxed|fbox)\s*(?:\{|\Z)|\\.|[{}]", re.DOTALL)
+_BRACES = re.compile(
+    r"(?:\\{1,2}(?:boxed|fbox)|\x08oxed)\s*(?:\{|\Z|(?P<bare>[0-9A-Za-z](?![A-Za-z])))|\\.|[{}]", re.DOTALL
+)
 _BLANK = re.compile(r"(?:[\s${}~]|\\(?:text|mathrm|q?quad|[,;:!]|\s|\Z))*")
+_JOINED_BY = re.compile(r"(?:[\s,;$.&]|\\[()\[\],;:! ]|\\q?quad|\\text\s*\{\s*(?:,?\s*and\s*,?|,)?\s*\}|\band\b)*")
+_CHAT_TOKEN = re.compile(r"<[|｜][^<>|｜]{1,40}[|｜]>")
+_ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_HASH_LINE = re.compile(r"^\s*####\s*:?\s*(\S.*)$", re.MULTILINE)
+_PHRASE = re.compile(
+    r"(?:\bfinal\s+answer|\banswers?|\bresult|\bréponse|\brespuesta|\bantwort|\brisposta|答案|答え|الجواب)"
+    r"[\s*_]{0,6}"
+    r"(?:(?:to\b[^.\n]{0,80}?\s)?(?:is|are|was|be|(?:should|must|would|will|has\s+to)\s+be|est|ist|es|是|为|為)\b\s*[:：]?"
+    r"|[:：=]|(?=\\[\[(]|\$))"
+    r"[\s*_:：\"]{0,8}",
+    re.IGNORECASE,
+)
+_CLOSING_REMARK = re.compile(r"\s*I hope (?:it is|this is|this helps).*\Z|\s*Note:.*\Z|\[Note\b.*\Z", re.IGNORECASE | re.DOTALL)
+_SENTENCE_END = re.compile(r"(?<=[^\s.][.!?])(?:\s+(?=[A-Z\"(\\$*])|\s*\Z)|[。！？]|\n\s*\n|\n(?=\s*(?:[-*#]|\d+\.)\s)")
+_MATH = re.compile(r"\\\[(.+?)\\\]|\\\((.+?)\\\)|\$\$(.+?)\$\$|(?<![\\$])\$((?:[^$\\\n]|\\.){1,400}?)\$(?![0-9])", re.DOTALL)
+_NUMERAL = re.compile(
+    r"(?<![A-Za-z0-9_.])(?:(?<![A-Za-z0-9_)\]}])[-−+]\s?)?\\?[$€£]?\s?"
+    r"(?:\\frac\s*\{[^{}]{1,40}\}\s*\{[^{}]{1,40}\}|(?:\d{1,3}(?:(?:,|\{,\}|,\\!)\d{3})+|\d+)(?:\.\d+)?|\.\d+)"
+    r"(?:\s?/\s?\d+(?!\d|\.\d))?(?:\s?\\?%)?"
+)
+_OPTION = re.compile(r"(?:\b(?:option|choice|it'?s|is|be|est|choose|select|pick)|答案是|选)\s*\(?([A-J])\)?(?![\w'])")
+_FIRST_OPTION = re.compile(r"\(?([A-J])\)?(?=[,.;:)]|\s*\Z|\s(?:not|non|since|because|as|for|rather)\b)")
+_HEDGE = re.compile(r"\bor\s*\Z")
+_JSON_ANSWER = re.compile(r'"(?:final[_ ])?answer"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|(-?[\d.]+))', re.IGNORECASE)
+_ONLY_LETTERS = re.compile(r"[\s\\A-Za-z_{}'^]{0,20}")
+_TRAILING = re.compile(r"[\s*_\"'`]*[.!。！]?[\s*_\"'`]*\Z")
+_LEADING = re.compile(r"\A[\s*_\"`]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """A final answer and where it stood."""
+
+    text: str
+    source: Source
+    joined: str | None = None
+    """The contents of a run of boxes with nothing but commas or "and" between them, as a list."""
 
 
 @dataclass(slots=True)
 class _Box:
     start: int
     """Of its content."""
+    opened: int
+    """Where the macro begins."""
     end: int | None = None
     """Of its content; ``None`` while the box is open."""
     outer: "_Box | None" = None
@@ -30,32 +82,51 @@ class _Box:
 def final_answer(response: str, *, policy: Policy = DEFAULT) -> str | None:
     r"""Return what the response gives as its answer, or ``None``.
 
-    Only the text after the last ``</think>`` counts, and nothing after a ``<think>`` that never closes. The
-    last box wins; a box within a box is part of the outer one. There is no answer when the last box is empty,
-    or when it never closes: then the response was cut, and an earlier box is not its answer.
+    Only the text after the last ``</think>`` counts, and nothing after a ``<think>`` that never closes. The last box
+    wins; a box within a box is part of the outer one. There is no answer when the last box is empty, or when it never
+    closes: then the response was cut, and an earlier box is not its answer.
 
     Args:
         response: What the model wrote, without the prompt.
-        policy: Whether a response without ``</think>`` has an answer.
-
-    Returns:
-        The content of the box, outer white space stripped.
+        policy: Whether an answer may stand without a box, and without ``</think>``.
     """
+    found = find_answer(response, policy=policy)
+    return None if found is None else found.text
+
+
+def find_answer(response: str, *, policy: Policy = DEFAULT) -> Extracted | None:
+    """Return the final answer of a response with where it was found; see `final_answer`."""
     _, close, rest = response.rpartition(THINK_CLOSE)
     if policy.require_think and not close:
         return None
-    content = last_box(rest.partition(THINK_OPEN)[0])
-    return None if content is None or _BLANK.fullmatch(content) else content
+    text = _until_next_turn(rest.partition(THINK_OPEN)[0])
+    if _BOX.search(text):
+        return _boxed(text)
+    if policy.require_box:
+        return None
+    return _unboxed(text)
+
+
+def reference_answer(reference: str) -> str:
+    """Return what a reference gives as the answer: it may be a whole solution, with a box or a phrase."""
+    text = reference.strip()
+    if _BOX.search(text):
+        content = last_box(text)
+        return text if content is None else content
+    if text.startswith('["') and text.endswith('"]') and text.count('"') == 2:
+        return text[2:-2]
+    if tagged := _ANSWER_TAG.search(text):
+        return tagged[1].strip()
+    phrases = list(_PHRASE.finditer(text))
+    return _tidy(text[phrases[-1].end() :]) or text if phrases else text
 
 
 def last_box(text: str) -> str | None:
     r"""Return what is in the last ``\boxed{}`` or ``\fbox{}``, or ``None``: no box, or one that is open."""
-    box = _find_last_box(text)
-    if box is None or box.end is None:
+    boxes = _outermost(_find_boxes(text))
+    if not boxes or boxes[-1].end is None:
         return None
-    while box.outer is not None and box.outer.end is not None:
-        box = box.outer
-    return text[box.start : box.end].strip()
+    return text[boxes[-1].start : boxes[-1].end].strip()
 
 
 def unbox(reference: str) -> str:
@@ -64,12 +135,43 @@ def unbox(reference: str) -> str:
     return reference.strip() if content is None else content
 
 
-def _find_last_box(text: str) -> _Box | None:
-    last: _Box | None = None
+def _until_next_turn(text: str) -> str:
+    """Drop chat tokens, and what follows one: the model went on with the user's turn."""
+    parts = [part for part in _CHAT_TOKEN.split(text) if part.strip()]
+    if not parts:
+        return ""
+    # The token may stand within a box: the stop string was printed before the closing brace.
+    return "".join(parts) if _BOX.search(parts[0]) and last_box(parts[0]) is None else parts[0]
+
+
+def _boxed(text: str) -> Extracted | None:
+    boxes = _outermost(_find_boxes(text))
+    if not boxes or boxes[-1].end is None:
+        return None
+    contents = [text[box.start : box.end].strip() for box in boxes]
+    if _BLANK.fullmatch(contents[-1]):
+        return None
+    return Extracted(contents[-1], "box", _joined(text, boxes, contents))
+
+
+def _joined(text: str, boxes: list[_Box], contents: list[str]) -> str | None:
+    first = len(boxes) - 1
+    while first and (before := boxes[first - 1].end) is not None:
+        between = text[before + 1 : boxes[first].opened]
+        if len(between) > 60 or not between.strip(" \n$") or not _JOINED_BY.fullmatch(between):
+            break
+        first -= 1
+    run = contents[first:]
+    return None if len(run) < 2 or len(set(run)) == 1 else ", ".join(run)
+
+
+def _find_boxes(text: str) -> list[_Box]:
+    boxes: list[_Box] = []
     innermost: _Box | None = None
     open_braces: list[_Box | None] = []
     first = _BOX.search(text)
-    for token in _BRACES.finditer(text, first.start()) if first else ():
+    # A doubled backslash belongs to its box.
+    for token in _BRACES.finditer(text, max(first.start() - 1, 0)) if first else ():
         kind = token[0]
         if kind == "{":
             open_braces.append(None)
@@ -78,7 +180,128 @@ def _find_last_box(text: str) -> _Box | None:
             if closed is not None:
                 closed.end = token.start()
                 innermost = closed.outer
+        elif token["bare"]:
+            boxes.append(_bare_box(text, token, innermost))
         elif len(kind) > 2:
-            last = innermost = _Box(token.end(), outer=innermost)
-            open_braces.append(last)
-    return last
+            innermost = _Box(token.end(), token.start(), outer=innermost)
+            boxes.append(innermost)
+            open_braces.append(innermost)
+    return boxes
+
+
+def _bare_box(text: str, token: re.Match[str], outer: _Box | None) -> _Box:
+    r"""Take what stands after ``\boxed`` without braces, as in ``\boxed 7``."""
+    start = token.start("bare")
+    found = re.compile(r"[0-9]+(?:\.[0-9]+)?|[A-Za-z]").match(text, start)
+    assert found
+    return _Box(start, token.start(), end=found.end(), outer=outer)
+
+
+def _outermost(boxes: list[_Box]) -> list[_Box]:
+    """Leave out boxes inside others, except inside one that never closes."""
+    return [box for box in boxes if not _is_inside(box)]
+
+
+def _is_inside(box: _Box) -> bool:
+    return box.outer is not None and box.outer.end is not None
+
+
+def _unboxed(text: str) -> Extracted | None:
+    text = _CLOSING_REMARK.sub("", text[-MAX_PROSE_CHARS:]).strip()
+    if not text:
+        return None
+    if tags := _ANSWER_TAG.findall(text):
+        return _extracted(_tidy(tags[-1]), "answer tag")
+    if lines := _HASH_LINE.findall(text):
+        return _extracted(_tidy(lines[-1]), "hash line")
+    if fields := list(_JSON_ANSWER.finditer(text)):
+        return _extracted(_json_string(fields[-1]), "answer field")
+    phrases = list(_PHRASE.finditer(text))
+    if phrases and (value := _value_of(text[phrases[-1].end() :])):
+        return Extracted(value, "phrase")
+    if _is_bare(text):
+        return _extracted(_tidy(text), "whole text")
+    if not any(character.isdigit() for character in text) and (options := _OPTION.findall(text)):
+        return Extracted(options[-1], "last value")
+    return _extracted(_last_value(text) or "", "last value")
+
+
+def _extracted(text: str, source: Source) -> Extracted | None:
+    return Extracted(text, source) if text else None
+
+
+def _json_string(found: re.Match[str]) -> str:
+    if found[1] is None:
+        return found[2]
+    try:
+        return str(json.loads(f'"{found[1]}"', strict=False)).strip()
+    except ValueError:
+        # LaTeX whose backslashes were not escaped.
+        return found[1].strip()
+
+
+def _value_of(tail: str) -> str:
+    """Return the answer at the head of what follows a phrase."""
+    tail = _LEADING.sub("", tail)
+    run: list[str] = []
+    at = 0
+    for found in _MATH.finditer(tail):
+        between = tail[at : found.start()]
+        if between.strip() and not (run and _JOINED_BY.fullmatch(between)):
+            break
+        run.append(_math_content(found))
+        at = found.end()
+    if run:
+        return ", ".join(run)
+    sentence = _SENTENCE_END.split(tail, maxsplit=1)[0]
+    if found := _FIRST_OPTION.match(sentence):
+        return found[1]
+    if _is_bare(sentence):
+        return _tidy(sentence)
+    if found := _OPTION.search("is " + sentence):
+        return found[1]
+    return _last_value(sentence) or (_tidy(sentence) if len(sentence) <= 80 else "")
+
+
+def _is_bare(text: str) -> bool:
+    """Whether a text is an answer and nothing else: a formula, or a few words without numbers."""
+    text = _tidy(text)
+    if not text or len(text) > 300 or "\n\n" in text:
+        return False
+    words = _WORD.findall(_MATH.sub(" ", text))
+    if not any(character.isdigit() for character in text) and "$" not in text:
+        return len(words) <= 8
+    return not [word for word in words if word.lower() not in _MATH_WORDS] or (
+        len(words) <= 2 and text[0].isdigit() and text.isascii()
+    )
+
+
+_WORD = re.compile(r"(?<![\\A-Za-z])(?:[A-Za-z]{2,}|[^\W\d_A-Za-zα-ωΑ-Ω]+)")
+_MATH_WORDS = frozenset(
+    "and or sin cos tan cot sec csc exp ln log sqrt pi infinity inf mod max min gcd lcm abs floor ceil binom cm mm km "
+    "kg mi ft pm am".split()
+)
+
+
+def _last_value(text: str) -> str | None:
+    """Return the last formula or number of a text, whichever comes later; a lone letter is not a value."""
+    formula = number = None
+    for found in _MATH.finditer(text):
+        if not _ONLY_LETTERS.fullmatch(_math_content(found)):
+            formula = found
+    for found in _NUMERAL.finditer(text):
+        number = found
+    if formula is not None and (number is None or number.start() < formula.end()):
+        return _tidy(_math_content(formula))
+    if number is None or _HEDGE.search(text, 0, number.start()):
+        return None
+    return _tidy(number[0])
+
+
+def _math_content(found: re.Match[str]) -> str:
+    return next(group for group in found.groups() if group is not None).strip()
+
+
+def _tidy(text: str) -> str:
+    """Remove emphasis, quotes and a full stop around an answer."""
+    return _LEADING.sub("", _TRAILING.sub("", text)).strip()

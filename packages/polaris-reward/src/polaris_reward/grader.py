@@ -1,25 +1,43 @@
-"""Grade responses: find the answer, compare exactly, and leave the rest to worker processes."""
+"""Grade responses: find the answer, compare it here if that is possible, and leave the rest to worker processes."""
 
 import math
 import os
+import threading
 import time
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from polaris_reward.errors import ReferencesError, SettingsError
-from polaris_reward.exact import compare_exactly
-from polaris_reward.extract import final_answer, unbox
+from polaris_reward.errors import CircuitBreakerError, ReferencesError, SettingsError
+from polaris_reward.extract import Extracted, find_answer, reference_answer
 from polaris_reward.policy import DEFAULT, Policy
 from polaris_reward.records import Grade, Outcome
 
 if TYPE_CHECKING:
-    from polaris_reward.pool import Verdict
+    from polaris_reward.pool import Task, Verdict
 
 Item = tuple[str, Sequence[str]]
 """A response and its references."""
+
+MIN_BREAKER_ITEMS = 16
+"""The circuit breaker looks at batches of this size and larger; shares of fewer items say little."""
+
+MAX_REMEMBERED = 16_384
+"""Verdicts of workers that a grader remembers."""
+
+_FAILURES = (Outcome.ANSWER_TIMEOUT, Outcome.REFERENCE_REJECTED)
+
+# Which outcome stands when references disagree: an unreadable one must not pass for a wrong answer.
+_PRECEDENCE = (
+    Outcome.CORRECT,
+    Outcome.REFERENCE_REJECTED,
+    Outcome.ANSWER_TIMEOUT,
+    Outcome.ANSWER_REJECTED,
+    Outcome.INCORRECT,
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,12 +64,23 @@ class Grader:
         num_workers: Most worker processes; ``None`` for one per CPU, four at most.
         deadline_s: Longest wall-clock time for one answer; then its worker is killed and replaced.
         memory_gib: Ceiling of a worker's address space; an idle worker takes about 0.1.
+        policy: What counts as an answer where a call does not say otherwise.
+        max_failed_share: Largest share of a batch of 16 items or more that may time out or have a rejected
+            reference; ``None`` for no limit.
 
     Raises:
         SettingsError: If a setting is out of range.
     """
 
-    def __init__(self, num_workers: int | None = None, *, deadline_s: float = 5.0, memory_gib: float = 1.0) -> None:
+    def __init__(
+        self,
+        num_workers: int | None = None,
+        *,
+        deadline_s: float = 5.0,
+        memory_gib: float = 1.0,
+        policy: Policy = DEFAULT,
+        max_failed_share: float | None = 0.25,
+    ) -> None:
         if num_workers is None:
             num_workers = min(4, os.cpu_count() or 1)
         if num_workers < 1:
@@ -60,6 +89,12 @@ class Grader:
             raise SettingsError(f"deadline_s is {deadline_s!r}; give a number of seconds above 0")
         if not 0.25 <= memory_gib < math.inf:
             raise SettingsError(f"memory_gib is {memory_gib!r}; give 0.25 or more")
+        if max_failed_share is not None and not 0 <= max_failed_share <= 1:
+            raise SettingsError(f"max_failed_share is {max_failed_share!r}; give a share from 0 to 1, or None")
+        self._policy = policy
+        self._max_failed_share = max_failed_share
+        self._remembered: OrderedDict[Task, Verdict] = OrderedDict()
+        self._lock = threading.Lock()
         # Importing what runs processes would double the time that importing this package takes.
         from polaris_reward.pool import WorkerPool
 
@@ -82,13 +117,13 @@ class Grader:
         """Kill the workers; the grader cannot be used any more."""
         self._pool.close()
 
-    def grade(self, response: str, references: Sequence[str], *, policy: Policy = DEFAULT) -> Grade:
+    def grade(self, response: str, references: Sequence[str], *, policy: Policy | None = None) -> Grade:
         """Grade one response; it is correct if its answer equals any reference.
 
         Args:
             response: What the model wrote, without the prompt.
             references: Accepted answers, as bare LaTeX, within dollars, boxed, or plain.
-            policy: What counts as an answer.
+            policy: What counts as an answer; the grader's own policy if not given.
 
         Raises:
             ReferencesError: If there are no references, or they are not strings.
@@ -96,26 +131,74 @@ class Grader:
         """
         return self.grade_many([(response, references)], policy=policy)[0]
 
-    def grade_many(self, items: Sequence[Item], *, policy: Policy = DEFAULT) -> list[Grade]:
+    def grade_many(self, items: Sequence[Item], *, policy: Policy | None = None) -> list[Grade]:
         """Grade responses, in order; those that need algebra are shared out among the workers.
 
         Raises:
             ReferencesError: As `grade`; no item is graded then.
+            CircuitBreakerError: If too large a share timed out or had a rejected reference.
         """
+        policy = policy or self._policy
         for number, (_, references) in enumerate(items):
             _check_references(references, number)
         drafts = [_draft(response, references, policy) for response, references in items]
         open_drafts = [draft for draft in drafts if draft.undecided]
-        verdicts = self._pool.judge([(draft.answer or "", _undecided(draft)) for draft in open_drafts])
+        verdicts = self._judge([(draft.answer or "", _undecided(draft)) for draft in open_drafts])
         for draft, verdict in zip(open_drafts, verdicts, strict=True):
             _apply(draft, verdict)
-        return [_to_grade(draft) for draft in drafts]
+        grades = [_to_grade(draft) for draft in drafts]
+        self._check_breaker(grades)
+        return grades
 
-    async def agrade_many(self, items: Sequence[Item], *, policy: Policy = DEFAULT) -> list[Grade]:
+    async def agrade_many(self, items: Sequence[Item], *, policy: Policy | None = None) -> list[Grade]:
         """Grade as `grade_many` does, without blocking the event loop."""
         import asyncio
 
         return await asyncio.to_thread(self.grade_many, items, policy=policy)
+
+    def explain(self, response: str, references: Sequence[str], *, policy: Policy | None = None) -> str:
+        """Return lines that say what was taken for the answer, and what comparing it with each reference told."""
+        from polaris_reward.compare import compare
+
+        policy = policy or self._policy
+        given = self.grade(response, references, policy=policy)
+        found = find_answer(response, policy=policy)
+        where = "no answer found" if found is None else f"answer {found.text!r} from the {found.source}"
+        lines = [f"outcome {given.outcome}: {where}"]
+        for reference in references if found is not None and len(found.text) <= policy.max_answer_chars else ():
+            verdict = compare(found.text, reference_answer(reference), policy) if found else None
+            if verdict is not None:
+                told = verdict.outcome or "left to computer algebra"
+                lines.append(f"  against {reference!r}: {told} ({verdict.because})")
+        return "\n".join(lines)
+
+    def _judge(self, tasks: "Sequence[Task]") -> "list[Verdict]":
+        """Let the workers judge each task once, and remember what they said; a time-out may pass next time."""
+        with self._lock:
+            known = {task: self._remembered[task] for task in tasks if task in self._remembered}
+        new = [task for task in dict.fromkeys(tasks) if task not in known]
+        known.update(zip(new, self._pool.judge(new), strict=True))
+        with self._lock:
+            for task in new:
+                if known[task].outcome is not Outcome.ANSWER_TIMEOUT:
+                    self._remembered[task] = known[task]
+            while len(self._remembered) > MAX_REMEMBERED:
+                self._remembered.popitem(last=False)
+        return [known[task] for task in tasks]
+
+    def _check_breaker(self, grades: Sequence[Grade]) -> None:
+        counts = Counter(one.outcome for one in grades)
+        failed = sum(counts[outcome] for outcome in _FAILURES)
+        limit = self._max_failed_share
+        if limit is None or len(grades) < MIN_BREAKER_ITEMS or failed <= limit * len(grades):
+            return
+        example = next(one for one in grades if one.outcome in _FAILURES)
+        raise CircuitBreakerError(
+            f"{counts[Outcome.ANSWER_TIMEOUT]} of {len(grades)} answers timed out and "
+            f"{counts[Outcome.REFERENCE_REJECTED]} references were rejected, more than max_failed_share={limit!r}; the "
+            f"first has the answer {_brief(example.answer)} and the reference {_brief(example.reference)}; repair the "
+            "references (polaris-reward check lists them) or raise deadline_s"
+        )
 
 
 def grade(response: str, references: Sequence[str], *, policy: Policy = DEFAULT) -> Grade:
@@ -141,43 +224,65 @@ def _check_references(references: Sequence[str], number: int) -> None:
 
 def _draft(response: str, references: Sequence[str], policy: Policy) -> _Draft:
     started = time.perf_counter()
-    draft = _Draft(references=references, answer=final_answer(response, policy=policy))
-    if draft.answer is not None:
-        draft.outcome = _compare(draft, draft.answer, policy)
+    draft = _Draft(references=references)
+    if (found := find_answer(response, policy=policy)) is not None:
+        draft.answer = found.text
+        draft.outcome = _compare(draft, found, policy)
+        if found.joined is not None and draft.outcome is not Outcome.CORRECT:
+            _try_joined(draft, found.joined, policy)
     draft.seconds = time.perf_counter() - started
     return draft
 
 
-def _compare(draft: _Draft, answer: str, policy: Policy) -> Outcome:
+def _compare(draft: _Draft, found: Extracted, policy: Policy) -> Outcome:
     """Return the outcome as far as it can be told without algebra, and note what needs it."""
-    if len(answer) > policy.max_answer_chars:
-        return Outcome.ANSWER_REJECTED
-    outcome = Outcome.INCORRECT
+    from polaris_reward.compare import compare
+
+    outcomes = [Outcome.INCORRECT]
     for index, reference in enumerate(draft.references):
-        expected = unbox(reference)
-        if not expected or len(expected) > policy.max_answer_chars:
-            outcome = Outcome.REFERENCE_REJECTED
-            continue
-        equal = compare_exactly(answer, expected)
-        if equal:
-            draft.equal_to, draft.undecided = index, []
-            return Outcome.CORRECT
-        if equal is None:
+        expected = reference_answer(reference)
+        if max(len(found.text), len(expected)) > policy.max_answer_chars:
+            outcome = _compare_unread(found.text, expected, policy)
+        else:
+            outcome = compare(found.text, expected, policy).outcome
+        if outcome is None:
             draft.undecided.append(index)
-    return outcome
+        else:
+            outcomes.append(outcome)
+        if outcome is Outcome.CORRECT:
+            draft.equal_to, draft.undecided = index, []
+            break
+    return min(outcomes, key=_PRECEDENCE.index)
 
 
-def _undecided(draft: _Draft) -> list[str]:
-    return [unbox(draft.references[index]) for index in draft.undecided]
+def _compare_unread(answer: str, expected: str, policy: Policy) -> Outcome:
+    """Compare texts of which one is too long to be read."""
+    if answer.strip() == expected.strip():
+        return Outcome.CORRECT
+    return Outcome.REFERENCE_REJECTED if len(expected) > policy.max_answer_chars else Outcome.ANSWER_REJECTED
+
+
+def _try_joined(draft: _Draft, joined: str, policy: Policy) -> None:
+    """Take boxes in a row for one list, which only a reference that is a list can equal."""
+    from polaris_reward.compare import compare
+
+    if len(joined) > policy.max_answer_chars:
+        return
+    for index, reference in enumerate(draft.references):
+        if compare(joined, reference_answer(reference), policy).outcome is Outcome.CORRECT:
+            draft.answer, draft.outcome, draft.equal_to, draft.undecided = joined, Outcome.CORRECT, index, []
+            return
+
+
+def _undecided(draft: _Draft) -> tuple[str, ...]:
+    return tuple(reference_answer(draft.references[index]) for index in draft.undecided)
 
 
 def _apply(draft: _Draft, verdict: "Verdict") -> None:
     draft.seconds += verdict.seconds
     if verdict.reference is not None:
         draft.equal_to = draft.undecided[verdict.reference]
-    # A reference that was rejected before keeps its word unless another one was equal.
-    if verdict.outcome is Outcome.CORRECT or draft.outcome is not Outcome.REFERENCE_REJECTED:
-        draft.outcome = verdict.outcome
+    draft.outcome = min(draft.outcome, verdict.outcome, key=_PRECEDENCE.index)
 
 
 def _to_grade(draft: _Draft) -> Grade:
@@ -187,3 +292,8 @@ def _to_grade(draft: _Draft) -> Grade:
         reference=draft.references[draft.equal_to],
         seconds=draft.seconds,
     )
+
+
+def _brief(text: str | None) -> str:
+    shown = repr(text)
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."

@@ -1,0 +1,126 @@
+"""Compare an answer with a reference, in rising cost: spelling, plain numbers, words, then trees.
+
+This is all that runs in the caller's process. It takes at most milliseconds, because everything that could take longer
+is refused beforehand; what it cannot read or decide is left to the computer algebra in a worker.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from polaris_reward.equal import Equality, Undecided
+from polaris_reward.evaluate import Undefined
+from polaris_reward.exact import clean, compare_exactly
+from polaris_reward.notation import TooLarge, Unreadable
+from polaris_reward.parse import USUAL, Reading, parse
+from polaris_reward.policy import Policy
+from polaris_reward.records import Outcome
+from polaris_reward.tree import Node, Number, Sequence, walk
+from polaris_reward.words import compare_words
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What comparing told."""
+
+    outcome: Outcome | None
+    """``None`` if it could not be told here."""
+
+    because: str
+    """One sentence for people."""
+
+
+@lru_cache(maxsize=32_768)
+def compare(answer: str, reference: str, policy: Policy) -> Verdict:
+    """Compare an answer with one reference."""
+    if not reference.strip():
+        return Verdict(Outcome.REFERENCE_REJECTED, "the reference is blank")
+    exactly = compare_exactly(answer, reference)
+    if exactly is not None and _is_final(answer, reference, policy, equal=exactly):
+        return _verdict(exactly, "spelled alike, or plain numbers")
+    words = compare_words(answer, reference)
+    if words is not None:
+        return _verdict(words, "compared as words, option letters, times or dates")
+    return _compare_trees(answer, reference, policy)
+
+
+def _is_final(answer: str, reference: str, policy: Policy, *, equal: bool) -> bool:
+    """Whether the exact comparison is the last word under a policy."""
+    if equal:
+        return not (policy.strict_integers and ("/" in answer or r"\frac" in answer) and clean(answer) != clean(reference))
+    if policy.tolerance:
+        return False
+    longest = max(len(answer) * ("." in answer), len(reference) * ("." in reference))
+    return policy.float_digits is None or longest <= policy.float_digits
+
+
+def _verdict(equal: bool, because: str) -> Verdict:
+    return Verdict(Outcome.CORRECT if equal else Outcome.INCORRECT, because)
+
+
+def _compare_trees(answer: str, reference: str, policy: Policy) -> Verdict:
+    try:
+        expected = tree(reference)
+    except TooLarge as error:
+        return Verdict(Outcome.REFERENCE_REJECTED, f"the reference: {error}")
+    except Unreadable as error:
+        return Verdict(None, f"the reference is not read here: {error}")
+    try:
+        given = tree(answer)
+    except TooLarge as error:
+        return Verdict(Outcome.ANSWER_REJECTED, f"the answer: {error}")
+    except Unreadable as error:
+        return Verdict(None, f"the answer is not read here: {error}")
+    because = "compared by value"
+    equality = Equality(policy)
+    undecided = False
+    for one, other in _readings(answer, reference, given, expected):
+        try:
+            if equality(one, other):
+                return _verdict(True, because)
+        except TooLarge as error:
+            return Verdict(_whose_fault(other), f"too large: {error}")
+        except (Undecided, Unreadable, Undefined):
+            undecided = True
+    return Verdict(None, "not decided here") if undecided else _verdict(False, because)
+
+
+def _whose_fault(expected: Node) -> Outcome:
+    """Tell whether a bound was passed by the reference, by comparing it with a number."""
+    try:
+        Equality(Policy())(Number(27182818284590452), expected)  # pyright: ignore[reportArgumentType]
+    except TooLarge:
+        return Outcome.REFERENCE_REJECTED
+    except (Undecided, Unreadable, Undefined):
+        pass
+    return Outcome.ANSWER_REJECTED
+
+
+@lru_cache(maxsize=8_192)
+def tree(text: str, reading: Reading = USUAL) -> Node:
+    """Read an answer as a tree."""
+    return parse(clean(text), reading)
+
+
+def _readings(answer: str, reference: str, given: Node, expected: Node) -> "list[tuple[Node, Node]]":
+    """Return both trees, and again with what is ambiguous in one read in the other way."""
+    pairs = [(given, expected)]
+    if isinstance(given, Sequence) != isinstance(expected, Sequence) and any(
+        isinstance(one, Number) and one.grouped for one in (*walk(given), *walk(expected))
+    ):
+        ungrouped = Reading(group_commas=False)
+        pairs.append((_read_again(answer, given, ungrouped), _read_again(reference, expected, ungrouped)))
+    if ("_" in answer) != ("_" in reference):
+        indexed = Reading(index_digits=True)
+        pairs.append((_read_again(answer, given, indexed), _read_again(reference, expected, indexed)))
+    if "/" in answer or "/" in reference:
+        tight = Reading(tight_products=True)
+        pairs.append((_read_again(answer, given, tight), expected))
+        pairs.append((given, _read_again(reference, expected, tight)))
+    return [pair for at, pair in enumerate(pairs) if pair not in pairs[:at]]
+
+
+def _read_again(text: str, usual: Node, reading: Reading) -> Node:
+    try:
+        return tree(text, reading)
+    except (Unreadable, TooLarge):
+        return usual

@@ -1,0 +1,161 @@
+"""Answers that are words: option letters, yes and no, names, clock times and dates."""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+_WRAPPER = re.compile(r"\\(?:text|textrm|textbf|textit|textsf|mathrm|mathbf|mathit|mbox|hbox|operatorname)\s*\{([^{}]*)\}")
+_NOISE = re.compile(r"\\[,;:! ]|\\q?quad(?![A-Za-z])|[~${}]|\\[()\[\]]|\*\*|`")
+_LETTER = r"[A-J]"
+_ALONE = re.compile(rf"\W{{0,3}}({_LETTER})\W{{0,3}}", re.IGNORECASE)
+_LABELLED = re.compile(
+    rf"(?:(?:option|choice|answer)\s*:?\s*)?(?:\(\s*({_LETTER})\s*\)|\[\s*({_LETTER})\s*\]|({_LETTER})\s*[.:)。：．]|({_LETTER})$)", re.IGNORECASE
+)  # fmt: skip
+_NAMED_OPTION = re.compile(rf"(?:option|choice)\s*\(?({_LETTER})\b", re.IGNORECASE)
+_LETTER_AND_TEXT = re.compile(rf"({_LETTER})\s+[A-Z][a-z]+")
+_SPEECH = re.compile(r"[^\W\d_]{2}")
+_PUNCTUATION = re.compile(r"[^\w\s%+\-]|_")
+_ARTICLE = re.compile(r"^(?:the|an?)\s+")
+
+_SYNONYMS = {"true": "yes", "false": "no"}
+_NUMBERS = {
+    word: Fraction(value)
+    for value, word in enumerate(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+        "seventeen eighteen nineteen twenty".split()
+    )
+}
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE)
+_HOUR = re.compile(r"(\d{1,2})\s*([ap])\.?\s?m\.?", re.IGNORECASE)
+_MONTHS = "january february march april may june july august september october november december".split()
+_MONTH = "(" + "|".join(f"{month[:3]}(?:{month[3:]})?" for month in _MONTHS) + r")\.?"
+_DATES = (
+    (re.compile(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})"), "ymd"),
+    (re.compile(rf"{_MONTH}\s+(\d{{1,2}})(?:st|nd|rd|th)?(?:,?\s+(\d{{4}}))?", re.IGNORECASE), "mdy"),
+    (re.compile(rf"(\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH}(?:,?\s+(\d{{4}}))?", re.IGNORECASE), "dmy"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """A time of day, or a duration: without a.m. or p.m. they are spelled alike."""
+
+    seconds: int
+    afternoon: bool | None
+
+
+def compare_words(answer: str, reference: str) -> bool | None:
+    """Compare two answers as option letters, times, dates or words.
+
+    Returns:
+        ``None`` where they are none of these, or where words are not the whole story.
+    """
+    one, other = plain(answer), plain(reference)
+    for reading in (_compare_options, _compare_times, _compare_dates, _compare_speech):
+        verdict = reading(one, other)
+        if verdict is not None:
+            return verdict
+    return None
+
+
+def plain(text: str) -> str:
+    r"""Remove ``\text{}``, dollars and spacing commands around words."""
+    previous = ""
+    while text != previous:
+        previous, text = text, _WRAPPER.sub(r" \1 ", text)
+    return re.sub(r"\s+", " ", _NOISE.sub(" ", text)).strip()
+
+
+def number_word(words: str) -> Fraction | None:
+    """Return the number that a word up to twenty names."""
+    return _NUMBERS.get(words.strip().strip(".").lower())
+
+
+def option(text: str) -> str | None:
+    """Return the letter of the option that a text names, such as ``(B)``, ``B.`` or ``C: because``."""
+    if found := _ALONE.fullmatch(text):
+        return found[1].upper() if found[1].isupper() or found[1] not in "ei" else None
+    if found := _LABELLED.match(text) or _NAMED_OPTION.match(text):
+        return next(letter for letter in found.groups() if letter).upper()
+    return None
+
+
+def _compare_options(answer: str, reference: str) -> bool | None:
+    given, expected = option(answer), option(reference)
+    if expected is None and (found := _LETTER_AND_TEXT.match(reference)) and given is not None:
+        expected = found[1]
+    if given is None and (found := _LETTER_AND_TEXT.match(answer)) and expected is not None:
+        given = found[1]
+    if given is None or expected is None:
+        return None
+    if given == expected and not _ALONE.fullmatch(answer) and not _ALONE.fullmatch(reference):
+        # Both come with a text, which must then agree too.
+        return None
+    if given != expected and answer.lower() == answer:
+        return None
+    return given == expected
+
+
+def _compare_times(answer: str, reference: str) -> bool | None:
+    given, expected = _clock(answer), _clock(reference)
+    if given is None or expected is None:
+        return None
+    if given.afternoon is None and expected.afternoon is None:
+        return given.seconds == expected.seconds
+    return _in_day(given) == _in_day(expected)
+
+
+def _clock(text: str) -> Clock | None:
+    if found := _CLOCK.fullmatch(text):
+        hours, minutes, seconds = int(found[1]), int(found[2]), int(found[3] or 0)
+        half = found[4]
+    elif found := _HOUR.fullmatch(text):
+        hours, minutes, seconds, half = int(found[1]), 0, 0, found[2]
+    else:
+        return None
+    if minutes > 59 or seconds > 59 or hours > 24:
+        return None
+    return Clock(3600 * hours + 60 * minutes + seconds, None if half is None else half.lower() == "p")
+
+
+def _in_day(clock: Clock) -> int:
+    if clock.afternoon is None:
+        return clock.seconds
+    return clock.seconds % 43200 + 43200 * clock.afternoon
+
+
+def _compare_dates(answer: str, reference: str) -> bool | None:
+    given, expected = _date(answer), _date(reference)
+    if given is None and expected is None:
+        return None
+    if given is None or expected is None:
+        # A date is not the difference of three numbers.
+        return False if _DATES[0][0].fullmatch(answer if given else reference) else None
+    missing_year = given[0] is None or expected[0] is None
+    return given[1:] == expected[1:] and (missing_year or given[0] == expected[0])
+
+
+def _date(text: str) -> tuple[int | None, int, int] | None:
+    for pattern, order in _DATES:
+        if found := pattern.fullmatch(text.strip(". ")):
+            parts = dict(zip(order, found.groups(), strict=True))
+            month = parts["m"] or ""
+            number = int(month) if month.isdigit() else [name[:3] for name in _MONTHS].index(month[:3].lower()) + 1
+            return (int(parts["y"]) if parts["y"] else None), number, int(parts["d"] or 0)
+    return None
+
+
+def _compare_speech(answer: str, reference: str) -> bool | None:
+    """Compare words as a reader would: without case, articles, punctuation."""
+    if not _SPEECH.search(answer) or not _SPEECH.search(reference) or "\\" in answer + reference:
+        return None
+    given, expected = _spoken(answer), _spoken(reference)
+    if given == expected and given:
+        return True
+    return None
+
+
+def _spoken(text: str) -> str:
+    words = re.sub(r"\s+", " ", _PUNCTUATION.sub(" ", text.casefold())).strip()
+    words = _ARTICLE.sub("", words)
+    return _SYNONYMS.get(words, words)
