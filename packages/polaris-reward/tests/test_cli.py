@@ -1,11 +1,15 @@
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from polaris_reward.cli import BATCH, main
+from polaris_reward.cli import main
+from polaris_reward.policy import POLICIES
+from polaris_reward.rows import BATCH
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -25,7 +29,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def write(path: Path, *rows: object) -> Path:
-    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows]
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
     return path
 
 
@@ -61,6 +66,7 @@ def test_every_row_of_a_long_file_is_graded_in_order(run: Run, tmp_path: Path) -
         ({"output": r"\boxed{0.5}", "answer": 0.5}, "correct"),
         ({"response": r"\boxed{7}", "ground_truth": [6, 7]}, "correct"),
         ({"response": r"\boxed{7}", "references": ["7"], "answer": "6"}, "correct"),
+        ({"response": r"\boxed{7}", "data_source": "x", "reward_model": {"ground_truth": "7"}}, "correct"),
         ({"response": "", "answer": "7"}, "no_answer"),
     ],
 )
@@ -69,49 +75,119 @@ def test_fields_go_by_several_names(run: Run, tmp_path: Path, row: dict[str, obj
     assert (status, json.loads(stdout)["outcome"]) == (0, outcome)
 
 
-def test_the_published_rule_can_be_asked_for(run: Run, tmp_path: Path) -> None:
+def test_a_policy_is_asked_for_by_its_name(run: Run, tmp_path: Path) -> None:
     path = write(tmp_path / "r.jsonl", {"response": r"\boxed{7}", "answer": "7"})
-    assert json.loads(run("grade", path, "--require-think")[1])["outcome"] == "no_answer"
+    outcomes = {name: json.loads(run("grade", path, "--policy", name)[1])["outcome"] for name in POLICIES}
+    assert outcomes == {"default": "correct", "boxed": "correct", "polaris-v1": "no_answer"}
+
+
+def test_an_unknown_policy_is_one_sentence_that_lists_the_names(run: Run, tmp_path: Path) -> None:
+    status, _, stderr = run("grade", write(tmp_path / "r.jsonl", GOOD), "--policy", "strict")
+    assert (status, stderr) == (
+        2,
+        "error: unknown policy 'strict'; choose one of 'default', 'boxed', 'polaris-v1'\n",
+    )
 
 
 GOOD = {"response": r"\boxed{7}", "answer": "7"}
 
+BAD_ROWS = [
+    (b"{", "not JSON"),
+    (b"[1]", "[1] is not a JSON object; give one JSON object a line"),
+    (b"[" * 100_000, "not JSON"),
+    (b"1" * 5000, "not JSON"),
+    (b'{"response": "\xff"}', "not UTF-8 at byte 15; convert the file"),
+    ({"answer": "7"}, "needs a field 'response' or 'completion' or 'output'; it has 'answer'"),
+    ({"response": 7, "answer": "7"}, "field 'response' is 7; expected a string"),
+    ({"response": "7"}, "needs a field 'references' or"),
+    ({"response": "7", "reward_model": {"style": "rule"}}, "needs a field 'references' or"),
+    ({"response": "7", "reward_model": "7"}, "needs a field 'references' or"),
+    ({"response": "7", "references": []}, "field 'references' is []; expected an answer or a list of answers"),
+    ({"response": "7", "references": ["7", " "]}, "field 'references' is ['7', ' ']"),
+    ({"response": "7", "references": ["7", ["8"]]}, "field 'references' is ['7', ['8']]"),
+    ({"response": "7", "answer": ""}, "field 'answer' is ''"),
+    ({"response": "7", "answer": None}, "field 'answer' is None"),
+    ({"response": "7", "answer": True}, "field 'answer' is True"),
+    ({"response": "7", "answer": float("nan")}, "field 'answer' is nan"),
+    ({"response": "7", "answer": {"a": "b" * 100}}, "...; expected an answer or a list of answers"),
+]
 
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([GOOD, "{"], "r.jsonl:2: not JSON"),
-        ([GOOD, "", "[1]"], "r.jsonl:3: [1] is not a JSON object"),
-        ([GOOD, "[" * 100_000], "r.jsonl:2: not JSON"),
-        ([{"answer": "7"}], "r.jsonl:1: needs a field 'response' or 'completion' or 'output'; it has 'answer'"),
-        ([{"response": 7, "answer": "7"}], "r.jsonl:1: field 'response' is 7; expected a string"),
-        ([{"response": "7"}], "r.jsonl:1: needs a field 'references' or"),
-        ([{"response": "7", "references": []}], "r.jsonl:1: field 'references' is []; expected an answer"),
-        ([{"response": "7", "references": ["7", " "]}], "r.jsonl:1: field 'references' is ['7', ' ']"),
-        ([{"response": "7", "answer": ""}], "r.jsonl:1: field 'answer' is ''"),
-        ([{"response": "7", "answer": None}], "r.jsonl:1: field 'answer' is None"),
-        ([{"response": "7", "answer": {"a": "b" * 100}}], "...; expected an answer or a list of answers"),
-        ([], "r.jsonl: holds no rows"),
-    ],
-)
-def test_a_bad_row_is_one_sentence_and_nothing_is_overwritten(
-    run: Run, tmp_path: Path, rows: list[object], message: str
-) -> None:
-    path, out = write(tmp_path / "r.jsonl", *rows), write(tmp_path / "out.jsonl", "earlier")
+
+def test_bad_rows_are_named_and_counted_and_the_others_graded(run: Run, tmp_path: Path) -> None:
+    rows = [row for bad, _ in BAD_ROWS for row in (GOOD, bad)]
+    path, out = write(tmp_path / "r.jsonl", *rows), tmp_path / "out.jsonl"
     status, _, stderr = run("grade", path, "--out", out)
     assert status == 2
-    assert stderr.startswith("error: ")
+    *named, last = [line for line in stderr.splitlines() if line.startswith((str(tmp_path), "error: "))]
+    assert len(named) == len(BAD_ROWS)
+    for number, (line, (_, message)) in enumerate(zip(named, BAD_ROWS, strict=True)):
+        assert line.startswith(f"{path}:{2 * number + 2}: ")
+        assert message in line
+    assert last == f"error: rows left out because they could not be read, as said above: {len(BAD_ROWS)}"
+    grades = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [grade["line"] for grade in grades] == list(range(1, 2 * len(BAD_ROWS), 2))
+    assert f"correct             {len(BAD_ROWS):>8}  100.0%" in stderr
+
+
+@pytest.mark.parametrize(("bad", "message"), BAD_ROWS)
+def test_strict_stops_at_the_first_bad_row_and_leaves_no_file(
+    run: Run, tmp_path: Path, bad: object, message: str
+) -> None:
+    path, out = write(tmp_path / "r.jsonl", GOOD, b"", bad), write(tmp_path / "out.jsonl", b"earlier")
+    status, _, stderr = run("grade", path, "--strict", "--out", out)
+    assert status == 2
+    assert stderr.startswith(f"error: {path}:3: ")
     assert message in stderr
     assert stderr.count("\n") == 1
     assert out.read_text() == "earlier\n"
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_file_that_is_not_utf8_is_named_with_its_line(run: Run, tmp_path: Path) -> None:
-    path = tmp_path / "r.jsonl"
-    path.write_bytes(b'{"response": "7", "answer": "7"}\n{"response": "\xff"}\n')
-    status, _, stderr = run("grade", path)
-    assert (status, stderr) == (2, f"error: {path}:2: not UTF-8 at byte 15; convert the file\n")
+def test_a_file_of_bad_rows_alone_has_an_empty_table(run: Run, tmp_path: Path) -> None:
+    status, stdout, stderr = run("grade", write(tmp_path / "r.jsonl", b"{"))
+    assert (status, stdout) == (2, "")
+    assert "correct                    0    0.0%" in stderr
+
+
+def test_check_goes_on_after_a_bad_row_unless_it_is_strict(run: Run, tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", {"answer": []}, {"id": "open", "answer": "{{"}, GOOD)
+    status, stdout, stderr = run("check", path)
+    assert (status, stdout.split("\t")[:2]) == (2, [f"{path}:2", "open"])
+    assert f"{path}:1: field 'answer' is []; expected an answer or a list of answers\n" in stderr
+    assert stderr.endswith("error: rows left out because they could not be read, as said above: 1\n")
+    status, stdout, stderr = run("check", path, "--strict")
+    assert (status, stdout) == (2, "")
+    assert stderr == f"error: {path}:1: field 'answer' is []; expected an answer or a list of answers\n"
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_row(run: Run, tmp_path: Path) -> None:
+    path = write(tmp_path / "r.jsonl", b"\xef\xbb\xbf" + json.dumps(GOOD).encode())
+    assert run("grade", path)[0] == 0
+
+
+def test_no_text_that_a_model_writes_is_an_error(run: Run, tmp_path: Path) -> None:
+    texts = ["", "\x00", "\ud800", r"\boxed{\ud800}", r"\boxed{" * 1000, "}" * 1000, "9" * 100_000, "\\" * 999, "🙂"]
+    rows = [{"response": form.replace("_", text), "answer": "7"} for text in texts for form in ("_", r"\boxed{_}")]
+    status, stdout, _ = run("grade", write(tmp_path / "r.jsonl", *rows))
+    assert (status, stdout.count("\n")) == (0, len(rows))
+
+
+def test_the_first_grades_that_are_not_correct_are_explained(run: Run, tmp_path: Path) -> None:
+    rows = [{"id": f"p{number}", "response": rf"\boxed{{{number}}}", "answer": "7"} for number in range(5, 10)]
+    path = write(tmp_path / "r.jsonl", *rows)
+    status, stdout, stderr = run("grade", path, "--explain", 3)
+    table, *explained = stderr.split("\n\n")
+    assert (status, stdout.count("\n")) == (0, 5)
+    assert table.endswith("all                        5")
+    assert [text.splitlines()[0] for text in explained] == [f"{path}:{line} p{line + 4}" for line in (1, 2, 4)]
+    assert all("incorrect" in text and "'7'" in text for text in explained)
+
+
+def test_a_bad_batch_is_counted_rather_than_refused(run: Run, tmp_path: Path) -> None:
+    rows = [{"response": rf"\boxed{{{number}}}", "answer": "{{"} for number in range(40)]
+    status, _, stderr = run("grade", write(tmp_path / "r.jsonl", *rows))
+    assert status == 0
+    assert "reference_rejected        40  100.0%" in stderr
 
 
 @pytest.mark.parametrize("command", ["grade", "check"])
@@ -137,7 +213,9 @@ def test_paths_that_cannot_be_read_or_written_are_named(run: Run, tmp_path: Path
         (["grade", missing], f"{missing}: cannot be read (No such file or directory)"),
         (["check", missing], f"{missing}: cannot be read (No such file or directory)"),
         (["grade", tmp_path], f"{tmp_path}: cannot be read (Is a directory)"),
-        (["grade", path, "--out", tmp_path], f"{tmp_path}: is a folder"),
+        (["grade", path, "--out", tmp_path], f"{tmp_path}: is not a file; give --out the name of a file"),
+        (["grade", path, "--out", "/dev/null"], "/dev/null: is not a file"),
+        (["grade", write(tmp_path / "empty.jsonl", b"", b" ")], "empty.jsonl: holds no rows"),
         (["grade", path, "--out", tmp_path / "no" / "out"], "out: cannot be written (No such file or directory)"),
         (["grade", path, "--out", path], f"{path}: is the file to read"),
     ):
@@ -151,7 +229,7 @@ def test_check_lists_references_that_are_not_accepted_and_exits_with_one(run: Ru
         {"problem_id": "good", "references": ["7", r"\sqrt{2}"]},
         {"problem_id": "open", "answer": "{{"},
         {"problem_id": "blank", "answer": ""},
-        {"problem_id": "odd", "answer": "np.arcsin(10/13)"},
+        {"problem_id": "odd", "answer": r"\frac{}{2}"},
     ]
     path = write(tmp_path / "p.jsonl", *rows)
     status, stdout, stderr = run("check", path)
@@ -159,7 +237,7 @@ def test_check_lists_references_that_are_not_accepted_and_exits_with_one(run: Ru
     assert [line.split("\t") for line in stdout.splitlines()] == [
         [f"{path}:2", "open", "no_answer", '"{{"'],
         [f"{path}:3", "blank", "no_answer", '""'],
-        [f"{path}:4", "odd", "spelling_only", '"np.arcsin(10/13)"'],
+        [f"{path}:4", "odd", "spelling_only", r'"\\frac{}{2}"'],
     ]
     assert stderr == "3 of 5 references are accepted as their own answer, 1 of them by their spelling only\n"
 
@@ -179,6 +257,53 @@ def test_help_teaches_by_example(command: list[str]) -> None:
         check=True,
     )
     assert " ".join(["Example: polaris-reward", *command]) in done.stdout
+
+
+def test_the_help_of_grade_knows_every_policy(run: Run) -> None:
+    assert all(f"'{name}'" in run("grade", "--help")[1] for name in POLICIES)
+
+
+def in_a_terminal(*arguments: object, cwd: Path) -> str:
+    """Run the command with standard error on a terminal; returns what the terminal was given."""
+    controller, terminal = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "polaris_reward", *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        stderr=terminal,
+        cwd=cwd,
+        env=os.environ | {"COLUMNS": "100", "TERM": "xterm"},
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        # Reading fails when the last writer has closed the terminal.
+        with suppress(OSError):
+            while chunk := os.read(controller, 4096):
+                shown += chunk
+        os.close(controller)
+    assert process.returncode == 0
+    return shown.decode()
+
+
+def test_a_terminal_shows_how_much_is_read_and_a_file_does_not(tmp_path: Path) -> None:
+    write(tmp_path / "r.jsonl", *[GOOD] * 3000)
+    shown = in_a_terminal("grade", "r.jsonl", cwd=tmp_path)
+    assert "r.jsonl" in shown
+    assert "kB" in shown
+    assert "all                     3000" in shown
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    def peak_mib(num_rows: int) -> float:
+        path = write(tmp_path / "r.jsonl", *[{"response": "x" * 20_000 + r"\boxed{7}", "answer": "7"}] * num_rows)
+        code = (
+            "import resource, sys; from polaris_reward.cli import app; "
+            f"app(['grade', {str(path)!r}, '--out', {str(tmp_path / 'out')!r}], standalone_mode=False); "
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+        return float(done.stdout)
+
+    assert peak_mib(3000) < peak_mib(800) + 20
 
 
 def test_a_reader_that_stops_early_gets_no_traceback(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 import json
+import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 from polaris_reward import Outcome
-from polaris_reward.worker import judge
+from polaris_reward.worker import READY, judge
 
-WORKER = [sys.executable, "-m", "polaris_reward.worker", "5", "1"]
+Connect = Callable[[str], tuple[subprocess.Popen[str], socket.socket]]
 
 
 def verdict(answer: str, reference: str) -> Outcome:
@@ -37,37 +40,83 @@ def test_whatever_a_comparison_does_becomes_an_outcome(
     assert judge("a", references, verdict) == (outcome, index)
 
 
-def test_the_worker_answers_lines_of_json_until_its_input_ends() -> None:
-    requests = [
-        {"answer": "2x", "references": ["y", "x+x"]},
-        {"answer": "2x", "references": ["x"]},
-        {"answer": "\ud800", "references": ["x"]},
-    ]
-    done = subprocess.run(
-        WORKER,
-        input="".join(json.dumps(request) + "\n" for request in requests),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    replies = [json.loads(line) for line in done.stdout.splitlines()]
-    assert replies[0] == {"ready": True}
-    assert replies[1::2] == [{"taken": True}] * 3
-    assert replies[2] == {"outcome": "correct", "reference": 1}
-    assert replies[4] == {"outcome": "incorrect", "reference": None}
-    assert len(replies) == 7
-    assert done.stderr == ""
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Start a keeper with another comparison, and return it with the connection to a worker."""
+    with ExitStack() as stack:
+
+        def connect(load: str) -> tuple[subprocess.Popen[str], socket.socket]:
+            script = f"import os\nfrom polaris_reward.worker import Outcome, main\n{load}\nmain(5, 0.5, load=load)"
+            requests, theirs = (stack.enter_context(end) for end in socket.socketpair())
+            keeper = subprocess.Popen(
+                [sys.executable, "-c", script],
+                stdin=theirs,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            stack.enter_context(keeper)
+            # Ends the keeper, for whose end the stack then waits.
+            stack.callback(requests.close)
+            theirs.close()
+            assert requests.recv(64) == READY
+            ours, theirs = (stack.enter_context(end) for end in socket.socketpair())
+            socket.send_fds(requests, [b"0"], [theirs.fileno()])
+            theirs.close()
+            assert int(requests.recv(64)) > 0
+            return keeper, ours
+
+        yield connect
 
 
-def test_what_libraries_print_does_not_reach_the_replies() -> None:
-    script = (
-        "import os; from polaris_reward import worker; replies = worker._claim_stdout();"
-        "print('noise', flush=True); os.system('echo noise'); worker._say(replies, {'ready': True})"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
-    assert json.loads(done.stdout) == {"ready": True}
-    assert done.stderr.count("noise") == 2
+def ask(worker: socket.socket, answer: str, *references: str) -> dict[str, object] | None:
+    worker.sendall(json.dumps({"answer": answer, "references": references}).encode() + b"\n")
+    reply = worker.recv(65536)
+    return json.loads(reply) if reply else None
+
+
+BY_SPELLING = (
+    "def load(): return lambda answer, reference: Outcome.CORRECT if answer == reference else Outcome.INCORRECT"
+)
+GREEDY = "def load(): return lambda answer, reference: bytearray(int(answer) << 20) and Outcome.CORRECT"
+HOARDING = (
+    "kept = []\ndef load(): return lambda answer, reference: kept.append(bytearray(300 << 20)) or Outcome.CORRECT"
+)
+NOISY = """
+def load():
+    print("noise", flush=True)
+    os.system("echo noise")
+    return lambda answer, reference: print("more", flush=True) or Outcome.CORRECT
+"""
+
+
+def test_a_worker_replies_to_one_request_after_the_other(connect: Connect) -> None:
+    _, worker = connect(BY_SPELLING)
+    assert ask(worker, "a", "b", "a") == {"outcome": "correct", "reference": 1, "last": False}
+    assert ask(worker, "a", "b") == {"outcome": "incorrect", "reference": None, "last": False}
+    assert ask(worker, "\ud800", "\ud800") == {"outcome": "correct", "reference": 0, "last": False}
+
+
+def test_more_memory_than_the_ceiling_is_refused_to_an_answer(connect: Connect) -> None:
+    _, worker = connect(GREEDY)
+    assert ask(worker, "100", "") == {"outcome": "correct", "reference": 0, "last": False}
+    assert ask(worker, "1000", "") == {"outcome": "answer_rejected", "reference": None, "last": False}
+    assert ask(worker, "100", "") == {"outcome": "correct", "reference": 0, "last": False}
+
+
+def test_a_worker_that_keeps_much_memory_ends_after_its_reply(connect: Connect) -> None:
+    _, worker = connect(HOARDING)
+    assert ask(worker, "", "") == {"outcome": "correct", "reference": 0, "last": True}
+    assert worker.recv(1) == b""
+
+
+def test_what_libraries_print_reaches_standard_error_at_most(connect: Connect) -> None:
+    keeper, worker = connect(NOISY)
+    assert ask(worker, "", "") == {"outcome": "correct", "reference": 0, "last": False}
+    keeper.kill()
+    worker.close()
+    printed, errors = keeper.communicate(timeout=60)
+    assert (printed, errors) == ("", "noise\nnoise\n")
 
 
 def test_the_graders_own_process_never_imports_the_algebra() -> None:

@@ -4,27 +4,24 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
-from itertools import islice
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from polaris_reward.errors import RewardError, RowsFileError
+from polaris_reward.errors import RewardError, RowsFileError, SettingsError
 
 if TYPE_CHECKING:
-    from polaris_reward.grader import Grader
-    from polaris_reward.policy import Policy
+    from polaris_reward.grader import Grader, Item
     from polaris_reward.records import Grade
     from polaris_reward.rows import Row
 
 PROBE = r"\boxed{27182818284590452}"
 """An answer that is spelled like no reference: whoever rejects the reference then cannot read it."""
 
-BATCH = 256
-"""Rows graded together; memory stays constant however long the file is."""
+T = TypeVar("T")
 
 app = typer.Typer(
     help="""Grade mathematical answers, with no way for one of them to hang or crash the grader.
@@ -39,6 +36,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first row that cannot be read.")]
 NumWorkers = Annotated[int | None, typer.Option(help="Most worker processes; one per CPU, four at most, if not given.")]
 DeadlineS = Annotated[float, typer.Option(help="Seconds that one answer may take.")]
 MemoryGib = Annotated[float, typer.Option(help="Memory that one worker may take, in GiB.")]
@@ -48,9 +46,9 @@ MemoryGib = Annotated[float, typer.Option(help="Memory that one worker may take,
 def grade_command(
     responses: Annotated[Path, typer.Argument(metavar="RESPONSES.jsonl")],
     out: Annotated[Path | None, typer.Option(help="Write grades here instead of standard output.")] = None,
-    require_think: Annotated[
-        bool, typer.Option("--require-think", help="A response without </think> has no answer.")
-    ] = False,
+    policy: Annotated[str, typer.Option(metavar="NAME", help="What counts as the answer; see above.")] = "default",
+    explain: Annotated[int, typer.Option(metavar="N", min=0, help="Explain the first N that are not correct.")] = 0,
+    strict: Strict = False,
     num_workers: NumWorkers = None,
     deadline_s: DeadlineS = 5.0,
     memory_gib: MemoryGib = 1.0,
@@ -58,34 +56,55 @@ def grade_command(
     r"""Grade each response of a file of JSON lines against its references.
 
     Reads, in each row: the response ('response', 'completion' or 'output'), and the accepted answer or a list
-    of them ('references', 'reference', 'answer' or 'ground_truth'). Of several names the first one counts.
+    of them ('references', 'reference', 'answer', 'ground_truth', or 'reward_model' with 'ground_truth' in it).
+    Of several names the first one counts.
 
     Writes, for each row: 'line', the row's 'problem_id' or 'id', 'outcome', 'reward', 'answer', 'reference',
     'seconds'. A table of the outcomes goes to standard error.
 
-    Example: polaris-reward grade responses.jsonl --out grades.jsonl
+    The answer is, by the policy 'default', the last box, else what follows a phrase such as 'the answer is',
+    else the last value; by 'boxed', the last box; by 'polaris-v1', the last box after </think>,
+    in which a whole number must be a numeral.
+
+    A row that cannot be read is named on standard error and left out. Exit status: 0, or 2 if any was left out.
+
+    Example: polaris-reward grade responses.jsonl --out grades.jsonl --explain 5
     """
     from polaris_reward.grader import Grader
-    from polaris_reward.policy import Policy
-    from polaris_reward.rows import read_rows
+    from polaris_reward.policy import POLICIES
+    from polaris_reward.records import Outcome
+    from polaris_reward.rows import Row, in_batches, result_file
 
-    if out is not None and out.exists() and out.samefile(responses):
+    if policy not in POLICIES:
+        raise SettingsError(f"unknown policy {policy!r}; choose one of {', '.join(map(repr, POLICIES))}")
+    if out is not None and out.exists() and responses.exists() and out.samefile(responses):
         raise RowsFileError(f"{out}: is the file to read; give --out another name")
-    policy = Policy(require_think=require_think)
-    outcomes: Counter[str] = Counter()
-    with (
-        Grader(num_workers, deadline_s=deadline_s, memory_gib=memory_gib) as grader,
-        _result_file(out) as file,
-    ):
-        for row, grade in _graded(read_rows(responses), grader, policy):
-            outcomes[grade.outcome] += 1
-            file.write(json.dumps(_to_record(row, grade)) + "\n")
-    _print_outcomes(outcomes)
+    counts: Counter[str] = Counter()
+    to_explain: list[tuple[Row, Item]] = []
+    with Grader(num_workers, deadline_s=deadline_s, memory_gib=memory_gib, max_failed_share=None) as grader:
+        with (
+            result_file(out) as file,
+            closing(_parsed(responses, Row.item, counts, strict=strict, show_bar=not file.isatty())) as rows,
+        ):
+            for batch in in_batches(rows):
+                grades = grader.grade_many([item for _, item in batch], policy=POLICIES[policy])
+                for (row, item), grade in zip(batch, grades, strict=True):
+                    counts[grade.outcome] += 1
+                    file.write(json.dumps(_to_record(row, grade)) + "\n")
+                    if grade.outcome is not Outcome.CORRECT and len(to_explain) < explain:
+                        to_explain.append((row, item))
+        _print_outcomes(counts)
+        for row, item in to_explain:
+            print(
+                f"\n{row.where} {_name(row)}", grader.explain(*item, policy=POLICIES[policy]), sep="\n", file=sys.stderr
+            )
+    _refuse_skipped(counts)
 
 
 @app.command("check")
 def check_command(
     problems: Annotated[Path, typer.Argument(metavar="PROBLEMS.jsonl")],
+    strict: Strict = False,
     num_workers: NumWorkers = None,
     deadline_s: DeadlineS = 5.0,
     memory_gib: MemoryGib = 1.0,
@@ -94,33 +113,37 @@ def check_command(
 
     A problem whose reference fails this rewards no response, and teaches a model that nothing is right.
 
-    Reads, in each row: 'references', 'reference', 'answer' or 'ground_truth' (an answer or a list of them),
-    and 'problem_id' or 'id' if there is one.
+    Reads, in each row: 'references', 'reference', 'answer', 'ground_truth', or 'reward_model' with
+    'ground_truth' in it (an answer or a list of them), and 'problem_id' or 'id' if there is one.
 
     Lists references on standard output, one a line, tab-separated: file:line, id, what is wrong, reference.
     Wrong is an outcome such as 'reference_rejected', or 'spelling_only': the reference is accepted, but the
     grader cannot read a meaning in it, so that an answer must be spelled like it. Exit status: 0 if all are
-    accepted, 1 if some are not, 2 if the file is at fault.
+    accepted, 1 if some are not, 2 if a row or the file cannot be read.
 
     Example: polaris-reward check problems.jsonl
     """
     from polaris_reward.grader import Grader
-    from polaris_reward.rows import read_rows
+    from polaris_reward.rows import Row
 
     counts: Counter[str] = Counter()
-    with Grader(num_workers, deadline_s=deadline_s, memory_gib=memory_gib) as grader:
-        for row, reference, finding in _checked(read_rows(problems), grader):
+    with (
+        Grader(num_workers, deadline_s=deadline_s, memory_gib=memory_gib, max_failed_share=None) as grader,
+        closing(_parsed(problems, Row.references, counts, strict=strict, show_bar=True)) as rows,
+    ):
+        for row, reference, finding in _checked(rows, grader):
             counts[finding] += 1
             if finding != "accepted":
-                name = next(iter(row.identity.values()), "")
-                print(row.where, name, finding, json.dumps(reference), sep="\t")
+                print(row.where, _name(row), finding, json.dumps(reference), sep="\t")
+    num_references = counts.total() - counts["skipped"]
     num_accepted = counts["accepted"] + counts["spelling_only"]
     print(
-        f"{num_accepted} of {counts.total()} references are accepted as their own answer, "
+        f"{num_accepted} of {num_references} references are accepted as their own answer, "
         f"{counts['spelling_only']} of them by their spelling only",
         file=sys.stderr,
     )
-    if num_accepted < counts.total():
+    _refuse_skipped(counts)
+    if num_accepted < num_references:
         raise typer.Exit(1)
 
 
@@ -137,20 +160,49 @@ def main() -> None:
         raise SystemExit(1) from None
 
 
-def _graded(rows: "Iterable[Row]", grader: "Grader", policy: "Policy") -> "Iterator[tuple[Row, Grade]]":
-    for batch in _batches(rows):
-        items = [(row.response(), row.references()) for row in batch]
-        yield from zip(batch, grader.grade_many(items, policy=policy), strict=True)
+def _parsed(
+    path: Path, parse: "Callable[[Row], T]", counts: Counter[str], *, strict: bool, show_bar: bool
+) -> "Generator[tuple[Row, T]]":
+    """Yield each row with what the command needs of it; one that cannot be read is named and counted."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from polaris_reward.rows import read_lines
+
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    bar = Progress(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        # Into a file or a pipe, standard output must go as it is.
+        redirect_stdout=sys.stdout.isatty(),
+        disable=not (show_bar and sys.stderr.isatty()),
+    )
+    with bar:
+        task = bar.add_task(path.name, total=path.stat().st_size if path.is_file() else None)
+        for line in read_lines(path):
+            bar.advance(task, len(line.content))
+            try:
+                row = line.row()
+                needed = parse(row)
+            except RowsFileError as error:
+                if strict:
+                    raise
+                counts["skipped"] += 1
+                print(error, file=sys.stderr)
+            else:
+                yield row, needed
 
 
-def _checked(rows: "Iterable[Row]", grader: "Grader") -> "Iterator[tuple[Row, str, str]]":
+def _checked(rows: "Iterable[tuple[Row, tuple[str, ...]]]", grader: "Grader") -> "Iterator[tuple[Row, str, str]]":
     """Yield each reference with ``accepted``, ``spelling_only``, or the outcome that was not ``correct``."""
-    from polaris_reward.extract import unbox
+    from polaris_reward.extract import reference_answer
     from polaris_reward.records import Outcome
+    from polaris_reward.rows import in_batches
 
-    for batch in _batches(rows):
-        pairs = [(row, reference) for row in batch for reference in row.references(allow_blank=True)]
-        own = grader.grade_many([(rf"\boxed{{{unbox(text)}}}", [text]) for _, text in pairs])
+    for batch in in_batches(rows):
+        pairs = [(row, reference) for row, references in batch for reference in references]
+        own = grader.grade_many([(rf"\boxed{{{reference_answer(text)}}}", [text]) for _, text in pairs])
         probed = grader.grade_many([(PROBE, [text]) for _, text in pairs])
         for (row, reference), as_own, as_probe in zip(pairs, own, probed, strict=True):
             if as_own.outcome is not Outcome.CORRECT:
@@ -161,10 +213,8 @@ def _checked(rows: "Iterable[Row]", grader: "Grader") -> "Iterator[tuple[Row, st
                 yield row, reference, "accepted"
 
 
-def _batches(rows: "Iterable[Row]") -> "Iterator[list[Row]]":
-    remaining = iter(rows)
-    while batch := list(islice(remaining, BATCH)):
-        yield batch
+def _name(row: "Row") -> object:
+    return next(iter(row.identity.values()), "")
 
 
 def _to_record(row: "Row", grade: "Grade") -> dict[str, object]:
@@ -179,31 +229,16 @@ def _to_record(row: "Row", grade: "Grade") -> dict[str, object]:
     }
 
 
-@contextmanager
-def _result_file(out: Path | None) -> Generator[TextIO]:
-    """Open standard output, or a temporary file that takes its name once everything has been written."""
-    if out is None:
-        yield sys.stdout
-        return
-    if out.is_dir():
-        raise RowsFileError(f"{out}: is a folder; give --out the name of a file")
-    temporary = out.with_name(f"{out.name}.tmp")
-    try:
-        file = temporary.open("w", encoding="utf-8")
-    except OSError as error:
-        raise RowsFileError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
-    try:
-        with file:
-            yield file
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _print_outcomes(outcomes: Counter[str]) -> None:
+def _print_outcomes(counts: Counter[str]) -> None:
     from polaris_reward.records import Outcome
 
-    total = outcomes.total()
+    total = sum(counts[outcome] for outcome in Outcome)
     for outcome in Outcome:
-        print(f"{outcome:<20}{outcomes[outcome]:>8}{outcomes[outcome] / total:>8.1%}", file=sys.stderr)
+        share = counts[outcome] / max(total, 1)
+        print(f"{outcome:<20}{counts[outcome]:>8}{share:>8.1%}", file=sys.stderr)
     print(f"{'all':<20}{total:>8}", file=sys.stderr)
+
+
+def _refuse_skipped(counts: Counter[str]) -> None:
+    if counts["skipped"]:
+        raise RowsFileError(f"rows left out because they could not be read, as said above: {counts['skipped']}")

@@ -4,18 +4,23 @@ This is all that runs in the caller's process. It takes at most milliseconds, be
 is refused beforehand; what it cannot read or decide is left to the computer algebra in a worker.
 """
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
 from polaris_reward.equal import Equality, Undecided
 from polaris_reward.evaluate import Undefined
 from polaris_reward.exact import clean, compare_exactly
-from polaris_reward.notation import TooLarge, Unreadable
+from polaris_reward.notation import TooLarge, Unreadable, Unsupported
 from polaris_reward.parse import USUAL, Reading, parse
 from polaris_reward.policy import Policy
 from polaris_reward.records import Outcome
 from polaris_reward.tree import Node, Number, Sequence, walk
-from polaris_reward.words import compare_words
+from polaris_reward.words import compare_words, formula, plain
+
+
+_CODE_MARKS = ("_", "()", ".(", "np.", "math.")
+_PROSE = re.compile(r"(?=.*[^\W\d_]{3})[\w\s,.;:'\"!?%&()-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +68,13 @@ def _compare_trees(answer: str, reference: str, policy: Policy) -> Verdict:
     except TooLarge as error:
         return Verdict(Outcome.REFERENCE_REJECTED, f"the reference: {error}")
     except Unreadable as error:
-        return Verdict(None, f"the reference is not read here: {error}")
+        return _unread("reference", reference, error)
     try:
         given = tree(answer)
     except TooLarge as error:
         return Verdict(Outcome.ANSWER_REJECTED, f"the answer: {error}")
     except Unreadable as error:
-        return Verdict(None, f"the answer is not read here: {error}")
+        return _unread("answer", answer, error)
     because = "compared by value"
     equality = Equality(policy)
     undecided = False
@@ -82,6 +87,16 @@ def _compare_trees(answer: str, reference: str, policy: Policy) -> Verdict:
         except (Undecided, Unreadable, Undefined):
             undecided = True
     return Verdict(None, "not decided here") if undecided else _verdict(False, because)
+
+
+def _unread(side: str, text: str, error: Unreadable) -> Verdict:
+    """Say what becomes of a text that is no formula of ours: one with unknown commands may be one of others."""
+    because = f"the {side} is not read here: {error}"
+    if isinstance(error, Unsupported):
+        return Verdict(None, because)
+    if _PROSE.fullmatch(plain(text)) and not any(mark in plain(text) for mark in _CODE_MARKS):
+        return Verdict(Outcome.INCORRECT, f"the {side} is words, and the other side says something else")
+    return Verdict(Outcome.REFERENCE_REJECTED if side == "reference" else Outcome.ANSWER_REJECTED, because)
 
 
 def _whose_fault(expected: Node) -> Outcome:
@@ -98,7 +113,7 @@ def _whose_fault(expected: Node) -> Outcome:
 @lru_cache(maxsize=8_192)
 def tree(text: str, reading: Reading = USUAL) -> Node:
     """Read an answer as a tree."""
-    return parse(clean(text), reading)
+    return parse(formula(clean(text)), reading)
 
 
 def _readings(answer: str, reference: str, given: Node, expected: Node) -> "list[tuple[Node, Node]]":

@@ -73,6 +73,7 @@ class Equality:
         if left == right:
             return True
         left, right = _without_names(left, right), _without_names(right, left)
+        left, right = _spread(left, right), _spread(right, left)
         if isinstance(left, Relation) and isinstance(right, Relation):
             return self._relations(left, right)
         if is_set_notation(left) or is_set_notation(right):
@@ -99,7 +100,8 @@ class Equality:
                 return self._ratios(terms, others)
             case (Ratio((first, second)), other) | (other, Ratio((first, second))):
                 return self(Call("divide", (first, second)), other)
-            case (BaseNumber(), _) | (_, BaseNumber()):
+            case _ if any(isinstance(one, BaseNumber) for one in (*walk(left), *walk(right))):
+                # A base is part of the answer: 1010_2 is neither 10 nor 1010.
                 return left == right
             case _:
                 return self._expressions(left, right)
@@ -131,6 +133,11 @@ class Equality:
 
     def _sequences(self, left: Node, right: Node) -> bool:
         for one, other in ((left, right), (right, left)):
+            if isinstance(one, Matrix) and isinstance(other, Sequence) and all(
+                isinstance(item, Sequence) for item in other.items
+            ):
+                rows = tuple(item.items for item in other.items if isinstance(item, Sequence))
+                return other.opening == "[" and self._matrices(one, Matrix(rows))
             if isinstance(one, Matrix) and isinstance(other, Sequence) and (vector := _vector(one)) is not None:
                 return other.opening in {"(", "["} and self._ordered(vector, other.items)
         if not isinstance(left, Sequence) or not isinstance(right, Sequence):
@@ -235,6 +242,8 @@ class Equality:
 
     def _expressions(self, left: Node, right: Node) -> bool:
         if not _is_expression(left) or not _is_expression(right):
+            if any(isinstance(one, Text | Relation) for one in (*walk(left), *walk(right))):
+                return False
             raise Undecided
         if self.policy.strict_integers and _is_integer(right) and not _is_literal(left):
             return False
@@ -310,14 +319,14 @@ def _conventions(left: Node, right: Node) -> Iterator[tuple[Node, Node, dict[str
     unknown base unless that leaves the question open.
     """
     names = [{node.name for node in walk(side) if isinstance(node, Call)} for side in (left, right)]
-    usual = {"unit of log": Fraction(1_000_003, 1_299_709)}
+    usual: dict[str, Any] = {}
     yield left, right, usual
     if ("percent" in names[0]) != ("percent" in names[1]):
-        yield left, right, {**usual, "unit of percent": Fraction(1)}
+        yield left, right, {"unit of percent": Fraction(1)}
     if ("degree" in names[0]) != ("degree" in names[1]):
-        yield left, right, {**usual, "degrees": Fraction(1)}
+        yield left, right, {"degrees": Fraction(1)}
     if "log" in names[0] | names[1] and "ln" not in names[0] | names[1]:
-        yield left, right, {"unit of log": 1 / mpmath.MPContext().ln(10)}
+        yield left, right, {"base of log": Fraction(10)}
     if (renamed := _constant_of_integration(left, right)) is not None:
         yield *renamed, usual
 
@@ -423,6 +432,16 @@ def _without_names(node: Node, other: Node) -> Node:
     if _is_name(last) and not _shares_symbols(first, last) and not _is_name(first):
         return first
     return node
+
+
+def _spread(node: Node, other: Node) -> Node:
+    """Read ``(a, b) = (1, 2)`` as ``a = 1, b = 2`` where the other side names its values one by one."""
+    match node:
+        case Relation((Sequence(names), Sequence(values)), ("=",)) if _names_something(other) and len(names) == len(values):
+            pairs = zip(names, values, strict=True)
+            return Sequence(tuple(Relation((name, value), ("=",)) for name, value in pairs), "", "")
+        case _:
+            return node
 
 
 def _names_something(node: Node) -> bool:

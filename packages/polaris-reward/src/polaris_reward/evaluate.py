@@ -35,6 +35,9 @@ MAX_BITS = 1 << 16
 MAX_STEPS = 20_000
 """Operations in one evaluation."""
 
+_UNKNOWN_BASE = Fraction(1_000_003, 1_299_709)
+"""What the natural logarithm is multiplied with where the base of a logarithm is not known: nothing else equals it."""
+
 _MAX_EXPONENT = 1 << 40
 _MAX_FACTORIAL = 3_000
 _MAX_TERMS = 5_000
@@ -283,7 +286,9 @@ class _Evaluator:
         return self._context.log(self.float(number))
 
     def log(self, number: Any) -> Any:
-        return self.multiply(self.ln(number), self._point.get("unit of log", Fraction(1)))
+        if (base := self._point.get("base of log")) is not None:
+            return self.log_base(base, number)
+        return self.multiply(self.ln(number), _UNKNOWN_BASE)
 
     def log_base(self, base: Any, number: Any) -> Any:
         return self.divide(self.ln(number), self.ln(base))

@@ -29,6 +29,7 @@ _BRACES = re.compile(
 )
 _BLANK = re.compile(r"(?:[\s${}~]|\\(?:text|mathrm|q?quad|[,;:!]|\s|\Z))*")
 _JOINED_BY = re.compile(r"(?:[\s,;$.&]|\\[()\[\],;:! ]|\\q?quad|\\text\s*\{\s*(?:,?\s*and\s*,?|,)?\s*\}|\band\b)*")
+_FORMULAS_JOINED_BY = re.compile(r"\s*(?:,|;|,?\s*\b(?:and|or)\b)\s*")
 _CHAT_TOKEN = re.compile(r"<[|｜][^<>|｜]{1,40}[|｜]>")
 _ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _HASH_LINE = re.compile(r"^\s*####\s*:?\s*(\S.*)$", re.MULTILINE)
@@ -46,8 +47,11 @@ _MATH = re.compile(r"\\\[(.+?)\\\]|\\\((.+?)\\\)|\$\$(.+?)\$\$|(?<![\\$])\$((?:[
 _NUMERAL = re.compile(
     r"(?<![A-Za-z0-9_.])(?:(?<![A-Za-z0-9_)\]}])[-−+]\s?)?\\?[$€£]?\s?"
     r"(?:\\frac\s*\{[^{}]{1,40}\}\s*\{[^{}]{1,40}\}|(?:\d{1,3}(?:(?:,|\{,\}|,\\!)\d{3})+|\d+)(?:\.\d+)?|\.\d+)"
-    r"(?:\s?/\s?\d+(?!\d|\.\d))?(?:\s?\\?%)?"
+    r"(?:\s?/\s?\d+(?!\d|\.\d)|(?::\d+)+(?:\s?[AaPp]\.?\s?[Mm]\b\.?)?)?(?:\s?\\?%)?"
 )
+_NAMED_OPTION = re.compile(r"\b(?:option|choice)(?:\s+is)?\s*:?\s*(?:\*\*)?\(?([A-J])\)?(?![\w'])")
+_YES_OR_NO = re.compile(r"(yes|no|true|false)(?=[,.;!]|\s*\Z)", re.IGNORECASE)
+_APPROXIMATES = re.compile(r"[0-9)}%]\s*(?:≈|\\approx|~)\s*\Z")
 _OPTION = re.compile(r"(?:\b(?:option|choice|it'?s|is|be|est|choose|select|pick)|答案是|选)\s*\(?([A-J])\)?(?![\w'])")
 _FIRST_OPTION = re.compile(r"\(?([A-J])\)?(?=[,.;:)]|\s*\Z|\s(?:not|non|since|because|as|for|rather)\b)")
 _HEDGE = re.compile(r"\bor\s*\Z")
@@ -127,12 +131,6 @@ def last_box(text: str) -> str | None:
     if not boxes or boxes[-1].end is None:
         return None
     return text[boxes[-1].start : boxes[-1].end].strip()
-
-
-def unbox(reference: str) -> str:
-    """Return the content of the last box of a reference, or the reference itself when it has no box."""
-    content = last_box(reference)
-    return reference.strip() if content is None else content
 
 
 def _until_next_turn(text: str) -> str:
@@ -219,11 +217,15 @@ def _unboxed(text: str) -> Extracted | None:
     phrases = list(_PHRASE.finditer(text))
     if phrases and (value := _value_of(text[phrases[-1].end() :])):
         return Extracted(value, "phrase")
+    if options := _NAMED_OPTION.findall(text):
+        return Extracted(options[-1], "last value")
+    if answer := _YES_OR_NO.match(text):
+        return Extracted(answer[1], "whole text")
     if _is_bare(text):
         return _extracted(_tidy(text), "whole text")
     if not any(character.isdigit() for character in text) and (options := _OPTION.findall(text)):
         return Extracted(options[-1], "last value")
-    return _extracted(_last_value(text) or "", "last value")
+    return _last_value(text)
 
 
 def _extracted(text: str, source: Source) -> Extracted | None:
@@ -254,13 +256,16 @@ def _value_of(tail: str) -> str:
     if run:
         return ", ".join(run)
     sentence = _SENTENCE_END.split(tail, maxsplit=1)[0]
-    if found := _FIRST_OPTION.match(sentence):
+    if found := _FIRST_OPTION.match(sentence) or _YES_OR_NO.match(sentence):
         return found[1]
     if _is_bare(sentence):
         return _tidy(sentence)
     if found := _OPTION.search("is " + sentence):
         return found[1]
-    return _last_value(sentence) or (_tidy(sentence) if len(sentence) <= 80 else "")
+    value = _last_value(sentence)
+    if value is not None:
+        return value.text
+    return _tidy(sentence) if len(sentence) <= 80 else ""
 
 
 def _is_bare(text: str) -> bool:
@@ -283,19 +288,26 @@ _MATH_WORDS = frozenset(
 )
 
 
-def _last_value(text: str) -> str | None:
+def _last_value(text: str) -> Extracted | None:
     """Return the last formula or number of a text, whichever comes later; a lone letter is not a value."""
-    formula = number = None
-    for found in _MATH.finditer(text):
-        if not _ONLY_LETTERS.fullmatch(_math_content(found)):
-            formula = found
+    formulas = [found for found in _MATH.finditer(text) if not _ONLY_LETTERS.fullmatch(_math_content(found))]
+    number = None
     for found in _NUMERAL.finditer(text):
-        number = found
-    if formula is not None and (number is None or number.start() < formula.end()):
-        return _tidy(_math_content(formula))
+        if number is None or not _APPROXIMATES.search(text, 0, found.start()):
+            number = found
+    if formulas and (number is None or number.start() < formulas[-1].end()):
+        return Extracted(_tidy(_math_content(formulas[-1])), "last value", _joined_formulas(text, formulas))
     if number is None or _HEDGE.search(text, 0, number.start()):
         return None
-    return _tidy(number[0])
+    return Extracted(_tidy(number[0]), "last value")
+
+
+def _joined_formulas(text: str, formulas: list[re.Match[str]]) -> str | None:
+    first = len(formulas) - 1
+    while first and _FORMULAS_JOINED_BY.fullmatch(text[formulas[first - 1].end() : formulas[first].start()]):
+        first -= 1
+    run = [_math_content(one) for one in formulas[first:]]
+    return ", ".join(run) if len(run) > 1 else None
 
 
 def _math_content(found: re.Match[str]) -> str:

@@ -61,7 +61,7 @@ _SYMBOLS = {
     "notin": "notin", "infty": "infinity", "infinity": "infinity", "inf": "infinity", "oo": "infinity", "pi": "pi",
     "emptyset": "emptyset", "varnothing": "emptyset", "bmod": "mod", "mod": "mod", "pmod": "pmod", "equiv": "equiv",
     "cong": "equiv", "mid": "|", "vert": "|", "lvert": "|", "rvert": "|", "lfloor": "lfloor", "rfloor": "rfloor",
-    "lceil": "lceil", "rceil": "rceil", "langle": "(", "rangle": ")", "lbrace": "\\{", "rbrace": "\\}", "lbrack": "[",
+    "lceil": "lceil", "choose": "choose", "rceil": "rceil", "langle": "(", "rangle": ")", "lbrace": "\\{", "rbrace": "\\}", "lbrack": "[",
     "rbrack": "]", "ldots": "dots", "dots": "dots", "cdots": "dots", "circ": "circ", "degree": "degree", "colon": ":",
     "sum": "sum", "prod": "prod", "frac": "frac", "binom": "binom", "angle": "angle", "triangle": "angle",
     "percent": "%", "pct": "%", "percentage": "%", "degrees": "degree", "deg": "degree", "R": "reals",
@@ -119,10 +119,14 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?<=\d),\\[!,]\s?(?=\d{3}(?!\d))|(?<=\d)\{,\s?\}\s?(?=\d{3}(?!\d))|(?<=\d)\s?\{\s?,\s?\}\s?(?=\d{3}(?!\d))"), _GROUPING),
     (re.compile(r"\\phantom\s*\{[^{}]*\}|\\!|\\label\s*\{[^{}]*\}"), ""),
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
+    (re.compile(r"\\frac\s*\{\s*d\s*([a-z])\s*\}\s*\{\s*d\s*[a-z]\s*\}"), r"{\1'}"),
+    (re.compile(r"\\frac\s*\{\s*d\s*\}\s*\{\s*d\s*[a-z]\s*\}"), r"\\derivative "),
     (re.compile(r"\\[dt]binom(?![A-Za-z])"), r"\\binom"),
     (re.compile(r"\\(?:left|right)\s*\.|\\q?quad"), " "),
     (re.compile(r"\\[()\[\]](?=\s|$|.)"), " "),
     (re.compile(r"\\[,;:> ]|~"), " "),
+    (re.compile(r"\(\s*([0-9A-F]+)\s*\)\s*_(?=\s*\{?\s*(?:\d|\\text))"), r"\1_"),
+    (re.compile(r"(?<=\d)\s+((?:[ck]?m|ft|mi)\s*/\s*(?:s|h|hr|min|sec)(?:\s*\^\s*\{?[23]\}?)?)\Z"), r"\\text{\1}"),
     (re.compile(r"\^\s*\{?\s*\\(?:circ|degree)(?![A-Za-z])\s*\}?"), r"\\degree "),
 )  # fmt: skip
 
@@ -133,7 +137,7 @@ _NUMBER = re.compile(
     r"|(?P<comma>\d{1,3}(?:,\d{3})+(?![\d])(?:\.\d+)?)"
     r"|(?P<plain>(?:\d+(?:\.\d*)?|\.\d+))"
 )
-_REPEATING = re.compile(r"\\(?:overline|dot|bar)\s*(?:\{(\d+)\}|(\d))(?:\s*\\dot\s*(?:\{(\d)\}|(\d)))?")
+_REPEATING = re.compile(r"(?<=\.)\((\d+)\)|\\(?:overline|dot|bar)\s*(?:\{(\d+)\}|(\d))(?:\s*\\dot\s*(?:\{(\d)\}|(\d)))?")
 _EXPONENT = re.compile(r"[eE]([+-]?\d+)(?![\d.]*[A-Za-z({])")
 _COMMAND = re.compile(r"\\(?:([A-Za-z]+)\*?|(.))", re.DOTALL)
 _LETTERS = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")

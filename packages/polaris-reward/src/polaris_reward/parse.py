@@ -82,6 +82,8 @@ class _Parser:
         self._at = 0
         self._reading = reading
         self._bars = 0
+        self._in_braces = False
+        self._depth = 0
         self._indices: set[str] = set()
 
     @property
@@ -142,12 +144,14 @@ class _Parser:
 
     def _ratio(self) -> Node:
         terms = [self._set()]
-        while self._skip(":"):
+        while not self._in_braces and self._skip(":"):
             terms.append(self._set())
         return terms[0] if len(terms) == 1 else Ratio(tuple(terms))
 
     def _set(self) -> Node:
         left = self._quantity()
+        if self._skip("choose"):
+            left = Call("binomial", (left, self._quantity()))
         while (name := _SET_OPERATORS.get(self._next.kind)) is not None:
             self._take()
             left = SetOperation(name, left, self._quantity())
@@ -164,6 +168,9 @@ class _Parser:
         words = [self._take().value]
         while self._next.kind in {"text", "word"}:
             words.append(self._take().value)
+        if len(words) == 1 and self._depth and len(words[0]) <= 3 and self._tokens[self._at - 1].kind == "word":
+            self._at -= 1
+            return self._sum()
         if len(words) == 1 and self._next.kind in {"*", "/", "+", "-", "^", "_", "(", "letter"}:
             # A product of letters, such as `abc/d`.
             self._at -= 1
@@ -399,6 +406,11 @@ class _Parser:
             return Constant(name)  # pyright: ignore[reportArgumentType]
         while self._skip("'"):
             name += "'"
+        if name == "C" and self._next.kind == "(" and self._peek().kind == "number" and self._peek(2).kind == ",":
+            self._take()
+            pair = self._list("(", ")")
+            self._expect(")")
+            return Call("binomial", pair.items if isinstance(pair, Sequence) else (pair,))
         if self._next.kind == "(" and (name[0] in _CALLED_LETTERS and not self._next.spaced or self._is_definition()):
             self._take()
             inner = self._list("(", ")")
@@ -455,17 +467,22 @@ class _Parser:
                 parts.append(token.value or token.kind)
 
     def _bracketed(self, opening: str) -> Node:
-        bars, self._bars = self._bars, 0
+        outside = self._bars, self._in_braces, self._depth
+        # In a set, a bar or a colon may begin the condition.
+        self._bars, self._in_braces, self._depth = int(opening == "\\{"), opening == "\\{", self._depth + 1
         if opening != "{" and self._skip(_CLOSING[opening]):
-            self._bars = bars
+            self._bars, self._in_braces, self._depth = outside
             return Sequence((), "{", "}") if opening == "\\{" else Sequence((), "[", "]")
         brackets: Literal["(", "[", "{"] = "{" if opening in {"\\{", "{"} else opening  # pyright: ignore[reportAssignmentType]
         inner = self._list(brackets, ")")
-        self._bars = bars
+        condition = self._list("", "") if self._in_braces and self._skip("|", ":") else None
+        self._bars, self._in_braces, self._depth = outside
         closing = self._take().kind
         allowed = {_CLOSING[opening]} if opening in {"{", "\\{"} else {")", "]"}
         if closing not in allowed:
             raise Unreadable(f"{opening!r} is never closed")
+        if condition is not None:
+            return condition
         assert isinstance(inner, Sequence)
         if len(inner.items) == 1 and opening != "\\{":
             return inner.items[0]
@@ -571,3 +588,4 @@ class _Parser:
         cell = self._list("", "")
         self._skip(",", ";")
         return cell
+

@@ -17,7 +17,22 @@ _SPEECH = re.compile(r"[^\W\d_]{2}")
 _PUNCTUATION = re.compile(r"[^\w\s%+\-]|_")
 _ARTICLE = re.compile(r"^(?:the|an?)\s+")
 
-_SYNONYMS = {"true": "yes", "false": "no"}
+_SYNONYMS = {
+    "true": "yes",
+    "false": "no",
+    "dne": "does not exist",
+    "no solutions": "no solution",
+    "no real solution": "no solution",
+    "no real solutions": "no solution",
+    "infinitely many solutions": "infinitely many",
+}
+_FORMULAS = {
+    "all real numbers": r"\mathbb{R}",
+    "all reals": r"\mathbb{R}",
+    "real numbers": r"\mathbb{R}",
+    "empty set": r"\emptyset",
+    "no solution": r"\emptyset",
+}
 _NUMBERS = {
     word: Fraction(value)
     for value, word in enumerate(
@@ -64,6 +79,11 @@ def plain(text: str) -> str:
     while text != previous:
         previous, text = text, _WRAPPER.sub(r" \1 ", text)
     return re.sub(r"\s+", " ", _NOISE.sub(" ", text)).strip()
+
+
+def formula(text: str) -> str:
+    """Return the formula that a phrase such as "all real numbers" stands for, or the text itself."""
+    return _FORMULAS.get(_spoken(plain(text)), text) if len(text) < 60 else text
 
 
 def number_word(words: str) -> Fraction | None:
