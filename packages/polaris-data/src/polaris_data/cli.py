@@ -111,10 +111,10 @@ def profile_command(
     if journal.finished:
         print(f"{out} is complete: nothing is sampled", file=sys.stderr)
     else:
-        from polaris_reward import Grader
+        from polaris_reward import BOXED, Grader
         from polaris_rollout.vllm_sampler import VllmSampler
 
-        with Grader() as grader, VllmSampler(model, context=context) as sampler:
+        with Grader(policy=BOXED, max_failed_share=None) as grader, VllmSampler(model, context=context) as sampler:
             sampler.check_prompts(to_prompts(rows), max_tokens=max_tokens)
             claim_output(out, settings)
             tracked = TrackedSampler(sampler, total=len(rows), done=len(journal.records))

@@ -34,10 +34,10 @@ def run_jobs(
     """
     if waiting := [job for job in jobs if not _is_sampled(job)]:
         # The engine takes many seconds to import, and is needed only here.
-        from polaris_reward import Grader
+        from polaris_reward import BOXED, Grader
         from polaris_rollout.vllm_sampler import VllmSampler
 
-        with Grader() as grader, VllmSampler(model, context=context) as sampler:
+        with Grader(policy=BOXED, max_failed_share=None) as grader, VllmSampler(model, context=context) as sampler:
             for job in waiting:
                 sampler.check_prompts(to_prompts(job.problems), max_tokens=params.max_tokens)
             for job in waiting:

@@ -10,13 +10,14 @@ from polaris_reward.errors import (
     WorkerStartError,
 )
 from polaris_reward.extract import final_answer
-from polaris_reward.grader import Grader, grade
+from polaris_reward.grader import MAX_FAILED_SHARE, Grader, check_failures, grade
 from polaris_reward.policy import BOXED, DEFAULT, POLARIS_V1, POLICIES, Policy
 from polaris_reward.records import Grade, Outcome
 
 __all__ = [
     "BOXED",
     "DEFAULT",
+    "MAX_FAILED_SHARE",
     "POLARIS_V1",
     "POLICIES",
     "CircuitBreakerError",
@@ -30,6 +31,7 @@ __all__ = [
     "RowsFileError",
     "SettingsError",
     "WorkerStartError",
+    "check_failures",
     "final_answer",
     "grade",
 ]

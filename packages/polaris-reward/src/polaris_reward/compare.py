@@ -8,16 +8,16 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from polaris_reward.equal import Equality, Undecided
+from polaris_reward.equal import Equality
 from polaris_reward.evaluate import Undefined
 from polaris_reward.exact import clean, compare_exactly
+from polaris_reward.expressions import Undecided
 from polaris_reward.notation import TooLarge, Unreadable, Unsupported
 from polaris_reward.parse import USUAL, Reading, parse
 from polaris_reward.policy import Policy
 from polaris_reward.records import Outcome
 from polaris_reward.tree import Node, Number, Sequence, walk
-from polaris_reward.words import compare_words, formula, plain
-
+from polaris_reward.words import compare_words, formula, plain, without_label
 
 _CODE_MARKS = ("_", "()", ".(", "np.", "math.")
 _PROSE = re.compile(r"(?=.*[^\W\d_]{3})[\w\s,.;:'\"!?%&()-]+")
@@ -51,7 +51,9 @@ def compare(answer: str, reference: str, policy: Policy) -> Verdict:
 def _is_final(answer: str, reference: str, policy: Policy, *, equal: bool) -> bool:
     """Whether the exact comparison is the last word under a policy."""
     if equal:
-        return not (policy.strict_integers and ("/" in answer or r"\frac" in answer) and clean(answer) != clean(reference))
+        return not (
+            policy.strict_integers and ("/" in answer or r"\frac" in answer) and clean(answer) != clean(reference)
+        )
     if policy.tolerance:
         return False
     longest = max(len(answer) * ("." in answer), len(reference) * ("." in reference))
@@ -113,7 +115,7 @@ def _whose_fault(expected: Node) -> Outcome:
 @lru_cache(maxsize=8_192)
 def tree(text: str, reading: Reading = USUAL) -> Node:
     """Read an answer as a tree."""
-    return parse(formula(clean(text)), reading)
+    return parse(without_label(formula(clean(text))), reading)
 
 
 def _readings(answer: str, reference: str, given: Node, expected: Node) -> "list[tuple[Node, Node]]":

@@ -17,6 +17,7 @@ from fractions import Fraction
 from typing import Any
 
 import mpmath
+from mpmath.libmp import NoConvergence
 
 from polaris_reward.notation import TooLarge, Unreadable
 from polaris_reward.tree import BaseNumber, Call, Constant, Matrix, Node, Number, Series, Symbol
@@ -59,6 +60,11 @@ class Value:
 
     rounded: bool
     """A rational number, too large to be kept exactly, was rounded on the way."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the number is rational and exact."""
+        return isinstance(self.number, Fraction)
 
     @property
     def real(self) -> Any:
@@ -136,7 +142,7 @@ class _Evaluator:
     def value(self, node: Node) -> Value:
         try:
             number = self._of(node)
-        except (ZeroDivisionError, ValueError, OverflowError, mpmath.libmp.NoConvergence) as error:
+        except (ZeroDivisionError, ValueError, OverflowError, NoConvergence) as error:
             raise Undefined(str(error)) from None
         if not isinstance(number, Fraction) and not self._context.isfinite(number):
             raise Undefined("infinite")
@@ -273,6 +279,9 @@ class _Evaluator:
     def absolute(self, number: Any) -> Any:
         return abs(number)
 
+    def negate(self, number: Any) -> Any:
+        return -number
+
     def exp(self, number: Any) -> Any:
         if not number:
             return Fraction(1)
@@ -292,6 +301,9 @@ class _Evaluator:
 
     def log_base(self, base: Any, number: Any) -> Any:
         return self.divide(self.ln(number), self.ln(base))
+
+    def log10(self, number: Any) -> Any:
+        return self.log_base(Fraction(10), number)
 
     def factorial(self, number: Any) -> Any:
         if isinstance(number, Fraction) and number.denominator == 1:
@@ -321,7 +333,16 @@ class _Evaluator:
         ratio = self.divide(self.factorial(top), self.factorial(bottom))
         return self.divide(ratio, self.factorial(self.subtract(top, bottom)))
 
+    def real(self, number: Any) -> Any:
+        """Refuse a complex number where only a real one makes sense."""
+        if isinstance(number, self._context.mpc):
+            if abs(number.imag) > abs(number) * self._context.mpf(10) ** (AGREEMENT - self._context.dps):
+                raise Undefined("a complex number that would have to be real")
+            return number.real
+        return number
+
     def floor(self, number: Any) -> Any:
+        number = self.real(number)
         if isinstance(number, Fraction):
             return Fraction(math.floor(number))
         if self._context.mag(number) > MAX_BITS:
@@ -332,7 +353,7 @@ class _Evaluator:
         return -self.floor(-number)
 
     def mod(self, number: Any, modulus: Any) -> Any:
-        number, modulus = self.both(number, modulus)
+        number, modulus = self.both(self.real(number), self.real(modulus))
         return number % modulus
 
     def integer(self, number: Any) -> int:
@@ -402,10 +423,10 @@ class _Evaluator:
         return Fraction(math.lcm(*[self.integer(one) for one in numbers]))
 
     def minimum(self, *numbers: Any) -> Any:
-        return min(numbers, key=self.float)
+        return min(map(self.real, numbers), key=self.float)
 
     def maximum(self, *numbers: Any) -> Any:
-        return max(numbers, key=self.float)
+        return max(map(self.real, numbers), key=self.float)
 
 
 _TRIGONOMETRIC = {
@@ -418,14 +439,14 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "subtract": _Evaluator.subtract,
     "multiply": _Evaluator.multiply,
     "divide": _Evaluator.divide,
-    "negate": lambda _, number: -number,
+    "negate": _Evaluator.negate,
     "power": _Evaluator.power,
     "root": _Evaluator.root,
     "abs": _Evaluator.absolute,
     "exp": _Evaluator.exp,
     "ln": _Evaluator.ln,
     "log": _Evaluator.log,
-    "log10": lambda self, number: self.log_base(Fraction(10), number),
+    "log10": _Evaluator.log10,
     "log base": _Evaluator.log_base,
     "factorial": _Evaluator.factorial,
     "double factorial": _Evaluator.double_factorial,
@@ -445,7 +466,11 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
 def chosen_value(name: str, draw: Fraction) -> Fraction:
     """Return a value between 1/3 and 3 for a name: always the same for a draw, unrelated between draws."""
     noise = zlib.crc32(f"{name}/{draw}".encode())
-    return Fraction(noise % 1009 + 1, 1013) + (2 if noise >> 20 & 1 else 0) * Fraction(noise >> 12 & 1023, 1031) + Fraction(1, 3)
+    return (
+        Fraction(noise % 1009 + 1, 1013)
+        + (2 if noise >> 20 & 1 else 0) * Fraction(noise >> 12 & 1023, 1031)
+        + Fraction(1, 3)
+    )
 
 
 def _exact_root(base: Fraction, exponent: Fraction) -> Fraction | None:

@@ -1,9 +1,9 @@
 r"""Find the final answer of a response.
 
 The text after the thinking is searched for, in this order: the last ``\boxed{}`` or ``\fbox{}``, ``<answer>`` tags, a
-line ``#### answer``, an ``"answer"`` field of JSON, a phrase such as "the final answer is", and the last value of the text. Boxes that come last win
-over everything else: an empty or unclosed last box means that there is no answer. All of this takes time linear in the
-length of the text.
+line ``#### answer``, an ``"answer"`` field of JSON, a phrase such as "the final answer is", and the last value of the
+text. A box wins over everything else: when the last one is empty or unclosed, there is no answer. All of this takes
+time linear in the length of the text.
 """
 
 import json
@@ -41,9 +41,13 @@ _PHRASE = re.compile(
     r"[\s*_:：\"]{0,8}",
     re.IGNORECASE,
 )
-_CLOSING_REMARK = re.compile(r"\s*I hope (?:it is|this is|this helps).*\Z|\s*Note:.*\Z|\[Note\b.*\Z", re.IGNORECASE | re.DOTALL)
+_CLOSING_REMARK = re.compile(
+    r"\s*I hope (?:it is|this is|this helps).*\Z|\s*Note:.*\Z|\[Note\b.*\Z", re.IGNORECASE | re.DOTALL
+)
 _SENTENCE_END = re.compile(r"(?<=[^\s.][.!?])(?:\s+(?=[A-Z\"(\\$*])|\s*\Z)|[。！？]|\n\s*\n|\n(?=\s*(?:[-*#]|\d+\.)\s)")
-_MATH = re.compile(r"\\\[(.+?)\\\]|\\\((.+?)\\\)|\$\$(.+?)\$\$|(?<![\\$])\$((?:[^$\\\n]|\\.){1,400}?)\$(?![0-9])", re.DOTALL)
+_MATH = re.compile(
+    r"\\\[(.+?)\\\]|\\\((.+?)\\\)|\$\$(.+?)\$\$|(?<![\\$])\$((?:[^$\\\n]|\\.){1,400}?)\$(?![0-9])", re.DOTALL
+)
 _NUMERAL = re.compile(
     r"(?<![A-Za-z0-9_.])(?:(?<![A-Za-z0-9_)\]}])[-−+]\s?)?\\?[$€£]?\s?"
     r"(?:\\frac\s*\{[^{}]{1,40}\}\s*\{[^{}]{1,40}\}|(?:\d{1,3}(?:(?:,|\{,\}|,\\!)\d{3})+|\d+)(?:\.\d+)?|\.\d+)"

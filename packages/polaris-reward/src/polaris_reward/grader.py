@@ -25,6 +25,9 @@ Item = tuple[str, Sequence[str]]
 MIN_BREAKER_ITEMS = 16
 """The circuit breaker looks at batches of this size and larger; shares of fewer items say little."""
 
+MAX_FAILED_SHARE = 0.25
+"""Of a batch, that may time out or have a rejected reference before it is refused."""
+
 MAX_REMEMBERED = 16_384
 """Verdicts of workers that a grader remembers."""
 
@@ -79,7 +82,7 @@ class Grader:
         deadline_s: float = 5.0,
         memory_gib: float = 1.0,
         policy: Policy = DEFAULT,
-        max_failed_share: float | None = 0.25,
+        max_failed_share: float | None = MAX_FAILED_SHARE,
     ) -> None:
         if num_workers is None:
             num_workers = min(4, os.cpu_count() or 1)
@@ -147,7 +150,10 @@ class Grader:
         for draft, verdict in zip(open_drafts, verdicts, strict=True):
             _apply(draft, verdict)
         grades = [_to_grade(draft) for draft in drafts]
-        self._check_breaker(grades)
+        if self._max_failed_share is not None:
+            failure = next((one for one in grades if one.outcome in _FAILURES), None)
+            hint = f", such as {_brief(failure.answer)} for {_brief(failure.reference)}" if failure else ""
+            check_failures([one.outcome for one in grades], max_failed_share=self._max_failed_share, hint=hint)
         return grades
 
     async def agrade_many(self, items: Sequence[Item], *, policy: Policy | None = None) -> list[Grade]:
@@ -186,19 +192,28 @@ class Grader:
                 self._remembered.popitem(last=False)
         return [known[task] for task in tasks]
 
-    def _check_breaker(self, grades: Sequence[Grade]) -> None:
-        counts = Counter(one.outcome for one in grades)
-        failed = sum(counts[outcome] for outcome in _FAILURES)
-        limit = self._max_failed_share
-        if limit is None or len(grades) < MIN_BREAKER_ITEMS or failed <= limit * len(grades):
-            return
-        example = next(one for one in grades if one.outcome in _FAILURES)
-        raise CircuitBreakerError(
-            f"{counts[Outcome.ANSWER_TIMEOUT]} of {len(grades)} answers timed out and "
-            f"{counts[Outcome.REFERENCE_REJECTED]} references were rejected, more than max_failed_share={limit!r}; the "
-            f"first has the answer {_brief(example.answer)} and the reference {_brief(example.reference)}; repair the "
-            "references (polaris-reward check lists them) or raise deadline_s"
-        )
+
+def check_failures(outcomes: Sequence[Outcome], *, max_failed_share: float, hint: str = "") -> None:
+    """Refuse a batch of which too much could not be graded; rewards would be noise.
+
+    Args:
+        outcomes: Of a batch; fewer than `MIN_BREAKER_ITEMS` always pass.
+        max_failed_share: Largest share that may have timed out or have a rejected reference.
+        hint: An example, for the message.
+
+    Raises:
+        CircuitBreakerError: If the share is larger.
+    """
+    counts = Counter(outcomes)
+    failed = sum(counts[outcome] for outcome in _FAILURES)
+    if len(outcomes) < MIN_BREAKER_ITEMS or failed <= max_failed_share * len(outcomes):
+        return
+    raise CircuitBreakerError(
+        f"{counts[Outcome.ANSWER_TIMEOUT]} of {len(outcomes)} answers timed out and "
+        f"{counts[Outcome.REFERENCE_REJECTED]} had a reference that was rejected, more than "
+        f"max_failed_share={max_failed_share!r}{hint}; repair the references (polaris-reward check lists them) "
+        "or raise deadline_s"
+    )
 
 
 def grade(response: str, references: Sequence[str], *, policy: Policy = DEFAULT) -> Grade:

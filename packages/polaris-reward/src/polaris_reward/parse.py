@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from polaris_reward.notation import Token, Unreadable, normalise, tokenize
+from polaris_reward.lexer import Token, tokenize
+from polaris_reward.notation import Unreadable, normalise
 from polaris_reward.tree import (
     BaseNumber,
     Call,
@@ -52,7 +53,9 @@ _SET_OPERATORS: dict[str, Literal["union", "intersection", "difference"]] = {
     "setminus": "difference",
 }
 _CLOSING = {"(": ")", "[": "]", "\\{": "\\}", "{": "}"}
-_MATRICES = frozenset({"matrix", "pmatrix", "bmatrix", "Bmatrix", "smallmatrix", "array", "vmatrix", "cases", "aligned"})
+_MATRICES = frozenset(
+    {"matrix", "pmatrix", "bmatrix", "Bmatrix", "smallmatrix", "array", "vmatrix", "cases", "aligned"}
+)
 _STARTS_FACTOR = frozenset(
     {"number", "letter", "name", "function", "base", "(", "[", "{", "\\{", "frac", "binom", "pi", "infinity", "lfloor"}
     | {"lceil", "sum", "prod", "begin", "reals", "emptyset", "dots"}
@@ -180,7 +183,7 @@ class _Parser:
         return Text(" ".join(words))
 
     def _unit(self) -> str:
-        if self._next.kind == "pmod" or self._next.kind == "(" and self._peek().kind == "mod":
+        if self._next.kind == "pmod" or (self._next.kind == "(" and self._peek().kind == "mod"):
             return self._modulus()
         words: list[str] = []
         while self._next.kind in {"text", "word"} or self._single_letter_unit():
@@ -283,7 +286,9 @@ class _Parser:
         token, follower = self._next, self._peek()
         if is_unit(token.value):
             return True
-        return token.spaced and len(token.value) > 3 and follower.kind in {"end", "word", ",", ";", "connective", "text"}
+        return (
+            token.spaced and len(token.value) > 3 and follower.kind in {"end", "word", ",", ";", "connective", "text"}
+        )
 
     def _mixed_fraction(self, whole: Node) -> Node | None:
         """Read the fraction of a mixed number such as ``1 1/2``, if one follows a whole number."""
@@ -411,7 +416,7 @@ class _Parser:
             pair = self._list("(", ")")
             self._expect(")")
             return Call("binomial", pair.items if isinstance(pair, Sequence) else (pair,))
-        if self._next.kind == "(" and (name[0] in _CALLED_LETTERS and not self._next.spaced or self._is_definition()):
+        if self._next.kind == "(" and ((name[0] in _CALLED_LETTERS and not self._next.spaced) or self._is_definition()):
             self._take()
             inner = self._list("(", ")")
             self._expect(")")
@@ -424,7 +429,7 @@ class _Parser:
         return (
             self._peek().kind in {"letter", "name"}
             and self._peek(2).kind == ")"
-            and (self._peek(3).kind in _RELATIONS or self._peek(3).kind == "end" and self._at > 1)
+            and (self._peek(3).kind in _RELATIONS or (self._peek(3).kind == "end" and self._at > 1))
         )
 
     def _letters_multiplied(self, letters: str) -> Node:
@@ -542,10 +547,7 @@ class _Parser:
         if self._skip("["):
             degree = self._sum()
             self._expect("]")
-        if self._next.kind in {"(", "{"}:
-            inner = self._power_free_group()
-        else:
-            inner = self._atom()
+        inner = self._power_free_group() if self._next.kind in {"(", "{"} else self._atom()
         return Call("root", (inner, degree))
 
     def _series(self, name: Literal["sum", "product"]) -> Node:
@@ -588,4 +590,3 @@ class _Parser:
         cell = self._list("", "")
         self._skip(",", ";")
         return cell
-

@@ -49,9 +49,7 @@ DEFAULT = Policy()
 BOXED = Policy(name="boxed", require_box=True)
 """Only boxes: for training and for prompts that ask for a box."""
 
-POLARIS_V1 = Policy(
-    name="polaris-v1", require_think=True, require_box=True, strict_integers=True, float_digits=None
-)
+POLARIS_V1 = Policy(name="polaris-v1", require_think=True, require_box=True, strict_integers=True, float_digits=None)
 """The published rule: a closed think section, then the last box; with the mathematics right."""
 
 POLICIES = {policy.name: policy for policy in (DEFAULT, BOXED, POLARIS_V1)}

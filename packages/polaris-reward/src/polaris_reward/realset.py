@@ -102,7 +102,11 @@ def equal_sets(left: RealSet, right: RealSet) -> bool:
 def _contains(members: RealSet, at: int, place: Callable[[End], int]) -> bool:
     if isinstance(members, Interval):
         low, high = place(members.low), place(members.high)
-        return low < at < high or at == low and members.has_low and at <= high or at == high and members.has_high and at >= low
+        return (
+            low < at < high
+            or (at == low and members.has_low and at <= high)
+            or (at == high and members.has_high and at >= low)
+        )
     left, right = _contains(members.left, at, place), _contains(members.right, at, place)
     match members.name:
         case "union":
@@ -190,7 +194,9 @@ def _inequality(relation: Relation) -> RealSet | None:
     (left, right), (operator,) = relation.sides, relation.operators
     if operator not in {"<", ">", "<=", ">=", "!="}:
         return None
-    sides = [Symbol(side.name) if isinstance(side, Call) and side.name.endswith("()") else side for side in (left, right)]
+    sides = [
+        Symbol(side.name) if isinstance(side, Call) and side.name.endswith("()") else side for side in (left, right)
+    ]
     names = symbols(sides[0]) | symbols(sides[1])
     if len(names) != 1:
         return None
@@ -217,7 +223,11 @@ def _inequality(relation: Relation) -> RealSet | None:
 
 
 def _as_end(node: Node) -> End | None:
-    return _end(node) if isinstance(node, Constant) or isinstance(node, Call) and node.name == "negate" and not symbols(node) else None
+    return (
+        _end(node)
+        if isinstance(node, Constant) or (isinstance(node, Call) and node.name == "negate" and not symbols(node))
+        else None
+    )
 
 
 def _substitute(node: Node, name: str, replacement: Node) -> Node:

@@ -170,3 +170,15 @@ def symbols(node: Node) -> set[str]:
     if isinstance(node, Series):
         return symbols(node.first) | symbols(node.last) | (symbols(node.term) - {node.index})
     return {name for child in children(node) for name in symbols(child)}
+
+
+def is_expression(node: Node) -> bool:
+    """Whether a node has a value: no list, no relation, no words; a matrix only within a determinant."""
+    if isinstance(node, Call) and node.name == "det":
+        return all(is_expression(cell) for cell in children(node.arguments[0]))
+    return isinstance(node, Number | Symbol | Constant | Call | Series) and all(map(is_expression, children(node)))
+
+
+def is_constant(node: Node) -> bool:
+    """Whether a node is an expression without variables."""
+    return is_expression(node) and not symbols(node)

@@ -50,7 +50,7 @@ def is_unit(word: str) -> bool:
 
 
 def ratio_of_units(left: str, right: str) -> Fraction | None:
-    """Return how many of the right unit make one of the left: 1 if either is unknown, ``None`` if they do not compare."""
+    """Return how many of the right unit make one of the left: 1 if one is unknown, ``None`` if they do not compare."""
     if left.startswith("mod ") and right.startswith("mod "):
         return Fraction(1) if left == right else None
     one, other = _scale(left), _scale(right)
@@ -65,7 +65,7 @@ def _scale(unit: str) -> tuple[str, Fraction] | None:
         if word.lower().startswith(prefix):
             word, power = word[len(prefix) :], exponent
     known = _SCALES.get(_singular(word.strip().strip(".").lower()))
-    if known is None or power and power not in {"2", "3"}:
+    if known is None or (power and power not in {"2", "3"}):
         return None
     exponent = int(power or 1)
     return f"{known[0]}^{exponent}", known[1] ** exponent

@@ -4,14 +4,22 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-_WRAPPER = re.compile(r"\\(?:text|textrm|textbf|textit|textsf|mathrm|mathbf|mathit|mbox|hbox|operatorname)\s*\{([^{}]*)\}")
+_WRAPPER = re.compile(
+    r"\\(?:text|textrm|textbf|textit|textsf|mathrm|mathbf|mathit|mbox|hbox|operatorname)\s*\{([^{}]*)\}"
+)
 _NOISE = re.compile(r"\\[,;:! ]|\\q?quad(?![A-Za-z])|[~${}]|\\[()\[\]]|\*\*|`")
 _LETTER = r"[A-J]"
 _ALONE = re.compile(rf"\W{{0,3}}({_LETTER})\W{{0,3}}", re.IGNORECASE)
 _LABELLED = re.compile(
-    rf"(?:(?:option|choice|answer)\s*:?\s*)?(?:\(\s*({_LETTER})\s*\)|\[\s*({_LETTER})\s*\]|({_LETTER})\s*[.:)。：．]|({_LETTER})$)", re.IGNORECASE
-)  # fmt: skip
+    r"(?:(?:option|choice|answer)\s*:?\s*)?"
+    rf"(?:\(\s*({_LETTER})\s*\)|\[\s*({_LETTER})\s*\]|({_LETTER})\s*[.:)。：．]|({_LETTER})$)",
+    re.IGNORECASE,
+)
 _NAMED_OPTION = re.compile(rf"(?:option|choice)\s*\(?({_LETTER})\b", re.IGNORECASE)
+_LABEL = re.compile(
+    r"\\(?:text|textbf|textrm|mathrm|mathbf)\s*\{\s*\(?[A-J]\)?[.:]?\s*\}[\s:.]*(?:\\[ ,;:]|~|\\q?quad|\s)*(\S.*)",
+    re.DOTALL,
+)
 _LETTER_AND_TEXT = re.compile(rf"({_LETTER})\s+[A-Z][a-z]+")
 _SPEECH = re.compile(r"[^\W\d_]{2}")
 _PUNCTUATION = re.compile(r"[^\w\s%+\-]|_")
@@ -84,6 +92,12 @@ def plain(text: str) -> str:
 def formula(text: str) -> str:
     """Return the formula that a phrase such as "all real numbers" stands for, or the text itself."""
     return _FORMULAS.get(_spoken(plain(text)), text) if len(text) < 60 else text
+
+
+def without_label(text: str) -> str:
+    r"""Return the value that follows the letter of an option, as in ``\textbf{(D)}\ 16``."""
+    found = _LABEL.fullmatch(text)
+    return text if found is None else found[1]
 
 
 def number_word(words: str) -> Fraction | None:

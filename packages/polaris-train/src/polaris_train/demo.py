@@ -20,7 +20,7 @@ from polaris_data.synthetic import synthetic_problems
 from polaris_eval.evaluate import correct_by_problem, evaluate
 from polaris_eval.metrics import mean_at_k, paired_difference
 from polaris_eval.records import Estimate
-from polaris_reward import Grader
+from polaris_reward import BOXED, Grader
 from polaris_rollout import Sampler, SamplingParams
 from polaris_rollout.progress import track
 from rich.console import Console
@@ -92,7 +92,10 @@ def _before_training(folder: _Folder, training: Sequence[Problem], held_out: Seq
 
     _say(f"1/3  profile {len(training)} problems with the tiny model, evaluate it on {len(held_out)} others")
     params = _params(recipe)
-    with Grader() as grader, VllmSampler(recipe.model, context=recipe.stages[0].context) as sampler:
+    with (
+        Grader(policy=BOXED, max_failed_share=None) as grader,
+        VllmSampler(recipe.model, context=recipe.stages[0].context) as sampler,
+    ):
         tracked = TrackedSampler(sampler, total=len(training), done=len(difficulties.records))
         for _ in profile(
             training, tracked, grader.grade_many, params=params, num_samples=NUM_SAMPLES, journal=difficulties
@@ -116,7 +119,10 @@ def _after_training(folder: _Folder, held_out: Sequence[Problem], recipe: Recipe
 
     _say("3/3  evaluate the trained model on the same held-out problems")
     model = str(folder.stage / "model")
-    with Grader() as grader, VllmSampler(model, context=recipe.stages[0].context) as sampler:
+    with (
+        Grader(policy=BOXED, max_failed_share=None) as grader,
+        VllmSampler(model, context=recipe.stages[0].context) as sampler,
+    ):
         _evaluate(held_out, sampler, grader, _params(recipe), completions)
 
 

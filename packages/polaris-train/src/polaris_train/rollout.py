@@ -9,7 +9,7 @@ from pathlib import Path
 import torch.distributed as dist
 from polaris_data.prompt import to_prompt
 from polaris_data.records import Problem, Visit
-from polaris_reward import Grade, Grader, Outcome
+from polaris_reward import MAX_FAILED_SHARE, Grade, Grader, Outcome, check_failures
 from polaris_rollout import Group, Prompt, Sampler, SamplingParams, derive_seed
 from polaris_rollout.store import read_columns, read_groups, write_groups
 
@@ -76,6 +76,9 @@ def obtain_rollout(
         step: Number of the step.
         open_sampler: Gives an engine with the current weights; only called when something must be sampled.
         grader: Grades the completions of this rank.
+
+    Raises:
+        CircuitBreakerError: If too much of the step could not be graded.
     """
     on_disk = [path.exists()]
     dist.broadcast_object_list(on_disk, src=0)
@@ -93,6 +96,7 @@ def obtain_rollout(
     dist.all_gather_object(shares, graded)
     by_problem = {each.group.problem_id: each for share in shares for each in share}
     rollout = [by_problem[problem.problem_id] for problem in problems]
+    check_failures([one for each in rollout for one in each.outcomes], max_failed_share=MAX_FAILED_SHARE)
     if dist.get_rank() == 0:
         _write(path, rollout, params)
     return rollout

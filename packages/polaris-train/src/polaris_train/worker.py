@@ -17,7 +17,7 @@ from polaris_data.journal import append_records, keep_records
 from polaris_data.problems import read_problems
 from polaris_data.prompt import to_prompt
 from polaris_data.records import Problem
-from polaris_reward import Grader
+from polaris_reward import BOXED, Grader
 from polaris_rollout import Sampler
 from polaris_rollout.chat import encode_prompt
 from transformers import AutoTokenizer
@@ -77,7 +77,7 @@ def run_rank(folder: Path) -> None:
             policy=policy,
             optimizer=optimizer,
             open_sampler=engine.awake,
-            grader=stack.enter_context(Grader()),
+            grader=stack.enter_context(Grader(policy=BOXED, max_failed_share=None)),
             folder=folder,
             done=done,
         )

@@ -1,0 +1,270 @@
+"""Whether two expressions have the same value, and two equations the same solutions.
+
+Numbers are compared by value, expressions with variables at points drawn at random; see `polaris_reward.evaluate`.
+"""
+
+import zlib
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from typing import Any
+
+import mpmath
+
+from polaris_reward.evaluate import (
+    DIGITS,
+    MORE_DIGITS,
+    Undefined,
+    Value,
+    agree,
+    chosen_value,
+    evaluate,
+    is_zero,
+)
+from polaris_reward.policy import Policy
+from polaris_reward.tree import (
+    Call,
+    Constant,
+    Node,
+    Number,
+    Relation,
+    Series,
+    Symbol,
+    Text,
+    is_expression,
+    symbols,
+    walk,
+)
+
+
+class Undecided(Exception):
+    """The rules here do not tell whether the two are equal."""
+
+
+def same_value(left: Node, right: Node, policy: Policy) -> bool:
+    """Whether two expressions have the same value, for all values of their variables.
+
+    Raises:
+        Undecided: If a node is no expression, or this cannot be told.
+        TooLarge: If a number or the work passes a bound.
+    """
+    if not is_expression(left) or not is_expression(right):
+        if any(isinstance(one, Text | Relation) for one in (*walk(left), *walk(right))):
+            return False
+        raise Undecided
+    if policy.strict_integers and _is_integer(right) and not _is_literal(left):
+        return False
+    signs = (_sign_of_infinity(left), _sign_of_infinity(right))
+    if any(signs):
+        return signs[0] == signs[1]
+    return any(_agree(one, other, values, policy) for one, other, values in _conventions(left, right))
+
+
+def _agree(left: Node, right: Node, conventions: Mapping[str, Any], policy: Policy) -> bool:
+    names = symbols(left) | symbols(right)
+    degrees = "degrees" in conventions
+    if not names:
+        return _constants(left, right, conventions, policy, degrees=degrees)
+    compared = 0
+    draws = _draws(names, whole=_needs_whole_numbers(left) or _needs_whole_numbers(right))
+    for point, all_positive in draws:
+        verdict = _agree_at(left, right, {**point, **conventions}, all_positive=all_positive, degrees=degrees)
+        if verdict is False:
+            return False
+        compared += bool(verdict)
+    if compared < 2:
+        raise Undecided
+    point, _ = draws[0]
+    return _agree_at(left, right, {**point, **conventions}, digits=MORE_DIGITS, degrees=degrees) is not False
+
+
+def _constants(left: Node, right: Node, conventions: Mapping[str, Any], policy: Policy, *, degrees: bool) -> bool:
+    for digits in (DIGITS, MORE_DIGITS):
+        try:
+            one = evaluate(left, conventions, digits=digits, degrees=degrees)
+            other = evaluate(right, conventions, digits=digits, degrees=degrees)
+        except Undefined:
+            return False
+        if not agree(one, other, digits=digits):
+            return _near(left, right, one, other, policy)
+        if one.is_exact and other.is_exact:
+            return True
+        if digits == MORE_DIGITS and (one.rounded or other.rounded):
+            # Rational numbers that agree to so many digits may still differ.
+            raise Undecided
+    return True
+
+
+def _near(left: Node, right: Node, one: Value, other: Value, policy: Policy) -> bool:
+    """Whether the policy lets two different numbers pass for the same."""
+    if not one.is_real or not other.is_real:
+        return False
+    difference = abs(one.real - other.real)
+    if policy.tolerance and difference <= policy.tolerance * abs(other.real):
+        return True
+    digits = policy.float_digits
+    return digits is not None and any(
+        _has_digits(side, digits) and difference <= abs(value.real) * mpmath.mpf(10) ** (1 - digits)
+        for side, value in ((left, one), (right, other))
+    )
+
+
+def proportional(left: Relation, right: Relation, *, positive: bool) -> bool:
+    """Whether two equations or inequalities say the same: their differences of sides have a constant ratio.
+
+    Args:
+        left: A relation of two expressions.
+        right: Another one, with the same operator.
+        positive: Whether the ratio must be, as for inequalities.
+    """
+    one, other = (Call("subtract", (relation.sides[0], relation.sides[1])) for relation in (left, right))
+    names = symbols(one) | symbols(other)
+    if not names:
+        raise Undecided
+    ratios: list[Value] = []
+    for point in _points(names, 4):
+        try:
+            ratios.append(evaluate(Call("divide", (one, other)), point))
+        except Undefined:
+            return False
+    if any(not agree(ratio, ratios[0]) for ratio in ratios) or is_zero(ratios[0]):
+        return False
+    return not positive or (ratios[0].is_real and ratios[0].real > 0)
+
+
+def _agree_at(
+    left: Node, right: Node, point: Mapping[str, Any], *, all_positive: bool = True, digits: int = DIGITS, degrees: bool
+) -> bool | None:
+    """Compare two expressions at one point; ``None`` if it tells nothing."""
+    try:
+        one = evaluate(left, point, digits=digits, degrees=degrees)
+        other = evaluate(right, point, digits=digits, degrees=degrees)
+    except Undefined:
+        return None
+    if not all_positive and not (one.is_real and other.is_real):
+        return None
+    return agree(one, other, digits=digits)
+
+
+def _conventions(left: Node, right: Node) -> Iterator[tuple[Node, Node, dict[str, Any]]]:
+    """Yield the ways to read both sides, the usual one first.
+
+    A percent sign or a degree sign on one side alone may also be a unit, and a logarithm without a base is of an
+    unknown base unless that leaves the question open.
+    """
+    names = [{node.name for node in walk(side) if isinstance(node, Call)} for side in (left, right)]
+    usual: dict[str, Any] = {}
+    yield left, right, usual
+    if ("percent" in names[0]) != ("percent" in names[1]):
+        yield left, right, {"unit of percent": Fraction(1)}
+    if ("degree" in names[0]) != ("degree" in names[1]):
+        yield left, right, {"degrees": Fraction(1)}
+    if "log" in names[0] | names[1] and "ln" not in names[0] | names[1]:
+        yield left, right, {"base of log": Fraction(10)}
+    if (renamed := _constant_of_integration(left, right)) is not None:
+        yield *renamed, usual
+
+
+def _constant_of_integration(left: Node, right: Node) -> tuple[Node, Node] | None:
+    """Return both sides without the constant ``C`` they end with, and without the numbers that it absorbs."""
+    terms = [_terms(side) for side in (left, right)]
+    if not any(Symbol("C") in side for side in terms):
+        return None
+    kept: list[Node] = []
+    for side in terms:
+        constant = next((name for name in (Symbol("C"), Symbol("c"), Symbol("K")) if name in side), None)
+        if constant is None:
+            return None
+        rest = [term for term in side if term != constant and symbols(term)]
+        if not rest or any(constant.name in symbols(term) for term in rest):
+            return None
+        total = rest[0]
+        for term in rest[1:]:
+            total = Call("add", (total, term))
+        kept.append(total)
+    return kept[0], kept[1]
+
+
+def _terms(node: Node) -> list[Node]:
+    match node:
+        case Call("add", (left, right)):
+            return [*_terms(left), *_terms(right)]
+        case Call("subtract", (left, right)):
+            return [*_terms(left), *(Call("negate", (term,)) for term in _terms(right))]
+        case _:
+            return [node]
+
+
+def _draws(names: set[str], *, whole: bool) -> list[tuple[dict[str, Any], bool]]:
+    """Return points to compare expressions at, and whether all their coordinates are positive."""
+    whole_points = [
+        (
+            {name: Fraction(zlib.crc32(f"{name}{draw}".encode()) % 7 + 3 + draw) for name in names}
+            | {"draw": Fraction(draw)},
+            True,
+        )
+        for draw in range(4)
+    ]
+    if whole:
+        return whole_points
+    positive = [(point, True) for point in _points(names, 3)]
+    negative = [
+        ({name: -value if name != "draw" else value for name, value in point.items()}, False)
+        for point in _points(names, 2, 7)
+    ]
+    return [*positive, *negative]
+
+
+def _points(names: set[str], count: int, first: int = 0) -> list[dict[str, Any]]:
+    return [
+        {name: chosen_value(name, Fraction(draw)) for name in names} | {"draw": Fraction(draw)}
+        for draw in range(first, first + count)
+    ]
+
+
+def _needs_whole_numbers(node: Node) -> bool:
+    """Whether an expression makes sense for whole numbers only: a series up to ``n``, a power of -1."""
+    return any(
+        (isinstance(one, Series)
+        and bool(symbols(one.first) | symbols(one.last)))
+        or (isinstance(one, Call)
+        and (
+            (one.name == "power" and isinstance(_unsigned(one.arguments[0]), Number) and bool(symbols(one.arguments[1]))
+            and one.arguments[0] != _unsigned(one.arguments[0]))
+            or (one.name in {"mod", "gcd", "lcm", "double factorial"} and bool(symbols(one)))
+        ))
+        for one in walk(node)
+    )  # fmt: skip
+
+
+def _is_integer(node: Node) -> bool:
+    inner = _unsigned(node)
+    return isinstance(inner, Number) and inner.value.denominator == 1
+
+
+def _is_literal(node: Node) -> bool:
+    while isinstance(node, Call) and node.name in {"negate", "percent", "degree"}:
+        node = node.arguments[0]
+    return isinstance(node, Number)
+
+
+def _unsigned(node: Node) -> Node:
+    return node.arguments[0] if isinstance(node, Call) and node.name == "negate" else node
+
+
+def _has_digits(node: Node, digits: int) -> bool:
+    inner = _unsigned(node)
+    return isinstance(inner, Number) and (inner.significant_digits or 0) >= digits
+
+
+def _sign_of_infinity(node: Node) -> int:
+    """Return 1 or -1 for an infinite expression such as ``-\\infty`` or ``\\infty + 1``, else 0."""
+    match node:
+        case Constant("infinity"):
+            return 1
+        case Call("negate", (inner,)):
+            return -_sign_of_infinity(inner)
+        case Call("add" | "subtract", (left, right)):
+            one, other = _sign_of_infinity(left), _sign_of_infinity(right) * (-1 if node.name == "subtract" else 1)
+            return one + other if not one or not other else 0
+        case _:
+            return 0
