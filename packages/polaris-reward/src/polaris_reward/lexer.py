@@ -58,6 +58,13 @@ _SYMBOLS = {
     "deg": "degree", "R": "reals",
 }  # fmt: skip
 
+_ELSEWHERE = frozenset(
+    "int iint iiint oint lim limsup liminf sup inf partial nabla leftarrow rightarrow leftrightarrow longrightarrow "
+    "Rightarrow Leftarrow Leftrightarrow implies iff forall exists nexists subset subseteq supset supseteq propto sim "
+    "simeq arg deg dim ker hom Pr land lor lnot neg wedge vee otimes coprod mapsto colon star".split()
+)
+"""Commands without a meaning here that begin like others."""
+
 _PLAIN_ONLY = frozenset(
     {"inf", "infinity", "oo", "percent", "pct", "percentage", "degree", "degrees", "deg", "mod", "pi"}
 )
@@ -85,7 +92,9 @@ _EXPONENT = re.compile(r"[eE]([+-]?\d+)(?![\d.]*[A-Za-z({])")
 _COMMAND = re.compile(r"\\(?:([A-Za-z]+)\*?|(.))", re.DOTALL)
 _LETTERS = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
 _ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{\s*([A-Za-z]+)\*?\s*\}(?:\s*\{[^{}]*\})?(?:\[[^\[\]]*\])?")
-_BASE = re.compile(r"([0-9A-Fa-f]+)\s*_\s*(?:\{\s*(?:\\text\s*\{)?\s*(\d{1,2})\s*\}?\s*\}|(\d{1,2}))(?![0-9A-Za-z])")
+_BASE = re.compile(
+    r"([0-9A-Fa-f]+)\s*_\s*(?:\{\s*(?:\\text\s*\{|\()?\s*(\d{1,2})\s*[)}]?\s*\}|(\d{1,2}))(?![0-9A-Za-z])"
+)
 _MATHLIKE = re.compile(r"[\s\d.,%+\-*/()=<>^|!]*")
 _OPERATORS = re.compile(r"<=|>=|!=|==|=|\*\*|\.\.\.|:=|[-+*/^_!|,;:()\[\]{}<>=&%']")
 _SAME = {"==": "=", "**": "^", ":=": "=", "...": "dots"}
@@ -217,7 +226,10 @@ class _Lexer:
 
     def _letters(self, found: re.Match[str]) -> None:
         word = found[0]
-        self._at = found.end()
+        if self._tokens and self._tokens[-1].kind in {"_", "^"} and word not in FUNCTIONS and word not in _SYMBOLS:
+            # Without braces, an index or a power is one letter.
+            word = word[0]
+        self._at += len(word)
         lower = word.lower()
         if len(word) == 1:
             self._letter(word)
@@ -277,6 +289,10 @@ class _Lexer:
             self._add("letter", name)
         elif name in _SYMBOLS:
             self._known(name)
+        elif known := _glued_command(name):
+            # The space that ended the command was lost, as in perpOH.
+            self._text = f"\\{known} " + self._text[self._at - len(name) + len(known) :]
+            self._at = 0
         else:
             raise Unsupported(rf"\{name}")
 
@@ -303,6 +319,8 @@ class _Lexer:
             self._add("%")
         elif character == "|":
             self._add("|")
+        elif character.isalnum():
+            self._at -= 1
         elif character in "#&_":
             raise Unreadable(rf"\{character}")
         else:
@@ -372,4 +390,14 @@ def _leading_function(word: str) -> str | None:
             and word[:length] not in {"min", "max", "det", "abs", "lg"}
         ):
             return word[:length]
+    return None
+
+
+def _glued_command(name: str) -> str | None:
+    """Return the longest known command that a name begins with, if only a few letters are left."""
+    if name in _ELSEWHERE:
+        return None
+    for length in range(len(name) - 1, max(1, len(name) - 4), -1):
+        if name[:length] in _SYMBOLS or name[:length] in _GREEK:
+            return name[:length]
     return None

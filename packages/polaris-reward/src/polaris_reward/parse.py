@@ -263,7 +263,7 @@ class _Parser:
         while self._starts_factor():
             factor = self._mixed_fraction(last) if product is last else None
             if factor is not None:
-                product = last = Call("add", (product, factor))
+                product = last = self._postfix(Call("add", (product, factor)))
                 continue
             if isinstance(last, Number) and self._next.kind == "number":
                 raise Unreadable("two numbers side by side")
@@ -368,7 +368,7 @@ class _Parser:
             case "letter":
                 return self._letter(token.value)
             case "name":
-                return Symbol(token.value)
+                return Symbol(f"{token.value}_{self._subscript()}" if self._skip("_") else token.value)
             case "word":
                 return self._letters_multiplied(token.value)
             case "pi" | "infinity":
