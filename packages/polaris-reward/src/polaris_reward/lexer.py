@@ -4,7 +4,7 @@ Every way to write a thing becomes one token (``\le``, ``<=``, ``≤``), so that
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from polaris_reward.notation import GROUPING, TooLarge, Unreadable, Unsupported
@@ -57,6 +57,8 @@ _SYMBOLS = {
     "angle": "angle", "triangle": "angle", "percent": "%", "pct": "%", "percentage": "%", "degrees": "degree",
     "deg": "degree", "R": "reals",
 }  # fmt: skip
+
+_POWERS_OF_TEN = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 
 _ELSEWHERE = frozenset(
     "int iint iiint oint lim limsup liminf sup inf partial nabla leftarrow rightarrow leftrightarrow longrightarrow "
@@ -235,6 +237,10 @@ class _Lexer:
             self._letter(word)
         elif lower in CONNECTIVES:
             self._add("connective", lower)
+        elif lower in _POWERS_OF_TEN and self._tokens and self._tokens[-1].kind == "number":
+            numeral = self._tokens[-1]
+            assert numeral.number is not None
+            self._tokens[-1] = replace(numeral, number=numeral.number * 10 ** _POWERS_OF_TEN[lower])
         elif (word in FUNCTIONS or lower in {"sqrt", "exp"}) and not self._is_time_unit(word):
             self._add("function", lower)
         elif lower in _PLAIN_ONLY:
