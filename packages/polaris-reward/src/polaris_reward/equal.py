@@ -80,6 +80,7 @@ class Equality:
         return self._single(left, right)
 
     def _single(self, left: Node, right: Node) -> bool:
+        left, right = _as_matrix(left), _as_matrix(right)
         match left, right:
             case (Matrix(), _) | (_, Matrix()):
                 return isinstance(left, Matrix) and isinstance(right, Matrix) and self._matrices(left, right)
@@ -168,7 +169,7 @@ class Equality:
         )
 
     def _relations(self, left: Relation, right: Relation) -> bool:
-        if left.operators == right.operators == ("=",):
+        if set(left.operators) == {"="} and left.operators == right.operators:
             return self._equations(left, right)
         if variable(left) != variable(right) and variable(left) and variable(right):
             return False
@@ -186,8 +187,12 @@ class Equality:
         return False
 
     def _equations(self, left: Relation, right: Relation) -> bool:
-        if is_name(left.sides[0]) and left.sides[0] == right.sides[0]:
-            return self(left.sides[1], right.sides[1])
+        """Compare equations; of a chain, such as that of a line in space, each step."""
+        if len(left.sides) > 2:
+            return all(self._equations(one, other) for one, other in zip(_steps(left), _steps(right), strict=True))
+        (name, value), (other_name, other_value) = left.sides[:2], right.sides[:2]  # pyright: ignore[reportAssignmentType]
+        if is_name(name) and name == other_name:
+            return self(value, other_value)
         if all(is_expression(side) for side in (*left.sides, *right.sides)):
             return proportional(left, right, positive=False)
         return self._ordered(left.sides, right.sides) or self._ordered(left.sides, right.sides[::-1])
@@ -226,12 +231,33 @@ def _product(letters: list[str]) -> Node:
     return product
 
 
+def _as_matrix(node: Node) -> Node:
+    """Carry out the product of a number and a matrix."""
+    match node:
+        case Call("multiply", (Matrix() as matrix, factor)) | Call("multiply", (factor, Matrix() as matrix)):
+            return _each_cell(matrix, lambda cell: Call("multiply", (factor, cell)))
+        case Call("divide", (Matrix() as matrix, divisor)):
+            return _each_cell(matrix, lambda cell: Call("divide", (cell, divisor)))
+        case Call("negate", (Matrix() as matrix,)):
+            return _each_cell(matrix, lambda cell: Call("negate", (cell,)))
+        case _:
+            return node
+
+
+def _each_cell(matrix: Matrix, change: Callable[[Node], Node]) -> Matrix:
+    return Matrix(tuple(tuple(change(cell) for cell in row) for row in matrix.rows), matrix.kind)
+
+
 def _vector(matrix: Matrix) -> tuple[Node, ...] | None:
     if matrix.kind != "matrix":
         return None
     if len(matrix.rows) == 1:
         return matrix.rows[0]
     return tuple(row[0] for row in matrix.rows) if len(matrix.rows[0]) == 1 else None
+
+
+def _steps(chain: Relation) -> list[Relation]:
+    return [Relation(chain.sides[at : at + 2], (operator,)) for at, operator in enumerate(chain.operators)]
 
 
 def _flip(relation: Relation) -> Relation | None:

@@ -29,11 +29,13 @@ from polaris_reward.tree import (
     Relation,
     Series,
     Symbol,
-    Text,
     is_expression,
     symbols,
     walk,
 )
+
+_WHOLE_NAMES = frozenset("n m k p q i j N M K".split())
+"""Variables that stand for whole numbers where something is rounded."""
 
 
 class Undecided(Exception):
@@ -48,7 +50,7 @@ def same_value(left: Node, right: Node, policy: Policy) -> bool:
         TooLarge: If a number or the work passes a bound.
     """
     if not is_expression(left) or not is_expression(right):
-        if any(isinstance(one, Text | Relation) for one in (*walk(left), *walk(right))):
+        if is_expression(left) or is_expression(right):
             return False
         raise Undecided
     if policy.strict_integers and _is_integer(right) and not _is_literal(left):
@@ -65,7 +67,7 @@ def _agree(left: Node, right: Node, conventions: Mapping[str, Any], policy: Poli
     if not names:
         return _constants(left, right, conventions, policy, degrees=degrees)
     compared = 0
-    draws = _draws(names, whole=_needs_whole_numbers(left) or _needs_whole_numbers(right))
+    draws = _draws(names, left, right)
     for point, all_positive in draws:
         verdict = _agree_at(left, right, {**point, **conventions}, all_positive=all_positive, degrees=degrees)
         if verdict is False:
@@ -194,46 +196,46 @@ def _terms(node: Node) -> list[Node]:
             return [node]
 
 
-def _draws(names: set[str], *, whole: bool) -> list[tuple[dict[str, Any], bool]]:
+def _draws(names: set[str], *nodes: Node) -> list[tuple[dict[str, Any], bool]]:
     """Return points to compare expressions at, and whether all their coordinates are positive."""
-    whole_points = [
-        (
-            {name: Fraction(zlib.crc32(f"{name}{draw}".encode()) % 7 + 3 + draw) for name in names}
-            | {"draw": Fraction(draw)},
-            True,
-        )
-        for draw in range(4)
-    ]
-    if whole:
-        return whole_points
-    positive = [(point, True) for point in _points(names, 3)]
+    parts = [part for node in nodes for part in walk(node)]
+    # Steps of floor functions are only told apart far out.
+    has_steps = any(isinstance(part, Call) and part.name in {"floor", "ceil", "mod", "gcd", "lcm"} for part in parts)
+    reach = 5_003 if has_steps else 7
+    if any(map(_needs_whole_numbers, parts)) or (has_steps and names <= _WHOLE_NAMES):
+        return [(_whole_point(names, draw, 7 if draw < 2 else reach), True) for draw in range(6)]
+    points = [*_points(names, 3, scale=reach // 7), *_points(names, 2, first=3)]
     negative = [
-        ({name: -value if name != "draw" else value for name, value in point.items()}, False)
-        for point in _points(names, 2, 7)
+        {name: -value if name in names else value for name, value in point.items()}
+        for point in _points(names, 2, first=7)
     ]
-    return [*positive, *negative]
+    return [*((point, True) for point in points), *((point, False) for point in negative)]
 
 
-def _points(names: set[str], count: int, first: int = 0) -> list[dict[str, Any]]:
+def _whole_point(names: set[str], draw: int, reach: int) -> dict[str, Any]:
+    return {name: Fraction(zlib.crc32(f"{name}{draw}".encode()) % reach + 3 + draw) for name in names} | {
+        "draw": Fraction(draw)
+    }
+
+
+def _points(names: set[str], count: int, *, first: int = 0, scale: int = 1) -> list[dict[str, Any]]:
     return [
-        {name: chosen_value(name, Fraction(draw)) for name in names} | {"draw": Fraction(draw)}
+        {name: scale * chosen_value(name, Fraction(draw)) for name in names} | {"draw": Fraction(draw)}
         for draw in range(first, first + count)
     ]
 
 
 def _needs_whole_numbers(node: Node) -> bool:
-    """Whether an expression makes sense for whole numbers only: a series up to ``n``, a power of -1."""
-    return any(
-        (isinstance(one, Series)
-        and bool(symbols(one.first) | symbols(one.last)))
-        or (isinstance(one, Call)
-        and (
-            (one.name == "power" and isinstance(_unsigned(one.arguments[0]), Number) and bool(symbols(one.arguments[1]))
-            and one.arguments[0] != _unsigned(one.arguments[0]))
-            or (one.name in {"mod", "gcd", "lcm", "double factorial"} and bool(symbols(one)))
-        ))
-        for one in walk(node)
-    )  # fmt: skip
+    """Whether an operation makes sense for whole numbers only: a series up to ``n``, a power of -1."""
+    match node:
+        case Series(_, _, first, last):
+            return bool(symbols(first) | symbols(last))
+        case Call("power", (Call("negate", (Number(),)), exponent)):
+            return bool(symbols(exponent))
+        case Call("gcd" | "lcm" | "double factorial"):
+            return bool(symbols(node))
+        case _:
+            return False
 
 
 def _is_integer(node: Node) -> bool:

@@ -287,8 +287,11 @@ class _Lexer:
             self._text_command(name)
         elif name in _FONTS:
             self._font(name)
+        elif name in {"dot", "ddot"}:
+            self._add("letter", self._argument().strip() + "'" * (len(name) - 2))
         elif name in {"mathbb", "Bbb"}:
-            self._add("reals" if self._argument().strip() == "R" else "name", "set")
+            letter = self._argument().strip()
+            self._add("reals" if letter == "R" else "name", f"set {letter}")
         elif name in FUNCTIONS:
             self._add("function", name)
         elif name in _GREEK:

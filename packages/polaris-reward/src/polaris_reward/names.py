@@ -32,7 +32,7 @@ def bare(node: Node) -> Node:
         if not is_name(sides[0]):
             return sides[0]
         operators = ["="]
-    if len(operators) > 1 and set(operators) == {"="}:
+    if len(operators) > 1 and set(operators) == {"="} and (is_name(sides[0]) or is_constant(sides[-1])):
         sides, operators = [sides[0], sides[-1]], ["="]
     if operators == ["="] and not is_name(sides[0]) and is_constant(sides[0]) and is_constant(sides[1]):
         return sides[1]

@@ -139,7 +139,9 @@ def _read(node: Node) -> RealSet | None:
         case Sequence((low, high), "(" | "[", ")" | "]"):
             return Interval(_end(low), _end(high), node.opening == "[", node.closing == "]")
         case Sequence(items, "", "") if items and all(isinstance(item, Relation) for item in items):
-            return _combined(items, "union" if node.connective == "or" else "intersection")
+            both = None if node.connective == "or" else _combined(items, "intersection")
+            # A list of conditions that contradict one another is a list of cases.
+            return _combined(items, "union") if both is None or equal_sets(both, NOTHING) else both
         case Relation((_, members), ("in",)):
             return _read(members)
         case Relation(sides, operators):
@@ -184,9 +186,12 @@ def _end(node: Node) -> End:
 
 
 def _unknowns(node: Node) -> set[str]:
-    if isinstance(node, Call) and node.name.endswith("()"):
-        return {node.name}
-    return symbols(node)
+    return symbols(_named(node))
+
+
+def _named(node: Node) -> Node:
+    """Treat an unknown function of something, such as ``f(2)``, as a variable of its own."""
+    return Symbol(str(node)) if isinstance(node, Call) and node.name.endswith("()") else node
 
 
 def _inequality(relation: Relation) -> RealSet | None:
@@ -194,9 +199,7 @@ def _inequality(relation: Relation) -> RealSet | None:
     (left, right), (operator,) = relation.sides, relation.operators
     if operator not in {"<", ">", "<=", ">=", "!="}:
         return None
-    sides = [
-        Symbol(side.name) if isinstance(side, Call) and side.name.endswith("()") else side for side in (left, right)
-    ]
+    sides = [_named(left), _named(right)]
     names = symbols(sides[0]) | symbols(sides[1])
     if len(names) != 1:
         return None
