@@ -22,6 +22,7 @@ _CLOSING_REMARK = re.compile(
     r"\s*I hope (?:it is|this is|this helps).*\Z|\s*Note:.*\Z|\[Note\b.*\Z", re.IGNORECASE | re.DOTALL
 )
 _SENTENCE_END = re.compile(r"(?<=[^\s.][.!?])(?:\s+(?=[A-Z\"(\\$*])|\s*\Z)|[。！？]|\n\s*\n|\n(?=\s*(?:[-*#]|\d+\.)\s)")
+_REASON = re.compile(r",?\s+(?:because|since|where|as)\b|,\s*not\b|(?<=\d)\s+\((?=[A-Za-z]{3})")
 _MATH = re.compile(
     r"\\\[(.+?)\\\]|\\\((.+?)\\\)|\$\$(.+?)\$\$|(?<![\\$])\$((?:[^$\\\n]|\\.){1,400}?)\$(?![0-9])", re.DOTALL
 )
@@ -30,10 +31,17 @@ _NUMERAL = re.compile(
     r"(?:\\frac\s*\{[^{}]{1,40}\}\s*\{[^{}]{1,40}\}|(?:\d{1,3}(?:(?:,|\{,\}|,\\!)\d{3})+|\d+)(?:\.\d+)?|\.\d+)"
     r"(?:\s?/\s?\d+(?!\d|\.\d)|(?::\d+)+(?:\s?[AaPp]\.?\s?[Mm]\b\.?)?)?(?:\s?\\?%)?"
 )
-_NAMED_OPTION = re.compile(r"\b(?:option|choice)(?:\s+is)?\s*:?\s*(?:\*\*)?\(?([A-J])\)?(?![\w'])")
+_NAMED_OPTION = re.compile(
+    r"\b(?:option|choice)(?:\s+is)?\s*:?\s*(?:\*\*)?\(?([A-J])\)?(?![A-Za-z0-9'])"
+    r"|(?:故选|应选|选项|选择|选)\s*[:：]?\s*\(?([A-J])(?![A-Za-z0-9'])"
+    r"|(?<![\w(])\(?([A-J])\)?\s+is\s+(?:the\s+)?(?:correct|right)\b"
+)
+_NEXT_QUESTION = re.compile(r"(?<=\S)\s*\n\s*(?:Q|Question|Problem|Human|User)\s*:")
 _YES_OR_NO = re.compile(r"(yes|no|true|false)(?=[,.;!]|\s*\Z)", re.IGNORECASE)
 _APPROXIMATES = re.compile(r"[0-9)}%]\s*(?:≈|\\approx|~)\s*\Z")
-_OPTION = re.compile(r"(?:\b(?:option|choice|it'?s|is|be|est|choose|select|pick)|答案是|选)\s*\(?([A-J])\)?(?![\w'])")
+_OPTION = re.compile(
+    r"(?:\b(?:option|choice|it'?s|is|be|est|choose|select|pick)|答案是|选)\s*\(?([A-J])\)?(?![A-Za-z0-9'])"
+)
 _FIRST_OPTION = re.compile(r"\(?([A-J])\)?(?=[,.;:)]|\s*\Z|\s(?:not|non|since|because|as|for|rather)\b)")
 _HEDGE = re.compile(r"\bor\s*\Z")
 _JSON_ANSWER = re.compile(r'"(?:final[_ ])?answer"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|(-?[\d.]+))', re.IGNORECASE)
@@ -50,6 +58,10 @@ _MATH_WORDS = frozenset(
 
 def find_in_prose(text: str) -> Extracted | None:
     """Return the answer of a text without boxes with where it was found, or ``None``."""
+    # A model that was shown examples may go on with a question of its own.
+    before = _NEXT_QUESTION.split(text, maxsplit=1)[0]
+    if _PHRASE.search(before) or _HASH_LINE.search(before):
+        text = before
     text = _CLOSING_REMARK.sub("", text[-MAX_PROSE_CHARS:]).strip()
     if not text:
         return None
@@ -63,13 +75,13 @@ def find_in_prose(text: str) -> Extracted | None:
     if phrases and (value := _value_of(text[phrases[-1].end() :])):
         return Extracted(value, "phrase")
     if options := _NAMED_OPTION.findall(text):
-        return Extracted(options[-1], "last value")
+        return Extracted(next(letter for letter in options[-1] if letter), "last value")
     if answer := _YES_OR_NO.match(text):
         return Extracted(answer[1], "whole text")
+    if len(text) > 24 and not any(map(str.isdigit, text)) and (options := _OPTION.findall(text)):
+        return Extracted(options[-1], "last value")
     if _is_bare(text):
         return _extracted(_tidy(text), "whole text")
-    if not any(character.isdigit() for character in text) and (options := _OPTION.findall(text)):
-        return Extracted(options[-1], "last value")
     return _last_value(text)
 
 
@@ -102,15 +114,19 @@ def _value_of(tail: str) -> str:
     at = 0
     for found in _MATH.finditer(tail):
         between = tail[at : found.start()]
-        if between.strip() and not (run and JOINED_BY.fullmatch(between)):
+        if between.strip() and not (run and (JOINED_BY.fullmatch(between) or _FORMULAS_JOINED_BY.fullmatch(between))):
             break
         run.append(_math_content(found))
         at = found.end()
     if run:
         return ", ".join(run)
-    sentence = _SENTENCE_END.split(tail, maxsplit=1)[0]
-    if found := _FIRST_OPTION.match(sentence) or _YES_OR_NO.match(sentence):
+    sentence = _REASON.split(_SENTENCE_END.split(tail, maxsplit=1)[0], maxsplit=1)[0]
+    if found := _YES_OR_NO.match(sentence):
         return found[1]
+    if found := _FIRST_OPTION.match(sentence):
+        # With its text, if that is short: a reference may be the letter or the text.
+        hedges = len(sentence) >= 40 or re.search(r"\bnon?t?\b", sentence)
+        return found[1] if hedges else _tidy(sentence)
     if _is_bare(sentence):
         return _tidy(sentence)
     if found := _OPTION.search("is " + sentence):

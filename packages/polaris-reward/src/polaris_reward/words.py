@@ -17,7 +17,8 @@ _LABELLED = re.compile(
 )
 _NAMED_OPTION = re.compile(rf"(?:option|choice)\s*\(?({_LETTER})\b", re.IGNORECASE)
 _LABEL = re.compile(
-    r"\\(?:text|textbf|textrm|mathrm|mathbf)\s*\{\s*\(?[A-J]\)?[.:]?\s*\}[\s:.]*(?:\\[ ,;:]|~|\\q?quad|\s)*(\S.*)",
+    r"(?:\\(?:text|textbf|textrm|mathrm|mathbf)\s*\{\s*\(?[A-J]\)?[.:]?\s*\}[\s:.]*|\([A-J]\)\s*|[A-J][.:)]\s+)"
+    r"(?:\\[ ,;:]|~|\\q?quad|\s)*([^\s(=].*)",
     re.DOTALL,
 )
 _LETTER_AND_TEXT = re.compile(rf"({_LETTER})\s+[A-Z][a-z]+")
