@@ -27,6 +27,7 @@ from polaris_reward.realset import equal_sets, is_set_notation, real_set, variab
 from polaris_reward.tree import (
     BaseNumber,
     Call,
+    Constant,
     Matrix,
     Node,
     Number,
@@ -225,9 +226,10 @@ def _letters(words: str) -> list[str]:
 
 
 def _product(letters: list[str]) -> Node:
-    product: Node = Symbol(letters[0])
-    for letter in letters[1:]:
-        product = Call("multiply", (product, Symbol(letter)))
+    factors: list[Node] = [Constant(one) if one == "e" or one == "i" else Symbol(one) for one in letters]
+    product = factors[0]
+    for factor in factors[1:]:
+        product = Call("multiply", (product, factor))
     return product
 
 

@@ -179,6 +179,9 @@ class _Parser:
             self._at -= 1
             return self._sum()
         if self._next.kind == "number":
+            if len(words) == 1 and not self._next.spaced and self._tokens[self._at - 1].kind == "word":
+                self._at -= 1
+                return self._sum()
             raise Unreadable("words before a number")
         return Text(" ".join(words))
 
@@ -348,8 +351,6 @@ class _Parser:
             # Towers are read from the right: 2^3^2 is 2^9.
             self._take()
             return Call("power", (exponent, self._exponent()))
-        if self._next.kind == "!" and self._tokens[self._at - 1].kind != "}":
-            return exponent
         return exponent
 
     # Atoms.
@@ -370,7 +371,7 @@ class _Parser:
             case "name":
                 return Symbol(f"{token.value}_{self._subscript()}" if self._skip("_") else token.value)
             case "word":
-                return self._letters_multiplied(token.value)
+                return self._first_letter(token.value)
             case "pi" | "infinity":
                 return Constant(token.kind)  # pyright: ignore[reportArgumentType]
             case "emptyset":
@@ -432,26 +433,12 @@ class _Parser:
             and (self._peek(3).kind in _RELATIONS or (self._peek(3).kind == "end" and self._at > 1))
         )
 
-    def _letters_multiplied(self, letters: str) -> Node:
+    def _first_letter(self, letters: str) -> Node:
+        """Cut a word into letters, which are then multiplied like any others."""
         if not letters.isalpha():
             raise Unreadable(f"{letters!r}")
-        factors = [Constant(one) if one in "ei" else Symbol(one) for one in letters]  # pyright: ignore[reportArgumentType]
-        product: Node = factors[0]
-        for factor in factors[1:]:
-            product = Call("multiply", (product, factor))
-        if self._next.kind == "^":
-            # The power belongs to the last letter.
-            self._take()
-            last: Node = Call("power", (factors[-1], self._exponent()))
-            head = self._letters_multiplied_of(factors[:-1])
-            return Call("multiply", (head, last))
-        return product
-
-    def _letters_multiplied_of(self, factors: "list[Constant | Symbol]") -> Node:
-        product: Node = factors[0]
-        for factor in factors[1:]:
-            product = Call("multiply", (product, factor))
-        return product
+        self._tokens[self._at - 1 : self._at] = [Token("letter", letter) for letter in letters]
+        return self._letter(letters[0])
 
     def _subscript(self) -> str:
         """Return what stands below a letter, spelled in one way."""
@@ -497,9 +484,8 @@ class _Parser:
         r"""Read an argument of ``\frac``: a group, or a single digit or letter as in ``\frac12``."""
         token = self._next
         if token.kind == "number" and token.number is not None and token.value.isdigit() and len(token.value) > 1:
-            first, rest = token.value[0], token.value[1:]
-            self._tokens[self._at] = Token("number", rest, number=Fraction(rest))
-            return Number(Fraction(first))
+            digits = (token.value[0], token.value[1:])
+            self._tokens[self._at : self._at + 1] = [Token("number", one, number=Fraction(one)) for one in digits]
         if token.kind == "-":
             return self._exponent()
         return self._atom()
