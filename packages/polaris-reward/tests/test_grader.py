@@ -6,6 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from polaris_reward import (
+    BOXED,
+    CircuitBreakerError,
     Grader,
     GraderClosedError,
     Outcome,
@@ -13,8 +15,11 @@ from polaris_reward import (
     ReferencesError,
     RewardError,
     SettingsError,
+    check_failures,
     grade,
 )
+
+LEFT_TO_WORKERS = (r"\boxed{\int_0^1 2x \, dx}", ["1"])
 
 
 @pytest.mark.parametrize(
@@ -34,6 +39,9 @@ from polaris_reward import (
         (r"\{2,1\}", r"\{1,2\}"),
         ("c + a + b", "a + b + c"),
         ("42", r"\boxed{42}"),
+        ("42", r"Adding up gives \boxed{42}, as was to be shown."),
+        (r"\lim_{x \to 0} (x + 3)", "3"),
+        (r"\int_0^1 2x \, dx", "1"),
     ],
 )
 def test_an_answer_that_means_the_same_is_correct(grader: Grader, answer: str, reference: str) -> None:
@@ -57,6 +65,8 @@ def test_an_answer_that_means_the_same_is_correct(grader: Grader, answer: str, r
         (r"2 + \sqrt{3}, 2 - \sqrt{3}", "2"),
         (r"\frac{1+\sqrt5}{2}", r"1+\frac{\sqrt5}{2}"),
         ("42x", "42"),
+        (r"\lim_{x \to 0} (x + 3)", "4"),
+        (r"\int_0^1 2x \, dx", "2"),
     ],
 )
 def test_an_answer_that_means_something_else_is_incorrect(grader: Grader, answer: str, reference: str) -> None:
@@ -84,18 +94,41 @@ def test_a_reference_that_cannot_be_read_never_passes_for_a_wrong_answer(grader:
     assert grader.grade(r"\boxed{x}", ["y", reference]).outcome is Outcome.REFERENCE_REJECTED
     assert grader.grade(r"\boxed{x}", [reference, "x"]).outcome is Outcome.CORRECT
     assert grader.grade(r"\boxed{2x}", [reference, "x+x"]).outcome is Outcome.CORRECT
-    assert grader.grade("nothing", [reference]).outcome is Outcome.NO_ANSWER
+    assert grader.grade(r"\boxed{}", [reference]).outcome is Outcome.NO_ANSWER
 
 
-def test_a_policy_says_what_counts_as_an_answer(grader: Grader) -> None:
-    assert grader.grade(r"\boxed{7}", ["7"], policy=Policy(require_think=True)).outcome is Outcome.NO_ANSWER
-    long = grader.grade(r"\boxed{7777}", ["7777"], policy=Policy(max_answer_chars=3))
-    assert (long.outcome, long.answer) == (Outcome.ANSWER_REJECTED, "7777")
+def test_boxes_in_a_row_are_a_list_where_the_reference_is_one(grader: Grader) -> None:
+    response = r"The roots are $\boxed{2}$ and $\boxed{3}$."
+    outcomes = {reference: grader.grade(response, [reference]) for reference in ("3, 2", r"\{2, 3\}", "3", "2", "2, 4")}
+    assert [one.outcome for one in outcomes.values()] == [
+        Outcome.CORRECT,
+        Outcome.CORRECT,
+        Outcome.CORRECT,
+        Outcome.INCORRECT,
+        Outcome.INCORRECT,
+    ]
+    assert outcomes["3, 2"].answer == "2, 3"
+    assert outcomes["3"].answer == outcomes["2, 4"].answer == "3"
+
+
+def test_an_answer_too_long_to_be_read_can_still_be_the_reference_itself(grader: Grader) -> None:
+    policy = Policy(max_answer_chars=3)
+    assert grader.grade(r"\boxed{7777}", ["7777"], policy=policy).outcome is Outcome.CORRECT
+    long = grader.grade(r"\boxed{7777}", ["7.7", "8"], policy=policy)
+    assert (long.outcome, long.answer, long.reference) == (Outcome.ANSWER_REJECTED, "7777", "7.7")
+    assert grader.grade(r"\boxed{7}", ["7777"], policy=policy).outcome is Outcome.REFERENCE_REJECTED
+
+
+def test_a_call_may_bring_another_policy_than_that_of_the_grader() -> None:
+    with Grader(1, policy=BOXED) as grader:
+        assert grader.grade("The answer is 7.", ["7"]).outcome is Outcome.NO_ANSWER
+        assert grader.grade("The answer is 7.", ["7"], policy=Policy()).outcome is Outcome.CORRECT
+        assert grader.grade_many([(r"\boxed{7}", ["7"])], policy=Policy(require_think=True))[0].answer is None
 
 
 def test_a_batch_keeps_its_order(grader: Grader) -> None:
     items = [(rf"\boxed{{{number} + x}}", [f"x + {number % 3}" if number % 2 else "no"]) for number in range(12)]
-    items += [("no box", ["1"]), (r"\boxed{1}", ["1"])]
+    items += [(r"\boxed{", ["1"]), (r"\boxed{1}", ["1"])]
     grades = grader.grade_many(items)
     assert [one.answer for one in grades] == [f"{number} + x" for number in range(12)] + [None, "1"]
     assert [index for index, one in enumerate(grades) if one.reward] == [1, 13]
@@ -113,9 +146,58 @@ def test_a_batch_can_be_awaited(grader: Grader) -> None:
 
 def test_plain_answers_never_start_a_worker() -> None:
     with Grader(1) as grader:
-        items = [(r"\boxed{1{,}000}", ["1000"]), (r"\boxed{2}", [r"\frac{3}{4}"]), (r"\boxed{x}", ["x"])]
-        assert [one.reward for one in grader.grade_many(items)] == [1.0, 0.0, 1.0]
+        items = [
+            (r"\boxed{1{,}000}", ["1000"]),
+            (r"\boxed{2}", [r"\frac{3}{4}"]),
+            (r"\boxed{x}", ["x"]),
+            (r"\boxed{(x+1)^2}", ["x^2+2x+1"]),
+            (r"\boxed{[0,1)}", ["0 \\le x < 1"]),
+            (r"\boxed{\text{Tuesday}}", ["Monday"]),
+        ]
+        assert [one.reward for one in grader.grade_many(items)] == [1.0, 0.0, 1.0, 1.0, 1.0, 0.0]
         assert grader.worker_pids == []
+        grader.grade(*LEFT_TO_WORKERS)
+        assert len(grader.worker_pids) == 1
+
+
+def test_a_worker_is_asked_the_same_question_once(grader: Grader) -> None:
+    first, second = grader.grade_many([LEFT_TO_WORKERS] * 2)
+    again = grader.grade(*LEFT_TO_WORKERS)
+    assert first.outcome is second.outcome is again.outcome is Outcome.CORRECT
+    assert second.seconds == pytest.approx(first.seconds, abs=0.05)
+
+
+def test_a_batch_of_which_too_much_cannot_be_graded_is_refused() -> None:
+    bad, good = (r"\boxed{7}", ["{{"]), (r"\boxed{7}", ["8"])
+    with Grader(1, max_failed_share=0.25) as grader:
+        assert len(grader.grade_many([bad] * 4 + [good] * 12)) == 16
+        assert len(grader.grade_many([bad] * 15)) == 15
+        with pytest.raises(CircuitBreakerError, match=r"5 had a reference that was rejected.*'\{\{'"):
+            grader.grade_many([bad] * 5 + [good] * 11)
+        assert grader.grade(*good).outcome is Outcome.INCORRECT
+    with Grader(1, max_failed_share=None) as grader:
+        assert len(grader.grade_many([bad] * 16)) == 16
+
+
+def test_timeouts_count_as_failures_and_wrong_answers_do_not() -> None:
+    timeouts, wrong = [Outcome.ANSWER_TIMEOUT] * 9, [Outcome.INCORRECT, Outcome.NO_ANSWER, Outcome.ANSWER_REJECTED] * 3
+    check_failures(wrong * 4, max_failed_share=0.0)
+    check_failures([*timeouts, *wrong], max_failed_share=0.5)
+    with pytest.raises(CircuitBreakerError, match="9 of 18 answers timed out"):
+        check_failures([*timeouts, *wrong], max_failed_share=0.49)
+
+
+def test_an_explanation_names_the_answer_and_what_each_comparison_told(grader: Grader) -> None:
+    told = grader.explain("Hence the answer is 7.", ["8", "{{", r"\sqrt{49}"])
+    assert [line.strip() for line in told.splitlines()] == [
+        "outcome correct: answer '7' from the phrase",
+        "against '8': incorrect (spelled alike, or plain numbers)",
+        told.splitlines()[2].strip(),
+        r"against '\\sqrt{49}': correct (compared by value)",
+    ]
+    assert "reference_rejected" in told.splitlines()[2]
+    assert grader.explain(r"\boxed{", ["8"]) == "outcome no_answer: no answer found"
+    assert "left to computer algebra" in grader.explain(*LEFT_TO_WORKERS)
 
 
 def test_the_module_grades_without_any_set_up() -> None:
@@ -132,16 +214,19 @@ def test_references_must_be_a_list_of_strings(grader: Grader, references: list[s
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"num_workers": 0}, {"deadline_s": 0}, {"deadline_s": -1.0}, {"deadline_s": float("nan")}, {"memory_gib": 0.01}],
+    [
+        {"num_workers": 0},
+        {"deadline_s": 0},
+        {"deadline_s": -1.0},
+        {"deadline_s": float("nan")},
+        {"memory_gib": 0.01},
+        {"max_failed_share": 1.5},
+        {"max_failed_share": -0.1},
+    ],
 )
 def test_a_setting_that_makes_no_sense_is_refused_by_name(arguments: dict[str, float]) -> None:
     with pytest.raises(SettingsError, match=next(iter(arguments))):
         Grader(**arguments)  # pyright: ignore[reportArgumentType]
-
-
-def test_a_policy_that_allows_no_answer_is_refused() -> None:
-    with pytest.raises(SettingsError, match="max_answer_chars is 0"):
-        Policy(max_answer_chars=0)
 
 
 def test_a_closed_grader_says_so() -> None:

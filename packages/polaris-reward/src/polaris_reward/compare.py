@@ -6,10 +6,11 @@ is refused beforehand; what it cannot read or decide is left to the computer alg
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 
 from polaris_reward.equal import Equality
-from polaris_reward.evaluate import Undefined
+from polaris_reward.evaluate import Undefined, one_allowance
 from polaris_reward.exact import clean, compare_exactly
 from polaris_reward.expressions import Undecided
 from polaris_reward.notation import TooLarge, Unreadable, Unsupported
@@ -77,18 +78,25 @@ def _compare_trees(answer: str, reference: str, policy: Policy) -> Verdict:
         return Verdict(Outcome.ANSWER_REJECTED, f"the answer: {error}")
     except Unreadable as error:
         return _unread("answer", answer, error)
-    because = "compared by value"
-    equality = Equality(policy)
+    try:
+        with one_allowance():
+            return _compare_readings(_readings(answer, reference, given, expected), Equality(policy))
+    except TooLarge as error:
+        return Verdict(_whose_fault(expected), f"too large: {error}")
+    except RecursionError:
+        # The caller has used up most of the interpreter's stack.
+        return Verdict(Outcome.ANSWER_REJECTED, "nested too deeply for what is left of the stack")
+
+
+def _compare_readings(pairs: "list[tuple[Node, Node]]", equality: Equality) -> Verdict:
     undecided = False
-    for one, other in _readings(answer, reference, given, expected):
+    for given, expected in pairs:
         try:
-            if equality(one, other):
-                return _verdict(True, because)
-        except TooLarge as error:
-            return Verdict(_whose_fault(other), f"too large: {error}")
+            if equality(given, expected):
+                return _verdict(True, "compared by value")
         except (Undecided, Unreadable, Undefined):
             undecided = True
-    return Verdict(None, "not decided here") if undecided else _verdict(False, because)
+    return Verdict(None, "not decided here") if undecided else _verdict(False, "compared by value")
 
 
 def _unread(side: str, text: str, error: Unreadable) -> Verdict:
@@ -104,7 +112,8 @@ def _unread(side: str, text: str, error: Unreadable) -> Verdict:
 def _whose_fault(expected: Node) -> Outcome:
     """Tell whether a bound was passed by the reference, by comparing it with a number."""
     try:
-        Equality(Policy())(Number(27182818284590452), expected)  # pyright: ignore[reportArgumentType]
+        with one_allowance():
+            Equality(Policy())(Number(Fraction(27182818284590452)), expected)
     except TooLarge:
         return Outcome.REFERENCE_REJECTED
     except (Undecided, Unreadable, Undefined):

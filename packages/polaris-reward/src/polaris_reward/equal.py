@@ -41,7 +41,7 @@ from polaris_reward.tree import (
     is_expression,
     walk,
 )
-from polaris_reward.units import ratio_of_units
+from polaris_reward.units import is_unit, ratio_of_units
 from polaris_reward.words import number_word
 
 MAX_ITEMS = 100
@@ -90,6 +90,10 @@ class Equality:
             case Quantity(one, unit), Quantity(other, other_unit):
                 scale = ratio_of_units(unit, other_unit)
                 return scale is not None and self(_times(one, scale), other)
+            case (Quantity(_, unit), Call("degree" | "percent")) | (Call("degree" | "percent"), Quantity(_, unit)) if (
+                is_unit(unit)
+            ):
+                return False
             case (Quantity(value, _), other) | (other, Quantity(value, _)):
                 return self(value, other) if left is not other else self(other, value)
             case Ratio(terms), Ratio(others):
@@ -105,10 +109,10 @@ class Equality:
     def _words(self, words: str, other: Node) -> bool:
         if isinstance(other, Text):
             return words.casefold() == other.words.casefold() or _letters(words) == _letters(other.words) != []
-        if letters := _letters(words):
-            return self(_product(letters), other)
-        number = number_word(words)
-        return number is not None and self(Number(number), other)
+        if (number := number_word(words)) is not None:
+            return self(Number(number), other)
+        letters = _letters(words)
+        return bool(letters) and self(_product(letters), other)
 
     def _matrices(self, left: Matrix, right: Matrix) -> bool:
         one = [[*row] for row in left.rows]
@@ -221,7 +225,7 @@ class Equality:
 
 def _letters(words: str) -> list[str]:
     """Return the factors of a product of two or three letters, sorted; nothing for a word."""
-    is_product = 2 <= len(words) <= 3 and words.isalpha() and words not in {"no", "on", "yes"}
+    is_product = 2 <= len(words) <= 3 and words.isalpha() and words not in {"no", "on", "yes", "won", "now"}
     return sorted(words) if is_product else []
 
 

@@ -11,7 +11,8 @@ Nothing in here takes long: powers, factorials and series that would are refused
 import math
 import threading
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import mpmath
 from mpmath.libmp import NoConvergence
 
-from polaris_reward.notation import TooLarge, Unreadable
+from polaris_reward.notation import TooLarge, TooMuchWork, Unreadable
 from polaris_reward.tree import BaseNumber, Call, Constant, Matrix, Node, Number, Series, Symbol
 
 DIGITS = 60
@@ -33,8 +34,8 @@ AGREEMENT = 10
 MAX_BITS = 1 << 16
 """Of a rational number; a larger one becomes a floating-point number."""
 
-MAX_STEPS = 20_000
-"""Operations in one evaluation."""
+MAX_STEPS = 30_000
+"""Operations, weighed by what they cost, of one evaluation or of all within `one_allowance`."""
 
 _UNKNOWN_BASE = Fraction(1_000_003, 1_299_709)
 """What the natural logarithm is multiplied with where the base of a logarithm is not known: nothing else equals it."""
@@ -42,6 +43,11 @@ _UNKNOWN_BASE = Fraction(1_000_003, 1_299_709)
 _MAX_EXPONENT = 1 << 40
 _MAX_FACTORIAL = 3_000
 _MAX_TERMS = 5_000
+
+
+@dataclass(slots=True)
+class _Allowance:
+    spent: int = 0
 
 
 class Undefined(Exception):
@@ -97,6 +103,16 @@ def evaluate(node: Node, point: Mapping[str, Fraction], *, digits: int = DIGITS,
     return _Evaluator(point, _context(digits), degrees=degrees).value(node)
 
 
+@contextmanager
+def one_allowance() -> Generator[None]:
+    """Let all that this thread evaluates in the block share one allowance of `MAX_STEPS`."""
+    _local.allowance = _Allowance()
+    try:
+        yield
+    finally:
+        del _local.allowance
+
+
 def agree(left: Value, right: Value, *, digits: int = DIGITS) -> bool:
     """Whether two values are equal, as far as their accuracy tells."""
     if isinstance(left.number, Fraction) and isinstance(right.number, Fraction):
@@ -135,7 +151,7 @@ class _Evaluator:
         self._point = dict(point)
         self._context = context
         self._degree = degrees
-        self._steps = 0
+        self._allowance: _Allowance = getattr(_local, "allowance", None) or _Allowance()
         self._scale: Any = context.mpf(0)
         self._rounded = False
 
@@ -149,9 +165,7 @@ class _Evaluator:
         return Value(number, max(self._scale, abs(self.float(number))), self._rounded)
 
     def _of(self, node: Node) -> Any:
-        self._steps += 1
-        if self._steps > MAX_STEPS:
-            raise TooLarge(f"more than {MAX_STEPS} operations")
+        self._work(1)
         match node:
             case Number(value):
                 return value
@@ -170,6 +184,11 @@ class _Evaluator:
             case _:
                 raise Unreadable(f"{type(node).__name__} is not an expression")
 
+    def _work(self, steps: int) -> None:
+        self._allowance.spent += steps
+        if self._allowance.spent > MAX_STEPS:
+            raise TooMuchWork(f"more than {MAX_STEPS} operations")
+
     def _constant(self, name: str) -> Any:
         match name:
             case "pi":
@@ -182,6 +201,8 @@ class _Evaluator:
                 raise Undefined("infinity")
 
     def _call(self, name: str, arguments: tuple[Node, ...]) -> Any:
+        if len(arguments) != _ARITIES.get(name, 1) and name not in _VARIADIC and not name.endswith("()"):
+            raise Unreadable(f"{name} of {len(arguments)} numbers")
         if name in _TRIGONOMETRIC:
             outside, self._degree = self._degree, True
             argument = self._of(arguments[0])
@@ -198,7 +219,13 @@ class _Evaluator:
 
     def _kept(self, number: Any) -> Any:
         """Turn a rational number that has grown too large into a floating-point number."""
-        if isinstance(number, Fraction) and number.numerator.bit_length() + number.denominator.bit_length() > MAX_BITS:
+        if not isinstance(number, Fraction):
+            # A floating-point operation costs as much as several small rational ones.
+            self._work(2 * self._context.dps // DIGITS)
+            return number
+        bits = number.numerator.bit_length() + number.denominator.bit_length()
+        self._work(bits >> 8)
+        if bits > MAX_BITS:
             self._rounded = True
             return self.float(number)
         return number
@@ -315,6 +342,7 @@ class _Evaluator:
         number = self.float(number)
         if abs(number) > _MAX_EXPONENT:
             raise TooLarge("a factorial of an enormous number")
+        self._work(100)
         return self._context.gamma(number + 1)
 
     def double_factorial(self, number: Any) -> Any:
@@ -347,6 +375,10 @@ class _Evaluator:
             return Fraction(math.floor(number))
         if self._context.mag(number) > MAX_BITS:
             raise TooLarge("an enormous whole part")
+        nearest = self._context.nint(number)
+        noise = max(abs(number), self._scale) * self._context.mpf(10) ** (AGREEMENT - self._context.dps)
+        if abs(number - nearest) <= noise:
+            return Fraction(int(nearest))
         return Fraction(int(self._context.floor(number)))
 
     def ceil(self, number: Any) -> Any:
@@ -375,7 +407,10 @@ class _Evaluator:
             raise TooLarge("a trigonometric function of an enormous number")
         if name.endswith("h"):
             self._bounded(number)
+        self._work(4)
         value = getattr(self._context, _TRIGONOMETRIC[name])(number)
+        if self._context.mag(value) > 3 * (self._context.dps - AGREEMENT):
+            raise Undefined("a pole")
         # The function is accurate relative to 1, as far as its argument is.
         self._scale = max(self._scale, self._context.mpf(1))
         return value
@@ -428,6 +463,9 @@ class _Evaluator:
     def maximum(self, *numbers: Any) -> Any:
         return max(map(self.real, numbers), key=self.float)
 
+
+_ARITIES = dict.fromkeys("add subtract multiply divide power root binomial mod".split(), 2) | {"log base": 2}
+_VARIADIC = frozenset({"gcd", "lcm", "min", "max"})
 
 _TRIGONOMETRIC = {
     name: {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot"}.get(name, name)

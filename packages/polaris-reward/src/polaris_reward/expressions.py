@@ -20,6 +20,7 @@ from polaris_reward.evaluate import (
     evaluate,
     is_zero,
 )
+from polaris_reward.notation import TooLarge, TooMuchWork
 from polaris_reward.policy import Policy
 from polaris_reward.tree import (
     Call,
@@ -33,6 +34,9 @@ from polaris_reward.tree import (
     symbols,
     walk,
 )
+
+FAR = 1_009
+"""What some points are scaled with: `|x - 100|` is `100 - x` near 0."""
 
 _WHOLE_NAMES = frozenset("n m k p q i j N M K".split())
 """Variables that stand for whole numbers where something is rounded."""
@@ -66,15 +70,22 @@ def _agree(left: Node, right: Node, conventions: Mapping[str, Any], policy: Poli
     degrees = "degrees" in conventions
     if not names:
         return _constants(left, right, conventions, policy, degrees=degrees)
-    compared = 0
+    compared, too_large = 0, None
     draws = _draws(names, left, right)
     for point, all_positive in draws:
-        verdict = _agree_at(left, right, {**point, **conventions}, all_positive=all_positive, degrees=degrees)
+        try:
+            verdict = _agree_at(left, right, {**point, **conventions}, all_positive=all_positive, degrees=degrees)
+        except TooMuchWork:
+            raise
+        except TooLarge as error:
+            # Far out, where values grow; the other points tell.
+            too_large = error
+            continue
         if verdict is False:
             return False
         compared += bool(verdict)
     if compared < 2:
-        raise Undecided
+        raise too_large or Undecided
     point, _ = draws[0]
     return _agree_at(left, right, {**point, **conventions}, digits=MORE_DIGITS, degrees=degrees) is not False
 
@@ -103,11 +114,28 @@ def _near(left: Node, right: Node, one: Value, other: Value, policy: Policy) -> 
     difference = abs(one.real - other.real)
     if policy.tolerance and difference <= policy.tolerance * abs(other.real):
         return True
-    digits = policy.float_digits
-    return digits is not None and any(
-        _has_digits(side, digits) and difference <= abs(value.real) * mpmath.mpf(10) ** (1 - digits)
-        for side, value in ((left, one), (right, other))
+    return policy.float_digits is not None and any(
+        _is_printed(side, policy.float_digits) and difference <= _printing_error(side, value, against)
+        for side, value, against in ((left, one, right), (right, other, left))
     )
+
+
+def _is_printed(node: Node, digits: int) -> bool:
+    """Whether a node is a decimal with the digits of a floating-point number."""
+    inner = _unsigned(node)
+    return isinstance(inner, Number) and (inner.significant_digits or 0) >= digits
+
+
+def _printing_error(node: Node, value: Value, against: Node) -> Any:
+    """Return how far a printed number may be from what it was printed from: its last digit, and a double's last bit."""
+    inner = _unsigned(node)
+    assert isinstance(inner, Number)
+    written = inner.significant_digits or 0
+    first_place = int(mpmath.floor(mpmath.log10(abs(value.real)))) if value.number else 0
+    last_digit = mpmath.mpf(10) ** (first_place + 1 - written)
+    last_bit = abs(value.real) * mpmath.mpf(2) ** -51 if written <= 17 else 0
+    # Two decimals are compared as they are written.
+    return last_bit if isinstance(_unsigned(against), Number) else max(last_digit, last_bit)
 
 
 def proportional(left: Relation, right: Relation, *, positive: bool) -> bool:
@@ -123,12 +151,16 @@ def proportional(left: Relation, right: Relation, *, positive: bool) -> bool:
     if not names:
         raise Undecided
     ratios: list[Value] = []
-    for point in _points(names, 4):
+    for point, all_positive in _draws(names, one, other):
         try:
-            ratios.append(evaluate(Call("divide", (one, other)), point))
-        except Undefined:
-            return False
-    if any(not agree(ratio, ratios[0]) for ratio in ratios) or is_zero(ratios[0]):
+            ratio = evaluate(Call("divide", (one, other)), point)
+        except TooMuchWork:
+            raise
+        except (Undefined, TooLarge):
+            continue
+        if all_positive or ratio.is_real:
+            ratios.append(ratio)
+    if len(ratios) < 3 or any(not agree(ratio, ratios[0]) for ratio in ratios) or is_zero(ratios[0]):
         return False
     return not positive or (ratios[0].is_real and ratios[0].real > 0)
 
@@ -156,6 +188,9 @@ def _conventions(left: Node, right: Node) -> Iterator[tuple[Node, Node, dict[str
     names = [{node.name for node in walk(side) if isinstance(node, Call)} for side in (left, right)]
     usual: dict[str, Any] = {}
     yield left, right, usual
+    if ("percent" in names[0] and "degree" in names[1]) or ("degree" in names[0] and "percent" in names[1]):
+        # Two different units.
+        return
     if ("percent" in names[0]) != ("percent" in names[1]):
         yield left, right, {"unit of percent": Fraction(1)}
     if ("degree" in names[0]) != ("degree" in names[1]):
@@ -199,30 +234,31 @@ def _terms(node: Node) -> list[Node]:
 def _draws(names: set[str], *nodes: Node) -> list[tuple[dict[str, Any], bool]]:
     """Return points to compare expressions at, and whether all their coordinates are positive."""
     parts = [part for node in nodes for part in walk(node)]
-    # Steps of floor functions are only told apart far out.
     has_steps = any(isinstance(part, Call) and part.name in {"floor", "ceil", "mod", "gcd", "lcm"} for part in parts)
-    reach = 5_003 if has_steps else 7
     if any(map(_needs_whole_numbers, parts)) or (has_steps and names <= _WHOLE_NAMES):
-        return [(_whole_point(names, draw, 7 if draw < 2 else reach), True) for draw in range(6)]
-    points = [*_points(names, 3, scale=reach // 7), *_points(names, 2, first=3)]
-    negative = [
-        {name: -value if name in names else value for name, value in point.items()}
-        for point in _points(names, 2, first=7)
-    ]
-    return [*((point, True) for point in points), *((point, False) for point in negative)]
+        # Steps are only told apart far out.
+        return [(_whole_point(names, draw, reach=5_003 if has_steps and draw % 2 else 7), True) for draw in range(8)]
+    positive = [_point(names, 0), _point(names, 1), _point(names, 2, scale=FAR)]
+    mixed = [_point(names, 3, signs=1), _point(names, 4, signs=2), _point(names, 5, signs=3, scale=FAR)]
+    return [*((point, True) for point in positive), *((point, False) for point in mixed)]
 
 
-def _whole_point(names: set[str], draw: int, reach: int) -> dict[str, Any]:
-    return {name: Fraction(zlib.crc32(f"{name}{draw}".encode()) % reach + 3 + draw) for name in names} | {
-        "draw": Fraction(draw)
-    }
+def _point(names: set[str], draw: int, *, scale: int = 1, signs: int = 0) -> dict[str, Any]:
+    """Draw a value for each name: positive ones, all negative ones (``signs=1``), or every other one negative."""
+    point: dict[str, Any] = {"draw": Fraction(draw)}
+    for index, name in enumerate(sorted(names)):
+        negative = signs == 1 or (signs > 1 and index % 2 == signs % 2)
+        point[name] = scale * chosen_value(name, Fraction(draw)) * (-1 if negative else 1)
+    return point
 
 
-def _points(names: set[str], count: int, *, first: int = 0, scale: int = 1) -> list[dict[str, Any]]:
-    return [
-        {name: scale * chosen_value(name, Fraction(draw)) for name in names} | {"draw": Fraction(draw)}
-        for draw in range(first, first + count)
-    ]
+def _whole_point(names: set[str], draw: int, *, reach: int) -> dict[str, Any]:
+    """Draw whole numbers; over eight draws any three names are odd and even in all combinations."""
+    point: dict[str, Any] = {"draw": Fraction(draw)}
+    for index, name in enumerate(sorted(names)):
+        even = 2 * (zlib.crc32(f"{name}{draw}".encode()) % reach) + 4
+        point[name] = Fraction(even + (draw >> index % 3 & 1))
+    return point
 
 
 def _needs_whole_numbers(node: Node) -> bool:
@@ -251,11 +287,6 @@ def _is_literal(node: Node) -> bool:
 
 def _unsigned(node: Node) -> Node:
     return node.arguments[0] if isinstance(node, Call) and node.name == "negate" else node
-
-
-def _has_digits(node: Node, digits: int) -> bool:
-    inner = _unsigned(node)
-    return isinstance(inner, Number) and (inner.significant_digits or 0) >= digits
 
 
 def _sign_of_infinity(node: Node) -> int:

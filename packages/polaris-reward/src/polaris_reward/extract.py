@@ -122,21 +122,19 @@ def _boxed(text: str) -> Extracted | None:
     boxes = _outermost(_find_boxes(text))
     if not boxes or boxes[-1].end is None:
         return None
-    contents = [text[box.start : box.end].strip() for box in boxes]
-    if _BLANK.fullmatch(contents[-1]):
-        return None
-    return Extracted(contents[-1], "box", _joined(text, boxes, contents))
+    content = text[boxes[-1].start : boxes[-1].end].strip()
+    return None if _BLANK.fullmatch(content) else Extracted(content, "box", _joined(text, boxes))
 
 
-def _joined(text: str, boxes: list[_Box], contents: list[str]) -> str | None:
-    first = len(boxes) - 1
-    while first and (before := boxes[first - 1].end) is not None:
-        between = text[before + 1 : boxes[first].opened]
+def _joined(text: str, boxes: list[_Box]) -> str | None:
+    run = [boxes[-1]]
+    for box in reversed(boxes[:-1]):
+        between = "" if box.end is None else text[box.end + 1 : min(run[0].opened, box.end + 62)]
         if len(between) > 60 or not between.strip(" \n$") or not JOINED_BY.fullmatch(between):
             break
-        first -= 1
-    run = contents[first:]
-    return None if len(run) < 2 or len(set(run)) == 1 else ", ".join(run)
+        run.insert(0, box)
+    contents = [text[box.start : box.end].strip() for box in run]
+    return None if len(contents) < 2 or len(set(contents)) == 1 else ", ".join(contents)
 
 
 def _find_boxes(text: str) -> list[_Box]:

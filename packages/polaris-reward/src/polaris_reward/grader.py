@@ -113,7 +113,7 @@ class Grader:
 
     @property
     def worker_pids(self) -> list[int]:
-        """Process ids of the workers that run now; each has one child, which does the work."""
+        """Process id of the keeper, in a list, while it runs; its children are the workers."""
         return self._pool.pids
 
     def close(self) -> None:

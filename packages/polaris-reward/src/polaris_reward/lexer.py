@@ -97,7 +97,8 @@ _ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{\s*([A-Za-z]+)\*?\s*\}(?:\s*\{[^{}
 _BASE = re.compile(
     r"([0-9A-Fa-f]+)\s*_\s*(?:\{\s*(?:\\text\s*\{|\()?\s*(\d{1,2})\s*[)}]?\s*\}|(\d{1,2}))(?![0-9A-Za-z])"
 )
-_MATHLIKE = re.compile(r"[\s\d.,%+\-*/()=<>^|!]*")
+_MATHLIKE = re.compile(r"\\|(?<!\^)(?<!\^\{)\d|\A[\s.,%+\-*/()=<>^|!]*\Z")
+"""Words with a number or a command among them, or without any letter: mathematics all the same."""
 _OPERATORS = re.compile(r"<=|>=|!=|==|=|\*\*|\.\.\.|:=|[-+*/^_!|,;:()\[\]{}<>=&%']")
 _SAME = {"==": "=", "**": "^", ":=": "=", "...": "dots"}
 
@@ -180,7 +181,9 @@ class _Lexer:
     def _base(self, found: re.Match[str]) -> None:
         digits, base = found[1], int(found[2] or found[3])
         before = self._text[self._at - 1 : self._at]
-        readable = 2 <= base <= 36 and not (before.isalnum() and not self._spaced) and digits[0].isdigit()
+        readable = (
+            2 <= base <= 36 and not (before.isalnum() and not self._spaced) and (digits[0].isdigit() or base == 16)
+        )
         if not readable or (not digits.isdigit() and base <= 10):
             if _NUMBER.match(self._text, self._at):
                 self._number()
@@ -361,7 +364,7 @@ class _Lexer:
                 self._add(",")
         elif words in {"m", "s", "g", "h", "l"} and self._tokens and self._tokens[-1].kind in {"number", "}"}:
             self._add("text", words)
-        elif _MATHLIKE.fullmatch(content) or "\\" in content or len(words) == 1 or words in FUNCTIONS | _PLAIN_ONLY:
+        elif _MATHLIKE.search(content) or len(words) == 1 or words in FUNCTIONS | _PLAIN_ONLY:
             self._insert(content)
         elif name == "operatorname":
             raise Unreadable(rf"\{name}{{{content}}}")

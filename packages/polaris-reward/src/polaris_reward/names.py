@@ -1,7 +1,7 @@
 """What an answer says beside its value: names, chains of equalities, and the two signs of a plus-minus."""
 
-from dataclasses import replace
-
+from polaris_reward.evaluate import Undefined, evaluate
+from polaris_reward.notation import TooLarge, Unreadable
 from polaris_reward.tree import (
     Call,
     Matrix,
@@ -14,6 +14,7 @@ from polaris_reward.tree import (
     Symbol,
     Text,
     is_constant,
+    rebuilt,
     symbols,
     walk,
 )
@@ -34,7 +35,7 @@ def bare(node: Node) -> Node:
         operators = ["="]
     if len(operators) > 1 and set(operators) == {"="} and (is_name(sides[0]) or is_constant(sides[-1])):
         sides, operators = [sides[0], sides[-1]], ["="]
-    if operators == ["="] and not is_name(sides[0]) and is_constant(sides[0]) and is_constant(sides[1]):
+    if operators == ["="] and is_constant(sides[0]) and is_constant(sides[1]) and _agree_roughly(*sides):
         return sides[1]
     return Relation(tuple(sides), tuple(operators))
 
@@ -89,7 +90,7 @@ def expanded(items: tuple[Node, ...]) -> list[Node]:
 
 def plus_minus(node: Node) -> Node:
     """Return the two values of an expression with a plus-minus sign as a list."""
-    if isinstance(node, Relation | Sequence | SetOperation | Matrix):
+    if isinstance(node, Sequence | SetOperation | Matrix):
         return node
     if not any(isinstance(one, Call) and one.name in {"pm", "mp"} for one in walk(node)):
         return node
@@ -139,13 +140,15 @@ def _shares_symbols(name: Node, value: Node) -> bool:
 
 
 def _signed(node: Node, *, upper: bool) -> Node:
-    match node:
-        case Call("pm" | "mp", arguments):
-            name = "add" if (node.name == "pm") == upper else "subtract"
-            return Call(name, tuple(_signed(one, upper=upper) for one in arguments))
-        case Call(name, arguments):
-            return Call(name, tuple(_signed(one, upper=upper) for one in arguments))
-        case Quantity(value, _):
-            return replace(node, value=_signed(value, upper=upper))
-        case _:
-            return node
+    if isinstance(node, Call) and node.name in {"pm", "mp"}:
+        node = Call("add" if (node.name == "pm") == upper else "subtract", node.arguments)
+    return rebuilt(node, lambda child: _signed(child, upper=upper))
+
+
+def _agree_roughly(first: Node, last: Node) -> bool:
+    """Whether the ends of a chain of equalities are within a percent, as rounded steps are."""
+    try:
+        one, other = evaluate(first, {}), evaluate(last, {})
+    except (Undefined, Unreadable, TooLarge):
+        return False
+    return abs(one.real - other.real) <= abs(other.real) / 100

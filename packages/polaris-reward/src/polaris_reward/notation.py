@@ -16,6 +16,10 @@ class TooLarge(Exception):
     """The text, or a number in it, passes a bound."""
 
 
+class TooMuchWork(TooLarge):
+    """What it would take passes a bound."""
+
+
 _CHARACTERS = str.maketrans(
     {
         "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ",
@@ -55,6 +59,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"<[|｜][^<>]{0,40}[|｜]>"), " "),
     (re.compile(r"\\\$|(?<!\\)\$|`|\*\*(?=[^*]{1,40}\*\*)|(?<=[^*\s])\*\*$"), " "),
     (re.compile(r"(?<=\d)(?:,\\[!,]|\s?\{\s?,\s?\})\s?(?=\d{3}(?!\d))"), GROUPING),
+    (re.compile(r"\{\s*:\s*\}"), ":"),
     (re.compile(r"\\phantom\s*\{[^{}]*\}|\\!|\\label\s*\{[^{}]*\}"), ""),
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
     (re.compile(r"\\frac\s*\{\s*d\s*([a-z])\s*\}\s*\{\s*d\s*[a-z]\s*\}"), r"{\1'}"),

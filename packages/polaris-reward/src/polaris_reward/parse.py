@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from polaris_reward.lexer import Token, tokenize
-from polaris_reward.notation import Unreadable, normalise
+from polaris_reward.lexer import MAX_DEPTH, Token, tokenize
+from polaris_reward.notation import TooLarge, Unreadable, normalise
 from polaris_reward.tree import (
     BaseNumber,
     Call,
@@ -26,6 +26,7 @@ from polaris_reward.tree import (
     SetOperation,
     Symbol,
     Text,
+    depth,
 )
 from polaris_reward.units import is_unit
 
@@ -46,6 +47,9 @@ class Reading:
 
 USUAL = Reading()
 
+MAX_TREE_DEPTH = 100
+"""Of operations within operations; what walks over a tree is recursive."""
+
 _RELATIONS = frozenset({"=", "<", ">", "<=", ">=", "!=", "approx", "in", "notin", "equiv"})
 _SET_OPERATORS: dict[str, Literal["union", "intersection", "difference"]] = {
     "cup": "union",
@@ -53,6 +57,7 @@ _SET_OPERATORS: dict[str, Literal["union", "intersection", "difference"]] = {
     "setminus": "difference",
 }
 _CLOSING = {"(": ")", "[": "]", "\\{": "\\}", "{": "}"}
+_NOT_A_UNIT = frozenset("is are not wrong incorrect if else unless otherwise or possibly maybe perhaps but".split())
 _MATRICES = frozenset(
     {"matrix", "pmatrix", "bmatrix", "Bmatrix", "smallmatrix", "array", "vmatrix", "cases", "aligned"}
 )
@@ -64,8 +69,11 @@ _FUNCTION_NAMES = {
     "asin": "arcsin", "acos": "arccos", "atan": "arctan", "ceiling": "ceil", "lg": "log10",
 }  # fmt: skip
 _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot"}
-_CALLED_LETTERS = frozenset("fghFGHWO")
-"""Letters that name a function when a bracket follows; other letters are multiplied with it."""
+_CALLED_LETTERS = frozenset("fg")
+"""Letters that name a function when a bracket follows."""
+
+_OFTEN_CALLED_LETTERS = frozenset("hFGHWO")
+"""Letters that do if there is but one letter or number in the bracket; all others are multiplied with it."""
 
 
 def parse(text: str, reading: Reading = USUAL) -> Node:
@@ -76,7 +84,10 @@ def parse(text: str, reading: Reading = USUAL) -> Node:
         TooLarge: If a number or the nesting passes its bound.
     """
     tokens = tokenize(normalise(text), group_commas=reading.group_commas, index_digits=reading.index_digits)
-    return _Parser(tokens, reading).whole()
+    node = _Parser(tokens, reading).whole()
+    if depth(node) > MAX_TREE_DEPTH:
+        raise TooLarge(f"operations are nested deeper than {MAX_TREE_DEPTH}")
+    return node
 
 
 class _Parser:
@@ -85,6 +96,7 @@ class _Parser:
         self._at = 0
         self._reading = reading
         self._bars = 0
+        self._level = 0
         self._in_braces = False
         self._depth = 0
         self._indices: set[str] = set()
@@ -129,7 +141,7 @@ class _Parser:
             bare = False
             while self._next.kind in {",", ";", "connective"}:
                 connective = self._take().value or connective
-            if self._next.kind in {"end", "\\\\", ")", "]", "}", "\\}", "finish"}:
+            if self._next.kind in {"end", "\\\\", ")", "]", "}", "\\}", "finish", "&"}:
                 break
             items.append(self._item())
         if bare and not opening:
@@ -191,6 +203,8 @@ class _Parser:
         words: list[str] = []
         while self._next.kind in {"text", "word"} or self._single_letter_unit():
             words.append(self._take().value)
+            if _NOT_A_UNIT & set(words[-1].lower().split()):
+                raise Unreadable("a remark after a number")
             while self._next.kind == "^" and self._peek().kind in {"number", "{"}:
                 words[-1] += "^" + self._exponent_of_unit()
             if self._next.kind == "/" and self._peek().kind in {"text", "word", "letter"}:
@@ -227,25 +241,24 @@ class _Parser:
     # Sums, products and powers.
 
     def _sum(self) -> Node:
-        left = self._signed(self._product)
+        terms, operators = [self._signed(self._product)], list[str]()
         while self._next.kind in {"+", "-", "pm", "mp"}:
-            operator = self._take().kind
-            right = self._signed(self._product)
-            left = Call({"+": "add", "-": "subtract"}.get(operator, operator), (left, right))
+            operators.append(self._take().kind)
+            terms.append(self._signed(self._product))
+        left = _added(terms, operators)
         if self._next.kind == "mod":
             self._take()
             return Call("mod", (left, self._signed(self._product)))
         return left
 
     def _signed(self, operand: Callable[[], Node]) -> Node:
-        if self._skip("-"):
-            return Call("negate", (self._signed(operand),))
-        if self._skip("+"):
-            return self._signed(operand)
-        if self._next.kind in {"pm", "mp"}:
-            sign = self._take().kind
-            return Call(sign, (Number(Fraction(0)), self._signed(operand)))
-        return operand()
+        negative = False
+        while self._next.kind in {"+", "-"}:
+            negative ^= self._take().kind == "-"
+        sign = self._take().kind if self._next.kind in {"pm", "mp"} else ""
+        value = operand()
+        value = Call(sign, (Number(Fraction(0)), value)) if sign else value
+        return Call("negate", (value,)) if negative else value
 
     def _product(self) -> Node:
         left = self._factors()
@@ -342,6 +355,17 @@ class _Parser:
                 return node
 
     def _exponent(self) -> Node:
+        self._descend()
+        exponent = self._signed_exponent()
+        self._level -= 1
+        return exponent
+
+    def _descend(self) -> None:
+        self._level += 1
+        if self._level > MAX_DEPTH:
+            raise TooLarge(f"nested deeper than {MAX_DEPTH}")
+
+    def _signed_exponent(self) -> Node:
         if self._next.kind in {"-", "+"}:
             sign = self._take().kind
             exponent = self._postfix(self._atom())
@@ -356,6 +380,12 @@ class _Parser:
     # Atoms.
 
     def _atom(self) -> Node:
+        self._descend()
+        atom = self._read_atom()
+        self._level -= 1
+        return atom
+
+    def _read_atom(self) -> Node:
         token = self._take()
         match token.kind:
             case "number":
@@ -417,13 +447,27 @@ class _Parser:
             pair = self._list("(", ")")
             self._expect(")")
             return Call("binomial", pair.items if isinstance(pair, Sequence) else (pair,))
-        if self._next.kind == "(" and ((name[0] in _CALLED_LETTERS and not self._next.spaced) or self._is_definition()):
+        if name in _CALLED_LETTERS and self._kinds(6) == ["^", "{", "-", "number", "}", "("]:
+            self._at += 5
+            name += "^-1"
+        if self._next.kind == "(" and self._is_called(name):
             self._take()
             inner = self._list("(", ")")
             self._expect(")")
             arguments = inner.items if isinstance(inner, Sequence) else (inner,)
             return Call(f"{name}()", arguments)
         return Symbol(name)
+
+    def _kinds(self, count: int) -> list[str]:
+        return [self._peek(offset).kind for offset in range(count)]
+
+    def _is_called(self, name: str) -> bool:
+        has_one_argument = self._peek().kind in {"letter", "number"} and self._peek(2).kind == ")"
+        if not self._next.spaced and (
+            name[0] in _CALLED_LETTERS or (name in _OFTEN_CALLED_LETTERS and has_one_argument)
+        ):
+            return True
+        return self._is_definition()
 
     def _is_definition(self) -> bool:
         """Whether a letter before a bracket is a function that is being defined, as in ``P(x) = ...``."""
@@ -576,3 +620,18 @@ class _Parser:
         cell = self._list("", "")
         self._skip(",", ";")
         return cell
+
+
+def _added(terms: list[Node], operators: list[str]) -> Node:
+    """Add terms up from the left; a long sum from the middle, so that its tree stays flat."""
+    if len(terms) > MAX_TREE_DEPTH // 4 and set(operators) <= {"+", "-"}:
+        signed = [terms[0]]
+        for operator, term in zip(operators, terms[1:], strict=True):
+            signed.append(term if operator == "+" else Call("negate", (term,)))
+        middle = len(signed) // 2
+        halves = (_added(half, ["+"] * (len(half) - 1)) for half in (signed[:middle], signed[middle:]))
+        return Call("add", tuple(halves))
+    total = terms[0]
+    for operator, term in zip(operators, terms[1:], strict=True):
+        total = Call({"+": "add", "-": "subtract"}.get(operator, operator), (total, term))
+    return total

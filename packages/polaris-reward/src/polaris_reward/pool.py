@@ -5,12 +5,12 @@ code lets go of the interpreter, which for a large power is minutes.
 """
 
 import os
-import queue
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from polaris_reward.errors import GraderClosedError, RewardError
@@ -40,7 +40,7 @@ class WorkerPool:
 
     def __init__(self, *, num_workers: int, deadline_s: float, memory_gib: float) -> None:
         self._keeper = Keeper(deadline_s=deadline_s, memory_gib=memory_gib)
-        self._workers = [Worker(self._keeper) for _ in range(num_workers)]
+        self._workers = [Worker(self._keeper, number) for number in range(num_workers)]
         self._make_all_free()
         # Runs when the pool is collected and when the interpreter exits, whichever comes first.
         weakref.finalize(self, self._keeper.close)
@@ -48,8 +48,8 @@ class WorkerPool:
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of the workers that run now."""
-        return [pid for worker in self._workers if (pid := worker.pid) is not None]
+        """Process ids of what runs now: of the keeper, whose children are the workers."""
+        return [] if self._keeper.pid is None else [self._keeper.pid]
 
     def judge(self, tasks: Sequence[Task]) -> list[Verdict]:
         """Judge all tasks, in order, sharing the workers with every thread that does the same.
@@ -90,10 +90,29 @@ class WorkerPool:
         self._make_all_free()
 
     def _make_all_free(self) -> None:
-        # Last in, first out: a worker that runs is taken before one that would have to be started.
-        self._free: queue.LifoQueue[Worker] = queue.LifoQueue()
-        for worker in self._workers:
-            self._free.put(worker)
+        self._changed = threading.Condition()
+        self._free = list(self._workers)
+        self._line: deque[object] = deque()
+
+    @contextmanager
+    def _borrowed(self) -> Generator[Worker]:
+        """Lend a worker; who came first is served first, or a batch would take back what it has just returned."""
+        turn = object()
+        with self._changed:
+            self._line.append(turn)
+            try:
+                self._changed.wait_for(lambda: self._free and self._line[0] is turn)
+                # From the end, where the workers that already run are put back.
+                worker = self._free.pop()
+            finally:
+                self._line.remove(turn)
+                self._changed.notify_all()
+        try:
+            yield worker
+        finally:
+            with self._changed:
+                self._free.append(worker)
+                self._changed.notify_all()
 
     def _work(self, batch: "_Batch") -> None:
         try:
@@ -105,22 +124,17 @@ class WorkerPool:
 
     def _judge_one(self, task: Task) -> Verdict:
         answer, references = task
-        free = self._free
-        worker = free.get()
-        started = time.monotonic()
-        index = None
-        try:
-            reply = worker.ask({"answer": answer, "references": references})
-            outcome, index = Outcome(reply["outcome"]), reply["reference"]
-        except TimeoutError:
-            outcome = Outcome.ANSWER_TIMEOUT
-        except WorkerDiedError:
-            if self._keeper.closed:
-                raise GraderClosedError("this grader was closed while it was at work") from None
-            outcome = Outcome.ANSWER_REJECTED
-        finally:
-            free.put(worker)
-        return Verdict(outcome=outcome, reference=index, seconds=time.monotonic() - started)
+        with self._borrowed() as worker:
+            started = time.monotonic()
+            index = None
+            try:
+                reply = worker.ask({"answer": answer, "references": references})
+                outcome, index = Outcome(reply["outcome"]), reply["reference"]
+            except TimeoutError:
+                outcome = Outcome.ANSWER_TIMEOUT
+            except WorkerDiedError:
+                outcome = Outcome.ANSWER_REJECTED
+            return Verdict(outcome=outcome, reference=index, seconds=time.monotonic() - started)
 
 
 class _Batch:

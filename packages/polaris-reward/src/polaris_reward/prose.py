@@ -27,7 +27,7 @@ _MATH = re.compile(
     r"\\\[(.+?)\\\]|\\\((.+?)\\\)|\$\$(.+?)\$\$|(?<![\\$])\$((?:[^$\\\n]|\\.){1,400}?)\$(?![0-9])", re.DOTALL
 )
 _NUMERAL = re.compile(
-    r"(?<![A-Za-z0-9_.])(?:(?<![A-Za-z0-9_)\]}])[-−+]\s?)?\\?[$€£]?\s?"
+    r"\d{4}-\d{2}-\d{2}(?!\d)|(?<![A-Za-z0-9_.])(?:(?<![A-Za-z0-9_)\]}])[-−+]\s?)?\\?[$€£]?\s?"
     r"(?:\\frac\s*\{[^{}]{1,40}\}\s*\{[^{}]{1,40}\}|(?:\d{1,3}(?:(?:,|\{,\}|,\\!)\d{3})+|\d+)(?:\.\d+)?|\.\d+)"
     r"(?:\s?/\s?\d+(?!\d|\.\d)|(?::\d+)+(?:\s?[AaPp]\.?\s?[Mm]\b\.?)?)?(?:\s?\\?%)?"
 )
@@ -43,7 +43,8 @@ _OPTION = re.compile(
     r"(?:\b(?:option|choice|it'?s|is|be|est|choose|select|pick)|答案是|选)\s*\(?([A-J])\)?(?![A-Za-z0-9'])"
 )
 _FIRST_OPTION = re.compile(r"\(?([A-J])\)?(?=[,.;:)]|\s*\Z|\s(?:not|non|since|because|as|for|rather)\b)")
-_HEDGE = re.compile(r"\bor\s*\Z")
+_DENIAL = re.compile(r"\bnot?n?\b|n't\b|不是")
+_HEDGE = re.compile(r"\b(?:or|not)\s*\Z")
 _JSON_ANSWER = re.compile(r'"(?:final[_ ])?answer"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|(-?[\d.]+))', re.IGNORECASE)
 _ONLY_LETTERS = re.compile(r"[\s\\A-Za-z_{}'^]{0,20}")
 _TRAILING = re.compile(r"[\s*_\"'`]*[.!。！]?[\s*_\"'`]*\Z")
@@ -71,14 +72,17 @@ def find_in_prose(text: str) -> Extracted | None:
         return _extracted(_tidy(lines[-1]), "hash line")
     if fields := list(_JSON_ANSWER.finditer(text)):
         return _extracted(_json_string(fields[-1]), "answer field")
-    phrases = list(_PHRASE.finditer(text))
+    phrases = [found for found in _PHRASE.finditer(text) if not text.startswith("not ", found.end())]
     if phrases and (value := _value_of(text[phrases[-1].end() :])):
         return Extracted(value, "phrase")
     if options := _NAMED_OPTION.findall(text):
         return Extracted(next(letter for letter in options[-1] if letter), "last value")
     if answer := _YES_OR_NO.match(text):
         return Extracted(answer[1], "whole text")
-    if len(text) > 24 and not any(map(str.isdigit, text)) and (options := _OPTION.findall(text)):
+    if (first := _FIRST_OPTION.match(text)) and _DENIAL.search(text):
+        return Extracted(first[1], "whole text")
+    is_prose = len(text.split()) > 2 and not _FIRST_OPTION.match(text)
+    if is_prose and not any(map(str.isdigit, text)) and (options := _OPTION.findall(text)):
         return Extracted(options[-1], "last value")
     if _is_bare(text):
         return _extracted(_tidy(text), "whole text")
@@ -125,8 +129,7 @@ def _value_of(tail: str) -> str:
         return found[1]
     if found := _FIRST_OPTION.match(sentence):
         # With its text, if that is short: a reference may be the letter or the text.
-        hedges = len(sentence) >= 40 or re.search(r"\bnon?t?\b", sentence)
-        return found[1] if hedges else _tidy(sentence)
+        return found[1] if len(sentence) >= 40 or _DENIAL.search(sentence) else _tidy(sentence)
     if _is_bare(sentence):
         return _tidy(sentence)
     if found := _OPTION.search("is " + sentence):
@@ -158,10 +161,23 @@ def _last_value(text: str) -> Extracted | None:
         if number is None or not _APPROXIMATES.search(text, 0, found.start()):
             number = found
     if formulas and (number is None or number.start() < formulas[-1].end()):
-        return Extracted(_tidy(_math_content(formulas[-1])), "last value", _joined_formulas(text, formulas))
+        joined = _joined_formulas(text, formulas)
+        if _HEDGE.search(text, 0, formulas[-1].start()):
+            # "7 or 8" is both of them or nothing.
+            return Extracted(joined, "last value") if joined else None
+        return Extracted(_tidy(_math_content(formulas[-1])), "last value", joined)
     if number is None or _HEDGE.search(text, 0, number.start()):
         return None
-    return Extracted(_tidy(number[0]), "last value")
+    return Extracted(_tidy(_word_around(text, number)), "last value")
+
+
+def _word_around(text: str, number: re.Match[str]) -> str:
+    """Return a number, or the formula without dollars that it is a part of, such as ``2^{10}``."""
+    before, after = text[number.start() - 1 : number.start()], text[number.end() : number.end() + 1]
+    if before not in {"^", "_", "{"} and after not in {"^", "!"}:
+        return number[0]
+    start = max(text.rfind(blank, 0, number.start()) for blank in " \n") + 1
+    return re.compile(r"\S*").match(text, start)[0]  # pyright: ignore[reportOptionalSubscript]
 
 
 def _joined_formulas(text: str, formulas: list[re.Match[str]]) -> str | None:

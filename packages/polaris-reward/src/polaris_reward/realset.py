@@ -11,7 +11,7 @@ from functools import cmp_to_key
 from typing import Literal
 
 from polaris_reward.evaluate import Undefined, Value, agree, evaluate, is_zero
-from polaris_reward.notation import Unreadable
+from polaris_reward.notation import TooLarge, Unreadable
 from polaris_reward.tree import Call, Constant, Node, Number, Relation, Sequence, SetOperation, Symbol, symbols
 
 End = Value | Literal["-infinity", "+infinity"]
@@ -37,6 +37,12 @@ class Combination:
 
 
 RealSet = Interval | Combination
+
+MAX_ENDS = 40
+"""Of all intervals of two sets."""
+
+_ELSEWHERE = (Fraction(2), Fraction(-7, 3), Fraction(1009, 7), Fraction(-1013))
+"""Places at which a linear function must go on as between 0 and 1."""
 
 EVERYTHING = Interval("-infinity", "+infinity", has_low=False, has_high=False)
 NOTHING = Combination("difference", EVERYTHING, EVERYTHING)
@@ -85,7 +91,10 @@ def variable(node: Node) -> str | None:
 def equal_sets(left: RealSet, right: RealSet) -> bool:
     """Whether two sets have the same members."""
     ends: list[Value] = []
-    for end in [*_ends(left), *_ends(right)]:
+    all_ends = [*_ends(left), *_ends(right)]
+    if len(all_ends) > 2 * MAX_ENDS:
+        raise TooLarge(f"a set of more than {MAX_ENDS} ends")
+    for end in all_ends:
         if not any(agree(end, known) for known in ends):
             ends.append(end)
     ends.sort(key=cmp_to_key(_order))
@@ -208,11 +217,15 @@ def _inequality(relation: Relation) -> RealSet | None:
         return EVERYTHING
     (name,) = names
     difference = Call("subtract", (sides[0], sides[1]))
-    at_0, at_1, at_2 = (_substitute(difference, name, Number(Fraction(place))) for place in range(3))
+    at_0, at_1 = (_substitute(difference, name, Number(Fraction(place))) for place in range(2))
     rise = Call("subtract", (at_1, at_0))
-    slope, next_slope = evaluate(rise, {}), evaluate(Call("subtract", (at_2, at_1)), {})
-    if not agree(slope, next_slope) or is_zero(slope) or not slope.is_real:
+    slope = evaluate(rise, {})
+    if is_zero(slope) or not slope.is_real:
         return None
+    for place in _ELSEWHERE:
+        line = Call("add", (at_0, Call("multiply", (rise, Number(place)))))
+        if not agree(evaluate(line, {}), evaluate(difference, {name: place})):
+            return None
     bound = _end(Call("negate", (Call("divide", (at_0, rise)),)))
     if operator == "!=":
         return Combination("difference", EVERYTHING, _point(bound))

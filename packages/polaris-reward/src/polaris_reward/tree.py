@@ -1,6 +1,7 @@
 """What an answer says, as a tree: expressions at the bottom, lists, sets, relations and matrices above them."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
@@ -137,7 +138,7 @@ def children(node: Node) -> tuple[Node, ...]:
     match node:
         case Call(_, arguments):
             return arguments
-        case Series(_, _, first, last, term):
+        case Series(first=first, last=last, term=term):
             return (first, last, term)
         case Quantity(value, _):
             return (value,)
@@ -153,6 +154,38 @@ def children(node: Node) -> tuple[Node, ...]:
             return tuple(cell for row in rows for cell in row)
         case _:
             return ()
+
+
+def depth(node: Node) -> int:
+    """Return how many nodes lie on the longest way down."""
+    level, deepest = [node], 0
+    while level:
+        deepest += 1
+        level = [child for one in level for child in children(one)]
+    return deepest
+
+
+def rebuilt(node: Node, change: Callable[[Node], Node]) -> Node:
+    """Return a node with each child changed."""
+    match node:
+        case Call(name, arguments):
+            return Call(name, tuple(map(change, arguments)))
+        case Series():
+            return replace(node, first=change(node.first), last=change(node.last), term=change(node.term))
+        case Quantity():
+            return replace(node, value=change(node.value))
+        case Sequence(items):
+            return replace(node, items=tuple(map(change, items)))
+        case Ratio(terms):
+            return Ratio(tuple(map(change, terms)))
+        case Relation(sides):
+            return replace(node, sides=tuple(map(change, sides)))
+        case SetOperation():
+            return replace(node, left=change(node.left), right=change(node.right))
+        case Matrix(rows):
+            return replace(node, rows=tuple(tuple(map(change, row)) for row in rows))
+        case _:
+            return node
 
 
 def walk(node: Node) -> "list[Node]":

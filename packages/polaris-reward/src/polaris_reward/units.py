@@ -32,6 +32,12 @@ _DIMENSIONS: dict[str, dict[str, Fraction]] = {
         "ml milliliter millilitre": Fraction(1, 1000),
         "l liter litre": Fraction(1),
     },
+    "speed": {
+        "m/s": Fraction(1),
+        "km/h kph kmh kilometers_per_hour": Fraction(5, 18),
+        "mph mi/h miles_per_hour": Fraction(1609344, 3600000),
+        "ft/s feet_per_second": Fraction(3048, 10000),
+    },
     "count": {"unit units": Fraction(1)},
     "angle": {"rad radian": Fraction(1)},
 }
@@ -60,7 +66,7 @@ def ratio_of_units(left: str, right: str) -> Fraction | None:
 
 
 def _scale(unit: str) -> tuple[str, Fraction] | None:
-    word, _, power = unit.strip().strip(".").partition("^")
+    word, _, power = unit.strip().strip(".").replace(" / ", "/").replace(" per ", "_per_").partition("^")
     for prefix, exponent in (("square ", "2"), ("cubic ", "3"), ("sq ", "2"), ("cu ", "3")):
         if word.lower().startswith(prefix):
             word, power = word[len(prefix) :], exponent

@@ -15,6 +15,8 @@ _LABELLED = re.compile(
     rf"(?:\(\s*({_LETTER})\s*\)|\[\s*({_LETTER})\s*\]|({_LETTER})\s*[.:)。：．]|({_LETTER})$)",
     re.IGNORECASE,
 )
+_MORE_OPTIONS = re.compile(rf"\(\s*{_LETTER}\s*\)|(?<![\w'])(?:{_LETTER}\s*[.:)]|(?!A\b){_LETTER}\b(?!'))")
+_SIGN = re.compile(r"[-+*/^=<>_(!]")
 _NAMED_OPTION = re.compile(rf"(?:option|choice)\s*\(?({_LETTER})\b", re.IGNORECASE)
 _LABEL = re.compile(
     r"(?:\\(?:text|textbf|textrm|mathrm|mathbf)\s*\{\s*\(?[A-J]\)?[.:]?\s*\}[\s:.]*|\([A-J]\)\s*|[A-J][.:)]\s+)"
@@ -22,7 +24,7 @@ _LABEL = re.compile(
     re.DOTALL,
 )
 _LETTER_AND_TEXT = re.compile(rf"({_LETTER})\s+[A-Z][a-z]+")
-_SPEECH = re.compile(r"[^\W\d_]{2}")
+_SPEECH = re.compile(r"(?=.*[^\W\d_]{3})[^\W\d_][\w'’-]*(?:[\s,.;:!?\"]+[^\W\d_][\w'’-]*)*[\s.!?\"]*")
 _PUNCTUATION = re.compile(r"[^\w\s%+\-]|_")
 _ARTICLE = re.compile(r"^(?:the|an?)\s+")
 
@@ -110,9 +112,12 @@ def option(text: str) -> str | None:
     """Return the letter of the option that a text names, such as ``(B)``, ``B.`` or ``C: because``."""
     if found := _ALONE.fullmatch(text):
         return found[1].upper() if found[1].isupper() or found[1] not in "ei" else None
-    if found := _LABELLED.match(text) or _NAMED_OPTION.match(text):
-        return next(letter for letter in found.groups() if letter).upper()
-    return None
+    found = _LABELLED.match(text) or _NAMED_OPTION.match(text)
+    # Several labels are a list of options, and what goes on with a sign is a formula.
+    if found is None or _MORE_OPTIONS.search(text, found.end()) or _SIGN.match(text, found.end()):
+        return None
+    letter = next(letter for letter in found.groups() if letter)
+    return letter.upper() if letter.isupper() or found.end() == len(text) else None
 
 
 def _compare_options(answer: str, reference: str) -> bool | None:
@@ -123,12 +128,16 @@ def _compare_options(answer: str, reference: str) -> bool | None:
         given = found[1]
     if given is None or expected is None:
         return None
-    if given == expected and not _ALONE.fullmatch(answer) and not _ALONE.fullmatch(reference):
+    if given == expected and not _is_alone(answer) and not _is_alone(reference):
         # Both come with a text, which must then agree too.
         return None
     if given != expected and answer.lower() == answer:
         return None
     return given == expected
+
+
+def _is_alone(text: str) -> bool:
+    return bool(_ALONE.fullmatch(text) or re.fullmatch(rf"(?:option|choice)\s*\(?{_LETTER}\)?\W*", text, re.IGNORECASE))
 
 
 def _compare_times(answer: str, reference: str) -> bool | None:
@@ -182,7 +191,7 @@ def _date(text: str) -> tuple[int | None, int, int] | None:
 
 def _compare_speech(answer: str, reference: str) -> bool | None:
     """Compare words as a reader would: without case, articles, punctuation."""
-    if not _SPEECH.search(answer) or not _SPEECH.search(reference) or "\\" in answer + reference:
+    if not _SPEECH.fullmatch(answer) or not _SPEECH.fullmatch(reference):
         return None
     given, expected = _spoken(answer), _spoken(reference)
     if given == expected and given:

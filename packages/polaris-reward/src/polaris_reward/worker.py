@@ -1,14 +1,14 @@
-"""The child process that does the algebra: one line of JSON in, lines of JSON out.
+"""The processes that do the algebra: a keeper that loads it once, and its children, which serve.
 
-Run as ``python -m polaris_reward.worker DEADLINE_S MEMORY_GIB``. It loads the algebra once and then forks, so that
-a worker that was killed is replaced within milliseconds: the keeper waits, its child serves, and says
+Run as ``python -m polaris_reward.worker DEADLINE_S MEMORY_GIB`` with a Unix socket as standard input. The keeper says
+that it is ready. Then it reads requests: the number of a worker, with the end of a socket. It kills the worker that had
+this number and forks one that serves the socket, which takes milliseconds and shares the loaded algebra.
 
-- ``{"ready": true}`` when it begins, which is also the news that the one before it has ended;
-- ``{"taken": true}`` when it has read a request ``{"answer": "...", "references": ["...", ...]}``;
-- ``{"outcome": "...", "reference": index or null}`` when it is done.
-
-Whatever goes wrong in here becomes an outcome. The deadline is the parent's: SIGUSR1 makes the keeper kill its child.
-A timer of the kernel ends the child should the parent be gone.
+A worker reads lines ``{"answer": "...", "references": ["...", ...]}`` and writes a line for each, ``{"outcome": "...",
+"reference": index or null, "last": whether it ends now}``, or ``{"error": "...", "last": true}`` if no worker could be
+forked. Whatever else goes wrong in here becomes an outcome. The deadline is the parent's, who has a late worker
+replaced. When the parent is gone, the keeper kills its workers; should the keeper be gone, too, a timer of the kernel
+ends them.
 """
 
 import json
@@ -16,18 +16,23 @@ import logging
 import os
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn
 
 from polaris_reward.records import Outcome
 
+READY = b"ready"
+
+_NUMBER_BYTES = 4
+
 ORPHAN_GRACE_S = 2.0
-"""A child that nobody stopped at its deadline ends itself this much later."""
+"""A worker that nobody stopped at its deadline ends itself this much later."""
 
 SPENT_SHARE = 0.5
-"""A child that holds more than this share of its memory ceiling after an item makes way for a fresh one."""
+"""A worker that holds more than this share of its memory ceiling after an item makes way for a fresh one."""
 
 # Which verdict stands when references disagree: an unreadable one must not pass for a wrong answer.
 _PRECEDENCE = (Outcome.CORRECT, Outcome.REFERENCE_REJECTED, Outcome.ANSWER_REJECTED, Outcome.INCORRECT)
@@ -35,48 +40,91 @@ _PRECEDENCE = (Outcome.CORRECT, Outcome.REFERENCE_REJECTED, Outcome.ANSWER_REJEC
 Compare = Callable[[str, str], Outcome]
 
 
-def main(deadline_s: float, memory_gib: float) -> None:
-    """Answer requests on standard input until it ends."""
+def load_symbolic() -> Compare:
+    """Import the algebra and use it once, so that the first item does not pay for building its parser."""
+    from polaris_reward.symbolic import compare_symbolically
+
+    compare_symbolically(r"\frac{\sqrt{3}}{2}", r"\sqrt{3/4}")
+    return compare_symbolically
+
+
+def main(deadline_s: float, memory_gib: float, *, load: Callable[[], Compare] = load_symbolic) -> None:
+    """Fork workers that compare, for whoever holds the other end of standard input, until it is closed."""
     memory_bytes = int(memory_gib * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    replies = _claim_stdout()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # What libraries print while they load belongs with the errors.
+    os.dup2(2, 1)
     # math-verify warns that its time-outs are off.
     logging.disable(logging.CRITICAL)
-    compare = _load_compare()
-    _silence()
-    _keep(lambda: _serve(replies, compare, deadline_s=deadline_s, memory_bytes=memory_bytes))
+    compare = load()
+    with socket.socket(fileno=0) as requests:
+        requests.sendall(READY)
+        _keep(requests, lambda connection: _serve(connection, compare, deadline_s, memory_bytes))
 
 
-def _keep(serve: Callable[[], None]) -> None:
-    """Fork a child that serves, and another one whenever it was killed, until one comes to the end of input."""
-    child = 0
-
-    def kill_child(*_: object) -> None:
-        if child:
-            os.kill(child, signal.SIGKILL)
-
-    signal.signal(signal.SIGUSR1, kill_child)
-    status = 1
-    while status != 0:
-        child = os.fork()
-        if child == 0:
-            serve()
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
+def to_message(number: int) -> bytes:
+    """Return the number of a worker as it is sent to a keeper."""
+    return number.to_bytes(_NUMBER_BYTES)
 
 
-def _serve(replies: TextIO, compare: Compare, *, deadline_s: float, memory_bytes: int) -> None:
-    _say(replies, {"ready": True})
-    for line in sys.stdin:
-        _say(replies, {"taken": True})
-        # The default action of SIGALRM ends the process even while C code holds the interpreter.
-        signal.setitimer(signal.ITIMER_REAL, deadline_s + ORPHAN_GRACE_S)
-        request = json.loads(line)
-        outcome, index = judge(request["answer"], request["references"], compare)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        _say(replies, {"outcome": outcome, "reference": index})
-        if _address_space_bytes() > SPENT_SHARE * memory_bytes:
-            os._exit(1)
+def _keep(requests: socket.socket, serve: Callable[[socket.socket], None]) -> None:
+    workers: dict[int, int] = {}
+    try:
+        while True:
+            request, descriptors, _, _ = socket.recv_fds(requests, _NUMBER_BYTES, 1)
+            if not request:
+                return
+            number = int.from_bytes(request)
+            if number in workers:
+                _end(workers.pop(number))
+            with socket.socket(fileno=descriptors[0]) as connection:
+                try:
+                    pid = os.fork()
+                except OSError as error:
+                    _say(connection, {"error": str(error), "last": True})
+                    continue
+                if pid == 0:
+                    _become_worker(requests, connection, serve)
+                workers[number] = pid
+    finally:
+        for pid in workers.values():
+            _end(pid)
+
+
+def _end(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def _become_worker(
+    requests: socket.socket, connection: socket.socket, serve: Callable[[socket.socket], None]
+) -> NoReturn:
+    try:
+        requests.close()
+        _silence()
+        serve(connection)
+    finally:
+        # Never back into the keeper's code, whatever happened; the parent sees that the connection has ended.
+        os._exit(0)
+
+
+def _serve(connection: socket.socket, compare: Compare, deadline_s: float, memory_bytes: int) -> None:
+    with connection.makefile(encoding="utf-8") as lines:
+        for line in lines:
+            # The default action of SIGALRM ends the process even while C code holds the interpreter.
+            signal.setitimer(signal.ITIMER_REAL, deadline_s + ORPHAN_GRACE_S)
+            request = json.loads(line)
+            outcome, index = judge(request["answer"], request["references"], compare)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            is_last = _address_space_bytes() > SPENT_SHARE * memory_bytes
+            _say(connection, {"outcome": outcome, "reference": index, "last": is_last})
+            if is_last:
+                return
+
+
+def _say(connection: socket.socket, reply: dict[str, Any]) -> None:
+    connection.sendall(json.dumps(reply).encode() + b"\n")
 
 
 def judge(answer: str, references: list[str], compare: Compare) -> tuple[Outcome, int | None]:
@@ -103,36 +151,12 @@ def _guarded(compare: Compare, answer: str, reference: str) -> Outcome:
         return Outcome.INCORRECT
 
 
-def _load_compare() -> Compare:
-    """Import the algebra and use it once, so that the first item does not pay for building its parser."""
-    from polaris_reward.symbolic import compare_symbolically
-
-    compare_symbolically(r"\frac{\sqrt{3}}{2}", r"\sqrt{3/4}")
-    return compare_symbolically
-
-
-def _claim_stdout() -> TextIO:
-    """Keep standard output for replies; what libraries print goes to standard error."""
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return replies
-
-
 def _silence() -> None:
-    """Drop what libraries print about model output; until here, standard error tells why a start failed."""
+    """Drop what libraries print about model output; the keeper's standard error tells why a start failed."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
     os.close(null)
-
-
-def _say(replies: TextIO, message: dict[str, Any]) -> None:
-    try:
-        replies.write(json.dumps(message) + "\n")
-        replies.flush()
-    except BrokenPipeError:
-        # Nobody listens any more.
-        os._exit(0)
 
 
 def _address_space_bytes() -> int:
@@ -144,3 +168,5 @@ def _address_space_bytes() -> int:
 
 if __name__ == "__main__":
     main(float(sys.argv[1]), float(sys.argv[2]))
+    # Taking all the algebra down in good order would keep the parent's `close` waiting.
+    os._exit(0)
