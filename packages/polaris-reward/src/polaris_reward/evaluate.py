@@ -201,7 +201,8 @@ class _Evaluator:
                 raise Undefined("infinity")
 
     def _call(self, name: str, arguments: tuple[Node, ...]) -> Any:
-        if len(arguments) != _ARITIES.get(name, 1) and name not in _VARIADIC and not name.endswith("()"):
+        takes_any_number = name in _VARIADIC or name.endswith("()")
+        if not arguments or (len(arguments) != _ARITIES.get(name, 1) and not takes_any_number):
             raise Unreadable(f"{name} of {len(arguments)} numbers")
         if name in _TRIGONOMETRIC:
             outside, self._degree = self._degree, True

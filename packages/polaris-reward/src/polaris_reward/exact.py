@@ -69,6 +69,8 @@ def clean(text: str) -> str:
 def _peel(text: str) -> str:
     if whole := _TEXT.fullmatch(text) or _GROUP.fullmatch(text):
         return whole[1].strip()
+    if text.startswith("**") and text.endswith("**") and len(text) > 4:
+        return text[2:-2].strip()
     if text.endswith(".") and not text.endswith(("..", r"\right.", r"\left.")):
         return text[:-1].rstrip()
     for opening, closing in ((r"\(", r"\)"), (r"\[", r"\]")):

@@ -239,7 +239,7 @@ def _draws(names: set[str], *nodes: Node) -> list[tuple[dict[str, Any], bool]]:
         # Steps are only told apart far out.
         return [(_whole_point(names, draw, reach=5_003 if has_steps and draw % 2 else 7), True) for draw in range(8)]
     positive = [_point(names, 0), _point(names, 1), _point(names, 2, scale=FAR)]
-    mixed = [_point(names, 3, signs=1), _point(names, 4, signs=2), _point(names, 5, signs=3, scale=FAR)]
+    mixed = [_point(names, 3, signs=1), _point(names, 4, signs=3), _point(names, 5, signs=2, scale=FAR)]
     return [*((point, True) for point in positive), *((point, False) for point in mixed)]
 
 

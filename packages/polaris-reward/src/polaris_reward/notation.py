@@ -57,7 +57,7 @@ _ROW_END = re.compile(r"\\\\(?:\[[\d.]+\s*(?:pt|em|ex|mm)\])?")
 
 _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"<[|｜][^<>]{0,40}[|｜]>"), " "),
-    (re.compile(r"\\\$|(?<!\\)\$|`|\*\*(?=[^*]{1,40}\*\*)|(?<=[^*\s])\*\*$"), " "),
+    (re.compile(r"\\\$|(?<!\\)\$|`"), " "),
     (re.compile(r"(?<=\d)(?:,\\[!,]|\s?\{\s?,\s?\})\s?(?=\d{3}(?!\d))"), GROUPING),
     (re.compile(r"\{\s*:\s*\}"), ":"),
     (re.compile(r"\\phantom\s*\{[^{}]*\}|\\!|\\label\s*\{[^{}]*\}"), ""),

@@ -618,8 +618,8 @@ class _Parser:
 
     def _cell(self) -> Node:
         cell = self._list("", "")
-        self._skip(",", ";")
-        return cell
+        # A comma at the end of a cell is punctuation.
+        return cell.items[0] if isinstance(cell, Sequence) and len(cell.items) == 1 and not cell.opening else cell
 
 
 def _added(terms: list[Node], operators: list[str]) -> Node:

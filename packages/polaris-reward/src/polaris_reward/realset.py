@@ -4,7 +4,7 @@ Every set here is made of intervals by unions, intersections and differences. Tw
 each end of an interval and between any two neighbouring ends, so that no normal form is needed.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cmp_to_key
@@ -90,33 +90,32 @@ def variable(node: Node) -> str | None:
 
 def equal_sets(left: RealSet, right: RealSet) -> bool:
     """Whether two sets have the same members."""
-    ends: list[Value] = []
     all_ends = [*_ends(left), *_ends(right)]
     if len(all_ends) > 2 * MAX_ENDS:
         raise TooLarge(f"a set of more than {MAX_ENDS} ends")
+    ends: list[Value] = []
     for end in all_ends:
         if not any(agree(end, known) for known in ends):
             ends.append(end)
     ends.sort(key=cmp_to_key(_order))
-
-    def place(end: End) -> int:
-        """Ends stand at odd places, the numbers between them at even ones."""
-        if isinstance(end, str):
-            return -1 if end == "-infinity" else 2 * len(ends) + 1
-        return 2 * next(index for index, known in enumerate(ends) if agree(end, known)) + 1
-
-    return all(_contains(left, at, place) == _contains(right, at, place) for at in range(2 * len(ends) + 1))
+    # Ends stand at odd places, the numbers between them at even ones.
+    places: dict[int, int] = {
+        id(end): 2 * next(index for index, known in enumerate(ends) if agree(end, known)) + 1 for end in all_ends
+    }
+    last = 2 * len(ends) + 1
+    return all(_contains(left, at, places, last) == _contains(right, at, places, last) for at in range(last))
 
 
-def _contains(members: RealSet, at: int, place: Callable[[End], int]) -> bool:
+def _contains(members: RealSet, at: int, places: Mapping[int, int], last: int) -> bool:
     if isinstance(members, Interval):
-        low, high = place(members.low), place(members.high)
+        low = -1 if isinstance(members.low, str) else places[id(members.low)]
+        high = last if isinstance(members.high, str) else places[id(members.high)]
         return (
             low < at < high
             or (at == low and members.has_low and at <= high)
             or (at == high and members.has_high and at >= low)
         )
-    left, right = _contains(members.left, at, place), _contains(members.right, at, place)
+    left, right = _contains(members.left, at, places, last), _contains(members.right, at, places, last)
     match members.name:
         case "union":
             return left or right

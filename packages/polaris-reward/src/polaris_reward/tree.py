@@ -208,7 +208,7 @@ def symbols(node: Node) -> set[str]:
 def is_expression(node: Node) -> bool:
     """Whether a node has a value: no list, no relation, no words; a matrix only within a determinant."""
     if isinstance(node, Call) and node.name == "det":
-        return all(is_expression(cell) for cell in children(node.arguments[0]))
+        return all(is_expression(cell) for matrix in node.arguments for cell in children(matrix))
     return isinstance(node, Number | Symbol | Constant | Call | Series) and all(map(is_expression, children(node)))
 
 

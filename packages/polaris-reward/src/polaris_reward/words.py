@@ -24,7 +24,9 @@ _LABEL = re.compile(
     re.DOTALL,
 )
 _LETTER_AND_TEXT = re.compile(rf"({_LETTER})\s+[A-Z][a-z]+")
-_SPEECH = re.compile(r"(?=.*[^\W\d_]{3})[^\W\d_][\w'’-]*(?:[\s,.;:!?\"]+[^\W\d_][\w'’-]*)*[\s.!?\"]*")
+_SPEECH = re.compile(
+    r"(?=.*[^\W\d_]{3}|no\W*\Z)[^\W\d_][\w'’-]*(?:[\s,.;:!?\"]+[^\W\d_][\w'’-]*)*[\s.!?\"]*", re.IGNORECASE
+)
 _PUNCTUATION = re.compile(r"[^\w\s%+\-]|_")
 _ARTICLE = re.compile(r"^(?:the|an?)\s+")
 
@@ -89,7 +91,8 @@ def plain(text: str) -> str:
     previous = ""
     while text != previous:
         previous, text = text, _WRAPPER.sub(r" \1 ", text)
-    return re.sub(r"\s+", " ", _NOISE.sub(" ", text)).strip()
+    text = re.sub(r"\s+", " ", _NOISE.sub(" ", text)).strip()
+    return re.sub(r"(?<=\d) ?: ?(?=\d)", ":", text)
 
 
 def formula(text: str) -> str:
