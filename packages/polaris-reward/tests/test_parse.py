@@ -143,7 +143,7 @@ def test_what_is_broken_is_unreadable(text: str) -> None:
         parse(text)
 
 
-@pytest.mark.parametrize("text", [r"\int_0^1 x \, dx", r"\lim_{x \to 0} x", r"\oint", r"\somemacro{3}"])
+@pytest.mark.parametrize("text", [r"\int_0^1 x", r"\lim_{x \to 0} x", r"\oint", r"\somemacro{3}"])
 def test_a_command_without_a_meaning_here_is_told_from_broken_text(text: str) -> None:
     with pytest.raises(Unsupported):
         parse(text)

@@ -28,6 +28,7 @@ from polaris_reward.tree import (
     BaseNumber,
     Call,
     Constant,
+    Integral,
     Matrix,
     Node,
     Number,
@@ -39,6 +40,7 @@ from polaris_reward.tree import (
     Symbol,
     Text,
     is_expression,
+    substitute,
     walk,
 )
 from polaris_reward.units import is_unit, ratio_of_units
@@ -83,6 +85,8 @@ class Equality:
     def _single(self, left: Node, right: Node) -> bool:
         left, right = _as_matrix(left), _as_matrix(right)
         match left, right:
+            case Integral(), Integral():
+                return self._integrals(left, right)
             case (Matrix(), _) | (_, Matrix()):
                 return isinstance(left, Matrix) and isinstance(right, Matrix) and self._matrices(left, right)
             case (Text(words), other) | (other, Text(words)):
@@ -120,6 +124,15 @@ class Equality:
         if [len(row) for row in one] != [len(row) for row in other]:
             return False
         return all(self(a, b) for row, across in zip(one, other, strict=True) for a, b in zip(row, across, strict=True))
+
+    def _integrals(self, left: Integral, right: Integral) -> bool:
+        """Compare integrals by what is integrated; computer algebra may know more of definite ones."""
+        renamed = substitute(right.integrand, right.variable, Symbol(left.variable))
+        if self._ordered(left.bounds, right.bounds) and self(left.integrand, renamed):
+            return True
+        if left.bounds and right.bounds:
+            raise Undecided
+        return False
 
     def _ratios(self, terms: tuple[Node, ...], others: tuple[Node, ...]) -> bool:
         if len(terms) != len(others):

@@ -25,6 +25,7 @@ from polaris_reward.policy import Policy
 from polaris_reward.tree import (
     Call,
     Constant,
+    Integral,
     Node,
     Number,
     Relation,
@@ -54,7 +55,8 @@ def same_value(left: Node, right: Node, policy: Policy) -> bool:
         TooLarge: If a number or the work passes a bound.
     """
     if not is_expression(left) or not is_expression(right):
-        if is_expression(left) or is_expression(right):
+        holds_integral = any(isinstance(one, Integral) for one in (*walk(left), *walk(right)))
+        if (is_expression(left) or is_expression(right)) and not holds_integral:
             return False
         raise Undecided
     if policy.strict_integers and _is_integer(right) and not _is_literal(left):

@@ -53,7 +53,9 @@ _SYMBOLS = {
     "equiv": "equiv", "cong": "equiv", "mid": "|", "vert": "|", "lvert": "|", "rvert": "|", "lfloor": "lfloor",
     "rfloor": "rfloor", "lceil": "lceil", "choose": "choose", "rceil": "rceil", "langle": "(", "rangle": ")",
     "lbrace": "\\{", "rbrace": "\\}", "lbrack": "[", "rbrack": "]", "ldots": "dots", "dots": "dots", "cdots": "dots",
-    "circ": "circ", "degree": "degree", "colon": ":", "sum": "sum", "prod": "prod", "frac": "frac", "binom": "binom",
+    "circ": "circ", "degree": "degree", "colon": ":",
+    "sum": "sum", "int": "int",
+    "prod": "prod", "frac": "frac", "binom": "binom",
     "angle": "angle", "triangle": "angle", "percent": "%", "pct": "%", "percentage": "%", "degrees": "degree",
     "deg": "degree", "R": "reals",
 }  # fmt: skip
@@ -61,7 +63,7 @@ _SYMBOLS = {
 _POWERS_OF_TEN = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 
 _ELSEWHERE = frozenset(
-    "int iint iiint oint lim limsup liminf sup inf partial nabla leftarrow rightarrow leftrightarrow longrightarrow "
+    "iint iiint oint lim limsup liminf sup inf partial nabla leftarrow rightarrow leftrightarrow longrightarrow "
     "Rightarrow Leftarrow Leftrightarrow implies iff forall exists nexists subset subseteq supset supseteq propto sim "
     "simeq arg deg dim ker hom Pr land lor lnot neg wedge vee otimes coprod mapsto colon star".split()
 )

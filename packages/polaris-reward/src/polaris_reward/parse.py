@@ -10,11 +10,12 @@ from fractions import Fraction
 from typing import Literal
 
 from polaris_reward.lexer import MAX_DEPTH, Token, tokenize
-from polaris_reward.notation import TooLarge, Unreadable, normalise
+from polaris_reward.notation import TooLarge, Unreadable, Unsupported, normalise
 from polaris_reward.tree import (
     BaseNumber,
     Call,
     Constant,
+    Integral,
     Matrix,
     Node,
     Number,
@@ -63,7 +64,7 @@ _MATRICES = frozenset(
 )
 _STARTS_FACTOR = frozenset(
     {"number", "letter", "name", "function", "base", "(", "[", "{", "\\{", "frac", "binom", "pi", "infinity", "lfloor"}
-    | {"lceil", "sum", "prod", "begin", "reals", "emptyset", "dots"}
+    | {"lceil", "int", "sum", "prod", "begin", "reals", "emptyset", "dots"}
 )
 _FUNCTION_NAMES = {
     "asin": "arcsin", "acos": "arccos", "atan": "arctan", "ceiling": "ceil", "lg": "log10",
@@ -97,6 +98,7 @@ class _Parser:
         self._reading = reading
         self._bars = 0
         self._level = 0
+        self._integrals = 0
         self._in_braces = False
         self._depth = 0
         self._indices: set[str] = set()
@@ -291,7 +293,7 @@ class _Parser:
         token = self._next
         if token.kind == "|":
             return self._bars == 0
-        if token.kind == "(" and self._peek().kind == "mod":
+        if (token.kind == "(" and self._peek().kind == "mod") or self._at_differential():
             return False
         if token.kind == "word":
             return not self._words_are_a_unit()
@@ -429,6 +431,8 @@ class _Parser:
                 return self._function(token.value)
             case "sum" | "prod":
                 return self._series("sum" if token.kind == "sum" else "product")
+            case "int":
+                return self._integral()
             case "begin":
                 return self._environment(token.value)
             case _:
@@ -595,6 +599,27 @@ class _Parser:
         term = self._product()
         self._indices.discard(index.value)
         return Series(name, index.value, first, last, term)
+
+    def _integral(self) -> Node:
+        bounds: tuple[Node, ...] = ()
+        if self._skip("_"):
+            low = self._atom()
+            self._expect("^")
+            bounds = (low, self._exponent())
+        self._integrals += 1
+        integrand = self._sum()
+        if not self._at_differential():
+            raise Unsupported("an integral without a differential")
+        self._integrals -= 1
+        differential = self._take()
+        variable = differential.value[1:] or self._take().value
+        return Integral(variable, integrand, bounds)
+
+    def _at_differential(self) -> bool:
+        token, follower = self._next, self._peek()
+        is_d = token.kind == "letter" and token.value == "d" and follower.kind == "letter"
+        is_word = token.kind == "word" and len(token.value) == 2 and token.value[0] == "d"
+        return self._integrals > 0 and (is_d or is_word)
 
     def _environment(self, name: str) -> Node:
         if name not in _MATRICES:

@@ -12,7 +12,18 @@ from typing import Literal
 
 from polaris_reward.evaluate import Undefined, Value, agree, evaluate, is_zero
 from polaris_reward.notation import TooLarge, Unreadable
-from polaris_reward.tree import Call, Constant, Node, Number, Relation, Sequence, SetOperation, Symbol, symbols
+from polaris_reward.tree import (
+    Call,
+    Constant,
+    Node,
+    Number,
+    Relation,
+    Sequence,
+    SetOperation,
+    Symbol,
+    substitute,
+    symbols,
+)
 
 End = Value | Literal["-infinity", "+infinity"]
 
@@ -216,7 +227,7 @@ def _inequality(relation: Relation) -> RealSet | None:
         return EVERYTHING
     (name,) = names
     difference = Call("subtract", (sides[0], sides[1]))
-    at_0, at_1 = (_substitute(difference, name, Number(Fraction(place))) for place in range(2))
+    at_0, at_1 = (substitute(difference, name, Number(Fraction(place))) for place in range(2))
     rise = Call("subtract", (at_1, at_0))
     slope = evaluate(rise, {})
     if is_zero(slope) or not slope.is_real:
@@ -243,11 +254,3 @@ def _as_end(node: Node) -> End | None:
         if isinstance(node, Constant) or (isinstance(node, Call) and node.name == "negate" and not symbols(node))
         else None
     )
-
-
-def _substitute(node: Node, name: str, replacement: Node) -> Node:
-    if isinstance(node, Symbol):
-        return replacement if node.name == name else node
-    if isinstance(node, Call):
-        return Call(node.name, tuple(_substitute(one, name, replacement) for one in node.arguments))
-    return node

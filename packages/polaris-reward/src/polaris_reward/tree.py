@@ -59,6 +59,15 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
+class Integral:
+    """An integral that was not worked out; without bounds if it is indefinite."""
+
+    variable: str
+    integrand: "Node"
+    bounds: tuple["Node", ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     """Words."""
 
@@ -123,6 +132,7 @@ Node = (
     | Constant
     | Call
     | Series
+    | Integral
     | Text
     | Quantity
     | Sequence
@@ -140,6 +150,8 @@ def children(node: Node) -> tuple[Node, ...]:
             return arguments
         case Series(first=first, last=last, term=term):
             return (first, last, term)
+        case Integral(_, integrand, bounds):
+            return (integrand, *bounds)
         case Quantity(value, _):
             return (value,)
         case Sequence(items):
@@ -172,6 +184,8 @@ def rebuilt(node: Node, change: Callable[[Node], Node]) -> Node:
             return Call(name, tuple(map(change, arguments)))
         case Series():
             return replace(node, first=change(node.first), last=change(node.last), term=change(node.term))
+        case Integral(variable, integrand, bounds):
+            return Integral(variable, change(integrand), tuple(map(change, bounds)))
         case Quantity():
             return replace(node, value=change(node.value))
         case Sequence(items):
@@ -200,9 +214,18 @@ def symbols(node: Node) -> set[str]:
     """Return the names of the free variables of a tree."""
     if isinstance(node, Symbol):
         return {node.name}
+    if isinstance(node, Integral):
+        return {name for one in node.bounds for name in symbols(one)} | (symbols(node.integrand) - {node.variable})
     if isinstance(node, Series):
         return symbols(node.first) | symbols(node.last) | (symbols(node.term) - {node.index})
     return {name for child in children(node) for name in symbols(child)}
+
+
+def substitute(node: Node, name: str, replacement: Node) -> Node:
+    """Return a node with a variable replaced."""
+    if isinstance(node, Symbol):
+        return replacement if node.name == name else node
+    return rebuilt(node, lambda child: substitute(child, name, replacement))
 
 
 def is_expression(node: Node) -> bool:
