@@ -128,3 +128,29 @@ def test_the_graders_own_process_never_imports_the_algebra() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[] []"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference"),
+    [
+        (r"\int_0^1 x\,dx", r"\frac{1}{2}"),
+        (r"\lim_{x\to 0}\frac{\sin x}{x}", "1.0"),
+        (r"\sum_{n=1}^\infty \frac{1}{2^n}", "1"),
+        (r"\frac{d}{dx} x^3", "3x^2"),
+        (r"\sqrt{8}", r"2\sqrt{2}"),
+    ],
+)
+def test_algebra_needs_no_evaluation_of_text(answer: str, reference: str) -> None:
+    script = (
+        "import sys\n"
+        "from polaris_reward.worker import judge, load_symbolic, refuse_evaluation\n"
+        "compare = load_symbolic()\n"
+        "sys.addaudithook(refuse_evaluation)\n"
+        f"print(judge({answer!r}, [{reference!r}], compare)[0])\n"
+        "try:\n"
+        "    eval('1 + 1')\n"
+        "except PermissionError:\n"
+        "    print('refused')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-2:] == ["correct", "refused"]

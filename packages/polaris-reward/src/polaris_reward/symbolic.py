@@ -3,12 +3,21 @@ r"""Equality of mathematical expressions, by math-verify on sympy. Only the work
 Both sides are put into ``\boxed{}`` and read as LaTeX from there alone: math-verify misreads bare LaTeX, and
 its other readings take the last number out of a text that does not parse. Its own time-outs are off, because
 they need SIGALRM and the main thread; whoever calls this must be killable.
+
+sympy turns strings into numbers by evaluating code that it generates from them. Here nothing is evaluated: the strings
+that math-verify hands to sympy are numerals and names, which `plain_expression` reads.
 """
 
+import re
 from dataclasses import replace
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
+import latex2sympy2_extended.latex2sympy2 as latex2sympy2
+import math_verify.parser
+import sympy
+import sympy.parsing.sympy_parser
 from math_verify import LatexExtractionConfig, parse, verify
 
 from polaris_reward.exact import clean
@@ -16,6 +25,8 @@ from polaris_reward.records import Outcome
 
 _WITHOUT_UNITS = LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)
 _AS_WRITTEN = replace(_WITHOUT_UNITS, normalization_config=replace(_WITHOUT_UNITS.normalization_config, units=False))
+
+_RATIO = re.compile(r"[+-]?\d+(?:/\d+)?")
 
 FLOAT_DIGITS = 12
 """Decimals to which floating-point numbers must agree: noise passes, a rounded answer does not."""
@@ -48,3 +59,22 @@ def _parse(text: str) -> list[Any]:
         if expressions := parse(boxed, [reading], fallback_mode="no_fallback", parsing_timeout=0):
             return expressions
     return []
+
+
+def plain_expression(text: str, *_: Any, **__: Any) -> Any:
+    """Read a numeral or a name, in place of sympy's ``parse_expr``, which evaluates what it is given.
+
+    Raises:
+        ValueError: If the text is anything else.
+    """
+    text = text.strip()
+    if _RATIO.fullmatch(text):
+        ratio = Fraction(text)
+        return sympy.Rational(ratio.numerator, ratio.denominator)
+    if text.isidentifier():
+        return sympy.Symbol(text)
+    return sympy.Float(float(text)) if len(text) < 16 else sympy.Float(text)
+
+
+for module in (sympy.parsing.sympy_parser, math_verify.parser, latex2sympy2):
+    vars(module)["parse_expr"] = plain_expression

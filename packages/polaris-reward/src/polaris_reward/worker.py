@@ -11,6 +11,7 @@ replaced. When the parent is gone, the keeper kills its workers; should the keep
 ends them.
 """
 
+import inspect
 import json
 import logging
 import os
@@ -33,6 +34,12 @@ ORPHAN_GRACE_S = 2.0
 
 SPENT_SHARE = 0.5
 """A worker that holds more than this share of its memory ceiling after an item makes way for a fresh one."""
+
+_CODE_MAKERS = frozenset(
+    {"importlib._bootstrap", "importlib._bootstrap_external", "collections", "dataclasses", "sympy.polys.monomials"}
+    | {"typing"}
+)
+"""Modules that make code from templates of their own."""
 
 # Which verdict stands when references disagree: an unreadable one must not pass for a wrong answer.
 _PRECEDENCE = (Outcome.CORRECT, Outcome.REFERENCE_REJECTED, Outcome.ANSWER_REJECTED, Outcome.INCORRECT)
@@ -103,6 +110,7 @@ def _become_worker(
     try:
         requests.close()
         _silence()
+        sys.addaudithook(refuse_evaluation)
         serve(connection)
     finally:
         # Never back into the keeper's code, whatever happened; the parent sees that the connection has ended.
@@ -149,6 +157,20 @@ def _guarded(compare: Compare, answer: str, reference: str) -> Outcome:
     # The process boundary: math-verify and sympy raise anything where two values merely differ in kind.
     except Exception:  # noqa: BLE001
         return Outcome.INCORRECT
+
+
+def refuse_evaluation(event: str, _: object) -> None:
+    """Refuse to compile or run code that was made at run time: a hook for `sys.addaudithook`, which stays for good.
+
+    Raises:
+        PermissionError: Unless the code is a module that is being imported, or comes from a generator of classes.
+    """
+    if event not in {"compile", "exec"}:
+        return
+    hook = inspect.currentframe()
+    caller = hook.f_back if hook else None
+    if caller is None or caller.f_globals.get("__name__") not in _CODE_MAKERS:
+        raise PermissionError(f"{event} of text is not allowed here")
 
 
 def _silence() -> None:
