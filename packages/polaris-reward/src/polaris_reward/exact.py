@@ -6,8 +6,6 @@ call two unequal things equal: ``3.14`` is not pi, ``0.333`` is not ``1/3``, ``1
 """
 
 import re
-from dataclasses import dataclass
-from fractions import Fraction
 from functools import lru_cache
 
 MAX_NUMBER_CHARS = 400
@@ -25,17 +23,17 @@ _IDLE_SPACE = re.compile(r"(\\[A-Za-z]+) (?![A-Za-z])|(?<![\w.,]) | (?![\w.])|(?
 
 _SEPARATOR = r"(?:,\\!|\{,\}|\\,|,)"
 _INTEGER = rf"(?:[1-9][0-9]{{0,2}}(?:{_SEPARATOR}[0-9]{{3}})+|[0-9]+)"
-_DECIMAL = re.compile(rf"([+-]?)\s*({_INTEGER}(?:\.[0-9]*)?|\.[0-9]+)")
-_RATIO = re.compile(rf"([+-]?)\s*({_INTEGER})\s*/\s*({_INTEGER})")
 _FRAC_ARGUMENT = rf"\s*(?:\{{\s*([+-]?)\s*({_INTEGER})\s*\}}|([0-9]))"
-_FRAC = re.compile(rf"([+-]?)\s*\\frac{_FRAC_ARGUMENT}{_FRAC_ARGUMENT}")
+_NUMBER = re.compile(
+    rf"([+-]?)\s*(?:({_INTEGER}(?:\.[0-9]*)?(?!\s*/)|\.[0-9]+|{_INTEGER}(?=\s*/))(?:\s*/\s*({_INTEGER}))?"
+    rf"|\\[dtc]?frac{_FRAC_ARGUMENT}{_FRAC_ARGUMENT})"
+)
+_DIGIT = re.compile("[0-9]")
 _NOT_DIGIT = re.compile(r"[^0-9.]")
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    spelling: str
-    number: Fraction | None
+Ratio = tuple[int, int]
+"""A numerator and a denominator that is not 0, not reduced."""
 
 
 def compare_exactly(answer: str, reference: str) -> bool | None:
@@ -50,12 +48,14 @@ def compare_exactly(answer: str, reference: str) -> bool | None:
     """
     if answer.isdecimal() and reference.isdecimal() and len(answer) + len(reference) < MAX_NUMBER_CHARS:
         return int(answer) == int(reference)
-    left, right = _read(answer), _read(reference)
-    if left.spelling == right.spelling and left.spelling:
-        return True
-    if left.number is None or right.number is None:
+    left, right = _ratio(answer), _ratio(reference)
+    if left is not None and right is not None:
+        return left[0] * right[1] == right[0] * left[1]
+    if left is not None or right is not None:
+        # A number is never spelled like what is no number.
         return None
-    return left.number == right.number
+    spelling = _spelling(answer)
+    return True if spelling and spelling == _spelling(reference) else None
 
 
 def clean(text: str) -> str:
@@ -83,33 +83,27 @@ def _peel(text: str) -> str:
 
 
 @lru_cache(maxsize=8192)
-def _read(text: str) -> _Reading:
-    cleaned = clean(text)
-    return _Reading(spelling=_spelling(cleaned), number=_number(cleaned))
-
-
-def _spelling(cleaned: str) -> str:
-    sized = _SIZED_DELIMITER.sub("", cleaned)
+def _spelling(text: str) -> str:
+    sized = _SIZED_DELIMITER.sub("", clean(text))
     spaced = _SPACING.sub(lambda found: found[1] or " ", sized)
     return _IDLE_SPACE.sub(r"\1", re.sub(" +", " ", spaced)).strip()
 
 
-def _number(cleaned: str) -> Fraction | None:
-    if len(cleaned) > MAX_NUMBER_CHARS:
+@lru_cache(maxsize=8192)
+def _ratio(text: str) -> Ratio | None:
+    """Read a plain number."""
+    if len(text) > MAX_NUMBER_CHARS or not _DIGIT.search(text):
         return None
-    if found := _DECIMAL.fullmatch(cleaned):
-        return _signed(found[1]) * Fraction(_digits(found[2]))
-    if found := _RATIO.fullmatch(cleaned):
-        return _quotient(found[1], found[2], found[3])
-    if found := _FRAC.fullmatch(cleaned):
-        sign, top_sign, top, top_digit, bottom_sign, bottom, bottom_digit = found.groups(default="")
-        return _quotient(sign + top_sign + bottom_sign, top or top_digit, bottom or bottom_digit)
-    return None
-
-
-def _quotient(signs: str, top: str, bottom: str) -> Fraction | None:
-    divisor = int(_digits(bottom))
-    return _signed(signs) * Fraction(int(_digits(top)), divisor) if divisor else None
+    found = _NUMBER.fullmatch(text) or _NUMBER.fullmatch(clean(text))
+    if found is None:
+        return None
+    sign, whole, bottom, top_sign, top, top_digit, bottom_sign, low, low_digit = found.groups(default="")
+    if whole:
+        digits, _, decimals = _digits(whole).partition(".")
+        ratio = int(digits + decimals), 10 ** len(decimals) * int(_digits(bottom) or 1)
+    else:
+        ratio = int(_digits(top or top_digit)), int(_digits(low or low_digit))
+    return (_signed(sign + top_sign + bottom_sign) * ratio[0], ratio[1]) if ratio[1] else None
 
 
 def _signed(signs: str) -> int:

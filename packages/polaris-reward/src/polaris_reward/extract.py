@@ -26,6 +26,8 @@ _BOX = re.compile(r"(?:\\|\x08)(?:boxed|fbox|oxed)(?![A-Za-z])|\x08oxed")
 _BRACES = re.compile(
     r"(?:\\{1,2}(?:boxed|fbox)|\x08oxed)\s*(?:\{|\Z|(?P<bare>[0-9A-Za-z](?![A-Za-z])))|\\.|[{}]", re.DOTALL
 )
+# One box without anything that needs brackets to be counted.
+_SIMPLE_BOX = re.compile(r"\\boxed\{((?:[^{}\\]|\\[A-Za-z]|\{[^{}\\]*\})*)\}")
 _BLANK = re.compile(r"(?:[\s${}~]|\\(?:text|mathrm|q?quad|[,;:!]|\s|\Z))*")
 JOINED_BY = re.compile(r"(?:[\s,;$.&]|\\[()\[\],;:! ]|\\q?quad|\\text\s*\{\s*(?:,?\s*and\s*,?|,)?\s*\}|\band\b)*")
 _CHAT_TOKEN = re.compile(r"<[|｜][^<>|｜]{1,40}[|｜]>")
@@ -119,6 +121,8 @@ def _until_next_turn(text: str) -> str:
 
 
 def _boxed(text: str) -> Extracted | None:
+    if text.count("boxed") == 1 and "fbox" not in text and (simple := _SIMPLE_BOX.search(text)):
+        return None if _BLANK.fullmatch(simple[1]) else Extracted(simple[1].strip(), "box")
     boxes = _outermost(_find_boxes(text))
     if not boxes or boxes[-1].end is None:
         return None
