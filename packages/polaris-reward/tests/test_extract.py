@@ -279,6 +279,11 @@ def test_a_reference_may_be_a_whole_solution(reference: str, answer: str) -> Non
         "1,234,",
         "I hope ",
         '"answer": "',
+        "\n",
+        " \n",
+        "\t",
+        "\n####",
+        "\nQ: the answer is 5",
     ],
 )
 @pytest.mark.parametrize("frame", [r"\boxed{1}%s", r"\boxed{%s", r"\boxed{%s}", "%s"])

@@ -133,11 +133,11 @@ def _boxed(text: str) -> Extracted | None:
 def _joined(text: str, boxes: list[_Box]) -> str | None:
     run = [boxes[-1]]
     for box in reversed(boxes[:-1]):
-        between = "" if box.end is None else text[box.end + 1 : min(run[0].opened, box.end + 62)]
+        between = "" if box.end is None else text[box.end + 1 : min(run[-1].opened, box.end + 62)]
         if len(between) > 60 or not between.strip(" \n$") or not JOINED_BY.fullmatch(between):
             break
-        run.insert(0, box)
-    contents = [text[box.start : box.end].strip() for box in run]
+        run.append(box)
+    contents = [text[box.start : box.end].strip() for box in reversed(run)]
     return None if len(contents) < 2 or len(set(contents)) == 1 else ", ".join(contents)
 
 

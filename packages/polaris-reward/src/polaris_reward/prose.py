@@ -9,7 +9,7 @@ MAX_PROSE_CHARS = 4_000
 """Only so much of the end of a text is searched."""
 
 _ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
-_HASH_LINE = re.compile(r"^\s*####\s*:?\s*(\S.*)$", re.MULTILINE)
+_HASH_LINE = re.compile(r"^[ \t]*####[ \t]*:?[ \t]*(\S.*)$", re.MULTILINE)
 _PHRASE = re.compile(
     r"(?:\bfinal\s+answer|\banswers?|\bresult|\bréponse|\brespuesta|\bantwort|\brisposta|答案|答え|الجواب)"
     r"[\s*_]{0,6}"
@@ -19,9 +19,11 @@ _PHRASE = re.compile(
     re.IGNORECASE,
 )
 _CLOSING_REMARK = re.compile(
-    r"\s*I hope (?:it is|this is|this helps).*\Z|\s*Note:.*\Z|\[Note\b.*\Z", re.IGNORECASE | re.DOTALL
+    r"I hope (?:it is|this is|this helps).*\Z|Note:.*\Z|\[Note\b.*\Z", re.IGNORECASE | re.DOTALL
 )
-_SENTENCE_END = re.compile(r"(?<=[^\s.][.!?])(?:\s+(?=[A-Z\"(\\$*])|\s*\Z)|[。！？]|\n\s*\n|\n(?=\s*(?:[-*#]|\d+\.)\s)")
+_SENTENCE_END = re.compile(
+    r"(?<=[^\s.][.!?])(?:\s+(?=[A-Z\"(\\$*])|\s*\Z)|[。！？]|\n[ \t]*\n|\n(?=[ \t]*(?:[-*#]|\d+\.)\s)"
+)
 _REASON = re.compile(r",?\s+(?:because|since|where|as)\b|,\s*not\b|(?<=\d)\s+\((?=[A-Za-z]{3})")
 _MATH = re.compile(
     r"\\\[(.+?)\\\]|\\\((.+?)\\\)|\$\$(.+?)\$\$|(?<![\\$])\$((?:[^$\\\n]|\\.){1,400}?)\$(?![0-9])", re.DOTALL
@@ -36,7 +38,7 @@ _NAMED_OPTION = re.compile(
     r"|(?:故选|应选|选项|选择|选)\s*[:：]?\s*\(?([A-J])(?![A-Za-z0-9'])"
     r"|(?<![\w(])\(?([A-J])\)?\s+is\s+(?:the\s+)?(?:correct|right)\b"
 )
-_NEXT_QUESTION = re.compile(r"(?<=\S)\s*\n\s*(?:Q|Question|Problem|Human|User)\s*:")
+_NEXT_QUESTION = re.compile(r"\n[ \t]*(?:Q|Question|Problem|Human|User)[ \t]*:")
 _YES_OR_NO = re.compile(r"(yes|no|true|false)(?=[,.;!]|\s*\Z)", re.IGNORECASE)
 _APPROXIMATES = re.compile(r"[0-9)}%]\s*(?:≈|\\approx|~)\s*\Z")
 _OPTION = re.compile(
@@ -47,8 +49,7 @@ _DENIAL = re.compile(r"\bnot?n?\b|n't\b|不是")
 _HEDGE = re.compile(r"\b(?:or|not)\s*\Z")
 _JSON_ANSWER = re.compile(r'"(?:final[_ ])?answer"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|(-?[\d.]+))', re.IGNORECASE)
 _ONLY_LETTERS = re.compile(r"[\s\\A-Za-z_{}'^]{0,20}")
-_TRAILING = re.compile(r"[\s*_\"'`]*[.!。！]?[\s*_\"'`]*\Z")
-_LEADING = re.compile(r"\A[\s*_\"`]+")
+_EMPHASIS = ' \t\r\n*_"`'
 _FORMULAS_JOINED_BY = re.compile(r"\s*(?:,|;|,?\s*\b(?:and|or)\b)\s*")
 _WORD = re.compile(r"(?<![\\A-Za-z])(?:[A-Za-z]{2,}|[^\W\d_A-Za-zα-ωΑ-Ω]+)")
 _MATH_WORDS = frozenset(
@@ -113,7 +114,7 @@ def _json_string(found: re.Match[str]) -> str:
 
 def _value_of(tail: str) -> str:
     """Return the answer at the head of what follows a phrase."""
-    tail = _LEADING.sub("", tail)
+    tail = tail.lstrip(_EMPHASIS)
     run: list[str] = []
     at = 0
     for found in _MATH.finditer(tail):
@@ -194,4 +195,5 @@ def _math_content(found: re.Match[str]) -> str:
 
 def _tidy(text: str) -> str:
     """Remove emphasis, quotes and a full stop around an answer."""
-    return _LEADING.sub("", _TRAILING.sub("", text)).strip()
+    text = text.rstrip(_EMPHASIS + "'")
+    return text.removesuffix(text[-1:] if text[-1:] in set(".!。！") else "").rstrip(_EMPHASIS + "'").lstrip(_EMPHASIS)
