@@ -2,9 +2,8 @@
 
 import math
 import os
-import threading
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -96,8 +95,7 @@ class Grader:
             raise SettingsError(f"max_failed_share is {max_failed_share!r}; give a share from 0 to 1, or None")
         self._policy = policy
         self._max_failed_share = max_failed_share
-        self._remembered: OrderedDict[Task, Verdict] = OrderedDict()
-        self._lock = threading.Lock()
+        self._remembered: dict[Task, Verdict] = {}
         # Importing what runs processes would double the time that importing this package takes.
         from polaris_reward.pool import WorkerPool
 
@@ -180,16 +178,15 @@ class Grader:
 
     def _judge(self, tasks: "Sequence[Task]") -> "list[Verdict]":
         """Let the workers judge each task once, and remember what they said; a time-out may pass next time."""
-        with self._lock:
-            known = {task: self._remembered[task] for task in tasks if task in self._remembered}
+        # Without a lock, which a fork could leave held for ever: each step is atomic, and forgetting is harmless.
+        known = {task: verdict for task in tasks if (verdict := self._remembered.get(task)) is not None}
         new = [task for task in dict.fromkeys(tasks) if task not in known]
-        known.update(zip(new, self._pool.judge(new), strict=True))
-        with self._lock:
-            for task in new:
-                if known[task].outcome is not Outcome.ANSWER_TIMEOUT:
-                    self._remembered[task] = known[task]
-            while len(self._remembered) > MAX_REMEMBERED:
-                self._remembered.popitem(last=False)
+        if len(self._remembered) > MAX_REMEMBERED:
+            self._remembered.clear()
+        for task, verdict in zip(new, self._pool.judge(new), strict=True):
+            known[task] = verdict
+            if verdict.outcome is not Outcome.ANSWER_TIMEOUT:
+                self._remembered[task] = verdict
         return [known[task] for task in tasks]
 
 
