@@ -1,7 +1,8 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-from polaris_reward import Grader
+from polaris_reward import DEFAULT, Grader, Outcome
+from polaris_reward.compare import compare
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,3 +18,15 @@ def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def grader() -> Iterator[Grader]:
     with Grader(1) as grader:
         yield grader
+
+
+@pytest.fixture(scope="session")
+def verdict() -> Callable[[str, str], Outcome | None]:
+    """Compares two answers in both directions, which must agree on whether they are equal."""
+
+    def compare_both_ways(one: str, other: str) -> Outcome | None:
+        there, back = compare(one, other, DEFAULT).outcome, compare(other, one, DEFAULT).outcome
+        assert (there is Outcome.CORRECT) == (back is Outcome.CORRECT)
+        return there
+
+    return compare_both_ways
