@@ -403,3 +403,25 @@ def test_the_sign_of_a_power_of_minus_one_is_seen_whatever_the_exponent_is_calle
 )
 def test_a_hedge_equals_none_of_its_values(one: str, other: str, verdict: Verdict) -> None:
     assert verdict(one, other) in {Outcome.INCORRECT, Outcome.ANSWER_REJECTED}
+
+
+@pairs(
+    (r"\int x^2 \, dx", r"\int t^2 \, dt"),
+    (r"\int_0^a \sin(x^2) dx", r"\int_0^a \sin(u^2) du"),
+)
+def test_integrals_are_equal_if_what_they_integrate_is(one: str, other: str, verdict: Verdict) -> None:
+    assert verdict(one, other) is Outcome.CORRECT
+
+
+@pairs(
+    (r"\int x^2 \, dx", r"\int x^3 \, dx"),
+    (r"\int_0^1 x \, dx", r"\frac{1}{3}"),
+    (r"\int_0^1 \sin(x^x) dx", r"\int_0^1 \cos(x^x) dx"),
+    (r"\int_0^2 e^{-x} dx", "1"),
+)
+def test_integrals_that_differ_are_told_apart_without_computer_algebra(one: str, other: str, verdict: Verdict) -> None:
+    assert verdict(one, other) is Outcome.INCORRECT
+
+
+def test_a_definite_integral_is_left_to_computer_algebra_where_it_seems_equal(verdict: Verdict) -> None:
+    assert verdict(r"\int_0^1 x \, dx", r"\frac{1}{2}") is None

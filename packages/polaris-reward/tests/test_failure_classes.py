@@ -352,7 +352,7 @@ def test_code_in_an_answer_or_a_reference_is_never_run(tmp_path: Path, monkeypat
 # Signals and threads.
 
 LEFT_TO_WORKERS = (r"\boxed{\int_0^1 3x^2 \, dx}", ["1"])
-STUCK = (r"\boxed{\int_0^1 e^{-x^4} \sin(x^5) \, dx}", [r"\int_0^1 e^{-x^5} \sin(x^4) \, dx"])
+STUCK = (r"\boxed{\int_0^a e^{-x^4} \sin(x^5) \, dx}", [r"\int_0^a e^{-x^5} \sin(x^4) \, dx"])
 
 
 def test_no_alarm_of_the_caller_is_used_or_cancelled() -> None:

@@ -19,7 +19,7 @@ from polaris_reward.pool import WorkerPool
 STUCK = ("10^{10^{10}}", ["1/x"])
 HARD = (r"2\sqrt{2}", [r"\sqrt{8}"])
 # For a grader, which leaves integrals and limits to its workers.
-STUCK_RESPONSE = (r"\boxed{\int_0^1 e^{-x^2} \sin(x^3) \, dx}", [r"\int_0^1 e^{-x^3} \sin(x^2) \, dx"])
+STUCK_RESPONSE = (r"\boxed{\int_0^a e^{-x^2} \sin(x^3) \, dx}", [r"\int_0^a e^{-x^3} \sin(x^2) \, dx"])
 HARD_RESPONSE = (r"\boxed{\lim_{x \to 0} (x + 3)}", ["3"])
 
 

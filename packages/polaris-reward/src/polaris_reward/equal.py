@@ -130,9 +130,7 @@ class Equality:
         renamed = substitute(right.integrand, right.variable, Symbol(left.variable))
         if self._ordered(left.bounds, right.bounds) and self(left.integrand, renamed):
             return True
-        if left.bounds and right.bounds:
-            raise Undecided
-        return False
+        return bool(left.bounds and right.bounds) and same_value(left, right, self.policy)
 
     def _ratios(self, terms: tuple[Node, ...], others: tuple[Node, ...]) -> bool:
         if len(terms) != len(others):

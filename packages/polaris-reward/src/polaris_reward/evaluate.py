@@ -21,7 +21,7 @@ import mpmath
 from mpmath.libmp import NoConvergence
 
 from polaris_reward.notation import TooLarge, TooMuchWork, Unreadable
-from polaris_reward.tree import BaseNumber, Call, Constant, Matrix, Node, Number, Series, Symbol
+from polaris_reward.tree import BaseNumber, Call, Constant, Integral, Matrix, Node, Number, Series, Symbol
 
 DIGITS = 60
 """Of a floating-point value at first, and `MORE_DIGITS` for a second look at values that agree."""
@@ -39,6 +39,9 @@ MAX_STEPS = 30_000
 
 _UNKNOWN_BASE = Fraction(1_000_003, 1_299_709)
 """What the natural logarithm is multiplied with where the base of a logarithm is not known: nothing else equals it."""
+
+INTEGRAL_DIGITS = 8
+"""To which integrals are known at least; enough to tell two of them apart, never to call them equal."""
 
 _MAX_EXPONENT = 1 << 40
 _MAX_FACTORIAL = 3_000
@@ -106,11 +109,12 @@ def evaluate(node: Node, point: Mapping[str, Fraction], *, digits: int = DIGITS,
 @contextmanager
 def one_allowance() -> Generator[None]:
     """Let all that this thread evaluates in the block share one allowance of `MAX_STEPS`."""
+    outer = getattr(_local, "allowance", None)
     _local.allowance = _Allowance()
     try:
         yield
     finally:
-        del _local.allowance
+        _local.allowance = outer
 
 
 def agree(left: Value, right: Value, *, digits: int = DIGITS) -> bool:
@@ -179,6 +183,8 @@ class _Evaluator:
                 return self._call(name, arguments)
             case Series():
                 return self._series(node)
+            case Integral():
+                return self._integral(node)
             case BaseNumber(digits, base):
                 raise Unreadable(f"{digits}_{base} is a numeral, not a number")
             case _:
@@ -451,6 +457,32 @@ class _Evaluator:
         else:
             self._point[series.index] = outside
         return total
+
+    def _integral(self, integral: Integral) -> Any:
+        """Integrate numerically, to a few digits."""
+        if not integral.bounds:
+            raise Unreadable("an indefinite integral has no value")
+        outside = dict(self._point)
+
+        def integrand(at: Any) -> Any:
+            self._point[integral.variable] = at
+            return self.float(self._of(integral.integrand))
+
+        bounds = [self._bound(one) for one in integral.bounds]
+        value, error = self._context.quad(integrand, bounds, error=True)
+        self._point = outside
+        if not self._context.isfinite(value) or error > abs(value) * self._context.mpf(10) ** -INTEGRAL_DIGITS:
+            raise Undefined("an integral that does not settle")
+        return value
+
+    def _bound(self, node: Node) -> Any:
+        match node:
+            case Constant("infinity"):
+                return self._context.inf
+            case Call("negate", (Constant("infinity"),)):
+                return -self._context.inf
+            case _:
+                return self.float(self._of(node))
 
     def gcd(self, *numbers: Any) -> Fraction:
         return Fraction(math.gcd(*[self.integer(one) for one in numbers]))

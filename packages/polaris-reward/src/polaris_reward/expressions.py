@@ -12,6 +12,7 @@ import mpmath
 
 from polaris_reward.evaluate import (
     DIGITS,
+    INTEGRAL_DIGITS,
     MORE_DIGITS,
     Undefined,
     Value,
@@ -19,8 +20,9 @@ from polaris_reward.evaluate import (
     chosen_value,
     evaluate,
     is_zero,
+    one_allowance,
 )
-from polaris_reward.notation import TooLarge, TooMuchWork
+from polaris_reward.notation import TooLarge, TooMuchWork, Unreadable
 from polaris_reward.policy import Policy
 from polaris_reward.tree import (
     Call,
@@ -56,6 +58,8 @@ def same_value(left: Node, right: Node, policy: Policy) -> bool:
     """
     if not is_expression(left) or not is_expression(right):
         holds_integral = any(isinstance(one, Integral) for one in (*walk(left), *walk(right)))
+        if holds_integral and _surely_differ(left, right):
+            return False
         if (is_expression(left) or is_expression(right)) and not holds_integral:
             return False
         raise Undecided
@@ -65,6 +69,18 @@ def same_value(left: Node, right: Node, policy: Policy) -> bool:
     if any(signs):
         return signs[0] == signs[1]
     return any(_agree(one, other, values, policy) for one, other, values in _conventions(left, right))
+
+
+def _surely_differ(left: Node, right: Node) -> bool:
+    """Whether two values with integrals in them are different numbers; that they look equal proves nothing."""
+    if symbols(left) | symbols(right):
+        return False
+    try:
+        with one_allowance():
+            one, other = evaluate(left, {}, digits=20), evaluate(right, {}, digits=20)
+    except (Undefined, TooLarge, Unreadable):
+        return False
+    return abs(one.real - other.real) > (abs(one.real) + abs(other.real)) * mpmath.mpf(10) ** (2 - INTEGRAL_DIGITS)
 
 
 def _agree(left: Node, right: Node, conventions: Mapping[str, Any], policy: Policy) -> bool:
