@@ -18,6 +18,12 @@ THINK_CLOSE = "</think>"
 SHORTEST_STATEMENT = 8
 """A shorter reference cannot hold a phrase around its answer."""
 
+LONGEST_STATEMENT = 50_000
+"""A longer one is no solution either, and is refused for its length later."""
+
+MAX_OPEN_BRACES = 1_000
+"""A box with more braces open in it is taken for one that never closes."""
+
 Source = Literal["box", "answer tag", "answer field", "hash line", "phrase", "whole text", "last value"]
 
 # A box whose backslash was escaped twice, or became a backspace, on its way through JSON.
@@ -27,7 +33,7 @@ _BRACES = re.compile(
     r"(?:\\{1,2}(?:boxed|fbox)|\x08oxed)\s*(?:\{|\Z|(?P<bare>[0-9A-Za-z](?![A-Za-z])))|\\.|[{}]", re.DOTALL
 )
 # One box without anything that needs brackets to be counted.
-_SIMPLE_BOX = re.compile(r"\\boxed\{((?:[^{}\\]|\\[A-Za-z]|\{[^{}\\]*\})*)\}")
+_SIMPLE_BOX = re.compile(r"\\boxed\{((?:[^{}\\]++|\\[A-Za-z]|\{[^{}\\]*+\})*+)\}")
 _BLANK = re.compile(r"(?:[\s${}~]|\\(?:text|mathrm|q?quad|[,;:!]|\s|\Z))*")
 JOINED_BY = re.compile(r"(?:[\s,;$.&]|\\[()\[\],;:! ]|\\q?quad|\\text\s*\{\s*(?:,?\s*and\s*,?|,)?\s*\}|\band\b)*")
 _CHAT_TOKEN = re.compile(r"<[|｜][^<>|｜]{1,40}[|｜]>")
@@ -94,7 +100,7 @@ def reference_answer(reference: str) -> str:
         return text if content is None else content
     if text.startswith('["') and text.endswith('"]') and text.count('"') == 2:
         return text[2:-2]
-    if len(text) < SHORTEST_STATEMENT:
+    if not SHORTEST_STATEMENT <= len(text) <= LONGEST_STATEMENT:
         return text
     from polaris_reward.prose import stated_answer
 
@@ -151,6 +157,8 @@ def _find_boxes(text: str) -> list[_Box]:
         kind = token[0]
         if kind == "{":
             open_braces.append(None)
+            if len(open_braces) > MAX_OPEN_BRACES:
+                break
         elif kind == "}":
             closed = open_braces.pop() if open_braces else None
             if closed is not None:
