@@ -23,3 +23,11 @@ class StoreError(RolloutError, ValueError):
 
 class SettingError(RolloutError, ValueError):
     """An option is out of range."""
+
+
+class EndpointError(RolloutError, ConnectionError):
+    """A server cannot be used, or none is left."""
+
+
+class ParityError(RolloutError, ArithmeticError):
+    """An engine's log-probabilities are not those of the model it is said to hold."""

@@ -1,7 +1,7 @@
 """What goes into a sampler and what comes out of it; standard library only."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -77,6 +77,32 @@ class Group:
     completions: tuple[Completion, ...]
     """In the order of their sample numbers."""
 
+    weights_version: str = ""
+    """Of the weights that drew it, as its engine names them; changes with every weight update."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStatus:
+    """What one engine is doing at this moment."""
+
+    name: str
+    """Tells the engine from its siblings: ``engine``, ``rank 3``, or an endpoint's address."""
+
+    state: str
+    """In a word or two: ``sampling``, ``idle``, ``down since 12 s``."""
+
+    running: int
+    """Completions being sampled."""
+
+    waiting: int
+    """Completions handed to the engine that have not begun."""
+
+    longest_running: int | None
+    """Tokens of the longest unfinished completion; ``None`` where the engine does not tell."""
+
+    sampled_tokens: int
+    """Since the engine was opened, unfinished completions included where it tells; it grows while work goes on."""
+
 
 class Sampler(Protocol):
     """Anything that answers prompts with groups of completions."""
@@ -87,6 +113,32 @@ class Sampler(Protocol):
         Prompts are drawn from the iterable only when the engine has room for them, so several samplers can
         share one source of work. Completion ``i`` of a problem depends on the seed, the problem and ``i``
         alone, not on what else is in flight.
+        """
+        ...
+
+
+class Engine(Sampler, Protocol):
+    """A sampler with an engine behind it, in this process or at an address."""
+
+    @property
+    def context(self) -> int:
+        """Longest prompt and completion together, in tokens."""
+        ...
+
+    @property
+    def weights_version(self) -> str:
+        """Name of the weights that it samples with."""
+        ...
+
+    def status(self) -> Sequence[EngineStatus]:
+        """Say what every engine behind it is doing; callable from another thread while it samples."""
+        ...
+
+    def check_prompts(self, prompts: Sequence[Prompt], max_tokens: int | None = None) -> None:
+        """Refuse prompts that leave no room for an answer: for ``max_tokens``, or for one token.
+
+        Raises:
+            PromptTooLongError: Naming the prompts, their lengths, and the context they need.
         """
         ...
 

@@ -1,0 +1,45 @@
+"""Opening whatever engine the caller has: vLLM in this process, or servers at addresses."""
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+
+from polaris_rollout.records import Engine
+
+
+@contextmanager
+def open_engine(
+    model: str,
+    *,
+    context: int | None = None,
+    endpoints: Sequence[str] = (),
+    tensor_parallel: int = 1,
+    canary: bool = True,
+) -> Generator[Engine]:
+    """Open an engine for a model, and close it when the block ends.
+
+    Args:
+        model: A folder, a Hub id, or a carried name; see `resolve_model`.
+        context: Longest prompt and completion together; ``None`` takes the model's positions, more than those
+            derives YaRN.
+        endpoints: Addresses of ``vllm serve`` servers such as ``http://host:8000``; none starts vLLM here.
+        tensor_parallel: GPUs that share one copy of the model; for the engine in this process.
+        canary: Compare the engine's log-probabilities with those of transformers before anything is sampled.
+
+    Raises:
+        RolloutError: If there is no engine, or it cannot be used for this model.
+    """
+    if endpoints:
+        from polaris_rollout.server_sampler import ServerSampler
+
+        with ServerSampler(endpoints, model=model, context=context) as sampler:
+            yield sampler
+        return
+    # Importing the engine takes many seconds, so it is done only where one is needed.
+    from polaris_rollout.vllm_sampler import VllmSampler
+
+    with VllmSampler(model, context=context, tensor_parallel=tensor_parallel) as sampler:
+        if canary:
+            from polaris_rollout.canary import check_parity, transformers_logprobs
+
+            check_parity(sampler, transformers_logprobs(model, context=sampler.context))
+        yield sampler
