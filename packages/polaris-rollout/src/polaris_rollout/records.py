@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from polaris_rollout.errors import SettingError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
@@ -34,6 +36,18 @@ class SamplingParams:
             raise ValueError(f"top_k is {self.top_k!r}; give 0 (off) or more")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise ValueError(f"max_tokens is {self.max_tokens!r}; give 1 or more")
+
+    def require_untruncated(self) -> None:
+        """Refuse a truncated distribution: for training, importance ratios would carry the mass that was cut off.
+
+        Raises:
+            SettingError: If ``top_p`` or ``top_k`` cuts anything off.
+        """
+        if self.top_p < 1 or self.top_k > 0:
+            raise SettingError(
+                f"top_p is {self.top_p!r} and top_k is {self.top_k!r}; training samples from the whole distribution: "
+                "give top_p = 1 and top_k = 0, and lower the temperature instead"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
