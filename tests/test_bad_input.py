@@ -32,6 +32,8 @@ def place(tmp_path_factory):
 PROFILE, EVAL = ["polaris-data", "profile"], ["polaris-eval", "run"]
 STAGE = ["polaris-train", "stage", "tiny-cpu", "stage-1", "--out", "run", "--problems"]
 
+TEMPERATURE = ["polaris-rollout", "temperature", "good.jsonl", "--out", "x"]
+
 CASES = [
     ([*PROFILE, "missing.jsonl"], ["missing.jsonl"]),
     ([*PROFILE, "malformed.jsonl"], ["malformed.jsonl:2"]),
@@ -61,6 +63,16 @@ CASES = [
     (["polaris-train", "show", "no-recipe"], ["no-recipe", "tiny-cpu"]),
     (["polaris-train", "export", "run"], ["no checkpoints"]),
     (["polaris-rollout", "sample", "missing.jsonl", "--out", "x"], ["missing.jsonl"]),
+    ([*TEMPERATURE, "--lowest", "1.5", "--highest", "1.2"], ["1.5 to 1.2"]),
+    ([*TEMPERATURE, "--lowest", "-0.5"], ["-0.5 to 2"]),
+    ([*TEMPERATURE, "--target-diversity", "63"], ["--target-diversity", "63", "between 0 and 1"]),
+    ([*TEMPERATURE, "--target-diversity", "0.6", "--like", "taken"], ["not both"]),
+    ([*TEMPERATURE, "--like", "taken"], ["temperature.json"]),
+    ([*TEMPERATURE, "--num-problems", "2"], ["2 problems", "give at least 4"]),
+    ([*TEMPERATURE, "--answers", "8"], ["12 or more"]),
+    ([*TEMPERATURE, "--grader", "nobody"], ["nobody", "polaris-reward"]),
+    (["polaris-rollout", "temperature", "no-reference.jsonl", "--out", "x"], ["'a'", "references"]),
+    (["polaris-rollout", "sample", "good.jsonl", "--out", "x", "--temperature", "3"], ["temperature is 3", "0 to 2"]),
     (["polaris-reward", "grade", "missing.jsonl"], ["missing.jsonl"]),
 ]
 

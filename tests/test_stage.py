@@ -1,6 +1,7 @@
 """A training stage for real: engine, FSDP2, checkpoints; killed, resumed, and on several ranks."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 from polaris_data.problems import write_problems
 from polaris_data.synthetic import synthetic_problems
 from polaris_train.embedded import tiny_model
+from polaris_train.recipe import load_recipe
+from polaris_train.stage import prepare_stage
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 SMALL = ["--set", "prompts_per_step=4", "--set", "max_prompt_tokens=160", "--set", "stages.0.context=256"]
@@ -57,6 +60,9 @@ def test_a_stage_leaves_a_record_of_every_step(finished):
     visits = [json.loads(line) for line in (finished / "visits.jsonl").read_text().splitlines()]
     assert len(visits) == 10 * 4
     assert {visit["num_samples"] for visit in visits} == {8}
+    for record in records:
+        lengths = [visit["mean_tokens"] for visit in visits if visit["step"] == record["step"]]
+        assert sum(lengths) / 4 == pytest.approx(record["mean_tokens"])
     assert all(
         record["reward"] * 32 == sum(v["num_correct"] for v in visits if v["step"] == record["step"])
         for record in records
@@ -161,6 +167,44 @@ def test_two_ranks_sample_with_an_engine_each_and_continue_on_one(two_ranks, fin
     for one, two in zip(metrics(finished)[:5], metrics(two_ranks), strict=True):
         assert two["reward"] == one["reward"]
         assert abs(two["loss"] - one["loss"]) < 1e-5
+
+
+def test_two_ranks_that_form_one_engine_sample_the_same(finished, problems, tmp_path, command):
+    extra = ["--set", "num_processes=2", "--set", "tensor_parallel=2"]
+    done = command(*stage_command(tmp_path, problems, steps=1, extra=extra), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (one,), (two,) = metrics(finished)[:1], metrics(tmp_path / "stage-1")
+    assert (two["reward"], two["sampled_tokens"]) == (one["reward"], one["sampled_tokens"])
+    assert abs(two["loss"] - one["loss"]) < 1e-5
+
+
+def test_ranks_that_do_not_divide_into_engines_are_refused(problems, tmp_path, command):
+    done = command(*stage_command(tmp_path, problems, steps=1, extra=["--set", "tensor_parallel=7"]), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "tensor_parallel is 7, which does not divide" in done.stderr
+
+
+UNFAITHFUL = """
+from polaris_train import worker
+from polaris_train.policy import Policy
+
+faithful = Policy.weights
+Policy.weights = lambda policy: ((name, tensor * 1.1) for name, tensor in faithful(policy))
+worker.main()
+"""
+
+
+def test_an_engine_that_holds_other_weights_than_the_policy_ends_the_stage(problems, tmp_path):
+    settings = [each for each in [*SMALL, "stages.0.steps=2"] if each != "--set"]
+    recipe = load_recipe("tiny-cpu", settings)
+    folder = prepare_stage(recipe, recipe.stages[0], tmp_path, problems=str(problems))
+    ranks = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", UNFAITHFUL, str(folder)], env=os.environ | ranks, capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    assert "the engine does not sample from the model it should hold" in done.stderr
+    assert not list(folder.glob("rollouts/*"))
 
 
 def test_a_folder_in_use_is_refused(finished, problems, command):

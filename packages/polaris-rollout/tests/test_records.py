@@ -2,6 +2,7 @@
 
 import pytest
 from polaris_rollout import SamplingParams, completion_seed, derive_seed
+from polaris_rollout.errors import SettingError
 
 
 def test_seeds_differ_by_every_part_and_repeat():
@@ -22,3 +23,13 @@ def test_parts_of_a_seed_do_not_run_into_each_other():
 def test_impossible_parameters_are_refused_with_their_value(wrong, part):
     with pytest.raises(ValueError, match=part):
         SamplingParams(**wrong)
+
+
+@pytest.mark.parametrize("cut", [{"top_p": 0.95}, {"top_k": 20}])
+def test_a_truncated_distribution_is_refused_where_the_whole_one_is_needed(cut):
+    with pytest.raises(SettingError, match="training samples from the whole distribution"):
+        SamplingParams(**cut).require_untruncated()
+
+
+def test_the_whole_distribution_is_accepted_at_any_temperature():
+    SamplingParams(temperature=1.4, top_p=1.0, top_k=0).require_untruncated()

@@ -86,3 +86,12 @@ def test_a_file_that_is_not_toml_is_refused(recipe_file):
 def test_a_context_without_room_for_an_answer_is_refused(recipe_file):
     with pytest.raises(RecipeError, match=r"stages\.0\.context is 512"):
         load_recipe(recipe_file(VALID), ["max_prompt_tokens=512"])
+
+
+def test_engines_that_do_not_divide_the_ranks_are_refused(recipe_file):
+    assert load_recipe(recipe_file(VALID), ["num_processes=4", "tensor_parallel=2"]).tensor_parallel == 2
+    assert load_recipe(recipe_file(VALID), ["tensor_parallel=3"]).tensor_parallel == 3
+    with pytest.raises(RecipeError, match="tensor_parallel is 3, which does not divide the 4 ranks"):
+        load_recipe(recipe_file(VALID), ["num_processes=4", "tensor_parallel=3"])
+    with pytest.raises(RecipeError, match="tensor_parallel"):
+        load_recipe(recipe_file(VALID), ["tensor_parallel=0"])

@@ -74,3 +74,6 @@ class Visit:
 
     num_truncated: int
     """Completions that the token budget ended."""
+
+    mean_tokens: float | None = None
+    """Mean length of the completions, in tokens; ``None`` in records of earlier versions."""

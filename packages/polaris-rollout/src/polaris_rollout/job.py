@@ -1,17 +1,13 @@
-"""Sampling a file of prompts into a folder of parquet files, continued after a kill."""
+"""Sampling a file of prompts into a store, continued after a kill."""
 
 import json
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from polaris_rollout.errors import StoreError
 from polaris_rollout.records import Group, Prompt, Sampler, SamplingParams
-from polaris_rollout.store import read_columns, write_groups
-
-WRITE_EVERY_S = 10.0
-"""Finished groups are on disk after this time at the latest; a kill loses no more."""
+from polaris_rollout.store import RolloutStore
 
 
 def read_prompts(path: Path, *, suffix: str = "") -> list[Prompt]:
@@ -38,44 +34,18 @@ def read_prompts(path: Path, *, suffix: str = "") -> list[Prompt]:
     return list(prompts.values())
 
 
-def open_folder(folder: Path, settings: dict[str, Any]) -> set[str]:
-    """Claim an output folder for a job and return the problems whose groups are in it already.
+def sample_missing(
+    store: RolloutStore, prompts: Iterable[Prompt], sampler: Sampler, params: SamplingParams, *, num_samples: int
+) -> Iterator[Group]:
+    """Sample the prompts whose groups a store does not hold, and yield each group once it is there.
 
     Raises:
-        StoreError: If the folder belongs to a job with other settings.
+        StoreError: If a group cannot be written; those before it are kept.
     """
-    path = folder / "settings.json"
-    if path.exists() and (old := json.loads(path.read_text(encoding="utf-8"))) != settings:
-        differing = sorted(key for key in old.keys() | settings.keys() if old.get(key) != settings.get(key))
-        raise StoreError(f"{folder} belongs to another job ({', '.join(differing)} differ); choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    return {
-        problem_id
-        for part in folder.glob("part-*.parquet")
-        for problem_id in read_columns(part, ["problem_id"])["problem_id"]
-    }
-
-
-def sample_to_folder(
-    folder: Path, prompts: Sequence[Prompt], sampler: Sampler, params: SamplingParams, *, num_samples: int
-) -> Iterator[Group]:
-    """Sample prompts, yield each group and write the finished ones to the next parts of a folder."""
-    waiting: list[Group] = []
-    written = time.monotonic()
-    for group in sampler.sample(prompts, params, n=num_samples):
-        waiting.append(group)
+    missing = [prompt for prompt in prompts if prompt.problem_id not in store.finished]
+    for group in sampler.sample(missing, params, n=num_samples):
+        store.append(group, params)
         yield group
-        if time.monotonic() - written > WRITE_EVERY_S:
-            _write_part(folder, waiting, params)
-            waiting, written = [], time.monotonic()
-    if waiting:
-        _write_part(folder, waiting, params)
-
-
-def _write_part(folder: Path, groups: Sequence[Group], params: SamplingParams) -> None:
-    number = 1 + max((int(path.stem.removeprefix("part-")) for path in folder.glob("part-*.parquet")), default=0)
-    write_groups(folder / f"part-{number:06d}.parquet", groups, params)
 
 
 def _parse(line: str, where: str, suffix: str) -> Prompt:

@@ -64,11 +64,35 @@ def model_digest(model: str) -> str | None:
     return digest.hexdigest()[:16]
 
 
+def model_config(model: str) -> dict[str, Any]:
+    """Return a resolved model's configuration as its file states it; a Hub id's file is downloaded.
+
+    Raises:
+        ModelError: If the folder holds none.
+    """
+    if Path(model).is_dir():
+        return _read_config(Path(model))
+    from transformers import PreTrainedConfig
+
+    return PreTrainedConfig.get_config_dict(model)[0]
+
+
 def model_positions(model: str) -> int | None:
     """Return the positions a resolved model was made for; ``None`` for a Hub id, not yet known."""
     if not Path(model).is_dir():
         return None
     return _read_config(Path(model)).get("max_position_embeddings")
+
+
+def stop_token_ids(model: str) -> list[int]:
+    """Return the end-of-sequence tokens of a resolved model: its generation config's, or else its config's."""
+    from transformers import GenerationConfig
+
+    try:
+        stop = GenerationConfig.from_pretrained(model).eos_token_id
+    except OSError:  # The model has no generation config.
+        stop = model_config(model).get("eos_token_id")
+    return stop if isinstance(stop, list) else [] if stop is None else [stop]
 
 
 def check_context(model: str, context: int | None) -> None:

@@ -7,13 +7,16 @@ from typing import Literal, Protocol
 
 from polaris_rollout.errors import SettingError
 
+MAX_TEMPERATURE = 2.0
+"""vLLM refuses to sample at a higher one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
     """How completions are drawn; the log-probabilities are those of this very distribution."""
 
     temperature: float = 1.0
-    """Divides the logits; 0 takes the most likely token."""
+    """Divides the logits; at most 2, and 0 takes the most likely token."""
 
     top_p: float = 1.0
     """Nucleus mass; 1 keeps every token. Training needs 1."""
@@ -28,8 +31,8 @@ class SamplingParams:
     """Of the whole request; every completion derives its own with `completion_seed`."""
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise ValueError(f"temperature is {self.temperature!r}; give 0 or more")
+        if not 0 <= self.temperature <= MAX_TEMPERATURE:
+            raise ValueError(f"temperature is {self.temperature!r}; give 0 to {MAX_TEMPERATURE:g}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p!r}; give a number in (0, 1]")
         if self.top_k < 0:

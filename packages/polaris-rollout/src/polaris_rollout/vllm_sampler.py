@@ -14,10 +14,12 @@ from itertools import count, islice
 from types import TracebackType
 from typing import Any, Self, cast
 
-# Read by vLLM when it is imported, therefore set here; a user's own setting wins.
-os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+# Read by vLLM when it is imported, therefore set here; otherwise a user's own setting wins.
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+# Splitting one attention over threads makes its rounding depend on what else is in the batch.
+os.environ.setdefault("VLLM_CPU_ATTN_SPLIT_KV", "0")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -26,10 +28,11 @@ logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
 
-from polaris_rollout.chat import encode_prompt
-from polaris_rollout.errors import EngineMissingError, PromptTooLongError
-from polaris_rollout.models import check_context, model_positions, resolve_model
-from polaris_rollout.records import Completion, Group, Prompt, SamplingParams, completion_seed
+from polaris_rollout.chat import check_lengths, encode_prompt
+from polaris_rollout.errors import EngineMissingError, SettingError
+from polaris_rollout.models import model_config, model_digest, resolve_model, stop_token_ids
+from polaris_rollout.records import Completion, EngineStatus, Group, Prompt, SamplingParams, completion_seed
+from polaris_rollout.yarn import engine_overrides
 
 try:
     import vllm
@@ -40,7 +43,6 @@ except ImportError as error:
     ) from error
 
 import torch
-from transformers import GenerationConfig
 from vllm.inputs import TokensPrompt
 from vllm.logprobs import FlatLogprobs
 from vllm.outputs import CompletionOutput
@@ -57,10 +59,9 @@ CPU_BATCHED_TOKENS = 8192
 
 
 class VllmSampler:
-    """One vLLM engine in this process.
+    """One vLLM engine in this process; an `Engine`.
 
     Attributes:
-        context: Longest prompt and completion together, in tokens.
         max_in_flight: Completions that the engine works on at the same time.
         tokenizer: The model's tokenizer.
     """
@@ -73,26 +74,40 @@ class VllmSampler:
         extend_positions: bool = False,
         max_in_flight: int = 256,
         per_rank: bool = False,
+        tensor_parallel: int = 1,
     ) -> None:
         """Load a model into a new engine.
 
         Args:
             model: A folder, a Hub id, or a carried name; see `resolve_model`.
-            context: Longest prompt and completion together; ``None`` takes the model's positions.
-            extend_positions: Allow a context beyond the model's positions. Rotary frequencies stay as they
-                are: this is plain extrapolation, as in the published recipe's later stages.
+            context: Longest prompt and completion together; ``None`` takes the model's positions, more than
+                those derives YaRN (`yarn_config`).
+            extend_positions: Leave the rotary frequencies as they are beyond the model's positions: plain
+                extrapolation, as in the published recipe's later stages.
             max_in_flight: Completions that the engine works on at the same time.
-            per_rank: One engine for each process of a ``torchrun`` launch.
+            per_rank: One engine for each process of a ``torchrun`` launch, or for each ``tensor_parallel``
+                neighbouring ones, which must then make the same calls.
+            tensor_parallel: GPUs that share one copy of the model. Without ``per_rank`` the engine starts
+                processes of its own, so the program needs a ``__main__`` guard.
 
         Raises:
             ModelError: If the model cannot be used with this context.
+            SettingError: If the ranks cannot be shared out.
         """
         folder = resolve_model(model)
-        if not extend_positions:
-            check_context(folder, context)
+        _check_ranks(tensor_parallel, per_rank=per_rank)
+        config = model_config(folder)
+        overrides = engine_overrides(config, context, extend_positions=extend_positions)
+        if "rope_parameters" in overrides:
+            factor = overrides["rope_parameters"]["factor"]
+            logger.info("%s: YaRN with factor %.4g for a context of %d tokens", model, factor, context)
         self.max_in_flight = max_in_flight
         self._request_ids = count()
         self._can_sleep = not current_platform.is_cpu()
+        self._shares_weights = per_rank or tensor_parallel == 1
+        self._name = f"rank {os.environ['RANK']}" if per_rank else "engine"
+        self._weights = self._weights_version = model_digest(folder) or model
+        self._num_updates = self._num_sampled = 0
         self._llm = vllm.LLM(
             model=folder,
             max_model_len=context,
@@ -102,15 +117,13 @@ class VllmSampler:
             generation_config="vllm",
             disable_log_stats=True,
             use_tqdm_on_load=False,
-            **_platform_options(
-                context=context or model_positions(folder),
-                extend_positions=extend_positions,
-                per_rank=per_rank,
-            ),
+            tensor_parallel_size=tensor_parallel,
+            hf_overrides=overrides,
+            **({"distributed_executor_backend": "external_launcher"} if per_rank else {}),
+            **_platform_options(context or config.get("max_position_embeddings", 0)),
         )
-        self.context: int = self._llm.llm_engine.model_config.max_model_len
         self.tokenizer: Any = self._llm.get_tokenizer()
-        self._stop_token_ids = _stop_token_ids(folder)
+        self._stop_token_ids = stop_token_ids(folder)
         if self.tokenizer.chat_template is None:
             logger.warning("%s has no chat template: problems are given to it as plain text", model)
 
@@ -129,6 +142,33 @@ class VllmSampler:
             del self._llm
             gc.collect()
 
+    @property
+    def context(self) -> int:
+        """Longest prompt and completion together, in tokens."""
+        return self._llm.llm_engine.model_config.max_model_len
+
+    @property
+    def dtype(self) -> str:
+        """Precision that the engine computes in, such as ``float32``."""
+        return str(self._llm.llm_engine.model_config.dtype).removeprefix("torch.")
+
+    @property
+    def weights_version(self) -> str:
+        """Fingerprint of the model's files or its Hub id; ``+3`` after the third update."""
+        return self._weights_version
+
+    def status(self) -> list[EngineStatus]:
+        """Say what the engine is doing; callable from another thread while it samples, at any moment."""
+        llm = getattr(self, "_llm", None)
+        if llm is None:
+            return [_status(self._name, "closed", [], self._num_sampled, running=0)]
+        scheduler = llm.llm_engine.engine_core.engine_core.scheduler
+        # Copies, made in one go under the interpreter's lock: the engine changes both between steps.
+        unfinished = list(scheduler.requests.values())
+        lengths = [request.num_output_tokens for request in unfinished]
+        running = min(len(scheduler.running), len(lengths))
+        return [_status(self._name, "sampling" if lengths else "idle", lengths, self._num_sampled, running=running)]
+
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the prompt that the model sees for a user turn, chat template included."""
         return encode_prompt(self.tokenizer, text)
@@ -140,14 +180,7 @@ class VllmSampler:
             PromptTooLongError: Naming the prompts, their lengths, and the context they need.
         """
         lengths = {prompt.problem_id: len(self.encode(prompt.text)) for prompt in prompts}
-        room = self.context - (max_tokens or 1)
-        if too_long := {key: length for key, length in lengths.items() if length > room}:
-            examples = ", ".join(f"{key!r} ({length} tokens)" for key, length in list(too_long.items())[:5])
-            raise PromptTooLongError(
-                f"{len(too_long)} of {len(lengths)} prompts leave no room for {max_tokens or 1} answer tokens "
-                f"in a context of {self.context}: {examples}{', ...' if len(too_long) > 5 else ''}; raise "
-                f"--context to {max(too_long.values()) + (max_tokens or 1)}, lower --max-tokens, or remove them"
-            )
+        check_lengths(lengths, context=self.context, max_tokens=max_tokens)
 
     def sample(self, prompts: Iterable[Prompt], params: SamplingParams, *, n: int) -> Iterator[Group]:
         """Yield a group of ``n`` completions for each prompt, as groups finish; see `Sampler.sample`.
@@ -173,23 +206,36 @@ class VllmSampler:
                 for output in cast(list[vllm.RequestOutput], engine.step()):
                     problem_id, index = in_flight.pop(output.request_id)
                     group = open_groups[problem_id]
-                    group.completions[index] = self._completion(output.outputs[0])
+                    completion = self._completion(output.outputs[0])
+                    self._num_sampled += len(completion.token_ids)
+                    group.completions[index] = completion
                     if len(group.completions) == n:
-                        yield open_groups.pop(problem_id).close(problem_id)
+                        yield open_groups.pop(problem_id).close(problem_id, self._weights_version)
         finally:
             # The caller may have stopped early: the engine must be empty for the next call.
             engine.abort_request(list(in_flight))
 
-    def update_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+    def update_weights(self, weights: Iterable[tuple[str, torch.Tensor]], *, version: str | None = None) -> None:
         """Replace the model's weights in place and forget what was computed with the old ones.
 
         Args:
             weights: Names as in the model's ``named_parameters``, and whole tensors; one at a time.
+            version: Name of these weights; ``None`` counts updates.
+
+        Raises:
+            SettingError: If the engine's processes are not those of a ``torchrun`` launch.
         """
+        if not self._shares_weights:
+            raise SettingError(
+                "an engine with tensor parallel processes of its own takes no new weights; start the program with "
+                "torchrun and give per_rank=True"
+            )
         tied = self._llm.llm_engine.model_config.hf_config.tie_word_embeddings
         weights = _with_tied_head(weights) if tied else iter(weights)
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
         self._llm.reset_prefix_cache()
+        self._num_updates += 1
+        self._weights_version = f"{self._weights}+{self._num_updates}" if version is None else version
 
     def sleep(self) -> None:
         """Free the engine's device memory until `wake`; does nothing where the platform has no sleep mode."""
@@ -250,11 +296,12 @@ class _OpenGroup:
     prompt_token_ids: tuple[int, ...]
     completions: dict[int, Completion] = field(default_factory=dict[int, Completion])
 
-    def close(self, problem_id: str) -> Group:
+    def close(self, problem_id: str, weights_version: str) -> Group:
         return Group(
             problem_id=problem_id,
             prompt_token_ids=self.prompt_token_ids,
             completions=tuple(self.completions[index] for index in range(len(self.completions))),
+            weights_version=weights_version,
         )
 
 
@@ -266,26 +313,33 @@ def _with_tied_head(weights: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tup
             yield "lm_head.weight", tensor
 
 
-def _platform_options(*, context: int | None, extend_positions: bool, per_rank: bool) -> dict[str, Any]:
-    options: dict[str, Any] = {"distributed_executor_backend": "external_launcher"} if per_rank else {}
-    if context is not None and extend_positions:
-        options["hf_overrides"] = {"max_position_embeddings": context}
+def _status(name: str, state: str, lengths: Sequence[int], num_sampled: int, *, running: int) -> EngineStatus:
+    return EngineStatus(
+        name=name,
+        state=state,
+        running=running,
+        waiting=len(lengths) - running,
+        longest_running=max(lengths, default=0),
+        sampled_tokens=num_sampled + sum(lengths),
+    )
+
+
+def _check_ranks(tensor_parallel: int, *, per_rank: bool) -> None:
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if tensor_parallel < 1 or (per_rank and ranks % tensor_parallel):
+        raise SettingError(
+            f"tensor_parallel is {tensor_parallel}; give 1 or more" + f", a divisor of the {ranks} ranks" * per_rank
+        )
+
+
+def _platform_options(context: int) -> dict[str, Any]:
     if not current_platform.is_cpu():
-        return options | {"gpu_memory_utilization": GPU_MEMORY_SHARE, "enable_sleep_mode": True}
+        return {"gpu_memory_utilization": GPU_MEMORY_SHARE, "enable_sleep_mode": True}
     # A seeded request whose prefill is split raises "CPU Generator does not use offset" (vLLM 0.32): prompts
     # are prefilled whole there, which needs room for the longest of them.
-    return options | {
+    return {
         "dtype": "float32",
         "enforce_eager": True,
         "enable_chunked_prefill": False,
-        "max_num_batched_tokens": max(context or 0, CPU_BATCHED_TOKENS),
+        "max_num_batched_tokens": max(context, CPU_BATCHED_TOKENS),
     }
-
-
-def _stop_token_ids(model: str) -> list[int]:
-    """Return the end-of-sequence tokens that the model's generation config names."""
-    try:
-        stop = GenerationConfig.from_pretrained(model).eos_token_id
-    except OSError:  # The model has no generation config; vLLM stops at the tokenizer's end of sequence.
-        return []
-    return stop if isinstance(stop, list) else [] if stop is None else [stop]

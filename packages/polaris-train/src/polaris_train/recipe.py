@@ -62,6 +62,9 @@ class _Constants(BaseModel):
     num_processes: int | None = Field(default=None, ge=1)
     """Ranks on this node; by default one for each GPU, or one."""
 
+    tensor_parallel: int = Field(default=1, ge=1)
+    """Ranks that share one engine, for models whose weights and answers need more memory than one GPU has."""
+
     checkpoint_every: int = Field(default=10, ge=1)
     """Steps between resumable checkpoints; steps in between are replayed from their stored rollouts."""
 
@@ -114,6 +117,8 @@ class Recipe(_Constants):
                     f"stages.{index}.context is {stage.context}, which leaves no answer tokens after "
                     f"max_prompt_tokens = {self.max_prompt_tokens}"
                 )
+        if self.num_processes is not None:
+            check_ranks(self.num_processes, self.tensor_parallel)
         return self
 
     def stage(self, name: str) -> Stage:
@@ -151,8 +156,21 @@ class ResolvedStage(_Constants, _Changing):
         return self.context - self.max_prompt_tokens
 
 
-FREE_FIELDS = ("steps", "num_processes", "checkpoint_every", "keep_checkpoints")
+FREE_FIELDS = ("steps", "num_processes", "tensor_parallel", "checkpoint_every", "keep_checkpoints")
 """Fields of a resolved stage that may change when it is continued: none alters what a step computes."""
+
+
+def check_ranks(num_ranks: int, tensor_parallel: int) -> None:
+    """Refuse ranks that do not divide into engines.
+
+    Raises:
+        RecipeError: If some ranks would be left without an engine.
+    """
+    if num_ranks % tensor_parallel:
+        raise RecipeError(
+            f"tensor_parallel is {tensor_parallel}, which does not divide the {num_ranks} ranks of this node; set "
+            "num_processes to a multiple of it, or lower tensor_parallel"
+        )
 
 
 def packaged_recipes() -> dict[str, Path]:

@@ -1,5 +1,6 @@
 """The sampled and graded completions of one step: drawn once, kept on disk, replayed after a kill."""
 
+import json
 import random
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -11,6 +12,7 @@ from polaris_data.prompt import to_prompt
 from polaris_data.records import Problem, Visit
 from polaris_reward import MAX_FAILED_SHARE, Grade, Grader, Outcome, check_failures
 from polaris_rollout import Group, Prompt, Sampler, SamplingParams, derive_seed
+from polaris_rollout.balance import longest_first
 from polaris_rollout.store import read_columns, read_groups, write_groups
 
 from polaris_train.recipe import ResolvedStage
@@ -44,6 +46,11 @@ class GradedGroup:
         """Completions that the token budget ended."""
         return sum(completion.finish_reason == "length" for completion in self.group.completions)
 
+    @property
+    def mean_tokens(self) -> float:
+        """Mean length of the completions."""
+        return sum(len(completion.token_ids) for completion in self.group.completions) / len(self.outcomes)
+
 
 def draw_problems(problems: Sequence[Problem], *, step: int, num_problems: int, seed: int) -> list[Problem]:
     """Return the problems of a step: every epoch a new order, its last incomplete batch left out.
@@ -67,31 +74,32 @@ def obtain_rollout(
 ) -> list[GradedGroup]:
     """Return the graded groups of a step in the order of its problems; collective.
 
-    A step whose rollouts are on disk is read, not sampled again: sampling is most of the cost of a step.
+    A step whose rollouts are on disk is read, not sampled again: sampling is most of the cost of a step. What is
+    sampled does not depend on which rank's engine took which problem.
 
     Args:
-        path: Parquet file of the step.
+        path: Parquet file of the step, ``RUN/STAGE/rollouts/step-N.parquet``.
         problems: Of the step.
         config: The stage.
         step: Number of the step.
-        open_sampler: Gives an engine with the current weights; only called when something must be sampled.
+        open_sampler: Gives a sampler with the current weights that yields this rank's share of the groups; only
+            called when something must be sampled.
         grader: Grades the completions of this rank.
 
     Raises:
         CircuitBreakerError: If too much of the step could not be graded.
     """
-    on_disk = [path.exists()]
-    dist.broadcast_object_list(on_disk, src=0)
-    if on_disk[0]:
+    in_order = _order_to_sample(path, problems)
+    if in_order is None:
         return _read(path)
     params = SamplingParams(
         temperature=config.temperature,
         max_tokens=config.max_answer_tokens,
         seed=derive_seed(config.seed, config.stage, step),
     )
-    mine = problems[dist.get_rank() :: dist.get_world_size()]
+    params.require_untruncated()
     with open_sampler() as sampler:
-        graded = _sample(sampler, mine, params, config, grader)
+        graded = _sample(sampler, in_order, params, config, grader)
     shares: list[list[GradedGroup]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(shares, graded)
     by_problem = {each.group.problem_id: each for share in shares for each in share}
@@ -113,9 +121,32 @@ def visits(rollout: Sequence[GradedGroup], config: ResolvedStage, *, step: int) 
             num_samples=len(each.outcomes),
             num_correct=int(sum(each.rewards)),
             num_truncated=each.num_truncated,
+            mean_tokens=each.mean_tokens,
         )
         for each in rollout
     ]
+
+
+def expected_tokens(run: Path) -> dict[str, float]:
+    """Return the mean length of each problem's completions at its latest visit in any stage, where it is known.
+
+    Args:
+        run: Run folder; a line that a kill cut short is not read.
+    """
+    logs = sorted(run.glob("*/visits.jsonl"), key=lambda log: log.stat().st_mtime_ns)
+    lines = [line for log in logs for line in log.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    records = map(json.loads, lines)
+    return {record["problem_id"]: record["mean_tokens"] for record in records if record.get("mean_tokens") is not None}
+
+
+def _order_to_sample(path: Path, problems: Sequence[Problem]) -> list[Problem] | None:
+    """Return the problems, those with long answers first, the same on all ranks; ``None`` if the step is on disk."""
+    order: list[list[int] | None] = [None]
+    if dist.get_rank() == 0 and not path.exists():
+        expected = expected_tokens(path.parents[2])
+        order = [longest_first(range(len(problems)), lambda index: expected.get(problems[index].problem_id))]
+    dist.broadcast_object_list(order, src=0)
+    return None if order[0] is None else [problems[index] for index in order[0]]
 
 
 def _sample(

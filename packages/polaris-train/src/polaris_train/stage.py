@@ -12,7 +12,7 @@ from polaris_rollout.models import check_context, resolve_model
 
 from polaris_train.errors import RunFolderError
 from polaris_train.lifetime import die_with_parent
-from polaris_train.recipe import FREE_FIELDS, Recipe, ResolvedStage, Stage
+from polaris_train.recipe import FREE_FIELDS, Recipe, ResolvedStage, Stage, check_ranks
 
 
 def prepare_stage(
@@ -67,9 +67,13 @@ def run_stage(folder: Path) -> int:
 
     One rank runs as a plain child process, several under torchrun. On several nodes, start the same worker with
     ``torchrun --nnodes ... -m polaris_train.worker FOLDER`` on each, the folder being shared.
+
+    Raises:
+        RecipeError: If the ranks of this node do not divide into engines.
     """
     resolved = ResolvedStage.model_validate_json((folder / "resolved.json").read_text(encoding="utf-8"))
     num_ranks = resolved.num_processes or _num_gpus() or 1
+    check_ranks(num_ranks, resolved.tensor_parallel)
     worker = ["-m", "polaris_train.worker", str(folder)]
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // num_ranks))} | os.environ
     if num_ranks == 1:

@@ -5,11 +5,11 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -18,8 +18,13 @@ from polaris_data.problems import read_problems
 from polaris_data.prompt import to_prompt
 from polaris_data.records import Problem
 from polaris_reward import BOXED, Grader
-from polaris_rollout import Sampler
+from polaris_rollout import Group, RolloutError, Sampler
+from polaris_rollout.balance import SharedSampler, WorkStore, fair_share
+from polaris_rollout.canary import Reference, check_parity
 from polaris_rollout.chat import encode_prompt
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.rendezvous import rendezvous
 from transformers import AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
@@ -27,6 +32,7 @@ from polaris_train.checkpoint import load_checkpoint
 from polaris_train.errors import RunFolderError, TrainError
 from polaris_train.lifetime import die_with_parent
 from polaris_train.loop import StepResult, train_stage
+from polaris_train.packing import TrainingSequence, pack
 from polaris_train.policy import Policy, load_policy
 from polaris_train.recipe import ResolvedStage
 from polaris_train.report import StepTable
@@ -34,13 +40,16 @@ from polaris_train.rollout import visits
 
 logger = logging.getLogger(__name__)
 
+MAX_IN_FLIGHT = 256
+"""Completions that one engine works on at the same time, at most."""
+
 
 def main() -> None:
     """Run this rank; errors a user can mend end the stage with exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         run_rank(Path(sys.argv[1]))
-    except TrainError as error:
+    except (RolloutError, TrainError) as error:
         logger.error("error: %s", error)
         raise SystemExit(2) from None
 
@@ -56,14 +65,14 @@ def run_rank(folder: Path) -> None:
     config = ResolvedStage.model_validate_json((folder / "resolved.json").read_text(encoding="utf-8"))
     device = _device()
     with ExitStack() as stack:
-        dist.init_process_group("cuda:nccl,cpu:gloo" if device.type == "cuda" else "gloo")
+        store = _join_ranks(device)
         stack.callback(_leave_process_group)
         if dist.get_rank() == 0:
             stack.enter_context(_locked(folder))
         torch.manual_seed(config.seed)
         policy = load_policy(config.model, device=device, context=config.context)
         optimizer = torch.optim.AdamW(policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-        engine = _Engine(config, policy, stack)
+        engine = _Engine(config, policy, stack, PrefixStore("engines", store))
         problems = _usable_problems(read_problems(folder / "problems.jsonl"), config)
         done = load_checkpoint(folder / "checkpoints", policy, optimizer)
         if dist.get_rank() == 0:
@@ -89,31 +98,70 @@ def run_rank(folder: Path) -> None:
 class _Engine:
     """The rank's engine: started when something must be sampled, asleep while the policy is trained."""
 
-    def __init__(self, config: ResolvedStage, policy: Policy, stack: ExitStack) -> None:
+    def __init__(self, config: ResolvedStage, policy: Policy, stack: ExitStack, store: WorkStore) -> None:
         self._config = config
         self._policy = policy
         self._stack = stack
+        self._store = store
         self._sampler: Any = None
+        self._shared: Any = None
 
     @contextmanager
     def awake(self) -> Generator[Sampler]:
-        """Hold the policy's current weights until the block ends."""
+        """Hold the policy's current weights until the block ends, and share what is sampled with the other ranks.
+
+        Raises:
+            ParityError: If the engine's log-probabilities are not the policy's.
+        """
         if self._sampler is None:
             self._sampler = self._stack.enter_context(self._start())
+            self._shared = SharedSampler(
+                self._sampler, self._store, rank=dist.get_rank(), tensor_parallel=self._config.tensor_parallel
+            )
         self._sampler.wake()
         self._sampler.update_weights(self._policy.weights())
-        yield self._sampler
+        check_parity(self._sampler, policy_logprobs(self._policy))
+        yield self._shared
         self._sampler.sleep()
 
     def _start(self) -> Any:
         from polaris_rollout.vllm_sampler import VllmSampler  # takes many seconds; a replayed step needs none
 
+        config = self._config
+        num_completions = config.prompts_per_step * config.samples_per_prompt
+        num_engines = dist.get_world_size() // config.tensor_parallel
         return VllmSampler(
-            self._config.model,
-            context=self._config.context,
-            extend_positions=self._config.extend_positions,
+            config.model,
+            context=config.context,
+            extend_positions=config.extend_positions,
+            max_in_flight=min(fair_share(num_completions, num_engines), MAX_IN_FLIGHT),
             per_rank=dist.get_world_size() > 1,
+            tensor_parallel=config.tensor_parallel,
         )
+
+
+def policy_logprobs(policy: Policy) -> Reference:
+    """Return a function that gives the policy's own log-probabilities of sampled tokens.
+
+    That function is collective: every rank calls it as often, each with the groups of its own engine.
+    """
+
+    def logprobs(groups: Sequence[Group], temperature: float) -> list[list[list[float]]]:
+        completions = [(group.prompt_token_ids, each) for group in groups for each in group.completions]
+        sequences = [
+            TrainingSequence(
+                prompt_token_ids=prompt, token_ids=each.token_ids, engine_logprobs=each.logprobs, advantage=0.0
+            )
+            for prompt, each in completions
+        ]
+        with torch.no_grad():
+            values, _ = policy(pack(sequences).to(policy.device), temperature=temperature)
+        # Without a backward pass, nothing else would let go of what this forward pass gathered.
+        cast(FSDPModule, policy).reshard()
+        rows = iter(values.split([len(each.token_ids) for _, each in completions]))
+        return [[next(rows).tolist() for _ in group.completions] for group in groups]
+
+    return logprobs
 
 
 def _follow(steps: Iterator[StepResult], config: ResolvedStage, folder: Path) -> None:
@@ -178,6 +226,14 @@ def _locked(folder: Path) -> Generator[None]:
         except BlockingIOError:
             raise RunFolderError(f"{folder} is in use by another run; wait for it or stop it") from None
         yield
+
+
+def _join_ranks(device: torch.device) -> Store:
+    """Start the process group that ``torchrun`` or the parent process described; return the ranks' common store."""
+    store, rank, num_ranks = next(rendezvous("env://"))
+    backend = "cuda:nccl,cpu:gloo" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=num_ranks)
+    return store
 
 
 def _leave_process_group() -> None:

@@ -1,0 +1,177 @@
+"""Groups in one parquet file, a row for each completion; errors of reading and writing said in one sentence."""
+
+import errno
+import os
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from json import JSONDecodeError
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from polaris_rollout.errors import StoreError
+from polaris_rollout.records import Completion, Group, SamplingParams, completion_seed
+
+_ROWS_AT_ONCE = 32
+"""Completions that are in memory while a file is read: one may have 50,000 tokens."""
+
+_FREE_MIB = 128
+"""Asked for on a full disk: room for two parts of a store."""
+
+_SCHEMA = pa.schema(
+    {
+        "problem_id": pa.string(),
+        "sample": pa.int32(),
+        "prompt_token_ids": pa.list_(pa.int32()),
+        "token_ids": pa.list_(pa.int32()),
+        "logprobs": pa.list_(pa.float32()),
+        "text": pa.string(),
+        "finish_reason": pa.string(),
+        "temperature": pa.float32(),
+        "weights_version": pa.string(),
+        "seed": pa.int64(),
+    }
+)
+
+
+def write_groups(
+    path: Path,
+    groups: Sequence[Group],
+    params: SamplingParams,
+    *,
+    columns: Mapping[str, Sequence[Any]] | None = None,
+) -> None:
+    """Write groups to one parquet file, under a temporary name first.
+
+    Args:
+        path: The file.
+        groups: In the order to be kept.
+        params: What they were sampled with.
+        columns: Further columns by name, one value for each completion in order.
+
+    Raises:
+        StoreError: If the file cannot be written, because the disk is full for example.
+    """
+    table = to_table(groups, params)
+    for name, values in (columns or {}).items():
+        table = table.append_column(name, pa.array(values))
+    with explain_writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_table(path, table)
+
+
+def read_groups(path: Path) -> list[Group]:
+    """Read what `write_groups` wrote: same groups, same order; log-probabilities as float32.
+
+    Raises:
+        StoreError: If the file is damaged or holds something else.
+    """
+    return list(iterate_groups(path))
+
+
+def iterate_groups(path: Path) -> Iterator[Group]:
+    """Yield what `read_groups` returns, with few completions in memory at a time."""
+    with explain_reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        if missing := set(_SCHEMA.names) - set(file.schema_arrow.names):
+            raise StoreError(f"{path} is not a file of groups: it has no column {', '.join(sorted(missing))}")
+        batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=_SCHEMA.names)
+        yield from to_groups(row for batch in batches for row in batch.to_pylist())
+
+
+def read_columns(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
+    """Read further columns, one value for each completion in the order of `read_groups`.
+
+    Raises:
+        StoreError: If the file is damaged or holds something else.
+    """
+    with explain_reading(path):
+        return pq.read_table(path, columns=list(names), page_checksum_verification=True).to_pydict()
+
+
+def to_table(groups: Iterable[Group], params: SamplingParams) -> Any:
+    """Return a pyarrow table with a row for each completion."""
+    rows = [
+        {
+            "problem_id": group.problem_id,
+            "sample": sample,
+            "prompt_token_ids": group.prompt_token_ids,
+            "token_ids": completion.token_ids,
+            "logprobs": completion.logprobs,
+            "text": completion.text,
+            "finish_reason": completion.finish_reason,
+            "temperature": params.temperature,
+            "weights_version": group.weights_version,
+            "seed": completion_seed(params.seed, group.problem_id, sample),
+        }
+        for group in groups
+        for sample, completion in enumerate(group.completions)
+    ]
+    return pa.Table.from_pylist(rows, schema=_SCHEMA)
+
+
+def to_groups(rows: Iterable[Mapping[str, Any]]) -> Iterator[Group]:
+    """Yield the groups of rows as `to_table` makes them; the rows of a group stand together."""
+    for problem_id, members in groupby(rows, key=itemgetter("problem_id")):
+        first, *others = members
+        yield Group(
+            problem_id=problem_id,
+            prompt_token_ids=tuple(first["prompt_token_ids"]),
+            completions=tuple(
+                Completion(
+                    token_ids=tuple(row["token_ids"]),
+                    logprobs=tuple(row["logprobs"]),
+                    text=row["text"],
+                    finish_reason=row["finish_reason"],
+                )
+                for row in (first, *others)
+            ),
+            weights_version=first["weights_version"],
+        )
+
+
+def write_table(path: Path, table: Any) -> None:
+    """Write a pyarrow table to a parquet file whose pages have checksums."""
+    with renamed_when_whole(path) as file:
+        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+
+
+@contextmanager
+def renamed_when_whole(path: Path) -> Generator[BinaryIO]:
+    """Open a new file that gets its name when it is whole and on the disk; a failure leaves nothing."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def explain_writing(path: Path) -> Generator[None]:
+    """Turn what the system refuses to write into a `StoreError` with the remedy."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = f"free {_FREE_MIB} MiB or more on its disk" if full else "make it writable"
+        raise StoreError(
+            f"{path} cannot be written ({error.strerror or error}); {remedy}, then the same command continues "
+            "with all that was finished"
+        ) from error
+
+
+@contextmanager
+def explain_reading(path: Path) -> Generator[None]:
+    """Turn what cannot be read into a `StoreError` that names the file."""
+    try:
+        yield
+    except (OSError, pa.ArrowException, UnicodeDecodeError, JSONDecodeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise StoreError(f"{path} cannot be read ({reason}); remove it and the same command makes it again") from error

@@ -1,0 +1,94 @@
+"""Ending a process whose engine has stopped: a stalled job that holds its devices costs more than a new start.
+
+What is printed says where to look: every engine in a line, then the stack of every thread.
+"""
+
+import faulthandler
+import os
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn
+
+from polaris_rollout.errors import SettingError
+from polaris_rollout.records import Engine, EngineStatus
+
+STALL_EXIT_CODE = 75
+"""Of a process that the watchdog ended: "try again later" among the codes of sysexits.h."""
+
+POLL_S = 5.0
+"""Time between two looks at the engine."""
+
+_STDERR = 2  # Python's own stream may be locked by the thread that hangs.
+
+
+@contextmanager
+def watch(engine: Engine, *, stall_limit_s: float = 1800.0, label: str = "sampling") -> Generator[None]:
+    """End this process if no engine samples a token for too long while the block runs.
+
+    Progress is a token more in `Engine.status`, finished completions included. The process ends with
+    ``STALL_EXIT_CODE`` even if the main thread hangs inside the engine; what was written to a store before is
+    kept. If Python itself cannot run any more, because a thread hangs with the interpreter's lock or inside
+    ``status``, `faulthandler` prints the stacks after another limit and ends the process with code 1. One such
+    block at a time.
+
+    Args:
+        engine: The engine that the block samples with.
+        stall_limit_s: Longest time without a token, in seconds.
+        label: What is being done, for the message.
+
+    Raises:
+        SettingError: If the limit is not positive.
+    """
+    if not stall_limit_s > 0:
+        raise SettingError(f"the stall limit is {stall_limit_s!r} s; give a positive number of seconds")
+    done = threading.Event()
+    arguments = (engine, stall_limit_s, label, done)
+    thread = threading.Thread(target=_watch, args=arguments, name="watchdog", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(POLL_S)
+        faulthandler.cancel_dump_traceback_later()
+
+
+def describe_status(status: EngineStatus) -> str:
+    """Say in one line what an engine is doing."""
+    longest = "unknown" if status.longest_running is None else f"{status.longest_running:,} tokens"
+    return (
+        f"{status.name}: {status.state}, {status.running} running, {status.waiting} waiting, "
+        f"longest running answer {longest}, {status.sampled_tokens:,} tokens sampled"
+    )
+
+
+def _watch(engine: Engine, stall_limit_s: float, label: str, done: threading.Event) -> None:
+    period_s = min(POLL_S, stall_limit_s / 4)
+    num_tokens = -1
+    stalled_s = 0.0
+    try:
+        while not done.is_set():
+            faulthandler.dump_traceback_later(2 * stall_limit_s, exit=True, file=_STDERR)
+            statuses = engine.status()
+            before, num_tokens = num_tokens, sum(status.sampled_tokens for status in statuses)
+            # Looks are counted, not the clock: a process that was suspended for an hour has not stalled.
+            stalled_s = stalled_s + period_s if num_tokens == before else 0.0
+            if stalled_s >= stall_limit_s:
+                _end(statuses, stall_limit_s, label)
+            done.wait(period_s)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _end(statuses: Sequence[EngineStatus], stall_limit_s: float, label: str) -> NoReturn:
+    lines = [
+        f"{label}: no engine sampled a token for {stall_limit_s:g} s; the process ends with exit code "
+        f"{STALL_EXIT_CODE}, and the same command continues with all that was finished",
+        *(f"  {describe_status(status)}" for status in statuses),
+    ]
+    if os.isatty(_STDERR):
+        lines.insert(0, "\x1b[?25h")  # A progress bar hides the cursor.
+    os.write(_STDERR, "".join(f"{line}\n" for line in lines).encode())
+    faulthandler.dump_traceback(file=_STDERR, all_threads=True)
+    os._exit(STALL_EXIT_CODE)

@@ -1,0 +1,217 @@
+"""Probing: what is drawn is kept, measured once, and reported whole."""
+
+import json
+
+import numpy as np
+import pytest
+from polaris_rollout import Completion, Group, SamplingParams, StoreError, completion_seed
+from polaris_rollout.calibration import read_earlier, to_report, write_report
+from polaris_rollout.calibration_view import describe_decision, draw_report, report_table
+from polaris_rollout.diversity import expected_distinct_n
+from polaris_rollout.errors import SettingError
+from polaris_rollout.graders import open_grader
+from polaris_rollout.probe import ModelProbe, read_probe_problems
+from polaris_rollout.probes import ProbeRun
+from polaris_rollout.search import find_diversity
+from rich.console import Console
+
+NUM_PROBLEMS = 12
+
+
+def write_problems(path, num=NUM_PROBLEMS):
+    rows = [{"problem_id": f"p{i}", "question": f"{i}+{i}?", "references": [str(2 * i)]} for i in range(num)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+class Parrot:
+    """A sampler whose vocabulary grows with the temperature, and which is right as often as it falls."""
+
+    def __init__(self):
+        self.num_drawn = 0
+
+    def sample(self, prompts, params, *, n):
+        for prompt in prompts:
+            self.num_drawn += 1
+            yield Group(
+                problem_id=prompt.problem_id,
+                prompt_token_ids=(1,),
+                completions=tuple(self._answer(prompt, params, index) for index in range(n)),
+            )
+
+    def _answer(self, prompt, params, index):
+        generator = np.random.default_rng(completion_seed(params.seed, prompt.problem_id, index))
+        vocabulary = 2 + int(4 * params.temperature**2)
+        token_ids = tuple(generator.integers(vocabulary, size=40).tolist())
+        right = generator.random() < 0.9 - 0.3 * params.temperature
+        value = 2 * int(prompt.problem_id[1:]) if right else -1
+        return Completion(
+            token_ids=token_ids,
+            logprobs=tuple(-np.log(vocabulary) * np.ones(40)),
+            text=f"{' '.join(map(str, token_ids))} = {value}",
+            finish_reason="stop",
+        )
+
+
+def grade_many(items):
+    answers = [text.rsplit(" ", 1)[-1] for text, _ in items]
+    return [(answer in references, answer) for answer, (_, references) in zip(answers, items, strict=True)]
+
+
+def make_probe(folder, sampler, problems, **options):
+    return ModelProbe(
+        problems,
+        lambda: sampler,
+        grade_many,
+        folder=folder,
+        params=SamplingParams(max_tokens=40, seed=1),
+        batch=4,
+        settings={"model": "parrot"},
+        follow=lambda groups, total, label: groups,
+        **options,
+    )
+
+
+@pytest.fixture
+def problems(tmp_path):
+    return read_probe_problems(write_problems(tmp_path / "p.jsonl"), suffix="", num_problems=99, seed=0)
+
+
+def test_a_probe_measures_what_was_drawn(tmp_path, problems):
+    probe = make_probe(tmp_path / "probes", Parrot(), problems)
+    measured = probe.measure(1.0, 8)
+    assert measured.accuracy.shape == (NUM_PROBLEMS,)
+    assert measured.accuracy.mean() == pytest.approx(0.6, abs=0.15)
+    assert probe.num_tokens == 40
+    assert measured.tokens.tolist() == [40.0] * NUM_PROBLEMS
+    assert probe.textures[1.0].token_entropy == pytest.approx(np.log(6), abs=1e-6)
+
+
+def test_diversity_is_that_of_the_tokens_of_all_answers(tmp_path, problems):
+    sampler = Parrot()
+    measured = make_probe(tmp_path / "probes", sampler, problems, num_tokens=20).measure(1.0, 4)
+    from polaris_rollout.store import read_store
+
+    groups = {group.problem_id: group for group in read_store(next((tmp_path / "probes").iterdir()))}
+    samples = [
+        [np.array(completion.token_ids) for completion in groups[each.prompt.problem_id].completions]
+        for each in problems
+    ]
+    assert measured.diversity.tolist() == expected_distinct_n(samples, num_samples=4, num_tokens=20).tolist()
+
+
+def test_nothing_is_drawn_twice(tmp_path, problems):
+    first, second = Parrot(), Parrot()
+    once = make_probe(tmp_path / "probes", first, problems).measure(1.0, 8)
+    again = make_probe(tmp_path / "probes", second, problems).measure(1.0, 8)
+    assert (first.num_drawn, second.num_drawn) == (2 * NUM_PROBLEMS, 0)
+    assert again.diversity.tolist() == once.diversity.tolist()
+    make_probe(tmp_path / "probes", second, problems).measure(1.0, 12)
+    assert second.num_drawn == NUM_PROBLEMS
+
+
+def test_batches_and_temperatures_have_answers_of_their_own(tmp_path, problems):
+    probe = make_probe(tmp_path / "probes", Parrot(), problems)
+    probe.measure(1.0, 8), probe.measure(1.05, 4)
+    from polaris_rollout.store import read_store
+
+    drawn = [
+        tuple(each.token_ids for each in group.completions)
+        for folder in (tmp_path / "probes").iterdir()
+        for group in read_store(folder)
+    ]
+    assert len(set(drawn)) == len(drawn) == 3 * NUM_PROBLEMS
+
+
+def test_answers_of_another_model_are_refused(tmp_path, problems):
+    make_probe(tmp_path / "probes", Parrot(), problems).measure(1.0, 4)
+    other = ModelProbe(
+        problems,
+        Parrot,
+        grade_many,
+        folder=tmp_path / "probes",
+        params=SamplingParams(max_tokens=40, seed=1),
+        batch=4,
+        settings={"model": "another"},
+        follow=lambda groups, total, label: groups,
+    )
+    with pytest.raises(StoreError, match="another job"):
+        other.measure(1.0, 4)
+
+
+def search(folder, problems, target):
+    probe = make_probe(folder / "probes", Parrot(), problems)
+    run = ProbeRun(probe.measure, batch=4, max_answers=40)
+    choice = find_diversity(run, target)
+    return to_report(
+        run,
+        choice,
+        probe.textures,
+        problem_ids=[each.prompt.problem_id for each in problems],
+        num_tokens=probe.num_tokens,
+        batch=4,
+        target=target,
+        max_loss=0.02,
+        settings={"model": "parrot"},
+    )
+
+
+def test_the_report_carries_the_decision_to_the_next_stage(tmp_path, problems):
+    report = search(tmp_path, problems, 0.7)
+    path = write_report(tmp_path, report)
+    assert json.loads(path.read_text()) == report
+    assert report["diversity"]["value"] == pytest.approx(0.7, abs=0.01)
+    assert [point["temperature"] for point in report["curve"]] == sorted(p["temperature"] for p in report["curve"])
+    earlier = read_earlier(tmp_path)
+    assert earlier.temperature == report["temperature"]
+    assert np.mean(list(earlier.diversity_by_problem.values())) == pytest.approx(0.7, abs=0.05)
+    assert (earlier.num_samples, earlier.num_tokens) == (4, 40)
+
+
+def test_a_repeated_search_writes_the_same_report(tmp_path, problems):
+    assert search(tmp_path, problems, 0.7) == search(tmp_path, problems, 0.7)
+
+
+def test_the_report_is_drawn_and_printed(tmp_path, problems):
+    report = search(tmp_path, problems, 0.7)
+    for path in draw_report(report, tmp_path):
+        assert path.stat().st_size > 5_000
+    console = Console(width=100, record=True, file=(tmp_path / "out").open("w"))
+    console.print(report_table(report))
+    text = console.export_text()
+    assert all(f"{point['temperature']:.2f}" in text for point in report["curve"])
+    assert f"temperature {report['temperature']:.2f}: " in describe_decision(report)
+
+
+@pytest.mark.parametrize("content", ["not json", "{}", '{"temperature": "warm"}'])
+def test_a_file_that_is_no_report_is_refused(tmp_path, content):
+    (tmp_path / "temperature.json").write_text(content)
+    with pytest.raises(StoreError, match=r"temperature\.json"):
+        read_earlier(tmp_path)
+
+
+def test_a_stage_without_a_report_is_refused(tmp_path):
+    with pytest.raises(StoreError, match=r"temperature\.json"):
+        read_earlier(tmp_path)
+
+
+def test_some_problems_are_drawn_from_a_longer_file(tmp_path):
+    path = write_problems(tmp_path / "many.jsonl", 200)
+    drawn = [read_probe_problems(path, suffix="!", num_problems=20, seed=seed) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len({each.prompt.problem_id for each in drawn[0]}) == 20
+    assert all(each.prompt.text.endswith("?!") for each in drawn[0])
+
+
+@pytest.mark.parametrize("answer", ['""', "7", "[]", "null", '["7", 8]'])
+def test_a_problem_without_a_reference_is_refused(tmp_path, answer):
+    path = tmp_path / "p.jsonl"
+    path.write_text(f'{{"id": "a", "question": "3+4?", "answer": {answer}}}\n')
+    with pytest.raises(StoreError, match=r"'a' has no 'references' or 'answer'"):
+        read_probe_problems(path, suffix="", num_problems=9, seed=0)
+
+
+@pytest.mark.parametrize("name", ["nobody", "no_module:function", "json:no_function"])
+def test_a_grader_that_is_not_there_is_refused(name):
+    with pytest.raises(SettingError, match=name):
+        open_grader(name)

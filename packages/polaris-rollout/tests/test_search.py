@@ -1,0 +1,157 @@
+"""The search on models whose curves are known."""
+
+import numpy as np
+import pytest
+from polaris_rollout.errors import SettingError
+from polaris_rollout.probes import GRID, Probe, ProbeRun
+from polaris_rollout.search import find_diversity, find_exploration_start
+
+NUM_PROBLEMS = 40
+
+
+class Model:
+    """Diversity rises in a straight line; accuracy holds to 1.2, falls slowly to 1.5, then collapses."""
+
+    def __init__(self, noise=0.0, seed=0):
+        self.calls = []
+        self.noise = noise
+        self.generator = np.random.default_rng(seed)
+        self.offsets = np.linspace(-0.1, 0.1, NUM_PROBLEMS)
+
+    @staticmethod
+    def accuracy(temperature):
+        return 0.6 * np.exp(-0.5 * max(temperature - 1.2, 0) - 8 * max(temperature - 1.5, 0))
+
+    @staticmethod
+    def diversity(temperature):
+        return 0.1 + 0.4 * temperature
+
+    def measure(self, temperature, num_samples):
+        self.calls.append((temperature, num_samples))
+        noise = self.noise / np.sqrt(num_samples) * self.generator.standard_normal((2, NUM_PROBLEMS))
+        diversity = self.diversity(temperature) + self.offsets + noise[0]
+        return Probe(
+            temperature=temperature,
+            num_samples=num_samples,
+            accuracy=np.clip(self.accuracy(temperature) + 0.3 * noise[1], 0, 1),
+            diversity=diversity if temperature < 1.9 else np.full(NUM_PROBLEMS, np.nan),
+            truncated=np.zeros(NUM_PROBLEMS),
+            tokens=np.full(NUM_PROBLEMS, 100.0),
+        )
+
+
+def run(model, **options):
+    return ProbeRun(model.measure, **{"batch": 4, "max_answers": 80, **options})
+
+
+@pytest.mark.parametrize("target", [0.4, 0.5, 0.57, 0.63])
+def test_a_target_is_found_without_noise(target):
+    choice = find_diversity(run(Model()), target)
+    assert Model.diversity(choice.temperature) == pytest.approx(target, abs=0.005)
+    assert choice.diversity.low <= target <= choice.diversity.high
+
+
+def test_a_target_is_found_through_noise_within_its_interval():
+    for seed in range(4):
+        model = Model(noise=0.1, seed=seed)
+        choice = find_diversity(run(model, max_answers=40), 0.55)
+        assert Model.diversity(choice.temperature) == pytest.approx(0.55, abs=0.02)
+
+
+def test_a_target_for_each_problem_cancels_what_differs_between_problems():
+    model = Model()
+    earlier = model.measure(1.15, 4).diversity
+    assert find_diversity(run(model), earlier).temperature == pytest.approx(1.15, abs=0.01)
+    # Half of the problems, the less diverse ones: their own target, not everyone's.
+    half = Model()
+    half.offsets = half.offsets - 0.05
+    assert find_diversity(run(half), earlier - 0.05).temperature == pytest.approx(1.15, abs=0.01)
+
+
+def test_a_target_in_collapse_is_not_followed_there():
+    choice = find_diversity(run(Model()), 0.82)
+    assert choice.collapse is not None
+    assert choice.temperature <= choice.collapse.value < 1.8
+    assert "collapsed" in choice.reason and "1.8" in choice.reason
+
+
+@pytest.mark.parametrize(("target", "closest"), [(0.2, "0.340 at 0.6"), (0.95, "0.8")])
+def test_a_target_that_no_temperature_has_names_the_closest(target, closest):
+    with pytest.raises(SettingError, match=f"reaches diversity {target:.3f}.*{closest}"):
+        find_diversity(run(Model()), target)
+
+
+def test_exploration_starts_where_the_stated_accuracy_is_lost():
+    model = Model(noise=0.2)
+    searched = run(model, batch=20, max_answers=300)
+    choice = find_exploration_start(searched, max_loss=0.02)
+    assert 1.1 <= choice.temperature <= 1.3
+    assert choice.temperature % GRID == pytest.approx(0, abs=1e-9) or choice.temperature % GRID == pytest.approx(GRID)
+    assert choice.collapse is not None
+    assert choice.collapse.value == pytest.approx(1.51, abs=0.04)
+
+
+def test_a_looser_bound_allows_a_higher_temperature():
+    chosen = [
+        find_exploration_start(run(Model(noise=0.2), batch=20, max_answers=240), max_loss=loss).temperature
+        for loss in (0.02, 0.12)
+    ]
+    assert chosen[0] < chosen[1] < 1.5
+
+
+def test_more_answers_at_a_temperature_count_those_drawn_before():
+    model = Model(noise=0.1)
+    find_diversity(run(model), 0.55)
+    seen = {}
+    for temperature, num_samples in model.calls:
+        assert num_samples == seen.get(temperature, 0) + 4
+        seen[temperature] = num_samples
+
+
+@pytest.mark.parametrize("find", [find_exploration_start, lambda searched: find_diversity(searched, 0.55)])
+def test_budgets_and_range_are_kept(find):
+    model = Model(noise=0.3)
+    searched = run(model, max_answers=30, lowest=0.7, highest=1.7)
+    find(searched)
+    assert searched.num_answers <= 30
+    assert all(0.7 <= temperature <= 1.7 for temperature, _ in model.calls)
+    frugal = run(Model(noise=0.3), max_answers=1000, max_tokens=20 * NUM_PROBLEMS * 100)
+    find(frugal)
+    assert frugal.num_answers == 20
+
+
+def test_a_precise_answer_stops_the_search_early():
+    model = Model()
+    searched = run(model, max_answers=4000)
+    find_diversity(searched, 0.55, precision=0.2)
+    assert searched.num_answers < 100
+
+
+def test_the_same_measurements_give_the_same_search():
+    first, second = Model(noise=0.1, seed=4), Model(noise=0.1, seed=4)
+    one, other = find_exploration_start(run(first)), find_exploration_start(run(second))
+    assert first.calls == second.calls
+    assert (one.temperature, one.exploration) == (other.temperature, other.exploration)
+
+
+def test_temperatures_without_diversity_do_not_count():
+    choice = find_diversity(run(Model()), 0.80)
+    assert np.isfinite(choice.diversity.value)
+
+
+def test_a_model_that_solves_nothing_is_refused():
+    model = Model()
+    model.accuracy = lambda temperature: 0.0
+    with pytest.raises(SettingError, match="easier problems"):
+        find_exploration_start(run(model))
+
+
+@pytest.mark.parametrize(("lowest", "highest"), [(1.4, 1.0), (-0.5, 1.0), (0.6, 2.5), (1.0, 1.0)])
+def test_temperatures_out_of_order_are_refused(lowest, highest):
+    with pytest.raises(SettingError, match=f"{lowest:g} to {highest:g}"):
+        run(Model(), lowest=lowest, highest=highest)
+
+
+def test_a_budget_for_less_than_three_batches_is_refused():
+    with pytest.raises(SettingError, match="12 or more"):
+        run(Model(), max_answers=8)

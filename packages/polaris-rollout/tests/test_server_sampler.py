@@ -1,0 +1,676 @@
+"""Sampling from servers that fail, against a small stand-in server on loopback."""
+
+import json
+import math
+import random
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+
+import pytest
+from polaris_rollout.errors import EndpointError, PromptTooLongError
+from polaris_rollout.lane import Patience
+from polaris_rollout.models import model_digest
+from polaris_rollout.records import Prompt, SamplingParams, completion_seed
+from polaris_rollout.server_sampler import ServerSampler
+
+MODEL = "lab/model"
+PARAMS = SamplingParams(temperature=1.3, max_tokens=40, seed=5)
+PATIENCE = Patience(health_every_s=0.1, health_timeout_s=10, first_wait_s=0.02, longest_wait_s=0.2, give_up_after_s=60)
+LOGITS = [-0.4 * rank for rank in range(12)]
+
+
+class StandIn:
+    """What one pretended server serves, how it behaves, and what it was asked for."""
+
+    def __init__(self):
+        self.model_id = self.root = MODEL
+        self.max_model_len = 256
+        self.weights = 0.0
+        self.weight_version = None
+        self.logprobs_mode = "processed_logprobs"
+        self.has_chat_template = True
+        self.has_metrics = True
+        self.status = 200  # of completions
+        self.health = 200
+        self.broken_prompt = None
+        self.finish_reason = None
+        self.longest = None
+        self.delay_s = 0.0
+        self.hung = threading.Event()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.requests = []
+        self.num_cancelled = 0
+        self.num_generated = 0
+        self.port = 0
+        self.lock = threading.Lock()
+
+    @property
+    def address(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def sampled(self):
+        """Seeds of the completions it was asked for, in order."""
+        return [body["seed"] for body in self.requests if body["seed"] and body["logprobs"] == 0]
+
+    def start(self):
+        self.sockets = set()
+        self.server = Server(("127.0.0.1", self.port), Handler)
+        self.server.stand_in = self
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def kill(self):
+        """Vanish as a killed process does: the port is closed and so is every connection."""
+        self.server.shutdown()
+        self.server.server_close()
+        with self.lock:
+            for each in self.sockets:
+                each.shutdown(socket.SHUT_RDWR)
+            self.sockets.clear()
+
+    def wait(self, connection):
+        """Take the time of an answer; tell whether the client is still there."""
+        started = time.monotonic()
+        while self.hung.is_set() or not self.gate.is_set() or time.monotonic() < started + self.delay_s:
+            if select.select([connection], [], [], 0.01)[0]:
+                with self.lock:
+                    self.num_cancelled += 1
+                return False
+        return True
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def handle_error(self, request, client_address):
+        """Killed connections are part of the tests."""
+
+    def process_request(self, request, client_address):
+        with self.stand_in.lock:
+            self.stand_in.sockets.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request):
+        with self.stand_in.lock:
+            self.stand_in.sockets.discard(request)
+        super().shutdown_request(request)
+
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def answer(self, body, status=200):
+        content = (body if isinstance(body, str) else json.dumps(body)).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def refuse(self, status, message):
+        self.answer({"error": {"message": message, "code": status}}, status)
+
+    def do_GET(self):
+        it = self.server.stand_in
+        while it.hung.is_set():
+            time.sleep(0.01)
+        if self.path == "/health":
+            self.answer("", it.health)
+        elif self.path == "/v1/models":
+            card = {"id": it.model_id, "root": it.root, "max_model_len": it.max_model_len, "parent": None}
+            self.answer({"object": "list", "data": [card]})
+        elif self.path == "/weight_info" and it.weight_version:
+            self.answer({"weight_version": it.weight_version})
+        elif self.path == "/metrics" and it.has_metrics:
+            label = f'{{engine="0",model_name="{it.model_id}"}}'
+            self.answer(
+                f"# HELP\nvllm:num_requests_waiting{label} 0.0\n"
+                f"vllm:num_requests_waiting_by_reason{label} 7.0\n"
+                f"vllm:generation_tokens_total{label} {float(it.num_generated)}\n"
+            )
+        else:
+            self.answer({"detail": "Not Found"}, 404)
+
+    def do_POST(self):
+        it = self.server.stand_in
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if body["model"] != it.model_id:
+            self.refuse(404, f"The model `{body['model']}` does not exist.")
+        elif self.path == "/tokenize":
+            self.tokenize(it, body)
+        elif it.status != 200 or body["prompt"] == it.broken_prompt:
+            it.requests.append(body)
+            self.refuse(it.status if it.status != 200 else 500, "the stand-in was told to fail")
+        else:
+            it.requests.append(body)
+            if it.wait(self.connection):
+                self.complete(it, body)
+
+    def tokenize(self, it, body):
+        if "prompt" in body:
+            self.answer({"tokens": list(body["prompt"].encode())})
+        elif it.has_chat_template:
+            self.answer({"tokens": [1, *body["messages"][0]["content"].encode(), 2]})
+        else:
+            self.refuse(400, "default chat template is no longer allowed, so you must provide a chat template")
+
+    def complete(self, it, body):
+        prompt_logprobs = None
+        if "prompt_logprobs" in body:
+            prompt_logprobs = [None] + [
+                {str(token): {"logprob": -1 - token % 7 - it.weights}} for token in body["prompt"][1:]
+            ]
+        drawn = random.Random(json.dumps([body["prompt"], body["seed"], body["temperature"], body["top_k"]]))
+        tokens = [drawn.randrange(3, 256) for _ in range(drawn.randrange(1, 30))] + [0]
+        tokens = tokens[: min(body["max_tokens"], it.longest or 999)]
+        it.num_generated += len(tokens)
+        top = {f"token_id:{token}": value for token, value in enumerate(top_logprobs(it, body))}
+        logprobs = {
+            "token_logprobs": [-drawn.random() for _ in tokens],
+            "top_logprobs": [top] * len(tokens),
+            "tokens": [f"token_id:{token}" for token in tokens],
+        }
+        choice = {
+            "text": "".join(chr(token) for token in tokens if token),
+            "token_ids": tokens,
+            "logprobs": logprobs,
+            "prompt_logprobs": prompt_logprobs,
+            "finish_reason": it.finish_reason or ("length" if tokens[-1] else "stop"),
+        }
+        self.answer({"choices": [choice]})
+
+
+def top_logprobs(it, body):
+    """What each of the engine's modes reports of the next token, the highest first."""
+    processed = it.logprobs_mode.startswith("processed")
+    values = [logit / body["temperature"] for logit in LOGITS] if processed else LOGITS
+    if processed and body["top_k"]:
+        values = [value if rank < body["top_k"] else -9999.0 for rank, value in enumerate(values)]
+    if it.logprobs_mode.endswith("logprobs"):
+        whole = math.log(sum(map(math.exp, values)))
+        values = [max(value - whole, -9999.0) for value in values]
+    return values[: max(1, body["logprobs"])]
+
+
+@contextmanager
+def servers(*changes):
+    """Start a server for each dict of changed attributes."""
+    with ExitStack() as stack:
+        stand_ins = []
+        for change in changes:
+            it = StandIn()
+            for name, value in change.items():
+                setattr(it, name, value)
+            it.start()
+            stand_ins.append(it)
+
+            @stack.callback
+            def end(it=it):
+                it.hung.clear()
+                it.gate.set()
+                it.server.shutdown()
+                it.server.server_close()
+
+        yield stand_ins
+
+
+def open_sampler(stand_ins, **options):
+    options = {"model": MODEL, "patience": PATIENCE, **options}
+    return ServerSampler([it.address for it in stand_ins], **options)
+
+
+def make_prompts(num):
+    return [Prompt(problem_id=f"p{number}", text=f"What is {number} + {number}?") for number in range(num)]
+
+
+def by_problem(groups):
+    """Groups by problem, each of which came once."""
+    groups = list(groups)
+    named = {group.problem_id: group for group in groups}
+    assert len(named) == len(groups)
+    return named
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """The groups of 24 prompts as one undisturbed server gives them."""
+    with servers({}) as stand_ins, open_sampler(stand_ins) as sampler:
+        return by_problem(sampler.sample(make_prompts(24), PARAMS, n=4))
+
+
+def test_a_group_is_what_the_server_sampled(expected):
+    group = expected["p3"]
+    assert group.prompt_token_ids == (1, *b"What is 3 + 3?", 2)
+    assert group.weights_version == MODEL
+    for completion in group.completions:
+        assert len(completion.token_ids) == len(completion.logprobs)
+        assert completion.finish_reason == "stop" and completion.token_ids[-1] == 0
+        assert completion.text == "".join(chr(token) for token in completion.token_ids[:-1])
+
+
+def test_several_servers_share_the_work_and_the_answers_do_not_tell_who_gave_them(expected):
+    with servers({"delay_s": 0.01}, {"delay_s": 0.01}, {"delay_s": 0.01}) as stand_ins:
+        with open_sampler(stand_ins, max_in_flight=4) as sampler:
+            assert by_problem(sampler.sample(make_prompts(24), PARAMS, n=4)) == expected
+        assert all(it.sampled for it in stand_ins)
+        seeds = [seed for it in stand_ins for seed in it.sampled]
+        assert sorted(seeds) == sorted(
+            completion_seed(5, f"p{key}", sample) for key in range(24) for sample in range(4)
+        )
+
+
+def test_a_free_server_is_given_more_than_a_slow_one():
+    with servers({"delay_s": 0.2}, {}) as (slow, fast), open_sampler([slow, fast], max_in_flight=2) as sampler:
+        assert len(by_problem(sampler.sample(make_prompts(24), PARAMS, n=2))) == 24
+        assert len(fast.sampled) > len(slow.sampled)
+
+
+def test_every_sampling_parameter_is_sent_so_that_no_default_of_the_server_counts():
+    params = SamplingParams(temperature=0.7, top_p=0.9, top_k=3, max_tokens=9, seed=2)
+    with servers({}) as (it,), open_sampler([it]) as sampler:
+        list(sampler.sample(make_prompts(1), params, n=1))
+        sent = it.requests[-1]
+    assert sent["seed"] == completion_seed(2, "p0", 0)
+    assert [sent[name] for name in ("temperature", "top_p", "top_k", "max_tokens")] == [0.7, 0.9, 3, 9]
+    neutral = {"min_p": 0, "repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0}
+    assert {name: sent[name] for name in neutral} == neutral
+
+
+def test_an_answer_may_fill_the_context():
+    prompt = Prompt(problem_id="p", text="x" * 50)
+    with servers({}) as (it,), open_sampler([it], context=100) as sampler:
+        assert sampler.context == 100
+        list(sampler.sample([prompt], SamplingParams(), n=1))
+        assert it.requests[-1]["max_tokens"] == 48
+        list(sampler.sample([prompt], SamplingParams(max_tokens=60), n=1))
+        assert it.requests[-1]["max_tokens"] == 48
+
+
+def test_without_a_context_the_shortest_of_the_servers_is_taken():
+    with servers({"max_model_len": 200}, {"max_model_len": 100}) as stand_ins, open_sampler(stand_ins) as sampler:
+        assert sampler.context == 100
+
+
+def test_a_model_without_a_chat_template_sees_plain_text():
+    with servers({"has_chat_template": False}) as stand_ins, open_sampler(stand_ins) as sampler:
+        assert sampler.encode("2 + 2") == tuple(b"2 + 2")
+        (group,) = sampler.sample([Prompt(problem_id="p", text="2 + 2")], PARAMS, n=1)
+        assert group.prompt_token_ids == tuple(b"2 + 2")
+
+
+def test_prompts_are_drawn_only_when_a_server_has_room():
+    drawn = []
+
+    def source():
+        for prompt in make_prompts(12):
+            drawn.append(prompt.problem_id)
+            yield prompt
+
+    with servers({}, {}) as stand_ins, open_sampler(stand_ins, max_in_flight=3) as sampler:
+        for it in stand_ins:
+            it.gate.clear()
+        groups = []
+        thread = threading.Thread(target=lambda: groups.extend(sampler.sample(source(), PARAMS, n=2)))
+        thread.start()
+        wait_until(lambda: sum(each.running for each in sampler.status()) == 6)
+        assert drawn == ["p0", "p1", "p2"]
+        for it in stand_ins:
+            it.gate.set()
+        thread.join(60)
+        assert len(groups) == len(drawn) == 12
+
+
+def test_a_caller_may_stop_early_and_sample_again(expected):
+    with servers({"delay_s": 0.05}) as (it,), open_sampler([it], max_in_flight=8) as sampler:
+        stream = sampler.sample(make_prompts(24), PARAMS, n=4)
+        first = next(stream)
+        it.delay_s = 600.0
+        wait_until(lambda: sampler.status()[0].running == 8)
+        next_up = threading.Thread(target=stream.close)
+        next_up.start()
+        next_up.join(60)
+        assert first == expected[first.problem_id]
+        wait_until(lambda: it.num_cancelled == 8)
+        assert sampler.status()[0].running == 0
+        it.delay_s = 0.0
+        assert by_problem(sampler.sample(make_prompts(24), PARAMS, n=4)) == expected
+
+
+def test_two_callers_may_sample_at_the_same_time(expected):
+    with servers({}) as stand_ins, open_sampler(stand_ins, max_in_flight=8) as sampler:
+        one = sampler.sample(make_prompts(24)[:12], PARAMS, n=4)
+        other = sampler.sample(make_prompts(24)[12:], PARAMS, n=4)
+        groups = [group for pair in zip(one, other, strict=True) for group in pair]
+        assert by_problem(groups) == expected
+
+
+def test_a_killed_servers_unfinished_work_is_given_to_the_others(expected, caplog):
+    with servers({"delay_s": 0.02}, {"delay_s": 0.02}) as (dying, other):
+        with open_sampler([dying, other], max_in_flight=8) as sampler:
+            groups = []
+            for group in sampler.sample(make_prompts(24), PARAMS, n=4):
+                groups.append(group)
+                if len(groups) == 3:
+                    dying.kill()
+            assert by_problem(groups) == expected
+            assert sampler.status()[0].state.startswith("down since ")
+        assert dying.sampled and dying.address in caplog.text
+
+
+def test_finished_completions_of_a_killed_servers_groups_are_kept(expected):
+    with servers({}, {}) as (dying, other), open_sampler([dying, other]) as sampler:
+        other.status = 503  # Everything begins on the server that will die ...
+        dying.gate.clear()
+        wait_until(lambda: len(groups_of_one_batch(sampler, dying, other)) == 24)
+        assert not set(dying.finished) & set(other.sampled)
+
+
+def groups_of_one_batch(sampler, dying, other):
+    dying.finished = []
+    return list(sampler.sample(make_prompts(24), PARAMS, n=4))
+
+
+def test_a_server_that_comes_back_is_checked_and_gets_work_again(expected):
+    with servers({"delay_s": 0.01}, {"delay_s": 0.01}) as (it, other):
+        with open_sampler([it, other], max_in_flight=4) as sampler:
+            groups = []
+            for group in sampler.sample(make_prompts(24), PARAMS, n=4):
+                groups.append(group)
+                if len(groups) == 2:
+                    it.kill()
+                    wait_until(lambda: sampler.status()[0].state.startswith("down"))
+                    it.requests.clear()
+                    it.start()
+                    wait_until(lambda: not sampler.status()[0].state.startswith("down"))
+                    assert any("prompt_logprobs" in body for body in it.requests)
+            assert by_problem(groups) == expected
+        assert it.sampled
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"weights": 0.5}, "other weights"),
+        ({"model_id": "lab/other", "root": "lab/other"}, "serves 'lab/other'"),
+        ({"max_model_len": 16}, "context of 16 tokens"),
+    ],
+)
+def test_a_server_that_comes_back_as_another_gets_no_work(expected, caplog, change, complaint):
+    with servers({"delay_s": 0.01}, {"delay_s": 0.01}) as (it, other):
+        with open_sampler([it, other], max_in_flight=4) as sampler:
+            groups = []
+            for group in sampler.sample(make_prompts(24), PARAMS, n=4):
+                groups.append(group)
+                if len(groups) == 2:
+                    it.kill()
+                    wait_until(lambda: sampler.status()[0].state.startswith("down"))
+                    it.requests.clear()
+                    for name, value in change.items():
+                        setattr(it, name, value)
+                    it.start()
+                    wait_until(lambda: complaint in sampler._pool.lanes[0].last_error)
+            assert by_problem(groups) == expected
+        assert not it.sampled
+
+
+def test_a_server_that_stops_answering_is_found_by_its_health_check(expected):
+    quick = Patience(health_every_s=0.1, health_timeout_s=0.5, first_wait_s=0.02, longest_wait_s=0.2)
+    with servers({"delay_s": 0.02}, {"delay_s": 0.02}) as (it, other):
+        with open_sampler([it, other], max_in_flight=8, patience=quick) as sampler:
+            groups = []
+            for group in sampler.sample(make_prompts(24), PARAMS, n=4):
+                groups.append(group)
+                if len(groups) == 3:
+                    it.hung.set()
+            assert by_problem(groups) == expected
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 429, 404])
+def test_a_server_that_fails_for_a_while_is_asked_again(expected, status):
+    with servers({"delay_s": 0.01}) as (it,), open_sampler([it], max_in_flight=4) as sampler:
+        groups = []
+        for group in sampler.sample(make_prompts(24), PARAMS, n=4):
+            groups.append(group)
+            if len(groups) == 3:
+                it.status = status
+                wait_until(lambda: sampler.status()[0].state.startswith("down"))
+                it.status = 200
+        assert by_problem(groups) == expected
+
+
+def test_a_completion_that_a_closing_server_broke_off_is_drawn_again(expected):
+    with servers({"delay_s": 0.01}) as (it,), open_sampler([it], max_in_flight=4) as sampler:
+        groups = []
+        for group in sampler.sample(make_prompts(24), PARAMS, n=4):
+            groups.append(group)
+            if len(groups) == 3:
+                it.finish_reason = "abort"
+                wait_until(lambda: sampler.status()[0].state.startswith("down"))
+                it.finish_reason = None
+        assert by_problem(groups) == expected
+
+
+def test_a_refused_request_ends_the_run_with_the_servers_message():
+    with servers({}) as (it,), open_sampler([it]) as sampler:
+        it.status = 400
+        with pytest.raises(EndpointError, match=r"refused /v1/completions with status 400: the stand-in was told"):
+            list(sampler.sample(make_prompts(4), PARAMS, n=2))
+        it.status = 200
+        assert len(list(sampler.sample(make_prompts(4), PARAMS, n=2))) == 4
+
+
+def test_a_request_that_fails_wherever_it_goes_is_named():
+    with servers({}, {}) as stand_ins, open_sampler(stand_ins) as sampler:
+        for it in stand_ins:
+            it.broken_prompt = [1, *b"What is 2 + 2?", 2]
+        groups = []
+        with pytest.raises(EndpointError, match=r"completion \d of 'p2' failed 10 times"):
+            groups.extend(sampler.sample(make_prompts(6), PARAMS, n=2))
+
+
+def test_when_no_server_works_for_long_the_errors_of_all_are_told_and_no_group_is_lost(expected):
+    impatient = Patience(health_every_s=0.05, first_wait_s=0.02, longest_wait_s=0.05, give_up_after_s=0.5)
+    with servers({"delay_s": 0.02}, {"delay_s": 0.02}) as stand_ins:
+        with open_sampler(stand_ins, max_in_flight=4, patience=impatient) as sampler:
+            stream = sampler.sample(make_prompts(24), PARAMS, n=4)
+            groups = [next(stream) for _ in range(3)]
+            stand_ins[0].kill()
+            stand_ins[1].health = stand_ins[1].status = 503
+            with pytest.raises(EndpointError, match="no endpoint has worked for") as caught:
+                for group in stream:
+                    groups.append(group)
+            assert f"{stand_ins[0].address} cannot be reached" in str(caught.value)
+            assert f"{stand_ins[1].address} answered /health with status 503" in str(caught.value)
+            assert all(group == expected[group.problem_id] for group in groups)
+            with pytest.raises(EndpointError, match="no endpoint has worked for"):
+                list(sampler.sample(make_prompts(2), PARAMS, n=1))
+            with pytest.raises(EndpointError, match="no endpoint has worked for"):
+                sampler.check_prompts(make_prompts(2))
+
+
+def test_a_server_that_cuts_answers_short_is_refused():
+    with servers({}) as (it,), open_sampler([it]) as sampler:
+        it.longest, it.finish_reason = 3, "length"
+        with pytest.raises(EndpointError, match=r"cut a completion at \d tokens where 40 were asked for"):
+            list(sampler.sample(make_prompts(1), PARAMS, n=1))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (
+            {"model_id": "served", "root": "lab/other"},
+            r"serves 'served' \(from 'lab/other'\) and 'lab/model' was asked",
+        ),
+        ({"max_model_len": 64}, r"has a context of 64 tokens and 128 were asked for; restart it with --max-model-len"),
+        (
+            {"logprobs_mode": "raw_logprobs"},
+            r"restart it with: vllm serve lab/model --logprobs-mode processed_logprobs",
+        ),
+        ({"logprobs_mode": "raw_logits"}, "--logprobs-mode processed_logprobs"),
+        ({"logprobs_mode": "processed_logits"}, "--logprobs-mode processed_logprobs"),
+        ({"weights": 0.06}, r"holds other weights than http://127.0.0.1:\d+: .* differ by 0.06 nats"),
+        ({"weight_version": "step-2"}, r"holds weights 'lab/model\+step-2' and http.* 'lab/model\+step-1'"),
+        ({"has_chat_template": False}, "different chat templates"),
+        ({"health": 503}, r"answered /health with status 503: .*; start a server of lab/model there"),
+        ({"status": 400}, "refused /v1/completions with status 400: the stand-in was told to fail"),
+    ],
+)
+def test_a_server_that_cannot_share_the_work_is_refused_by_name(change, complaint):
+    with servers(*[{"weight_version": "step-1"}] * 2, {"weight_version": "step-1", **change}) as stand_ins:
+        for order in (stand_ins, stand_ins[::-1]):
+            with pytest.raises(EndpointError, match=complaint) as caught:
+                open_sampler(order, context=128)
+            assert str(caught.value).startswith(stand_ins[2].address) or "chat templates" in complaint
+
+
+def test_a_server_that_is_not_there_is_refused_by_name():
+    with servers({}, {}) as stand_ins:
+        stand_ins[1].kill()
+        with pytest.raises(EndpointError, match=rf"{stand_ins[1].address} cannot be reached \(.+\); start a server"):
+            open_sampler(stand_ins)
+
+
+def test_a_server_that_never_answers_is_refused_by_name():
+    with servers({}) as (it,):
+        it.hung.set()
+        with pytest.raises(EndpointError, match="left a request unanswered for 0.3 s"):
+            open_sampler([it], patience=Patience(give_up_after_s=0.3))
+
+
+@pytest.mark.parametrize("endpoints", [[], ["localhost:8000"], ["http://"], ["http://a:1", "http://a:1/v1/"]])
+def test_addresses_that_name_no_servers_are_refused(endpoints):
+    with pytest.raises(EndpointError, match="give one"):
+        ServerSampler(endpoints, model=MODEL)
+
+
+def test_an_address_may_end_as_other_clients_want_it(expected):
+    with servers({}) as (it,), ServerSampler([f"{it.address}/v1/"], model=MODEL, patience=PATIENCE) as sampler:
+        assert sampler.status()[0].name == it.address
+
+
+def test_weights_in_a_folder_here_are_known_by_their_content(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    folder = {"root": str(tmp_path), "model_id": "served"}
+    with servers(folder) as stand_ins:
+        for model in ("served", str(tmp_path), str(tmp_path / ".")):
+            with open_sampler(stand_ins, model=model) as sampler:
+                assert sampler.weights_version == model_digest(str(tmp_path))
+                (group,) = sampler.sample(make_prompts(1), PARAMS, n=1)
+                assert group.weights_version == sampler.weights_version
+    with (
+        servers(folder | {"weight_version": "step-7"}) as stand_ins,
+        open_sampler(stand_ins, model="served") as sampler,
+    ):
+        assert sampler.weights_version == f"{model_digest(str(tmp_path))}+step-7"
+
+
+def test_prompts_without_room_for_an_answer_are_listed():
+    prompts = [*make_prompts(70), Prompt(problem_id="long", text="x" * 254), Prompt(problem_id="fits", text="x" * 253)]
+    with servers({}) as stand_ins, open_sampler(stand_ins) as sampler:
+        with pytest.raises(
+            PromptTooLongError, match=r"1 of 72 prompts .* context of 256: 'long' \(256 tokens\); raise"
+        ):
+            sampler.check_prompts(prompts)
+        with pytest.raises(PromptTooLongError, match="2 of 72 prompts leave no room for 2 answer tokens"):
+            sampler.check_prompts(prompts, 2)
+        with pytest.raises(PromptTooLongError, match="'long'"):
+            list(sampler.sample(prompts[-2:], PARAMS, n=1))
+        sampler.check_prompts(prompts[:70], 100)
+
+
+def test_the_status_tells_of_every_server_while_it_samples():
+    with servers({}, {"has_metrics": False}) as stand_ins, open_sampler(stand_ins, max_in_flight=4) as sampler:
+        assert [each.state for each in sampler.status()] == ["idle", "idle"]
+        assert [each.name for each in sampler.status()] == [it.address for it in stand_ins]
+        for it in stand_ins:
+            it.gate.clear()
+        groups = []
+        thread = threading.Thread(target=lambda: groups.extend(sampler.sample(make_prompts(8), PARAMS, n=2)))
+        thread.start()
+        wait_until(lambda: all((each.state, each.running) == ("sampling", 4) for each in sampler.status()))
+        stand_ins[0].num_generated += 1000  # Of completions that are not finished.
+        wait_until(lambda: sampler.status()[0].sampled_tokens >= 1000)
+        assert sampler.status()[1].sampled_tokens == 0
+        for it in stand_ins:
+            it.gate.set()
+        thread.join(60)
+        tokens = sum(len(completion.token_ids) for group in groups for completion in group.completions)
+        wait_until(lambda: sum(each.sampled_tokens for each in sampler.status()) == 1000 + tokens)
+
+
+def test_any_number_of_failures_loses_and_repeats_no_group(expected):
+    """Three servers die and come back at random while 24 groups are drawn."""
+    chance = random.Random(0)
+    stopped = threading.Event()
+
+    def disturb(stand_ins):
+        for _ in count():
+            it = chance.choice(stand_ins)
+            it.kill()
+            time.sleep(0.03)
+            it.start()
+            if stopped.wait(0.03):
+                return
+
+    with servers(*[{"delay_s": 0.02}] * 3) as stand_ins, open_sampler(stand_ins, max_in_flight=4) as sampler:
+        thread = threading.Thread(target=disturb, args=(stand_ins[:2],))
+        thread.start()
+        groups = list(sampler.sample(make_prompts(24), PARAMS, n=4))
+        stopped.set()
+        thread.join(60)
+        assert by_problem(groups) == expected
+
+
+def test_closing_ends_a_call_that_is_still_waiting():
+    with servers({}) as (it,):
+        it_sampler = open_sampler([it])
+        it.gate.clear()
+        failures = []
+
+        def sample():
+            try:
+                list(it_sampler.sample(make_prompts(4), PARAMS, n=1))
+            except EndpointError as error:
+                failures.append(str(error))
+
+        thread = threading.Thread(target=sample)
+        thread.start()
+        wait_until(lambda: it_sampler.status()[0].running == 4)
+        it_sampler.close()
+        it_sampler.close()
+        thread.join(60)
+        assert failures == ["the sampler was closed while it was sampling"]
+
+
+def test_a_request_for_no_completions_is_refused():
+    with servers({}) as stand_ins, open_sampler(stand_ins) as sampler, pytest.raises(ValueError, match="n is 0"):
+        list(sampler.sample(make_prompts(1), PARAMS, n=0))
+
+
+def test_no_prompts_give_no_groups():
+    with servers({}) as stand_ins, open_sampler(stand_ins) as sampler:
+        assert list(sampler.sample([], PARAMS, n=2)) == []
+
+
+def test_servers_are_sampled_from_without_an_engine_here():
+    code = "import sys, polaris_rollout.server_sampler; print({'torch', 'vllm', 'transformers'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
