@@ -1,12 +1,18 @@
-"""The real engine on the embedded model: seeds, log-probabilities, weight updates."""
+"""The real engine on the embedded model: seeds, log-probabilities, weight updates, the canary."""
+
+import threading
 
 import pytest
 import torch
 from polaris_data.prompt import to_prompt
 from polaris_data.synthetic import synthetic_problems
 from polaris_rollout import Prompt, PromptTooLongError, SamplingParams
+from polaris_rollout.canary import check_parity, group_logprobs, transformers_logprobs
+from polaris_rollout.errors import ParityError
+from polaris_rollout.models import model_digest, stop_token_ids
 from polaris_train.embedded import tiny_model
 from transformers import AutoModelForCausalLM
+from transformers.generation import TopKLogitsWarper, TopPLogitsWarper
 
 PARAMS = SamplingParams(temperature=1.3, max_tokens=64, seed=11)
 
@@ -21,7 +27,7 @@ def sampler():
 
 @pytest.fixture(scope="module")
 def prompts():
-    problems = synthetic_problems(32, seed=3, split="held-out")
+    problems = synthetic_problems(16, seed=3, split="held-out")
     return [Prompt(problem_id=problem.problem_id, text=to_prompt(problem)) for problem in problems]
 
 
@@ -30,66 +36,154 @@ def groups(sampler, prompts):
     return {group.problem_id: group for group in sampler.sample(prompts, PARAMS, n=8)}
 
 
-def transformers_logprobs(model, group, temperature):
+@pytest.fixture(scope="module")
+def model():
+    return AutoModelForCausalLM.from_pretrained(tiny_model(), dtype=torch.float32)
+
+
+def logprobs_one_by_one(model, group, truncate=()):
+    """An independent formulation: one completion at a time, no padding, truncation as transformers does it."""
     prompt = list(group.prompt_token_ids)
     logprobs = []
     for completion in group.completions:
         with torch.no_grad():
-            logits = model(torch.tensor([prompt + list(completion.token_ids)])).logits[0, len(prompt) - 1 : -1]
-        whole = (logits.float() / temperature).log_softmax(-1)
-        logprobs.append(whole.gather(-1, torch.tensor(completion.token_ids)[:, None])[:, 0].tolist())
+            scores = model(torch.tensor([prompt + list(completion.token_ids)])).logits[0, len(prompt) - 1 : -1]
+        scores = scores / PARAMS.temperature
+        for warper in truncate:
+            scores = warper(None, scores)
+        logprobs.append(scores.log_softmax(-1).gather(-1, torch.tensor(completion.token_ids)[:, None])[:, 0].tolist())
     return logprobs
 
 
-def largest_gap(model, groups):
+def largest_gap(model, groups, truncate=()):
     return max(
         abs(ours - theirs)
         for group in groups
-        for completion, expected in zip(
-            group.completions, transformers_logprobs(model, group, PARAMS.temperature), strict=True
-        )
+        for completion, expected in zip(group.completions, logprobs_one_by_one(model, group, truncate), strict=True)
         for ours, theirs in zip(completion.logprobs, expected, strict=True)
     )
 
 
-def same(ours, theirs):
-    """Whether two groups hold the same tokens and, to the rounding of float32, the same log-probabilities."""
-    return all(
-        one.token_ids == other.token_ids and one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
-        for one, other in zip(ours.completions, theirs.completions, strict=True)
-    )
+def reference_of(model):
+    return lambda groups, temperature: [group_logprobs(model, group, temperature) for group in groups]
+
+
+def perturbed(model, scale):
+    torch.manual_seed(0)
+    other = AutoModelForCausalLM.from_config(model.config, dtype=torch.float32)
+    other.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(scale * torch.randn_like(parameter))
+    return other.eval()
 
 
 def test_the_same_request_gives_the_same_bits_again(sampler, prompts, groups):
     assert {group.problem_id: group for group in sampler.sample(prompts, PARAMS, n=8)} == groups
 
 
-def test_a_completion_does_not_depend_on_what_else_is_in_flight(sampler, prompts, groups):
-    for group in sampler.sample(prompts[::-1], PARAMS, n=8):
-        assert same(group, groups[group.problem_id])
-    alone = next(sampler.sample(prompts[5:6], PARAMS, n=8))
-    assert same(alone, groups[alone.problem_id])
+@pytest.fixture
+def two_threads():
+    """Two threads, however many there were: how work is shared among them is what rounding may depend on."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("num_in_flight", "num_prompts"), [(1, 1), (8, 4), (128, 16)])
+def test_a_completion_has_the_same_bits_whatever_else_is_in_flight(
+    sampler, prompts, groups, num_in_flight, num_prompts, two_threads, monkeypatch
+):
+    monkeypatch.setattr(sampler, "max_in_flight", num_in_flight)
+    for group in sampler.sample(prompts[::-1][:num_prompts], PARAMS, n=8):
+        assert group == groups[group.problem_id]
+
+
+def test_the_first_completions_of_a_group_do_not_depend_on_how_many_follow(sampler, prompts, groups):
     fewer = next(sampler.sample(prompts[5:6], PARAMS, n=3))
-    assert [each.token_ids for each in fewer.completions] == [each.token_ids for each in alone.completions[:3]]
+    assert fewer.completions == groups[fewer.problem_id].completions[:3]
 
 
 def test_another_seed_gives_other_completions(sampler, prompts, groups):
     other = SamplingParams(temperature=1.3, max_tokens=64, seed=12)
-    again = {group.problem_id: group for group in sampler.sample(prompts, other, n=8)}
-    assert again.keys() == groups.keys()
-    assert all(again[key].completions != groups[key].completions for key in groups)
+    for group in sampler.sample(prompts[:4], other, n=8):
+        assert group.completions != groups[group.problem_id].completions
 
 
 def test_a_caller_may_stop_early_and_sample_again(sampler, prompts, groups):
     stream = sampler.sample(prompts, PARAMS, n=8)
     next(stream)
     stream.close()
-    assert same(next(sampler.sample(prompts[:1], PARAMS, n=8)), groups[prompts[0].problem_id])
+    assert next(sampler.sample(prompts[:1], PARAMS, n=8)) == groups[prompts[0].problem_id]
 
 
-def test_logprobs_are_those_of_transformers_at_the_sampling_temperature(groups):
-    model = AutoModelForCausalLM.from_pretrained(tiny_model(), dtype=torch.float32)
-    assert largest_gap(model, list(groups.values())[:8]) < 1e-4
+def test_one_request_at_a_time(sampler, prompts, model):
+    stream = sampler.sample(prompts, PARAMS, n=8)
+    next(stream)
+    with pytest.raises(RuntimeError, match="still going on"):
+        next(sampler.sample(prompts, PARAMS, n=8))
+    with pytest.raises(RuntimeError, match="still going on"):
+        sampler.update_weights(model.named_parameters())
+    stream.close()
+
+
+def test_another_thread_sees_what_the_engine_does(sampler, prompts):
+    seen, done = [], threading.Event()
+
+    def look():
+        while not done.wait(0.002):
+            seen.extend(sampler.status())
+
+    (before,) = sampler.status()
+    thread = threading.Thread(target=look)
+    thread.start()
+    num_tokens = sum(
+        len(each.token_ids) for group in sampler.sample(prompts, PARAMS, n=8) for each in group.completions
+    )
+    done.set()
+    thread.join()
+    (after,) = sampler.status()
+    busy = [status for status in seen if status.state == "sampling"]
+    assert max(status.running for status in busy) == sampler.max_in_flight
+    assert 1 < max(status.longest_running for status in busy) <= PARAMS.max_tokens
+    assert any(before.sampled_tokens < status.sampled_tokens < before.sampled_tokens + num_tokens for status in busy)
+    assert after.sampled_tokens == before.sampled_tokens + num_tokens
+    assert (after.name, after.state, after.running, after.waiting, after.longest_running) == ("engine", "idle", 0, 0, 0)
+
+
+def test_logprobs_are_those_of_transformers_at_the_sampling_temperature(model, groups):
+    assert largest_gap(model, list(groups.values())[:4]) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("cut", "warpers"),
+    [
+        ({"top_k": 5}, [TopKLogitsWarper(5)]),
+        ({"top_p": 0.8}, [TopPLogitsWarper(0.8)]),
+        ({"top_k": 20, "top_p": 0.9}, [TopKLogitsWarper(20), TopPLogitsWarper(0.9)]),
+    ],
+)
+def test_logprobs_of_a_truncated_distribution_are_those_of_that_distribution(sampler, prompts, model, cut, warpers):
+    params = SamplingParams(temperature=PARAMS.temperature, max_tokens=64, **cut)
+    some = list(sampler.sample(prompts[:4], params, n=4))
+    assert largest_gap(model, some, warpers) < 1e-4
+    assert largest_gap(model, some) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("generation", "config", "expected"),
+    [
+        ('{"eos_token_id": [2, 0]}', "{}", [2, 0]),
+        ('{"eos_token_id": 7}', "{}", [7]),
+        (None, '{"eos_token_id": 3}', [3]),
+    ],
+)
+def test_answers_end_where_the_generation_config_or_else_the_config_says(tmp_path, generation, config, expected):
+    (tmp_path / "config.json").write_text(config)
+    if generation is not None:
+        (tmp_path / "generation_config.json").write_text(generation)
+    assert stop_token_ids(str(tmp_path)) == expected
 
 
 def test_finish_reasons_tell_a_full_answer_from_a_cut_one(sampler, prompts):
@@ -108,14 +202,56 @@ def test_a_prompt_without_room_for_an_answer_is_listed(sampler):
         list(sampler.sample([long], PARAMS, n=1))
 
 
-def test_new_weights_change_the_distribution_at_once(sampler, prompts, groups):
-    """Last in the file: it leaves the engine with other weights."""
-    model = AutoModelForCausalLM.from_pretrained(tiny_model(), dtype=torch.float32)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
-    sampler.update_weights(model.named_parameters())
-    changed = list(sampler.sample(prompts[:8], PARAMS, n=8))
-    assert largest_gap(model, changed) < 1e-4
+def test_the_canary_passes_an_engine_that_holds_the_model(sampler):
+    assert sampler.dtype == "float32"
+    assert check_parity(sampler, transformers_logprobs("tiny", context=sampler.context)) < 1e-6
+
+
+def test_the_canary_finds_other_weights_and_names_them(sampler, model):
+    with pytest.raises(ParityError, match=rf"mean .*above 0\.01 .*'{model_digest(str(tiny_model()))}'"):
+        check_parity(sampler, reference_of(perturbed(model, 0.02)))
+
+
+def test_the_canary_finds_a_small_error_where_float32_allows_none(sampler, model):
+    with pytest.raises(ParityError, match=r"float32 .*above 0\.001"):
+        check_parity(sampler, reference_of(perturbed(model, 0.0005)))
+
+
+def test_the_canary_finds_logprobs_of_another_temperature(sampler, model):
+    with pytest.raises(ParityError, match="temperature"):
+        check_parity(sampler, lambda groups, temperature: reference_of(model)(groups, 1.0))
+
+
+def test_the_canary_finds_what_is_not_a_number(sampler):
+    def nothing(groups, temperature):
+        return [[[float("nan")] * len(each.token_ids) for each in group.completions] for group in groups]
+
+    with pytest.raises(ParityError, match="is nan"):
+        check_parity(sampler, nothing)
+
+
+def test_new_weights_change_the_distribution_at_once(sampler, prompts, model, groups):
+    """Last but one in the file: it leaves the engine with other weights."""
+    changed_model = perturbed(model, 0.02)
+    version = sampler.weights_version
+    sampler.update_weights(changed_model.named_parameters())
+    assert sampler.weights_version == f"{version}+1"
+    changed = list(sampler.sample(prompts[:4], PARAMS, n=8))
+    assert {group.weights_version for group in changed} == {f"{version}+1"}
+    assert largest_gap(changed_model, changed) < 1e-4
     assert changed != [groups[group.problem_id] for group in changed]
+    check_parity(sampler, reference_of(changed_model))
+    sampler.update_weights(model.named_parameters(), version="step 0")
+    assert sampler.weights_version == "step 0"
+    check_parity(sampler, reference_of(model))
+
+
+def test_the_canary_finds_a_stale_tied_head(sampler, model):
+    """Last in the file: vLLM on CPU packs a copy of a tied head, which an update of the embedding does not reach."""
+    changed = perturbed(model, 0.02)
+    sampler._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": changed.named_parameters()})
+    sampler._llm.reset_prefix_cache()
+    with pytest.raises(ParityError, match="output head"):
+        check_parity(sampler, reference_of(changed))
+    sampler.update_weights(changed.named_parameters())
+    check_parity(sampler, reference_of(changed))

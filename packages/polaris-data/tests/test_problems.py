@@ -5,7 +5,7 @@ from datetime import date
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polaris_data import Problem, ProblemFileError, content_hash, read_problems, synthetic_problems, write_problems
 
@@ -217,6 +217,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str
 values = st.none() | st.booleans() | st.integers() | texts | st.lists(texts, max_size=2)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.builds(

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polaris_rollout import Completion, Group, Prompt, SamplingParams
 from polaris_rollout.balance import SharedSampler, fair_share, longest_first, shared_work
@@ -102,6 +102,7 @@ def test_the_longest_come_first_and_unknown_ones_at_the_mean():
     assert longest_first("cab", lambda _: None) == ["c", "a", "b"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.none() | st.floats(0, 1e6)))
 def test_ordering_keeps_every_item(lengths):
     in_order = longest_first(range(len(lengths)), lengths.__getitem__)
@@ -110,6 +111,7 @@ def test_ordering_keeps_every_item(lengths):
     assert known == sorted(known, reverse=True)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5000), st.integers(1, 100))
 def test_fair_shares_hold_all_the_work_and_no_more_than_one_each_beyond(num_completions, num_engines):
     share = fair_share(num_completions, num_engines)

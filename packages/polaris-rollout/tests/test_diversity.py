@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polaris_rollout.diversity import (
     answer_entropy,
@@ -59,6 +59,7 @@ def test_the_score_is_the_published_one(texts, score):
     assert distinct_n([texts]).tolist() == [pytest.approx(score, abs=1e-12)]
 
 
+@settings(deadline=None)
 @given(TEXTS, st.integers(1, 4))
 def test_the_score_equals_a_set_of_tuples_on_any_text(texts, n):
     assert distinct_n([texts], n)[0] == pytest.approx(by_sets(texts, n), abs=1e-12)
@@ -79,6 +80,7 @@ def test_problems_are_scored_apart():
     assert distinct_n([["a b", "a b"], ["a b"]], 2).tolist() == [0.5, 1.0]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from("abc"), max_size=9).map(" ".join), max_size=6),
     st.integers(1, 4),

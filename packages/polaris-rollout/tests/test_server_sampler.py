@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 
@@ -46,7 +46,10 @@ class StandIn:
         self.hung = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
+        self.slow_seeds = None  # Only these wait; None: all.
         self.requests = []
+        self.finished = []
+        self.num_waiting = 0
         self.num_cancelled = 0
         self.num_generated = 0
         self.port = 0
@@ -74,18 +77,24 @@ class StandIn:
         self.server.server_close()
         with self.lock:
             for each in self.sockets:
-                each.shutdown(socket.SHUT_RDWR)
+                with suppress(OSError):  # The client was faster.
+                    each.shutdown(socket.SHUT_RDWR)
             self.sockets.clear()
 
-    def wait(self, connection):
+    def wait(self, connection, seed):
         """Take the time of an answer; tell whether the client is still there."""
+        if self.slow_seeds is not None and seed not in self.slow_seeds:
+            return True
+        with self.lock:
+            self.num_waiting += 1
         started = time.monotonic()
-        while self.hung.is_set() or not self.gate.is_set() or time.monotonic() < started + self.delay_s:
-            if select.select([connection], [], [], 0.01)[0]:
-                with self.lock:
-                    self.num_cancelled += 1
-                return False
-        return True
+        left = False
+        while not left and (self.hung.is_set() or not self.gate.is_set() or time.monotonic() < started + self.delay_s):
+            left = bool(select.select([connection], [], [], 0.01)[0])
+        with self.lock:
+            self.num_waiting -= 1
+            self.num_cancelled += left
+        return not left
 
 
 class Server(ThreadingHTTPServer):
@@ -153,7 +162,7 @@ class Handler(BaseHTTPRequestHandler):
             self.refuse(it.status if it.status != 200 else 500, "the stand-in was told to fail")
         else:
             it.requests.append(body)
-            if it.wait(self.connection):
+            if it.wait(self.connection, body["seed"]):
                 self.complete(it, body)
 
     def tokenize(self, it, body):
@@ -187,6 +196,7 @@ class Handler(BaseHTTPRequestHandler):
             "prompt_logprobs": prompt_logprobs,
             "finish_reason": it.finish_reason or ("length" if tokens[-1] else "stop"),
         }
+        it.finished += [body["seed"]] if body["seed"] else []
         self.answer({"choices": [choice]})
 
 
@@ -250,9 +260,9 @@ def wait_until(condition):
 
 @pytest.fixture(scope="module")
 def expected():
-    """The groups of 24 prompts as one undisturbed server gives them."""
+    """The groups of 12 prompts as one undisturbed server gives them."""
     with servers({}) as stand_ins, open_sampler(stand_ins) as sampler:
-        return by_problem(sampler.sample(make_prompts(24), PARAMS, n=4))
+        return by_problem(sampler.sample(make_prompts(12), PARAMS, n=4))
 
 
 def test_a_group_is_what_the_server_sampled(expected):
@@ -268,17 +278,17 @@ def test_a_group_is_what_the_server_sampled(expected):
 def test_several_servers_share_the_work_and_the_answers_do_not_tell_who_gave_them(expected):
     with servers({"delay_s": 0.01}, {"delay_s": 0.01}, {"delay_s": 0.01}) as stand_ins:
         with open_sampler(stand_ins, max_in_flight=4) as sampler:
-            assert by_problem(sampler.sample(make_prompts(24), PARAMS, n=4)) == expected
+            assert by_problem(sampler.sample(make_prompts(12), PARAMS, n=4)) == expected
         assert all(it.sampled for it in stand_ins)
         seeds = [seed for it in stand_ins for seed in it.sampled]
         assert sorted(seeds) == sorted(
-            completion_seed(5, f"p{key}", sample) for key in range(24) for sample in range(4)
+            completion_seed(5, f"p{key}", sample) for key in range(12) for sample in range(4)
         )
 
 
 def test_a_free_server_is_given_more_than_a_slow_one():
     with servers({"delay_s": 0.2}, {}) as (slow, fast), open_sampler([slow, fast], max_in_flight=2) as sampler:
-        assert len(by_problem(sampler.sample(make_prompts(24), PARAMS, n=2))) == 24
+        assert len(by_problem(sampler.sample(make_prompts(12), PARAMS, n=2))) == 12
         assert len(fast.sampled) > len(slow.sampled)
 
 
@@ -339,24 +349,23 @@ def test_prompts_are_drawn_only_when_a_server_has_room():
 
 def test_a_caller_may_stop_early_and_sample_again(expected):
     with servers({"delay_s": 0.05}) as (it,), open_sampler([it], max_in_flight=8) as sampler:
-        stream = sampler.sample(make_prompts(24), PARAMS, n=4)
+        stream = sampler.sample(make_prompts(12), PARAMS, n=4)
         first = next(stream)
         it.delay_s = 600.0
-        wait_until(lambda: sampler.status()[0].running == 8)
-        next_up = threading.Thread(target=stream.close)
-        next_up.start()
-        next_up.join(60)
+        wait_until(lambda: 0 < it.num_waiting == sampler.status()[0].running)
+        num_left = it.num_waiting
+        stream.close()
         assert first == expected[first.problem_id]
-        wait_until(lambda: it.num_cancelled == 8)
+        wait_until(lambda: it.num_cancelled == num_left)
         assert sampler.status()[0].running == 0
         it.delay_s = 0.0
-        assert by_problem(sampler.sample(make_prompts(24), PARAMS, n=4)) == expected
+        assert by_problem(sampler.sample(make_prompts(12), PARAMS, n=4)) == expected
 
 
 def test_two_callers_may_sample_at_the_same_time(expected):
     with servers({}) as stand_ins, open_sampler(stand_ins, max_in_flight=8) as sampler:
-        one = sampler.sample(make_prompts(24)[:12], PARAMS, n=4)
-        other = sampler.sample(make_prompts(24)[12:], PARAMS, n=4)
+        one = sampler.sample(make_prompts(12)[:6], PARAMS, n=4)
+        other = sampler.sample(make_prompts(12)[6:], PARAMS, n=4)
         groups = [group for pair in zip(one, other, strict=True) for group in pair]
         assert by_problem(groups) == expected
 
@@ -365,7 +374,7 @@ def test_a_killed_servers_unfinished_work_is_given_to_the_others(expected, caplo
     with servers({"delay_s": 0.02}, {"delay_s": 0.02}) as (dying, other):
         with open_sampler([dying, other], max_in_flight=8) as sampler:
             groups = []
-            for group in sampler.sample(make_prompts(24), PARAMS, n=4):
+            for group in sampler.sample(make_prompts(12), PARAMS, n=4):
                 groups.append(group)
                 if len(groups) == 3:
                     dying.kill()
@@ -375,23 +384,27 @@ def test_a_killed_servers_unfinished_work_is_given_to_the_others(expected, caplo
 
 
 def test_finished_completions_of_a_killed_servers_groups_are_kept(expected):
-    with servers({}, {}) as (dying, other), open_sampler([dying, other]) as sampler:
-        other.status = 503  # Everything begins on the server that will die ...
+    last = {completion_seed(5, f"p{key}", 3) for key in range(8)}
+    with servers({"slow_seeds": last}, {"slow_seeds": last}) as (dying, other), open_sampler([dying, other]) as sampler:
+        groups = []
+        thread = threading.Thread(target=lambda: groups.extend(sampler.sample(make_prompts(8), PARAMS, n=4)))
         dying.gate.clear()
-        wait_until(lambda: len(groups_of_one_batch(sampler, dying, other)) == 24)
-        assert not set(dying.finished) & set(other.sampled)
-
-
-def groups_of_one_batch(sampler, dying, other):
-    dying.finished = []
-    return list(sampler.sample(make_prompts(24), PARAMS, n=4))
+        other.gate.clear()
+        thread.start()
+        wait_until(lambda: len(dying.finished) + len(other.finished) == 24)
+        wait_until(lambda: dying.num_waiting + other.num_waiting == 8)
+        dying.kill()
+        other.gate.set()
+        thread.join(60)
+        assert by_problem(groups) == {key: expected[key] for key in (f"p{number}" for number in range(8))}
+        assert dying.finished and not set(dying.finished) & set(other.sampled)
 
 
 def test_a_server_that_comes_back_is_checked_and_gets_work_again(expected):
     with servers({"delay_s": 0.01}, {"delay_s": 0.01}) as (it, other):
         with open_sampler([it, other], max_in_flight=4) as sampler:
             groups = []
-            for group in sampler.sample(make_prompts(24), PARAMS, n=4):
+            for group in sampler.sample(make_prompts(12), PARAMS, n=4):
                 groups.append(group)
                 if len(groups) == 2:
                     it.kill()
@@ -416,7 +429,7 @@ def test_a_server_that_comes_back_as_another_gets_no_work(expected, caplog, chan
     with servers({"delay_s": 0.01}, {"delay_s": 0.01}) as (it, other):
         with open_sampler([it, other], max_in_flight=4) as sampler:
             groups = []
-            for group in sampler.sample(make_prompts(24), PARAMS, n=4):
+            for group in sampler.sample(make_prompts(12), PARAMS, n=4):
                 groups.append(group)
                 if len(groups) == 2:
                     it.kill()
@@ -432,21 +445,23 @@ def test_a_server_that_comes_back_as_another_gets_no_work(expected, caplog, chan
 
 def test_a_server_that_stops_answering_is_found_by_its_health_check(expected):
     quick = Patience(health_every_s=0.1, health_timeout_s=0.5, first_wait_s=0.02, longest_wait_s=0.2)
-    with servers({"delay_s": 0.02}, {"delay_s": 0.02}) as (it, other):
-        with open_sampler([it, other], max_in_flight=8, patience=quick) as sampler:
-            groups = []
-            for group in sampler.sample(make_prompts(24), PARAMS, n=4):
-                groups.append(group)
-                if len(groups) == 3:
-                    it.hung.set()
-            assert by_problem(groups) == expected
+    with (
+        servers({"delay_s": 0.02}, {"delay_s": 0.02}) as (it, other),
+        open_sampler([it, other], max_in_flight=8, patience=quick) as sampler,
+    ):
+        groups = []
+        for group in sampler.sample(make_prompts(12), PARAMS, n=4):
+            groups.append(group)
+            if len(groups) == 3:
+                it.hung.set()
+        assert by_problem(groups) == expected
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 429, 404])
 def test_a_server_that_fails_for_a_while_is_asked_again(expected, status):
     with servers({"delay_s": 0.01}) as (it,), open_sampler([it], max_in_flight=4) as sampler:
         groups = []
-        for group in sampler.sample(make_prompts(24), PARAMS, n=4):
+        for group in sampler.sample(make_prompts(12), PARAMS, n=4):
             groups.append(group)
             if len(groups) == 3:
                 it.status = status
@@ -458,7 +473,7 @@ def test_a_server_that_fails_for_a_while_is_asked_again(expected, status):
 def test_a_completion_that_a_closing_server_broke_off_is_drawn_again(expected):
     with servers({"delay_s": 0.01}) as (it,), open_sampler([it], max_in_flight=4) as sampler:
         groups = []
-        for group in sampler.sample(make_prompts(24), PARAMS, n=4):
+        for group in sampler.sample(make_prompts(12), PARAMS, n=4):
             groups.append(group)
             if len(groups) == 3:
                 it.finish_reason = "abort"
@@ -487,22 +502,23 @@ def test_a_request_that_fails_wherever_it_goes_is_named():
 
 def test_when_no_server_works_for_long_the_errors_of_all_are_told_and_no_group_is_lost(expected):
     impatient = Patience(health_every_s=0.05, first_wait_s=0.02, longest_wait_s=0.05, give_up_after_s=0.5)
-    with servers({"delay_s": 0.02}, {"delay_s": 0.02}) as stand_ins:
-        with open_sampler(stand_ins, max_in_flight=4, patience=impatient) as sampler:
-            stream = sampler.sample(make_prompts(24), PARAMS, n=4)
-            groups = [next(stream) for _ in range(3)]
-            stand_ins[0].kill()
-            stand_ins[1].health = stand_ins[1].status = 503
-            with pytest.raises(EndpointError, match="no endpoint has worked for") as caught:
-                for group in stream:
-                    groups.append(group)
-            assert f"{stand_ins[0].address} cannot be reached" in str(caught.value)
-            assert f"{stand_ins[1].address} answered /health with status 503" in str(caught.value)
-            assert all(group == expected[group.problem_id] for group in groups)
-            with pytest.raises(EndpointError, match="no endpoint has worked for"):
-                list(sampler.sample(make_prompts(2), PARAMS, n=1))
-            with pytest.raises(EndpointError, match="no endpoint has worked for"):
-                sampler.check_prompts(make_prompts(2))
+    with (
+        servers({"delay_s": 0.02}, {"delay_s": 0.02}) as (dead, ill),
+        open_sampler([dead, ill], max_in_flight=4, patience=impatient) as sampler,
+    ):
+        stream = sampler.sample(make_prompts(12), PARAMS, n=4)
+        groups = [next(stream) for _ in range(3)]
+        dead.kill()
+        ill.health = ill.status = 503
+        with pytest.raises(EndpointError, match="no endpoint has worked for") as caught:
+            groups += stream
+        assert f"{dead.address} cannot be reached" in str(caught.value)
+        assert f"{ill.address} answered /health with status 503" in str(caught.value)
+        assert all(group == expected[group.problem_id] for group in groups)
+        with pytest.raises(EndpointError, match="no endpoint has worked for"):
+            list(sampler.sample(make_prompts(2), PARAMS, n=1))
+        with pytest.raises(EndpointError, match="no endpoint has worked for"):
+            sampler.check_prompts(make_prompts(2))
 
 
 def test_a_server_that_cuts_answers_short_is_refused():
@@ -551,8 +567,8 @@ def test_a_server_that_is_not_there_is_refused_by_name():
 def test_a_server_that_never_answers_is_refused_by_name():
     with servers({}) as (it,):
         it.hung.set()
-        with pytest.raises(EndpointError, match="left a request unanswered for 0.3 s"):
-            open_sampler([it], patience=Patience(give_up_after_s=0.3))
+        with pytest.raises(EndpointError, match=r"left a request unanswered for 0\.3 s"):
+            open_sampler([it], patience=Patience(open_timeout_s=0.3))
 
 
 @pytest.mark.parametrize("endpoints", [[], ["localhost:8000"], ["http://"], ["http://a:1", "http://a:1/v1/"]])
@@ -618,7 +634,7 @@ def test_the_status_tells_of_every_server_while_it_samples():
 
 
 def test_any_number_of_failures_loses_and_repeats_no_group(expected):
-    """Three servers die and come back at random while 24 groups are drawn."""
+    """Three servers die and come back at random while 12 groups are drawn."""
     chance = random.Random(0)
     stopped = threading.Event()
 
@@ -634,7 +650,7 @@ def test_any_number_of_failures_loses_and_repeats_no_group(expected):
     with servers(*[{"delay_s": 0.02}] * 3) as stand_ins, open_sampler(stand_ins, max_in_flight=4) as sampler:
         thread = threading.Thread(target=disturb, args=(stand_ins[:2],))
         thread.start()
-        groups = list(sampler.sample(make_prompts(24), PARAMS, n=4))
+        groups = list(sampler.sample(make_prompts(12), PARAMS, n=4))
         stopped.set()
         thread.join(60)
         assert by_problem(groups) == expected
@@ -674,3 +690,21 @@ def test_no_prompts_give_no_groups():
 def test_servers_are_sampled_from_without_an_engine_here():
     code = "import sys, polaris_rollout.server_sampler; print({'torch', 'vllm', 'transformers'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_the_limit_on_open_files_is_raised_for_the_connections_or_the_call_is_refused():
+    code = """if True:
+        import resource
+        from polaris_rollout.errors import EndpointError
+        from polaris_rollout.server_sampler import ServerSampler
+
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, 600))
+        for max_in_flight in (300, 400):
+            try:
+                ServerSampler(["http://127.0.0.1:1"], model="m", max_in_flight=max_in_flight)
+            except EndpointError as error:
+                print(resource.getrlimit(resource.RLIMIT_NOFILE), error)
+    """
+    lines = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.splitlines()
+    assert lines[0].startswith("(556, 600) http://127.0.0.1:1 cannot be reached")
+    assert lines[1].startswith("(556, 600) 400 completions in flight need as many connections and only 600 files")

@@ -61,7 +61,7 @@ def test_a_hand_computed_step():
     assert makespan(groups, num_engines=2, slots=2) == 6
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.lists(st.integers(1, 12), min_size=3, max_size=3), min_size=1, max_size=10),
     st.integers(1, 4),

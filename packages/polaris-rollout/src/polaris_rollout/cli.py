@@ -81,11 +81,12 @@ def sample(
     from polaris_rollout.engines import open_engine
     from polaris_rollout.errors import SettingError
     from polaris_rollout.job import read_prompts, sample_missing
-    from polaris_rollout.models import check_context, model_digest, resolve_model
+    from polaris_rollout.models import model_config, model_digest, resolve_model
     from polaris_rollout.progress import track
     from polaris_rollout.records import SamplingParams
     from polaris_rollout.store import RolloutStore
     from polaris_rollout.watchdog import watch
+    from polaris_rollout.yarn import yarn_config
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("polaris_rollout").setLevel(logging.INFO)
@@ -99,7 +100,8 @@ def sample(
         raise SettingError(str(error)) from None
     to_sample = read_prompts(prompts, suffix=suffix)
     folder = resolve_model(model)
-    check_context(folder, context)
+    if context is not None and Path(folder).is_dir():
+        yarn_config(model_config(folder), context)  # Refuses what cannot be extended before an engine starts.
     settings = asdict(params) | {
         "model": model,
         "model_digest": model_digest(folder),
@@ -123,6 +125,36 @@ def sample(
 
 
 app.command()(temperature)
+
+
+@app.command()
+def simulate(
+    problems: Annotated[int, typer.Option(help="Groups of one step.")] = 128,
+    samples: Annotated[int, typer.Option(help="Completions of a group.")] = 8,
+    slots: Annotated[int, typer.Option(help="Completions that one engine's memory holds at a time.")] = 24,
+    mean_tokens: Annotated[float, typer.Option(help="Mean length of a completion.")] = 8192.0,
+    max_tokens: Annotated[int, typer.Option(help="Token budget that ends a completion.")] = 53248,
+    draws: Annotated[int, typer.Option(min=1, help="Steps that are simulated.")] = 100,
+    plot: Annotated[Path | None, typer.Option(help="PNG file to draw the table to.")] = None,
+) -> None:
+    r"""Show what sharing work saves: makespan / ideal on 1 to 64 engines.
+
+    Lengths are heavy-tailed (lognormal, cut at the token budget). Groups are
+    dealt out in advance, taken from a shared counter by whichever engine has
+    room, or taken so with the longest expected first, as training does it.
+
+    Example: polaris-rollout simulate --problems 64 --slots 32 --plot balance.png
+    """
+    from polaris_rollout.simulate import Workload, print_simulation
+
+    workload = Workload(
+        num_problems=problems,
+        samples_per_problem=samples,
+        slots=slots,
+        mean_tokens=mean_tokens,
+        max_tokens=max_tokens,
+    )
+    print_simulation(workload, num_seeds=draws, plot=plot)
 
 
 def main() -> None:

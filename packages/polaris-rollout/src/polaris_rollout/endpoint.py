@@ -88,7 +88,11 @@ class Endpoint:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self._client = httpx.AsyncClient(
             base_url=self.address,
-            transport=httpx.AsyncHTTPTransport(limits=limits, socket_options=_KEEP_ALIVE),
+            transport=httpx.AsyncHTTPTransport(
+                verify=self.address.startswith("https"),  # Plain HTTP has no certificates to read.
+                limits=limits,
+                socket_options=_KEEP_ALIVE,
+            ),
             timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
             headers={"Authorization": f"Bearer {key}"} if key else {},
         )

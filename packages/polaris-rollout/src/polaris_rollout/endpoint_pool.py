@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 MAX_ATTEMPTS = 10
-"""Servers that one completion may see fail; then it is taken for the cause."""
+"""Failures of servers while they work on one completion; then it is taken for the cause."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -228,7 +228,8 @@ class EndpointPool:
             try:
                 await self._check(lane, model)
             except (EndpointDownError, EndpointError) as error:
-                lane.num_failures += lane.down_since is not None
+                if lane.down_since is not None:
+                    lane.num_failures += 1
                 lane.set_aside(str(error))
                 lane.take_back()
             else:
@@ -259,10 +260,10 @@ class EndpointPool:
 
     async def _read_contract(self, lane: Lane, model: str, context: int | None) -> Contract:
         try:
-            async with asyncio.timeout(self._patience.give_up_after_s):
+            async with asyncio.timeout(self._patience.open_timeout_s):
                 return await read_contract(lane.endpoint, model=model, context=context)
         except TimeoutError:
-            error = f"{lane.endpoint.address} left a request unanswered for {self._patience.give_up_after_s:g} s"
+            error = f"{lane.endpoint.address} left a request unanswered for {self._patience.open_timeout_s:g} s"
         except EndpointDownError as down:
             error = str(down)
         raise EndpointError(f"{error}; start a server of {model} there or leave the endpoint out")

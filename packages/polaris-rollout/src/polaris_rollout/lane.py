@@ -14,6 +14,9 @@ logger = logging.getLogger(__name__)
 class Patience:
     """How long servers are waited for."""
 
+    open_timeout_s: float = 300.0
+    """For looking at what a server holds, before it gets work; its other clients may keep it busy."""
+
     health_every_s: float = 5.0
     """Between two health checks of a server that works."""
 

@@ -5,6 +5,7 @@ the others, and since every completion has its own seed, the answers do not tell
 """
 
 import asyncio
+import resource
 import threading
 import time
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
@@ -23,6 +24,8 @@ Answer = TypeVar("Answer")
 
 _ENCODED_AT_ONCE = 64
 
+_OTHER_FILES = 256
+
 
 class ServerSampler:
     """Servers that sample one model for us.
@@ -30,7 +33,7 @@ class ServerSampler:
     Attributes:
         context: Longest prompt and completion together, in tokens.
         weights_version: Digest of the model's folder where the servers' folder is on this machine, else the name
-            they loaded it by.
+            they loaded it by; followed by ``+`` and the version that a trainer gave the weights, if any.
     """
 
     def __init__(
@@ -47,18 +50,21 @@ class ServerSampler:
         Args:
             endpoints: Addresses such as ``http://host:8000``.
             model: Name that the servers serve it by, or what they loaded: a folder, a Hub id, a carried name.
-            context: Longest prompt and completion together; ``None`` takes the least of the servers'.
+            context: Longest prompt and completion together; ``None`` takes the least of the servers'. Beyond the
+                model's positions the servers must have been started with it.
             max_in_flight: Completions that each server works on at the same time.
             patience: How long servers are waited for.
 
         Raises:
             EndpointError: If a server cannot be reached, serves another model, holds other weights than the
-                others, has a shorter context, or gives log-probabilities of another distribution than it samples.
+                others, has a shorter context, or gives log-probabilities of another distribution than it samples;
+                if this process may not open as many connections.
         """
         clients = [Endpoint(address) for address in endpoints]
         addresses = [client.address for client in clients]
         if not addresses or len(set(addresses)) < len(addresses):
             raise EndpointError(f"endpoints are {addresses}; give one or more addresses, each once")
+        _allow_connections(len(clients) * max_in_flight)
         self._pool = EndpointPool(clients, max_in_flight=max_in_flight, patience=patience or Patience())
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="polaris-endpoints", daemon=True)
@@ -146,6 +152,19 @@ class ServerSampler:
 
     def _call(self, work: Coroutine[Any, Any, Answer]) -> Answer:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+def _allow_connections(num: int) -> None:
+    """Raise this process's limit on open files: each completion in flight has its connection."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = num + _OTHER_FILES
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise EndpointError(
+            f"{num} completions in flight need as many connections and only {hard} files may be open; lower "
+            f"max_in_flight or raise the limit: ulimit -Hn {needed}"
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _status(lane: Lane) -> EngineStatus:

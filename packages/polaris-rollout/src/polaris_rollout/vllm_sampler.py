@@ -28,11 +28,12 @@ logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
 
-from polaris_rollout.chat import check_lengths, encode_prompt
+from polaris_rollout.chat import encode_prompt
+from polaris_rollout.engine_options import engine_options
 from polaris_rollout.errors import EngineMissingError, SettingError
 from polaris_rollout.models import model_config, model_digest, resolve_model, stop_token_ids
+from polaris_rollout.prompt_length import check_lengths
 from polaris_rollout.records import Completion, EngineStatus, Group, Prompt, SamplingParams, completion_seed
-from polaris_rollout.yarn import engine_overrides
 
 try:
     import vllm
@@ -48,14 +49,9 @@ from vllm.logprobs import FlatLogprobs
 from vllm.outputs import CompletionOutput
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
+from vllm.v1.request import RequestStatus
 
 logger = logging.getLogger(__name__)
-
-GPU_MEMORY_SHARE = 0.8
-"""Of each GPU, when the engine is awake; the published recipe's figure."""
-
-CPU_BATCHED_TOKENS = 8192
-"""Prompt tokens prefilled at once on CPU, at least."""
 
 
 class VllmSampler:
@@ -95,12 +91,16 @@ class VllmSampler:
             SettingError: If the ranks cannot be shared out.
         """
         folder = resolve_model(model)
-        _check_ranks(tensor_parallel, per_rank=per_rank)
-        config = model_config(folder)
-        overrides = engine_overrides(config, context, extend_positions=extend_positions)
-        if "rope_parameters" in overrides:
-            factor = overrides["rope_parameters"]["factor"]
-            logger.info("%s: YaRN with factor %.4g for a context of %d tokens", model, factor, context)
+        options = engine_options(
+            model_config(folder),
+            context=context,
+            extend_positions=extend_positions,
+            tensor_parallel=tensor_parallel,
+            per_rank=per_rank,
+            on_cpu=current_platform.is_cpu(),
+        )
+        if rope := options.get("hf_overrides", {}).get("rope_parameters"):
+            logger.warning("%s: YaRN with factor %.4g for a context of %d tokens", model, rope["factor"], context)
         self.max_in_flight = max_in_flight
         self._request_ids = count()
         self._can_sleep = not current_platform.is_cpu()
@@ -108,20 +108,7 @@ class VllmSampler:
         self._name = f"rank {os.environ['RANK']}" if per_rank else "engine"
         self._weights = self._weights_version = model_digest(folder) or model
         self._num_updates = self._num_sampled = 0
-        self._llm = vllm.LLM(
-            model=folder,
-            max_model_len=context,
-            max_num_seqs=max_in_flight,
-            seed=0,
-            logprobs_mode="processed_logprobs",
-            generation_config="vllm",
-            disable_log_stats=True,
-            use_tqdm_on_load=False,
-            tensor_parallel_size=tensor_parallel,
-            hf_overrides=overrides,
-            **({"distributed_executor_backend": "external_launcher"} if per_rank else {}),
-            **_platform_options(context or config.get("max_position_embeddings", 0)),
-        )
+        self._llm = vllm.LLM(model=folder, max_num_seqs=max_in_flight, **options)
         self.tokenizer: Any = self._llm.get_tokenizer()
         self._stop_token_ids = stop_token_ids(folder)
         if self.tokenizer.chat_template is None:
@@ -136,7 +123,7 @@ class VllmSampler:
         self.close()
 
     def close(self) -> None:
-        """End the engine and free its memory; call it before ``destroy_process_group``."""
+        """End the engine and free its memory; of a ``torchrun`` launch it leaves the process group."""
         if hasattr(self, "_llm"):
             self._llm.llm_engine.engine_core.shutdown()
             del self._llm
@@ -160,14 +147,20 @@ class VllmSampler:
     def status(self) -> list[EngineStatus]:
         """Say what the engine is doing; callable from another thread while it samples, at any moment."""
         llm = getattr(self, "_llm", None)
-        if llm is None:
-            return [_status(self._name, "closed", [], self._num_sampled, running=0)]
-        scheduler = llm.llm_engine.engine_core.engine_core.scheduler
-        # Copies, made in one go under the interpreter's lock: the engine changes both between steps.
-        unfinished = list(scheduler.requests.values())
-        lengths = [request.num_output_tokens for request in unfinished]
-        running = min(len(scheduler.running), len(lengths))
-        return [_status(self._name, "sampling" if lengths else "idle", lengths, self._num_sampled, running=running)]
+        # Copied in one go under the interpreter's lock: the engine changes it between steps.
+        requests = [] if llm is None else list(llm.llm_engine.engine_core.engine_core.scheduler.requests.values())
+        lengths = [request.num_output_tokens for request in requests]
+        running = sum(request.status == RequestStatus.RUNNING for request in requests)
+        return [
+            EngineStatus(
+                name=self._name,
+                state="closed" if llm is None else "sampling" if requests else "idle",
+                running=running,
+                waiting=len(requests) - running,
+                longest_running=max(lengths, default=0),
+                sampled_tokens=self._num_sampled + sum(lengths),
+            )
+        ]
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the prompt that the model sees for a user turn, chat template included."""
@@ -185,12 +178,16 @@ class VllmSampler:
     def sample(self, prompts: Iterable[Prompt], params: SamplingParams, *, n: int) -> Iterator[Group]:
         """Yield a group of ``n`` completions for each prompt, as groups finish; see `Sampler.sample`.
 
+        At temperature 0 the log-probabilities are those at temperature 1.
+
         Raises:
             ValueError: If ``n`` is not positive.
+            RuntimeError: If an earlier request is still going on.
             PromptTooLongError: If a prompt leaves no room for an answer.
         """
         if n < 1:
             raise ValueError(f"n is {n}; give 1 or more samples")
+        self._require_idle()
         engine = self._llm.llm_engine
         open_groups: dict[str, _OpenGroup] = {}
         requests = self._requests(prompts, params, n, open_groups)
@@ -213,6 +210,7 @@ class VllmSampler:
                         yield open_groups.pop(problem_id).close(problem_id, self._weights_version)
         finally:
             # The caller may have stopped early: the engine must be empty for the next call.
+            self._num_sampled = self.status()[0].sampled_tokens
             engine.abort_request(list(in_flight))
 
     def update_weights(self, weights: Iterable[tuple[str, torch.Tensor]], *, version: str | None = None) -> None:
@@ -230,6 +228,7 @@ class VllmSampler:
                 "an engine with tensor parallel processes of its own takes no new weights; start the program with "
                 "torchrun and give per_rank=True"
             )
+        self._require_idle()
         tied = self._llm.llm_engine.model_config.hf_config.tie_word_embeddings
         weights = _with_tied_head(weights) if tied else iter(weights)
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
@@ -246,6 +245,10 @@ class VllmSampler:
         """Take the device memory back after `sleep`; the weights must be updated before sampling."""
         if self._can_sleep and self._llm.llm_engine.is_sleeping():
             self._llm.wake_up()
+
+    def _require_idle(self) -> None:
+        if self._llm.llm_engine.has_unfinished_requests():
+            raise RuntimeError("an earlier sample() is still going on: read it to its end or close it first")
 
     def _requests(
         self, prompts: Iterable[Prompt], params: SamplingParams, n: int, open_groups: dict[str, "_OpenGroup"]
@@ -273,6 +276,7 @@ class VllmSampler:
                         flat_logprobs=True,
                         detokenize=False,
                         output_kind=RequestOutputKind.FINAL_ONLY,
+                        skip_clone=True,
                     ),
                 )
 
@@ -311,35 +315,3 @@ def _with_tied_head(weights: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tup
         yield name, tensor
         if name == "model.embed_tokens.weight":
             yield "lm_head.weight", tensor
-
-
-def _status(name: str, state: str, lengths: Sequence[int], num_sampled: int, *, running: int) -> EngineStatus:
-    return EngineStatus(
-        name=name,
-        state=state,
-        running=running,
-        waiting=len(lengths) - running,
-        longest_running=max(lengths, default=0),
-        sampled_tokens=num_sampled + sum(lengths),
-    )
-
-
-def _check_ranks(tensor_parallel: int, *, per_rank: bool) -> None:
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    if tensor_parallel < 1 or (per_rank and ranks % tensor_parallel):
-        raise SettingError(
-            f"tensor_parallel is {tensor_parallel}; give 1 or more" + f", a divisor of the {ranks} ranks" * per_rank
-        )
-
-
-def _platform_options(context: int) -> dict[str, Any]:
-    if not current_platform.is_cpu():
-        return {"gpu_memory_utilization": GPU_MEMORY_SHARE, "enable_sleep_mode": True}
-    # A seeded request whose prefill is split raises "CPU Generator does not use offset" (vLLM 0.32): prompts
-    # are prefilled whole there, which needs room for the longest of them.
-    return {
-        "dtype": "float32",
-        "enforce_eager": True,
-        "enable_chunked_prefill": False,
-        "max_num_batched_tokens": max(context, CPU_BATCHED_TOKENS),
-    }

@@ -60,24 +60,6 @@ def yarn_config(config: Mapping[str, Any], context: int) -> dict[str, Any]:
     }
 
 
-def engine_overrides(config: Mapping[str, Any], context: int | None, *, extend_positions: bool) -> dict[str, Any]:
-    """Return the entries of a model's configuration that an engine changes for a context.
-
-    Args:
-        config: As in ``config.json``.
-        context: Longest prompt and completion together; ``None`` leaves the configuration as it is.
-        extend_positions: Raise the positions and leave the rotary frequencies, rather than use YaRN.
-
-    Raises:
-        ModelError: As `yarn_config`.
-    """
-    if context is None:
-        return {}
-    if extend_positions:
-        return {"max_position_embeddings": max(context, config.get("max_position_embeddings", 0))}
-    return yarn_config(config, context)
-
-
 def extended_config(model: str, *, context: int | None) -> Any:
     """Return the transformers configuration under which a model computes what `VllmSampler` computes.
 
@@ -91,7 +73,7 @@ def extended_config(model: str, *, context: int | None) -> Any:
     from transformers import AutoConfig
 
     folder = resolve_model(model)
-    overrides = engine_overrides(model_config(folder), context, extend_positions=False)
+    overrides = {} if context is None else yarn_config(model_config(folder), context)
     return AutoConfig.from_pretrained(folder, **overrides)
 
 

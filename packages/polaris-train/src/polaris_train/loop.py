@@ -39,7 +39,7 @@ def train_stage(
     problems: Sequence[Problem],
     policy: Policy,
     optimizer: torch.optim.Optimizer,
-    open_sampler: Callable[[], AbstractContextManager[Sampler]],
+    open_sampler: Callable[[int], AbstractContextManager[Sampler]],
     grader: Grader,
     folder: Path,
     done: int = 0,
@@ -54,7 +54,7 @@ def train_stage(
         problems: Training problems; at least one step's worth.
         policy: Sharded model; holds the stage's result at the end.
         optimizer: Of the policy.
-        open_sampler: Gives an engine that holds the policy's current weights.
+        open_sampler: Given the step, gives an engine that holds the policy's current weights.
         grader: Decides the rewards.
         folder: Of the stage.
         done: Steps that policy and optimizer already hold.

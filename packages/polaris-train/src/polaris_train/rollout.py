@@ -69,7 +69,7 @@ def obtain_rollout(
     config: ResolvedStage,
     *,
     step: int,
-    open_sampler: Callable[[], AbstractContextManager[Sampler]],
+    open_sampler: Callable[[int], AbstractContextManager[Sampler]],
     grader: Grader,
 ) -> list[GradedGroup]:
     """Return the graded groups of a step in the order of its problems; collective.
@@ -82,8 +82,8 @@ def obtain_rollout(
         problems: Of the step.
         config: The stage.
         step: Number of the step.
-        open_sampler: Gives a sampler with the current weights that yields this rank's share of the groups; only
-            called when something must be sampled.
+        open_sampler: Given the step, gives a sampler with the current weights that yields this rank's share of the
+            groups; only called when something must be sampled.
         grader: Grades the completions of this rank.
 
     Raises:
@@ -98,7 +98,7 @@ def obtain_rollout(
         seed=derive_seed(config.seed, config.stage, step),
     )
     params.require_untruncated()
-    with open_sampler() as sampler:
+    with open_sampler(step) as sampler:
         graded = _sample(sampler, in_order, params, config, grader)
     shares: list[list[GradedGroup]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(shares, graded)

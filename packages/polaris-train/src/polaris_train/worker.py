@@ -107,8 +107,10 @@ class _Engine:
         self._shared: Any = None
 
     @contextmanager
-    def awake(self) -> Generator[Sampler]:
+    def awake(self, step: int) -> Generator[Sampler]:
         """Hold the policy's current weights until the block ends, and share what is sampled with the other ranks.
+
+        The weights are named by the steps that made them, the same after a resume.
 
         Raises:
             ParityError: If the engine's log-probabilities are not the policy's.
@@ -119,7 +121,8 @@ class _Engine:
                 self._sampler, self._store, rank=dist.get_rank(), tensor_parallel=self._config.tensor_parallel
             )
         self._sampler.wake()
-        self._sampler.update_weights(self._policy.weights())
+        version = f"{self._config.run}/{self._config.stage}+{step - 1}"
+        self._sampler.update_weights(self._policy.weights(), version=version)
         check_parity(self._sampler, policy_logprobs(self._policy))
         yield self._shared
         self._sampler.sleep()

@@ -1,0 +1,226 @@
+"""Real ``vllm serve`` processes on the embedded model: same completions as in process, and one killed mid-run."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import ExitStack, contextmanager
+
+import pytest
+import torch
+from polaris_data.prompt import to_prompt
+from polaris_data.synthetic import synthetic_problems
+from polaris_rollout import Prompt, PromptTooLongError, SamplingParams
+from polaris_rollout.chat import encode_prompt
+from polaris_rollout.errors import EndpointError
+from polaris_rollout.server_sampler import ServerSampler
+from polaris_train.embedded import tiny_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
+
+pytestmark = pytest.mark.slow
+
+CONTEXT = 512
+PARAMS = SamplingParams(temperature=1.5, seed=11)
+EVALUATION = SamplingParams(temperature=0.8, top_p=0.9, top_k=20, max_tokens=32, seed=3)
+GREEDY = SamplingParams(temperature=0.0, max_tokens=32)
+
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    # One process less to start.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+OPTIONS = [
+    *("--dtype", "float32", "--enforce-eager", "--no-enable-chunked-prefill", "--disable-uvicorn-access-log"),
+    *("--max-model-len", str(CONTEXT), "--max-num-batched-tokens", "2048", "--max-num-seqs", "256"),
+    *("--logprobs-mode", "processed_logprobs", "--served-model-name", "lab/tiny"),
+]
+
+
+@contextmanager
+def serving(folder, log):
+    """Start a server of a model and yield its process and address; it is killed at the end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # What ``vllm serve`` runs; that command itself does not start where vLLM's CPU build is installed, since it
+    # asks for the version of a distribution named vllm (0.32).
+    command = [sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry", "--model", str(folder)]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port), *OPTIONS],
+            env=os.environ | ENVIRONMENT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        kill(process)
+
+
+def kill(process):
+    """Kill a server and the engine that it started."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_for(process, address, log):
+    deadline = time.monotonic() + 400
+    while True:
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-2000:]
+        try:
+            urllib.request.urlopen(f"{address}/health", timeout=5).close()
+            return
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The embedded model with defaults that would change every answer if they were used."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    shutil.copytree(tiny_model(), folder)
+    path = folder / "generation_config.json"
+    leaking = {"temperature": 0.3, "top_p": 0.5, "top_k": 5, "repetition_penalty": 1.5, "max_new_tokens": 7}
+    path.write_text(json.dumps(json.loads(path.read_text()) | leaking))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def other_folder(folder):
+    """The same model with other weights, and without a chat template."""
+    other = folder.with_name("other")
+    shutil.copytree(folder, other)
+    (other / "chat_template.jinja").unlink()
+    weights = load_file(other / "model.safetensors")
+    torch.manual_seed(0)
+    weights = {name: tensor + 0.01 * torch.randn_like(tensor) for name, tensor in weights.items()}
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    return other
+
+
+@pytest.fixture(scope="module")
+def servers(folder, other_folder, tmp_path_factory):
+    """Two servers of one model and one of other weights: processes and addresses."""
+    logs = [tmp_path_factory.mktemp("logs") / f"{number}.log" for number in range(3)]
+    with ExitStack() as stack:
+        started = [
+            stack.enter_context(serving(model, log))
+            for model, log in zip((folder, folder, other_folder), logs, strict=True)
+        ]
+        for (process, address), log in zip(started, logs, strict=True):
+            wait_for(process, address, log)
+        yield started
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    problems = synthetic_problems(64, seed=3, split="held-out")
+    return [Prompt(problem_id=problem.problem_id, text=to_prompt(problem)) for problem in problems]
+
+
+@pytest.fixture(scope="module")
+def in_process(folder, prompts):
+    """The groups that the engine in this process gives, by the parameters they were asked with."""
+    from polaris_rollout.vllm_sampler import VllmSampler  # not while tests are collected: others watch who loads it
+
+    with VllmSampler(str(folder), context=CONTEXT) as sampler:
+        return {
+            PARAMS: list(sampler.sample(prompts, PARAMS, n=8)),
+            EVALUATION: list(sampler.sample(prompts[:16], EVALUATION, n=4)),
+            GREEDY: list(sampler.sample(prompts[:16], GREEDY, n=1)),
+        }
+
+
+def assert_same(ours, theirs):
+    """The same groups, each once; log-probabilities to the rounding of float32."""
+    named = {group.problem_id: group for group in ours}
+    assert len(named) == len(ours)
+    assert named.keys() == {group.problem_id for group in theirs}
+    for group in theirs:
+        assert named[group.problem_id].prompt_token_ids == group.prompt_token_ids
+        for one, other in zip(named[group.problem_id].completions, group.completions, strict=True):
+            assert one.token_ids == other.token_ids
+            assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+            assert (one.text, one.finish_reason) == (other.text, other.finish_reason)
+
+
+def test_a_server_gives_the_very_completions_of_the_engine_in_process(servers, folder, prompts, in_process):
+    with ServerSampler([servers[0][1]], model=str(folder)) as sampler:
+        assert sampler.context == CONTEXT
+        assert_same(list(sampler.sample(prompts, PARAMS, n=8)), in_process[PARAMS])
+        assert_same(list(sampler.sample(prompts[:16], EVALUATION, n=4)), in_process[EVALUATION])
+        assert_same(list(sampler.sample(prompts[:16], GREEDY, n=1)), in_process[GREEDY])
+        num_tokens = sum(
+            len(completion.token_ids)
+            for groups in in_process.values()
+            for group in groups
+            for completion in group.completions
+        )
+        deadline = time.monotonic() + 60
+        while (
+            status := sampler.status()[0]
+        ).sampled_tokens < num_tokens:  # What the server counts comes a little later.
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert (status.state, status.running, status.waiting) == ("idle", 0, 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["What is 17 + 25?", "", " spaces  and\n\nlines ", "Ünïcode ≤ ∑ 漢字 🙂", "a <|im_end|> of a turn", "x" * 3000],
+)
+def test_a_server_encodes_prompts_as_the_tokenizer_does(servers, folder, other_folder, text):
+    for (_, address), model in ((servers[0], folder), (servers[2], other_folder)):
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        with ServerSampler([address], model=str(model)) as sampler:
+            assert sampler.encode(text) == encode_prompt(tokenizer, text)
+
+
+def test_a_prompt_without_room_for_an_answer_is_listed(servers, folder):
+    with ServerSampler([servers[0][1]], model=str(folder)) as sampler:
+        long = Prompt(problem_id="long", text="word " * 2000)
+        with pytest.raises(PromptTooLongError, match="'long'"):
+            sampler.check_prompts([long])
+        with pytest.raises(PromptTooLongError, match="'long'"):
+            list(sampler.sample([long], PARAMS, n=1))
+
+
+def test_servers_of_other_weights_or_of_another_model_are_refused(servers, folder):
+    (_, first), (_, second), (_, other) = servers
+    for addresses, address_of_most in (([first, second, other], first), ([other, second, first], second)):
+        with pytest.raises(EndpointError, match=rf"^{other} holds other weights than {address_of_most}"):
+            ServerSampler(addresses, model="lab/tiny")
+    with pytest.raises(
+        EndpointError, match=rf"^{other} serves 'lab/tiny' \(from .*/other'\) and .*/tiny' was asked for"
+    ):
+        ServerSampler([first, second, other], model=str(folder))
+    with pytest.raises(EndpointError, match=rf"^{first} has a context of {CONTEXT} tokens and 600 were asked for"):
+        ServerSampler([first], model="lab/tiny", context=600)
+
+
+def test_a_server_killed_mid_run_loses_and_repeats_nothing(servers, folder, prompts, in_process):
+    """Last in the file: it leaves one server dead."""
+    (_, survivor), (process, address), _ = servers
+    with ServerSampler([survivor, address], model=str(folder), max_in_flight=32) as sampler:
+        groups = []
+        for group in sampler.sample(prompts, PARAMS, n=8):
+            groups.append(group)
+            if len(groups) == 12:
+                assert all(status.running for status in sampler.status())
+                kill(process)
+        assert_same(groups, in_process[PARAMS])
+        assert [status.state.split()[0] for status in sampler.status()] == ["idle", "down"]
