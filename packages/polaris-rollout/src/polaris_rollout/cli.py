@@ -78,15 +78,13 @@ def sample(
     """
     import logging
 
-    from polaris_rollout.engines import open_engine
+    from polaris_rollout.engines import check_model, open_engine
     from polaris_rollout.errors import SettingError
     from polaris_rollout.job import read_prompts, sample_missing
-    from polaris_rollout.models import model_config, model_digest, resolve_model
     from polaris_rollout.progress import track
     from polaris_rollout.records import SamplingParams
     from polaris_rollout.store import RolloutStore
     from polaris_rollout.watchdog import watch
-    from polaris_rollout.yarn import yarn_config
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("polaris_rollout").setLevel(logging.INFO)
@@ -99,12 +97,9 @@ def sample(
     except ValueError as error:
         raise SettingError(str(error)) from None
     to_sample = read_prompts(prompts, suffix=suffix)
-    folder = resolve_model(model)
-    if context is not None and Path(folder).is_dir():
-        yarn_config(model_config(folder), context)  # Refuses what cannot be extended before an engine starts.
     settings = asdict(params) | {
         "model": model,
-        "model_digest": model_digest(folder),
+        "model_digest": check_model(model, context, endpoints=endpoint or ()),
         "samples": samples,
         "context": context,
         "suffix": suffix,

@@ -2,8 +2,33 @@
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
+from polaris_rollout.errors import ModelError
+from polaris_rollout.models import model_config, model_digest, resolve_model
 from polaris_rollout.records import Engine
+from polaris_rollout.yarn import yarn_config
+
+
+def check_model(model: str, context: int | None, *, endpoints: Sequence[str] = ()) -> str | None:
+    """Refuse a wrong model or context before an engine, which takes many seconds to import, is asked.
+
+    Returns:
+        Fingerprint of the model's files; ``None`` where they are not on this machine.
+
+    Raises:
+        ModelError: If the model cannot be used, or not with this context. A name that is unknown here may still be
+            one that servers know.
+    """
+    try:
+        folder = resolve_model(model)
+    except ModelError:
+        if endpoints:
+            return None
+        raise
+    if context is not None and not endpoints and Path(folder).is_dir():
+        yarn_config(model_config(folder), context)
+    return model_digest(folder)
 
 
 @contextmanager

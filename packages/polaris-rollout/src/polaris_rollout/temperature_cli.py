@@ -83,9 +83,9 @@ def temperature(
     from polaris_rollout.calibration import read_earlier, to_report, write_report
     from polaris_rollout.calibration_view import describe_decision, draw_report, report_table
     from polaris_rollout.diversity import bootstrap_interval
+    from polaris_rollout.engines import check_model
     from polaris_rollout.errors import SettingError
     from polaris_rollout.graders import open_grader
-    from polaris_rollout.models import check_context, model_digest, resolve_model
     from polaris_rollout.probe import ModelProbe, read_probe_problems
     from polaris_rollout.probes import ProbeRun
     from polaris_rollout.records import SamplingParams
@@ -105,10 +105,9 @@ def temperature(
     if earlier:
         chosen = _those_of(earlier, problems, read_probe_problems(problems, suffix=suffix, num_problems=10**9, seed=0))
     bootstrap_interval([0.0] * len(chosen))  # refuses too few problems
-    folder = resolve_model(model)
-    check_context(folder, context)
+    digest = check_model(model, context, endpoints=endpoint or ())
     params = SamplingParams(max_tokens=max_tokens, seed=seed)
-    settings = {"model": model, "model_digest": model_digest(folder), "context": context, "suffix": suffix}
+    settings = {"model": model, "model_digest": digest, "context": context, "suffix": suffix}
     has_target = earlier is not None or target_diversity is not None
     with ExitStack() as stack:
         engine = _LazyEngine(
