@@ -201,7 +201,7 @@ def test_a_folder_that_holds_something_else_is_refused(
     [
         (["--samples", "0"], "--samples is 0; give 1 or more"),
         (["--limit", "0"], "--limit is 0; give 1 or more"),
-        (["--temperature", "-1"], "temperature is -1.0; give 0 or more"),
+        (["--temperature", "-1"], "temperature is -1.0; give 0 to 2"),
         (["--top-p", "0"], "top_p is 0.0; give a number in (0, 1]"),
         (["--max-tokens", "0"], "max_tokens is 0; give 1 or more"),
         (["--context", "65"], "give a context of at most 64"),
