@@ -35,6 +35,8 @@ if __name__ == "__main__":
     out, tensor_parallel = Path(sys.argv[1]), int(sys.argv[2])
     rank = int(os.environ.get("RANK", "0"))
     per_rank = "RANK" in os.environ
+    if per_rank:
+        torch.distributed.init_process_group("gloo")
     # Both ranks of an engine ask for the same; the engines for different problems, and not as many.
     problems = [range(12), range(12, 16)][rank // tensor_parallel]
     model = AutoModelForCausalLM.from_pretrained(tiny_model(), dtype=torch.float32)

@@ -6,13 +6,14 @@ embedding has no parameters, so that only the declared original length differs.
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from polaris_rollout import Prompt, SamplingParams
 from polaris_rollout.canary import check_parity, group_logprobs, transformers_logprobs
 from polaris_rollout.errors import ParityError
-from polaris_rollout.yarn import extended_config
+from polaris_rollout.yarn import extended_config, yarn_config
 from polaris_train.embedded import tiny_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -101,3 +102,19 @@ def test_both_rotary_tables_have_magnitude_one_and_are_equal(folder, sampler):
 def test_the_attention_temperature_that_is_cancelled_is_there_by_default(folder):
     config = without(extended_config(folder, context=CONTEXT), "attention_factor")
     assert load(folder, config).model.rotary_emb.attention_scaling == pytest.approx(1.1386, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "rope_scaling", [None, {"type": "yarn", "factor": 2.0, "original_max_position_embeddings": 32}]
+)
+def test_an_older_configuration_is_extended_too(folder, tmp_path, rope_scaling):
+    config = json.loads((Path(folder) / "config.json").read_text())
+    del config["rope_parameters"]
+    older = config | {"rope_theta": 10000.0, "rope_scaling": rope_scaling}
+    shutil.copytree(folder, tmp_path / "older")
+    (tmp_path / "older" / "config.json").write_text(json.dumps(older))
+    extended = extended_config(str(tmp_path / "older"), context=CONTEXT)
+    expected = yarn_config(older, CONTEXT)
+    assert extended.max_position_embeddings == CONTEXT
+    assert extended.rope_parameters == expected["rope_parameters"]
+    assert load(tmp_path / "older", extended).model.rotary_emb.attention_scaling == 1.0

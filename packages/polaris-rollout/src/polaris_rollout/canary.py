@@ -58,6 +58,7 @@ def check_parity(engine: Sampler, reference: Reference) -> float:
 
     Raises:
         ParityError: If the gap is outside the band or not a number.
+        PromptTooLongError: If the context has no room for the canary's prompts, of about 35 tokens.
     """
     groups = sorted(engine.sample(CANARY_PROMPTS, CANARY_PARAMS, n=CANARY_SAMPLES), key=lambda group: group.problem_id)
     expected = reference(groups, CANARY_PARAMS.temperature)

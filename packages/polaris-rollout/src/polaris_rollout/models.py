@@ -68,13 +68,17 @@ def model_config(model: str) -> dict[str, Any]:
     """Return a resolved model's configuration as its file states it; a Hub id's file is downloaded.
 
     Raises:
-        ModelError: If the folder holds none.
+        ModelError: If the folder holds none, or the Hub has no such model or cannot be reached.
     """
     if Path(model).is_dir():
         return _read_config(Path(model))
     from transformers import PreTrainedConfig
 
-    return PreTrainedConfig.get_config_dict(model)[0]
+    try:
+        return PreTrainedConfig.get_config_dict(model)[0]
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{model!r} cannot be had from the Hub ({reason}); give a model folder") from error
 
 
 def model_positions(model: str) -> int | None:

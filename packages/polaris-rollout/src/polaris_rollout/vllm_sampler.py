@@ -82,14 +82,19 @@ class VllmSampler:
                 extrapolation, as in the published recipe's later stages.
             max_in_flight: Completions that the engine works on at the same time.
             per_rank: One engine for each process of a ``torchrun`` launch, or for each ``tensor_parallel``
-                neighbouring ones, which must then make the same calls.
+                neighbouring ones, which must then make the same calls. The process group exists already.
             tensor_parallel: GPUs that share one copy of the model. Without ``per_rank`` the engine starts
                 processes of its own, so the program needs a ``__main__`` guard.
 
         Raises:
             ModelError: If the model cannot be used with this context.
-            SettingError: If the ranks cannot be shared out.
+            SettingError: If the ranks cannot be shared out, or there is no process group.
         """
+        # vLLM would make a process group of its own, of as many ranks as one engine has.
+        if per_rank and not torch.distributed.is_initialized():
+            raise SettingError(
+                "per_rank needs the ranks' process group; call torch.distributed.init_process_group first"
+            )
         folder = resolve_model(model)
         options = engine_options(
             model_config(folder),
@@ -109,6 +114,8 @@ class VllmSampler:
         self._weights = self._weights_version = model_digest(folder) or model
         self._num_updates = self._num_sampled = 0
         self._llm = vllm.LLM(model=folder, max_num_seqs=max_in_flight, **options)
+        self._context: int = self._llm.model_config.max_model_len
+        self._dtype = str(self._llm.model_config.dtype).removeprefix("torch.")
         self.tokenizer: Any = self._llm.get_tokenizer()
         self._stop_token_ids = stop_token_ids(folder)
         if self.tokenizer.chat_template is None:
@@ -132,12 +139,12 @@ class VllmSampler:
     @property
     def context(self) -> int:
         """Longest prompt and completion together, in tokens."""
-        return self._llm.llm_engine.model_config.max_model_len
+        return self._context
 
     @property
     def dtype(self) -> str:
         """Precision that the engine computes in, such as ``float32``."""
-        return str(self._llm.llm_engine.model_config.dtype).removeprefix("torch.")
+        return self._dtype
 
     @property
     def weights_version(self) -> str:
@@ -229,7 +236,7 @@ class VllmSampler:
                 "torchrun and give per_rank=True"
             )
         self._require_idle()
-        tied = self._llm.llm_engine.model_config.hf_config.tie_word_embeddings
+        tied = self._llm.model_config.hf_config.tie_word_embeddings
         weights = _with_tied_head(weights) if tied else iter(weights)
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
         self._llm.reset_prefix_cache()

@@ -73,8 +73,11 @@ def extended_config(model: str, *, context: int | None) -> Any:
     from transformers import AutoConfig
 
     folder = resolve_model(model)
-    overrides = {} if context is None else yarn_config(model_config(folder), context)
-    return AutoConfig.from_pretrained(folder, **overrides)
+    config = AutoConfig.from_pretrained(folder)
+    # Set afterwards, as vLLM does: while it is loaded, an older rope_scaling would win.
+    for key, value in ({} if context is None else yarn_config(model_config(folder), context)).items():
+        setattr(config, key, value)
+    return config
 
 
 def _rope_parameters(config: Mapping[str, Any], context: int, positions: int) -> dict[str, Any]:
