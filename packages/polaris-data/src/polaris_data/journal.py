@@ -6,19 +6,27 @@ so a file under its own name is always whole.
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from polaris_data.errors import OtherRunError
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file: under a temporary name first, then renamed, so that no reader sees half of it."""
+@contextmanager
+def whole_file(path: Path) -> Generator[Path]:
+    """Yield a temporary name; what the block writes there gets its own name at the end, unless the block fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
+    yield temporary
     temporary.replace(path)
+
+
+def write_text(path: Path, text: str | Iterable[str]) -> None:
+    """Write a whole file, given as one text or piece by piece, so that no reader sees half of it."""
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines([text] if isinstance(text, str) else text)
 
 
 def write_json(path: Path, value: object) -> None:
