@@ -19,8 +19,11 @@ def whole_file(path: Path) -> Generator[Path]:
     """Yield a temporary name; what the block writes there gets its own name at the end, unless the block fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp")
-    yield temporary
-    temporary.replace(path)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str | Iterable[str]) -> None:
