@@ -7,7 +7,15 @@ import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from polaris_data import Problem, ProblemFileError, content_hash, read_problems, synthetic_problems, write_problems
+from polaris_data import (
+    PROMPT_SUFFIX,
+    Problem,
+    ProblemFileError,
+    content_hash,
+    read_problems,
+    synthetic_problems,
+    write_problems,
+)
 
 
 def write_rows(path, *rows):
@@ -63,7 +71,7 @@ def test_an_answer_that_is_none_is_refused_with_its_place_and_value(tmp_path, an
         read_problems(path)
 
 
-@pytest.mark.parametrize("question", ["", " \n", 3, ["1 + 1?"], [{"role": "user", "content": "1 + 1?"}]])
+@pytest.mark.parametrize("question", ["", " \n", 3, ["1 + 1?"], [{"role": "system", "content": "1 + 1?"}]])
 def test_a_question_that_is_not_text_is_refused_with_its_place_and_value(tmp_path, question):
     path = write_rows(tmp_path / "p.jsonl", {"prompt": question, "answer": "1"})
     with pytest.raises(ProblemFileError, match=r"p\.jsonl:1: 'prompt' is .*no question"):
@@ -84,7 +92,7 @@ def test_a_row_without_an_id_is_named_by_its_content(tmp_path):
     rows = [{"problem": "Q", "answer": "1"}, {"problem": "Q", "answer": "2"}]
     first, second = read_problems(write_rows(tmp_path / "p.jsonl", *rows))
     assert first.problem_id != second.problem_id
-    assert len(first.problem_id) == 14 and first.problem_id.startswith("p-")
+    assert len(first.problem_id) == 18 and first.problem_id.startswith("p-")
     again = read_problems(write_rows(tmp_path / "q.jsonl", rows[1], rows[0]))
     assert [problem.problem_id for problem in again] == [second.problem_id, first.problem_id]
 
@@ -166,9 +174,9 @@ def test_a_missing_source_is_refused_with_its_name(source):
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
-    (tmp_path / "p.csv").write_text("problem,answer\nQ,1\n")
-    with pytest.raises(ProblemFileError, match=r"'\.csv'.*\.jsonl"):
-        read_problems(tmp_path / "p.csv")
+    (tmp_path / "p.tsv").write_text("problem\tanswer\nQ\t1\n")
+    with pytest.raises(ProblemFileError, match=r"'\.tsv'.*\.jsonl"):
+        read_problems(tmp_path / "p.tsv")
 
 
 def test_a_json_list_is_read_and_its_items_are_counted(tmp_path):
@@ -184,6 +192,54 @@ def test_a_json_file_that_is_not_one_list_is_refused(tmp_path, content):
     (tmp_path / "p.json").write_text(content)
     with pytest.raises(ProblemFileError, match=r"p\.json: (expected a list|not JSON)"):
         read_problems(tmp_path / "p.json")
+
+
+def test_csv_is_read_as_text_with_line_numbers(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_bytes('\ufeffid,problem,answer,level\r\n7,"What, in\ntwo lines?",073,\r\n\r\n8,R,,3\r\n'.encode())
+    (problem,) = read_problems(path, on_invalid="skip")
+    assert problem == Problem(
+        problem_id="7", question="What, in\ntwo lines?", references=("073",), source="p.csv", extra={"level": None}
+    )
+    with pytest.raises(ProblemFileError, match=r"p\.csv:5: no reference: 'answer' is empty"):
+        read_problems(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"problem,answer\nIf x, y,1\n", r"p\.csv:2: 3 values for 2 columns; quote the commas"),
+        (b'problem,answer\n"Q,1\n', r"p\.csv:2: not CSV"),
+        (b"problem,answer\nQ,\xff\n", r"p\.csv:\d: not CSV in UTF-8"),
+        (b"", "no problems"),
+    ],
+)
+def test_a_broken_csv_file_is_refused(tmp_path, content, message):
+    (tmp_path / "p.csv").write_bytes(content)
+    with pytest.raises(ProblemFileError, match=message):
+        read_problems(tmp_path / "p.csv")
+
+
+VERL_ROW = {
+    "data_source": "openai/gsm8k",
+    "prompt": [{"role": "system", "content": "Think."}, {"role": "user", "content": "1 + 1?" + PROMPT_SUFFIX}],
+    "ability": "math",
+    "reward_model": {"style": "rule", "ground_truth": "2"},
+    "extra_info": {"index": 5, "split": "train"},
+}
+
+
+def test_the_format_of_verl_is_understood(tmp_path):
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([VERL_ROW]), tmp_path / "p.parquet")
+    assert read_problems(tmp_path / "p.parquet") == [
+        Problem(
+            problem_id="5",
+            question="1 + 1?",
+            references=("2",),
+            source="openai/gsm8k",
+            extra={"ability": "math", "reward_model": {"style": "rule"}, "extra_info": {"split": "train"}},
+        )
+    ]
 
 
 def test_parquet_is_read_and_its_rows_are_counted(tmp_path):

@@ -1,8 +1,10 @@
-"""Rows of a problem set, wherever it lies: JSON lines, JSON, parquet, or a data set of the Hub.
+"""Rows of a problem set, wherever it lies: JSON lines, JSON, CSV, parquet, or a data set of the Hub.
 
 A row keeps its place, so that whatever is wrong with it can be found again.
 """
 
+import csv
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from polaris_data.errors import MissingExtraError, ProblemFileError
+
+_MAX_CELL_CHARS = 2**27
+"""Of CSV; the module's own limit of 131,072 is short for a worked solution."""
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -30,8 +35,9 @@ def read_rows(source: str | Path, *, split: str, revision: str | None) -> Iterat
     """Yield the rows of a file, of a folder that holds a data set, or of a Hub data set.
 
     Args:
-        source: A path ending in ``.jsonl``, ``.json`` or ``.parquet``; a folder or Hub id that ``datasets``
-            can load, with ``:NAME`` after it to choose one of its configurations.
+        source: A path ending in ``.jsonl``, ``.json``, ``.csv`` or ``.parquet``; a folder or Hub id that
+            ``datasets`` can load, with ``:NAME`` after it to choose one of its configurations. A JSON list is
+            read whole; every other kind takes constant memory, however long it is.
         split: Of a folder or Hub data set.
         revision: Commit, branch or tag of a Hub data set.
 
@@ -55,6 +61,34 @@ def read_rows(source: str | Path, *, split: str, revision: str | None) -> Iterat
     )
 
 
+def count_rows(source: str | Path) -> int | None:
+    """Return about how many rows a file has, quickly, for a progress bar; ``None`` if it does not tell."""
+    path = Path(source)
+    if not path.is_file():
+        return None
+    if path.suffix == ".parquet":
+        from pyarrow import ArrowException
+        from pyarrow.parquet import read_metadata
+
+        try:
+            return read_metadata(path).num_rows
+        except (ArrowException, OSError):
+            return None  # `read_rows` says what is wrong with it.
+    if path.suffix not in (".jsonl", ".csv"):
+        return None
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(2**20), b""))
+
+
+def fingerprint(source: str | Path, *, split: str, revision: str | None) -> dict[str, str | None]:
+    """Return what tells a source from a later version of itself: the hash of a file, the revision of a data set."""
+    path = Path(source)
+    if path.is_file():
+        with path.open("rb") as file:
+            return {"source": str(source), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {"source": str(source), "split": split, "revision": revision}
+
+
 def json_lines(path: Path) -> Iterator[Row]:
     """Yield the objects of a file of JSON lines; empty lines are passed over.
 
@@ -75,6 +109,24 @@ def _json_list(path: Path) -> Iterator[Row]:
         yield _row(f"{path}: item {number}", value)
 
 
+def _csv_rows(path: Path) -> Iterator[Row]:
+    """Yield the lines below the first, which names the columns; every value is text, an empty one is ``None``."""
+    csv.field_size_limit(_MAX_CELL_CHARS)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            names = next(reader, [])
+            for values in reader:
+                place = f"{path}:{reader.line_num}"
+                if not values:
+                    continue
+                if len(values) != len(names):
+                    raise ProblemFileError(f"{place}: {len(values)} values for {len(names)} columns; quote the commas")
+                yield Row(place, {name: value or None for name, value in zip(names, values, strict=True)})
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ProblemFileError(f"{path}:{reader.line_num}: not CSV in UTF-8 ({_one_line(error)})") from error
+
+
 def _parquet_rows(path: Path) -> Iterator[Row]:
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
@@ -93,6 +145,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 _FORMATS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".jsonl": json_lines,
     ".json": _json_list,
+    ".csv": _csv_rows,
     ".parquet": _parquet_rows,
 }
 
@@ -111,7 +164,7 @@ def _dataset_rows(name: str, configuration: str | None, *, split: str, revision:
         cause = error.__cause__ if isinstance(error, DatasetsError) else error
         raise ProblemFileError(
             f"cannot load the data set {name!r}, split {split!r}: {_one_line(cause or error)}; without a "
-            "connection, give the path of a local copy"
+            "connection, give the path of a local copy in its place (a file, or a folder that datasets can load)"
         ) from error
     for number, columns in enumerate(dataset, start=1):
         yield Row(f"{name}[{split}] row {number}", dict(columns))
