@@ -1,18 +1,38 @@
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
+from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polaris_data import (
+    Accuracy,
+    Attempt,
+    Cap,
     Difficulty,
+    Extreme,
     Problem,
     ProblemFileError,
+    Reshape,
+    SettingError,
+    Visit,
     count_reasons,
+    parse_rule,
     read_problems,
     select,
+    select_by_visits,
+    write_problems,
     write_selection,
 )
+from polaris_data.difficulty import write_profile
+from polaris_data.rules import bin_of, pool, probability_above, read_rules, shuffled, to_data
+from polaris_data.select import attempts_of, decide, histograms
+
+PUBLISHED_7B = (8877, 2583, 2070, 1839, 1852, 1900, 2530, 4513, 14183)
 
 
 def problem(name):
@@ -25,30 +45,247 @@ def difficulty(name, num_correct, num_samples=8):
     )
 
 
+def visit(name, step, num_correct, num_samples=8):
+    return Visit(
+        run="r",
+        stage="s",
+        step=step,
+        problem_id=name,
+        num_samples=num_samples,
+        num_correct=num_correct,
+        num_truncated=0,
+    )
+
+
+def published_evidence():
+    return {f"{k}-{i}": (Attempt(8, k),) for k, count in enumerate(PUBLISHED_7B) for i in range(count)}
+
+
+def kept(decisions):
+    return [decision.problem_id for decision in decisions if decision.kept]
+
+
+RULES = st.one_of(
+    st.builds(Extreme, solved=st.sampled_from(["always", "never"])),
+    st.builds(
+        Accuracy,
+        above=st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0]),
+        by=st.sampled_from(["mean", "certainty"]),
+        window=st.none() | st.integers(1, 3),
+        min_visits=st.integers(1, 3),
+        certainty=st.sampled_from([0.5, 0.95]),
+    ),
+    st.builds(Accuracy, above=st.floats(0, 1), by=st.just("latest")),
+    st.builds(Cap, bin=st.sampled_from(["0/8", "3/8", "8/8", "1/2"]), share=st.sampled_from([0.0, 0.1, 0.5, 0.9])),
+)
+ATTEMPTS = st.integers(1, 8).flatmap(lambda n: st.builds(Attempt, st.just(n), st.integers(0, n)))
+
+
 def test_only_what_was_always_solved_is_dropped():
     problems = [problem(str(k)) for k in range(9)]
     decisions = select(problems, [difficulty(str(k), k) for k in range(9)])
     assert [decision.kept for decision in decisions] == [True] * 8 + [False]
-    assert {decision.reason for decision in decisions} == {"accuracy below 1", "accuracy at least 1"}
+    assert count_reasons(decisions) == {"no rule drops it": 8, "always solved": 1}
 
 
-@pytest.mark.parametrize(("max_accuracy", "kept"), [(0.5, "0123"), (0.9, "01234567"), (0.0, ""), (0.125, "0")])
-def test_the_greatest_accuracy_is_exclusive(max_accuracy, kept):
+@pytest.mark.parametrize(
+    ("rules", "names"),
+    [
+        (["accuracy above=0.5"], "01234"),
+        (["accuracy above=0.875"], "01234567"),
+        (["accuracy above=0"], "0"),
+        (["accuracy above=1"], "012345678"),
+        (["drop solved=never", "drop"], "1234567"),
+        # P(rate > 0.5) is 0.98 after 8 of 8 under a uniform prior, (1 - 0.5**9); 0.91 after 6, 0.96 after 7
+        (["accuracy above=0.5 by=certainty certainty=0.97"], "0123456"),
+        (["accuracy above=0.9", "accuracy above=0.1"], "0"),
+    ],
+)
+def test_rules_drop_by_accuracy(rules, names):
     problems = [problem(str(k)) for k in range(9)]
-    decisions = select(problems, [difficulty(str(k), k) for k in range(9)], max_accuracy=max_accuracy)
-    assert "".join(decision.problem_id for decision in decisions if decision.kept) == kept
+    decisions = select(problems, [difficulty(str(k), k) for k in range(9)], rules=tuple(map(parse_rule, rules)))
+    assert "".join(kept(decisions)) == names
 
 
-@given(st.lists(st.integers(0, 8), min_size=1, max_size=40), st.floats(0, 1), st.randoms())
-def test_every_problem_is_in_or_out_once_and_the_counts_add_up(corrects, max_accuracy, rng):
-    problems = [problem(str(number)) for number in range(len(corrects))]
-    profile = [difficulty(str(number), k) for number, k in enumerate(corrects)]
-    rng.shuffle(profile)
-    decisions = select(problems, profile, max_accuracy=max_accuracy)
-    assert [decision.problem_id for decision in decisions] == [p.problem_id for p in problems]
-    assert [decision.kept for decision in decisions] == [k / 8 < max_accuracy for k in corrects]
-    assert sum(count_reasons(decisions).values()) == len(problems)
-    assert count_reasons(decisions) == Counter(decision.reason for decision in decisions)
+@settings(max_examples=300, deadline=None)
+@given(
+    st.dictionaries(st.text("abcdef", min_size=1, max_size=3), st.lists(ATTEMPTS, max_size=4), max_size=40),
+    st.lists(RULES, max_size=4),
+    st.integers(0, 3),
+    st.randoms(use_true_random=False),
+)
+def test_no_problem_is_both_kept_and_dropped_and_the_counts_add_up(attempts, rules, seed, rng):
+    evidence = {name: each for name, each in attempts.items() if each}
+    decisions = decide(attempts, evidence, rules, seed=seed)
+    assert [decision.problem_id for decision in decisions] == list(attempts)
+    reasons = count_reasons(decisions)
+    assert len(attempts) == sum(reasons.values())
+    dropped = Counter(decision.reason for decision in decisions if not decision.kept)
+    assert len(attempts) == len(kept(decisions)) + sum(dropped.values())
+    assert not dropped.keys() & {decision.reason for decision in decisions if decision.kept}
+    assert {decision.problem_id for decision in decisions if decision.reason == "never visited"} == {
+        name for name in attempts if name not in evidence
+    }
+    shuffled_names = rng.sample(list(evidence), len(evidence))
+    again = decide(attempts, {name: evidence[name] for name in shuffled_names}, rules, seed=seed)
+    assert again == decisions
+    reordered = rng.sample(list(attempts), len(attempts))
+    assert {d.problem_id: d for d in decide(reordered, evidence, rules, seed=seed)} == {
+        d.problem_id: d for d in decisions
+    }
+
+
+@given(st.lists(RULES, min_size=1, max_size=5))
+def test_rules_survive_being_written_as_data(rules):
+    def plain(rule):
+        return rule if getattr(rule, "by", "") == "certainty" else to_data(rule)
+
+    again = [parse_rule(json.loads(json.dumps(to_data(rule)))) for rule in rules]
+    assert [plain(rule) for rule in again] == [plain(rule) for rule in rules]
+
+
+@given(ATTEMPTS, st.sampled_from([0.1, 0.5, 0.9]))
+def test_the_posterior_agrees_with_a_sum_over_a_fine_grid(attempt, rate):
+    n, k = attempt
+    grid = [(i + 0.5) / 4000 for i in range(4000)]
+    density = [p**k * (1 - p) ** (n - k) for p in grid]
+    above = sum(value for p, value in zip(grid, density, strict=True) if p > rate) / sum(density)
+    assert probability_above(rate, attempt) == pytest.approx(above, abs=1e-3)
+
+
+@pytest.mark.parametrize(("rate", "chance"), [(0.0, 1.0), (1.0, 0.0)])
+def test_every_rate_is_above_0_and_none_above_1(rate, chance):
+    assert probability_above(rate, Attempt(8, 8)) == chance
+
+
+def test_many_samples_do_not_overflow_the_posterior():
+    assert probability_above(0.9, Attempt(100_000, 95_000)) == pytest.approx(1.0)
+    assert probability_above(0.9, Attempt(100_000, 85_000)) == pytest.approx(0.0)
+
+
+def test_dropping_8_of_8_from_the_published_7b_histogram_leaves_a_mirrored_j_of_26_thousand():
+    evidence = published_evidence()
+    decisions = decide(evidence, evidence, (Extreme(),), seed=0)
+    shapes = histograms(evidence, set(kept(decisions)))
+    assert shapes["before"].counts == PUBLISHED_7B and shapes["before"].shape == "J"
+    assert shapes["after"].num_problems == 26164 and shapes["after"].shape == "mirrored-J"
+
+
+def test_a_shape_is_reached_by_dropping_as_little_as_possible():
+    evidence = published_evidence()
+    shapes = histograms(evidence, set(kept(decide(evidence, evidence, (Reshape(),), seed=0))))
+    assert shapes["after"].counts == (*PUBLISHED_7B[:-1], 7101) and shapes["after"].shape == "mirrored-J"
+    one_more = {**evidence} | {"8-14182": (Attempt(8, 8),)}
+    left = set(kept(decide(evidence, evidence, (Reshape(),), seed=0)))
+    dropped_easy = next(name for name in one_more if name not in left)
+    assert histograms(evidence, left | {dropped_easy})["after"].shape != "mirrored-J"
+
+
+def test_a_shape_that_no_part_has_is_refused():
+    with pytest.raises(SettingError, match="no problem was never solved"):
+        decide("a", {"a": (Attempt(8, 8),)}, (Reshape(),), seed=0)
+
+
+@given(st.lists(st.integers(0, 8), min_size=1, max_size=60), st.sampled_from([0.0, 0.1, 0.25, 0.4, 0.5, 0.9]))
+def test_a_cap_holds_and_is_not_stricter_than_it_must_be(corrects, share):
+    evidence = {str(number): (Attempt(8, k),) for number, k in enumerate(corrects)}
+    left = kept(decide(evidence, evidence, (Cap(bin="0/8", share=share),), seed=0))
+    others = sum(k > 0 for k in corrects)
+    zeros = len(left) - others
+    assert zeros <= share * len(left) + 1e-9
+    if zeros < corrects.count(0):
+        assert zeros + 1 > share * (len(left) + 1) - 1e-9
+
+
+def test_what_a_cap_keeps_depends_on_the_seed_and_a_smaller_cap_keeps_part_of_it():
+    evidence = {str(number): (Attempt(8, 0 if number < 90 else 4),) for number in range(100)}
+
+    def zeros(share, seed):
+        left = kept(decide(evidence, evidence, (Cap(bin="0/8", share=share),), seed=seed))
+        return {name for name in left if int(name) < 90}
+
+    assert len(zeros(0.5, 0)) == len(zeros(0.5, 1)) == 10 and zeros(0.5, 0) != zeros(0.5, 1)
+    assert zeros(0.1, 0) < zeros(0.5, 0)
+    assert shuffled("abc", seed=1) == shuffled("cba", seed=1)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "n", "k"),
+    [((4, 1), 8, 2), ((2, 0), 8, 0), ((2, 2), 8, 8), ((100, 99), 8, 7), ((100, 1), 8, 1), ((8, 3), 8, 3)],
+)
+def test_other_numbers_of_samples_fall_into_the_nearest_bin_and_the_ends_stay_pure(attempt, n, k):
+    assert bin_of(Attempt(*attempt), n) == k
+
+
+def test_between_stages_what_is_solved_more_than_nine_times_of_ten_is_dropped_and_the_unvisited_is_kept():
+    """The example of the published script: scores 1 and 7/8, twice 0, twice 1; 0.9 itself is kept."""
+    scores = {"0": (8, 7), "1": (7, 8), "2": (0, 0), "3": (8, 8)}
+    visits = [visit(name, step, k) for name, ks in scores.items() for step, k in enumerate(ks, start=1)]
+    visits += [visit("nine", 1, 9, num_samples=10)]
+    decisions = select_by_visits([problem(name) for name in [*scores, "nine", "new"]], visits)
+    assert kept(decisions) == ["2", "nine", "new"]
+    assert count_reasons(decisions) == {"never visited": 1, "no rule drops it": 2, "mean accuracy above 0.9": 3}
+
+
+@pytest.mark.parametrize(
+    ("rule", "names"),
+    [
+        ("accuracy above=0.9", "abc"),
+        ("accuracy above=0.9 by=latest", "b"),
+        ("accuracy above=0.9 window=2", "b"),
+        ("accuracy above=0.9 by=latest min_visits=4", "abc"),
+        ("accuracy above=0.7 by=certainty window=3", "abc"),
+        ("accuracy above=0.7 by=certainty window=2 certainty=0.99", "ab"),
+    ],
+)
+def test_recent_visits_can_count_alone(rule, names):
+    scores = {"a": (0, 7, 8), "b": (8, 8, 0), "c": (3, 8, 8)}
+    visits = [visit(name, step, k) for name, ks in scores.items() for step, k in enumerate(ks, start=1)]
+    assert "".join(kept(select_by_visits(map(problem, scores), visits, rules=(parse_rule(rule),)))) == names
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("", "no rule ''; give one of drop, accuracy, cap, shape"),
+        ("harder", "no rule 'harder'; give one of drop, accuracy, cap, shape"),
+        ("accuracy", "rule 'accuracy': no 'above'; expected 'above', 'by'"),
+        ("accuracy above=high", "rule 'accuracy': above is 'high'; expected a number"),
+        ("accuracy above=1.5", "rule 'accuracy': above is 1.5; expected a share from 0 to 1"),
+        ("accuracy above=0.9 by=luck", "by is 'luck'; expected one of mean, latest, certainty"),
+        ("accuracy above=0.9 by=latest window=3", "window is 3 with by=latest"),
+        ("accuracy above=0.9 window=0", "window is 0; expected 1 or more"),
+        ("accuracy above=0.9 window=1.5", "window is 1.5; expected a number"),
+        ("accuracy above=0.9 min_visit=2", "unknown setting 'min_visit'; expected"),
+        ("cap bin=9/8 share=0.5", "bin is '9/8'; expected k/n"),
+        ("cap bin=0/0 share=0.5", "bin is '0/0'; expected k/n"),
+        ("cap bin=0/8 share=1", "share is 1; expected a share from 0 to below 1"),
+        ("shape target=J", "target is 'J'; expected one of mirrored-J"),
+    ],
+)
+def test_a_rule_that_makes_no_sense_is_refused(rule, message):
+    with pytest.raises(SettingError) as error:
+        parse_rule(rule)
+    assert message in str(error.value)
+
+
+def test_rules_are_read_from_toml_and_from_a_decisions_file(tmp_path):
+    (tmp_path / "rules.toml").write_text(
+        '[[rules]]\nrule = "drop"\n[[rules]]\nrule = "accuracy"\nabove = 0.9\nby = "latest"\nmin_visits = 2\n'
+    )
+    rules = (Extreme(), Accuracy(above=0.9, by="latest", min_visits=2))
+    assert read_rules(tmp_path / "rules.toml") == rules
+    problems, profile = [problem("a")], [difficulty("a", 3)]
+    decisions = select(problems, profile, rules=rules)
+    write_selection(tmp_path, problems, decisions, evidence=attempts_of(profile), rules=rules)
+    assert read_rules(tmp_path / "decisions.json") == rules
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"rules": []}', '{"rules": [3]}'])
+def test_a_file_without_rules_is_refused(tmp_path, text):
+    (tmp_path / "rules.json").write_text(text)
+    with pytest.raises(SettingError, match=r"rules\.json"):
+        read_rules(tmp_path / "rules.json")
 
 
 def test_a_problem_without_a_profile_is_refused():
@@ -61,13 +298,76 @@ def test_a_profile_of_other_problems_is_refused():
         select([problem("a")], [difficulty(name, 3) for name in "ayx"])
 
 
-def test_the_kept_problems_and_every_decision_are_written(tmp_path):
+def test_the_kept_problems_every_decision_and_the_pictures_are_written(tmp_path):
     problems = [problem(name) for name in "abc"]
-    decisions = select(problems, [difficulty("a", 8), difficulty("b", 0), difficulty("c", 7)])
-    write_selection(tmp_path / "out", problems, decisions, max_accuracy=1.0)
+    profile = [difficulty("a", 8), difficulty("b", 0), difficulty("c", 7)]
+    write_selection(
+        tmp_path / "out",
+        problems,
+        select(problems, profile),
+        evidence=attempts_of(profile),
+        rules=(Extreme(),),
+        notes=["a <note>"],
+    )
     assert read_problems(tmp_path / "out" / "selected.jsonl") == problems[1:]
     written = json.loads((tmp_path / "out" / "decisions.json").read_text())
     assert written["num_problems"] == 3 and written["num_kept"] == 2
-    assert written["reasons"] == {"accuracy below 1": 2, "accuracy at least 1": 1}
-    assert written["decisions"][0] == {"problem_id": "a", "kept": False, "reason": "accuracy at least 1"}
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["decisions.json", "selected.jsonl"]
+    assert written["rules"] == [{"rule": "drop", "solved": "always"}]
+    assert written["reasons"] == {"no rule drops it": 2, "always solved": 1}
+    assert written["decisions"][0] == {"problem_id": "a", "kept": False, "reason": "always solved"}
+    assert written["before"]["counts"] == [1, 0, 0, 0, 0, 0, 0, 1, 1] and written["after"]["always"] == 0
+    assert (tmp_path / "out" / "selection.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "out" / "selection.html").read_text()
+    assert "<svg" in page and "always solved" in page and "a &lt;note&gt;" in page and "http-equiv" not in page
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "decisions.json",
+        "selected.jsonl",
+        "selection.html",
+        "selection.png",
+    ]
+
+
+def test_a_profile_of_unequal_numbers_of_samples_gets_an_expected_histogram():
+    evidence = {str(i): (Attempt(8, i % 9),) for i in range(90)} | {f"e{i}": (Attempt(4, 4),) for i in range(10)}
+    shapes = histograms(evidence, {"1", "2", "10"})
+    assert shapes["before"].num_problems == 100 and len(shapes["before"].counts) == 9
+    assert shapes["after"].num_problems == 3
+
+
+def test_pooling_adds_samples_up():
+    assert pool([Attempt(8, 3), Attempt(4, 4)]) == Attempt(12, 7)
+
+
+@pytest.mark.timeout(300)
+def test_a_killed_selection_is_repeated_with_the_same_files(tmp_path):
+    """Killed at random moments; whatever lies under its own name is whole, and in the end all files are the same."""
+    problems = [problem(str(number)) for number in range(5_000)]
+    write_problems(tmp_path / "p.jsonl", problems)
+    write_profile(tmp_path / "p.profile.jsonl", [difficulty(p.problem_id, int(p.problem_id) % 9) for p in problems])
+
+    def start(out):
+        arguments = ["select", "p.jsonl", "p.profile.jsonl", "--rule", "cap bin=0/8 share=0.05", "--out", out]
+        return subprocess.Popen(
+            [sys.executable, "-m", "polaris_data", *arguments], cwd=tmp_path, stdout=subprocess.DEVNULL
+        )
+
+    def contents(out):
+        return {path.name: path.read_bytes() for path in (tmp_path / out).iterdir()}
+
+    started = time.monotonic()
+    assert start("whole").wait() == 0
+    takes_s = time.monotonic() - started
+    whole, rng, num_killed = contents("whole"), Random(0), 0
+    for _ in range(4):
+        process = start("killed")
+        try:
+            process.wait(timeout=takes_s * rng.uniform(0.3, 1.0))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            num_killed += 1
+        if (tmp_path / "killed").exists():
+            done = {name: data for name, data in contents("killed").items() if not name.endswith(".tmp")}
+            assert done.items() <= whole.items()
+    assert num_killed and start("killed").wait() == 0
+    assert contents("killed") == whole

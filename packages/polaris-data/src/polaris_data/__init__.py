@@ -9,30 +9,42 @@ from polaris_data.journal import Journal
 from polaris_data.problems import content_hash, read_problems, write_problems
 from polaris_data.prompt import PROMPT_SUFFIX, to_prompt
 from polaris_data.records import Difficulty, Problem, Visit
-from polaris_data.select import Decision, count_reasons, select, write_selection
+from polaris_data.rules import Accuracy, Attempt, Cap, Extreme, Reshape, Rule, parse_rule
+from polaris_data.select import Decision, count_reasons, select, select_by_visits, write_selection
 from polaris_data.shape import Histogram, Shape, histogram
 from polaris_data.synthetic import synthetic_problems
+from polaris_data.visits import VisitLog, read_visits
 
 __all__ = [
     "PROMPT_SUFFIX",
+    "Accuracy",
+    "Attempt",
+    "Cap",
     "DataError",
     "Decision",
     "Difficulty",
+    "Extreme",
     "Histogram",
     "Journal",
     "MissingExtraError",
     "OtherRunError",
     "Problem",
     "ProblemFileError",
+    "Reshape",
+    "Rule",
     "SettingError",
     "Shape",
     "Visit",
+    "VisitLog",
     "content_hash",
     "count_reasons",
     "histogram",
+    "parse_rule",
     "read_problems",
     "read_profile",
+    "read_visits",
     "select",
+    "select_by_visits",
     "synthetic_problems",
     "to_prompt",
     "write_problems",

@@ -1,5 +1,6 @@
 """Arguments that several ``polaris-data`` commands share, and reading the problems that they name."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +12,7 @@ ProblemsArgument = Annotated[
     str,
     typer.Argument(
         metavar="PROBLEMS",
-        help="A .jsonl, .json or .parquet file, a folder or Hub id that datasets can load (OWNER/NAME[:CONFIG]), "
+        help="A .jsonl, .json, .csv or .parquet file, a folder or Hub id that datasets can load (OWNER/NAME[:CONFIG]), "
         "'synthetic' or 'synthetic:held-out'.",
         show_default=False,
     ),
@@ -29,8 +30,15 @@ Revision = Annotated[str | None, typer.Option(help="Commit, branch or tag of a H
 
 def read(source: str, *, limit: int | None, skip_invalid: bool, split: str, revision: str | None) -> "list[Problem]":
     """Read a problem set as the shared options describe it."""
-    from polaris_data.problems import read_problems
+    return list(iterate(source, limit=limit, skip_invalid=skip_invalid, split=split, revision=revision))
 
-    return read_problems(
+
+def iterate(
+    source: str, *, limit: int | None, skip_invalid: bool, split: str, revision: str | None
+) -> "Iterator[Problem]":
+    """Yield a problem set as the shared options describe it."""
+    from polaris_data.problems import iterate_problems
+
+    return iterate_problems(
         source, limit=limit, split=split, revision=revision, on_invalid="skip" if skip_invalid else "error"
     )

@@ -7,7 +7,7 @@ solves. As the model learns, the shape turns into a J, and it is time to drop pr
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from polaris_data.errors import ProblemFileError
 from polaris_data.records import Difficulty
@@ -20,6 +20,13 @@ PEAK = 1.5
 LEVEL = 0.8
 """Two ends are equally high, a U, when the lower one is at least this share of the higher one. The published
 J of the 7B model has 0.63."""
+
+TOO_EASY = 0.7
+"""Above this mean accuracy training has little left to learn; the report's reward on unfiltered data."""
+
+TOO_FEW = 1 / 3
+"""Below this share of informative groups most of what is sampled is thrown away; the published code refuses
+batches below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,38 @@ class Histogram:
     def shape(self) -> Shape:
         """The name of the shape; see `name_shape`."""
         return name_shape(self.counts)
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """Shares of the problems that were solved never, sometimes, always; they add up to 1."""
+        return self.counts[0] / self.num_problems, self.informative_share, self.counts[-1] / self.num_problems
+
+    @property
+    def warnings(self) -> list[str]:
+        """What speaks against training on these problems, one sentence each."""
+        warnings: list[str] = []
+        if self.mean_accuracy > TOO_EASY:
+            warnings.append(f"too easy: mean accuracy {self.mean_accuracy:.1%} is above {TOO_EASY:.0%}")
+        if self.informative_share < TOO_FEW:
+            warnings.append(
+                f"few groups are informative: {self.informative_share:.1%} of the problems, less than a third, are "
+                "solved sometimes but not always"
+            )
+        return warnings
+
+    def to_data(self) -> dict[str, Any]:
+        """Return the counts and all that is derived from them, for JSON."""
+        never, sometimes, always = self.shares
+        return {
+            "num_problems": self.num_problems,
+            "shape": self.shape,
+            "counts": list(self.counts),
+            "never": never,
+            "sometimes": sometimes,
+            "always": always,
+            "mean_accuracy": self.mean_accuracy,
+            "warnings": self.warnings,
+        }
 
 
 def histogram(profile: Iterable[Difficulty]) -> Histogram:
