@@ -1,14 +1,14 @@
 """Difficulty profiles as files: one JSON object a line, with the fields of `Difficulty`."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Iterable
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from polaris_data.errors import ProblemFileError
+from polaris_data.journal import write_text
 from polaris_data.outputs import partial_path, settings_path
-from polaris_data.problems import content_hash
-from polaris_data.records import Difficulty, Problem
+from polaris_data.records import Difficulty
 from polaris_data.sources import Row, json_lines
 
 _COUNTS = ("num_samples", "num_correct", "num_truncated")
@@ -35,6 +35,11 @@ def read_profile(path: str | Path) -> list[Difficulty]:
     return profile
 
 
+def write_profile(path: Path, profile: Iterable[Difficulty]) -> None:
+    """Write a whole difficulty profile, as `read_profile` reads it."""
+    write_text(path, "".join(json.dumps(asdict(difficulty), ensure_ascii=False) + "\n" for difficulty in profile))
+
+
 def is_profile(path: Path) -> bool:
     """Return whether a file of JSON lines begins with a `Difficulty`, rather than a problem."""
     if path.suffix != ".jsonl" or not path.is_file():
@@ -43,8 +48,12 @@ def is_profile(path: Path) -> bool:
     return first is not None and all(name in first.columns for name in _COUNTS)
 
 
-def check_recorded_problems(path: Path, problems: Sequence[Problem]) -> None:
+def check_recorded_problems(path: Path, problems_hash: str) -> None:
     """Compare problems with those that a profile's settings name; a profile without settings passes.
+
+    Args:
+        path: Of the profile.
+        problems_hash: As `polaris_data.problems.content_hash` gives it.
 
     Raises:
         ProblemFileError: If the profile was made from other questions or references, whatever the ids.
@@ -52,7 +61,7 @@ def check_recorded_problems(path: Path, problems: Sequence[Problem]) -> None:
     if not settings_path(path).exists():
         return
     settings = json.loads(settings_path(path).read_text(encoding="utf-8"))
-    if settings.get("problems") != content_hash(problems):
+    if settings.get("problems") != problems_hash:
         raise ProblemFileError(
             f"{path} is a profile of other problems: the ids agree, but questions, answers or their order have "
             "changed since; profile these problems, or give the old ones"
@@ -78,6 +87,6 @@ def _to_difficulty(row: Row) -> Difficulty:
             raise ProblemFileError(f"{row.place}: {name!r} is {values[name]!r}; expected 0..num_samples")
     if values["num_samples"] < 1:
         raise ProblemFileError(f"{row.place}: 'num_samples' is {values['num_samples']!r}; expected 1 or more")
-    if type(values["mean_tokens"]) not in (int, float):
-        raise ProblemFileError(f"{row.place}: 'mean_tokens' is {values['mean_tokens']!r}; expected a number")
+    if type(values["mean_tokens"]) not in (int, float, type(None)):
+        raise ProblemFileError(f"{row.place}: 'mean_tokens' is {values['mean_tokens']!r}; expected a number or null")
     return Difficulty(**values)

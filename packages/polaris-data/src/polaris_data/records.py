@@ -41,8 +41,8 @@ class Difficulty:
     num_truncated: int
     """Completions that the token budget ended."""
 
-    mean_tokens: float
-    """Mean length of the completions, in tokens."""
+    mean_tokens: float | None
+    """Mean length of the completions, in tokens; ``None`` where completions of another program do not tell."""
 
     @property
     def accuracy(self) -> float:

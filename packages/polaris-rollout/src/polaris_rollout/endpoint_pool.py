@@ -138,7 +138,7 @@ class EndpointPool:
             async with asyncio.TaskGroup() as tasks:
                 completions = [
                     tasks.create_task(self._sample_one(job, prompt.problem_id, token_ids, sample, home))
-                    for sample in range(job.num_samples)
+                    for sample in range(prompt.first_sample, prompt.first_sample + job.num_samples)
                 ]
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -15,6 +16,8 @@ from rich.table import Column
 from polaris_rollout.records import Engine, EngineStatus, Group
 
 logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
 
 REFRESH_S = 1.0
 """The bar is drawn at this interval."""
@@ -27,12 +30,12 @@ SPEED_WINDOW_S = 60.0
 
 
 def track(
-    groups: Iterable[Group], *, total: int, done: int = 0, label: str = "sampling", engine: Engine | None = None
-) -> Iterator[Group]:
-    """Pass groups through, showing progress on stderr.
+    groups: Iterable[Item], *, total: int, done: int = 0, label: str = "sampling", engine: Engine | None = None
+) -> Iterator[Item]:
+    """Pass groups through, or whatever else is counted, showing progress on stderr.
 
     Args:
-        groups: Groups as a sampler yields them.
+        groups: Groups as a sampler yields them, or what was made of them.
         total: Groups of the whole job.
         done: Groups that an earlier run finished.
         label: Word in front of the bar.
@@ -86,10 +89,11 @@ class Meter:
         self._started = clock()
         self._readings = deque([(self._started, self._count_tokens(self._ask()))])
 
-    def add(self, group: Group) -> None:
-        """Count a finished group."""
+    def add(self, finished: object) -> None:
+        """Count what is finished; of a group the tokens as well."""
         self.num_done += 1
-        self._num_tokens += sum(len(completion.token_ids) for completion in group.completions)
+        if isinstance(finished, Group):
+            self._num_tokens += sum(len(completion.token_ids) for completion in finished.completions)
 
     def read(self) -> str:
         """Say how fast it goes, what the engine is doing, how long it took, and how long it will take."""

@@ -63,6 +63,9 @@ class Prompt:
     text: str
     """The turn as a person would type it; the sampler puts the model's chat template around it."""
 
+    first_sample: int = 0
+    """Number of the first completion; those before it are of earlier requests, so that nothing is drawn twice."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
@@ -128,8 +131,9 @@ class Sampler(Protocol):
         """Yield a group of ``n`` completions for each prompt, as groups finish.
 
         Prompts are drawn from the iterable only when the engine has room for them, so several samplers can
-        share one source of work. Completion ``i`` of a problem depends on the seed, the problem and ``i``
-        alone, not on what else is in flight.
+        share one source of work. A prompt may come again once its group was yielded. Completion ``i`` of a
+        problem, counted from the prompt's ``first_sample``, depends on the seed, the problem and ``i`` alone, not
+        on what else is in flight.
         """
         ...
 

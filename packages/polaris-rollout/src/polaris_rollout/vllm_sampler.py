@@ -277,7 +277,7 @@ class VllmSampler:
                         top_p=params.top_p,
                         top_k=params.top_k,
                         max_tokens=min(room, params.max_tokens or room),
-                        seed=completion_seed(params.seed, prompt.problem_id, index),
+                        seed=completion_seed(params.seed, prompt.problem_id, prompt.first_sample + index),
                         stop_token_ids=self._stop_token_ids,
                         logprobs=0,
                         flat_logprobs=True,

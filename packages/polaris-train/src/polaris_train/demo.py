@@ -13,9 +13,9 @@ from typing import Any
 from polaris_data.difficulty import read_profile
 from polaris_data.journal import Journal, claim, write_json
 from polaris_data.problems import write_problems
-from polaris_data.profile import TrackedSampler, profile
+from polaris_data.profile import profile
 from polaris_data.records import Problem
-from polaris_data.select import select, write_selection
+from polaris_data.select import PUBLISHED_FOR_PROFILES, attempts_of, select, write_selection
 from polaris_data.synthetic import synthetic_problems
 from polaris_eval.evaluate import correct_by_problem, evaluate
 from polaris_eval.metrics import mean_at_k, paired_difference
@@ -96,17 +96,23 @@ def _before_training(folder: _Folder, training: Sequence[Problem], held_out: Seq
         Grader(policy=BOXED, max_failed_share=None) as grader,
         VllmSampler(recipe.model, context=recipe.stages[0].context) as sampler,
     ):
-        tracked = TrackedSampler(sampler, total=len(training), done=len(difficulties.records))
         for _ in profile(
-            training, tracked, grader.grade_many, params=params, num_samples=NUM_SAMPLES, journal=difficulties
+            training,
+            sampler,
+            grader.grade_many,
+            params=params,
+            num_samples=NUM_SAMPLES,
+            journal=difficulties,
+            engine=sampler,
         ):
             pass
         _evaluate(held_out, sampler, grader, params, completions)
 
 
 def _select(folder: _Folder, training: Sequence[Problem]) -> None:
-    decisions = select(training, read_profile(folder.data / "profile.jsonl"))
-    write_selection(folder.data, training, decisions, max_accuracy=1.0)
+    profiled = read_profile(folder.data / "profile.jsonl")
+    decisions = select(training, profiled)
+    write_selection(folder.data, training, decisions, evidence=attempts_of(profiled), rules=PUBLISHED_FOR_PROFILES)
     dropped = sum(not decision.kept for decision in decisions)
     _say(f"     {dropped} of {len(training)} problems were always solved and are dropped")
 
@@ -162,7 +168,7 @@ def _summarize(folder: _Folder, *, seconds: float) -> dict[str, Any]:
         "sampled_tokens": _num_tokens(before)
         + _num_tokens(after)
         + sum(step["sampled_tokens"] for step in metrics)
-        + round(sum(each.mean_tokens * each.num_samples for each in profiled)),
+        + round(sum((each.mean_tokens or 0) * each.num_samples for each in profiled)),
     }
 
 
