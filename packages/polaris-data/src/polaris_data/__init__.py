@@ -6,7 +6,7 @@ Profiling is in `polaris_data.profile`, imported on its own because it needs the
 from polaris_data.difficulty import read_profile
 from polaris_data.errors import DataError, MissingExtraError, OtherRunError, ProblemFileError, SettingError
 from polaris_data.journal import Journal
-from polaris_data.problems import content_hash, read_problems, write_problems
+from polaris_data.problems import content_hash, iterate_problems, read_problems, write_problems
 from polaris_data.prompt import PROMPT_SUFFIX, to_prompt
 from polaris_data.records import Difficulty, Problem, Visit
 from polaris_data.rules import Accuracy, Attempt, Cap, Extreme, Reshape, Rule, parse_rule
@@ -39,6 +39,7 @@ __all__ = [
     "content_hash",
     "count_reasons",
     "histogram",
+    "iterate_problems",
     "parse_rule",
     "read_problems",
     "read_profile",

@@ -28,17 +28,19 @@ _PART = re.compile(
     r"|^\s*(?P<bare>[a-h]|[1-9])[.)]\s",
     re.MULTILINE,
 )
+_SECOND_LABELS = ("b)", "2)", "ii)", "b.", "2.")
 _FIRST_LABELS = (("a", "b"), ("1", "2"), ("i", "ii"))
+# A question mark, or an imperative: "If we write them in order" asks for nothing.
 _REQUEST = re.compile(
-    r"\?|\b(?:find|determine|compute|calculate|evaluate|what|how (?:many|much|long)|solve|simplify|prove|express"
-    r"|write)\b",
+    r"\?|(?:[.,;:>$\n]|\b(?:and|then|please|try to))\s*(?:find|determine|compute|calculate|evaluate|solve|simplify|use"
+    r"|prove|express|write|describe|state|draw|complete)\b",
     re.IGNORECASE,
 )
 _ANSWER_PART = re.compile(r"(?:^|[\s,;.$])\((a|b|i|ii|1|2)\)(?=[\s\\$])")
 
 _PROVE = re.compile(r"\bprove\b|\bshow that\b", re.IGNORECASE)
 _ASKS_FOR_A_VALUE = re.compile(
-    r"\?|\b(?:find|determine|compute|calculate|evaluate|what|how|which|who|when|where|value|express|solve|simplify"
+    r"\?|\b(?:find|determine|compute|calculate|evaluate|what|how|which|who|when|where|value|express|solve|simplify|use"
     r"|give|number of|maximum|minimum|smallest|largest|list|name|answer|state|choose)\b",
     re.IGNORECASE,
 )
@@ -74,7 +76,12 @@ def refusal(question: str, references: tuple[str, ...]) -> Reason | None:
     A question that only asks for a proof has no answer that could be compared, whatever its answer column says.
     Of a question with several parts that each ask for something, an answer is at most one.
     """
-    if _PROVE.search(question) and not _ASKS_FOR_A_VALUE.search(question):
+    folded = question.lower()
+    if (
+        ("prove" in folded or "show that" in folded)
+        and _PROVE.search(question)
+        and not _ASKS_FOR_A_VALUE.search(question)
+    ):
         return Reason.PROOF
     if _num_requests(question) > 1 or any(_names_parts(reference) for reference in references):
         return Reason.SEVERAL_PARTS
@@ -161,12 +168,15 @@ def _box_content(text: str, start: int) -> tuple[str | None, int]:
 
 def _num_requests(question: str) -> int:
     """Count the labelled parts that ask for something; 0 without labels that start a list."""
+    if not any(label in question for label in _SECOND_LABELS):  # spares most questions the slower search
+        return 0
     parts = list(_PART.finditer(question))
     labels = tuple(part["bracketed"] or part["bare"] for part in parts[:2])
     if labels not in _FIRST_LABELS:
         return 0
     ends = [*(part.start() for part in parts[1:]), len(question)]
-    return sum(bool(_REQUEST.search(question, part.end(), end)) for part, end in zip(parts, ends, strict=True))
+    texts = (question[part.end() : end] for part, end in zip(parts, ends, strict=True))
+    return sum(bool(_REQUEST.search(f".{text}")) for text in texts)
 
 
 def _names_parts(reference: str) -> bool:

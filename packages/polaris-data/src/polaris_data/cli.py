@@ -5,7 +5,10 @@ import sys
 
 import typer
 
+from polaris_data.check_cli import check_command
 from polaris_data.errors import DataError
+from polaris_data.export_cli import export_command
+from polaris_data.import_cli import import_command
 from polaris_data.profile_cli import profile_command
 from polaris_data.select_cli import select_command
 from polaris_data.show_cli import show_command
@@ -28,6 +31,9 @@ def _start() -> None:
         logging.getLogger(package).setLevel(logging.INFO)
 
 
+app.command("import")(import_command)
+app.command("export")(export_command)
+app.command("check")(check_command)
 app.command("profile")(profile_command)
 app.command("select")(select_command)
 app.command("show")(show_command)

@@ -28,6 +28,8 @@ SOURCE_COLUMNS = ("source", "data_source")
 NUM_SYNTHETIC = 500
 """Problems that the source ``synthetic`` stands for."""
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
+
 _NUM_SHOWN = 3
 """Unusable rows whose places a message names, after the first."""
 
@@ -156,7 +158,7 @@ def to_json_line(problem: Problem) -> str:
         "source": problem.source,
         "extra": problem.extra,
     }
-    return json.dumps(record, ensure_ascii=False, default=str) + "\n"
+    return _ENCODER.encode(record) + "\n"
 
 
 def content_hash(problems: Iterable[Problem]) -> str:
@@ -248,8 +250,10 @@ def _take(columns: dict[str, Any], names: tuple[str, ...]) -> Any:
     for name in names:
         if columns.get(name) is not None:
             return columns.pop(name)
+        if "." not in name:
+            continue
         parent, _, child = name.rpartition(".")
-        nested = columns.get(parent) if parent else None
+        nested = columns.get(parent)
         if isinstance(nested, dict) and nested.get(child) is not None:
             columns[parent] = {key: value for key, value in nested.items() if key != child}
             return nested[child]
