@@ -85,12 +85,12 @@ def test_chunked_logprobs_and_gradients_equal_those_of_whole_logits(chunk_tokens
     hidden, head, targets = _inputs(10)
     logprobs, entropies = token_logprobs(hidden, head, targets, temperature=1.4, chunk_tokens=chunk_tokens)
     gradients = torch.autograd.grad(logprobs.square().sum(), (hidden, head))
-    whole = ((hidden @ head.T).float() / 1.4).log_softmax(dim=-1)
+    whole = (hidden @ head.T / 1.4).log_softmax(dim=-1)
     expected = whole.gather(-1, targets[:, None])[:, 0]
-    assert torch.allclose(logprobs, expected, atol=1e-6)
-    assert torch.allclose(entropies, -(whole.exp() * whole).sum(-1), atol=1e-6)
+    assert torch.allclose(logprobs, expected, atol=1e-12)
+    assert torch.allclose(entropies, -(whole.exp() * whole).sum(-1), atol=1e-12)
     for gradient, slow in zip(gradients, torch.autograd.grad(expected.square().sum(), (hidden, head)), strict=True):
-        assert torch.allclose(gradient, slow, atol=1e-5)
+        assert torch.allclose(gradient, slow, atol=1e-12)
 
 
 def test_the_entropy_of_a_uniform_distribution_is_the_logarithm_of_the_vocabulary():

@@ -45,6 +45,27 @@ def resolve_model(model: str) -> str:
     )
 
 
+def local_folder(model: str) -> Path:
+    """Return the folder of a resolved model's files; a Hub id's are downloaded first.
+
+    Raises:
+        ModelError: If there are no safetensors files, or the Hub has no such model or cannot be reached.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        try:
+            patterns = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+            folder = Path(snapshot_download(model, allow_patterns=patterns))
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ModelError(f"{model!r} cannot be had from the Hub ({reason}); give a model folder") from error
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(f"{folder} has no safetensors files; save the model with transformers' save_pretrained")
+    return folder
+
+
 def model_digest(model: str) -> str | None:
     """Return a fingerprint of a resolved model's files; ``None`` for a Hub id.
 

@@ -11,3 +11,21 @@ class RecipeError(TrainError, ValueError):
 
 class RunFolderError(TrainError, ValueError):
     """A run folder lacks what a stage needs, or is in use."""
+
+
+class MemoryExhaustedError(TrainError, MemoryError):
+    """A micro-batch did not fit into memory; the stage can be continued with smaller ones."""
+
+    def __init__(self, *, max_tokens: int, longest: int) -> None:
+        super().__init__(
+            f"out of memory with micro-batches of at most {max_tokens} tokens; the longest answer with its prompt has "
+            f"{longest}: use more GPUs, cpu_offload = true, or a shorter context"
+        )
+        self.max_tokens = max_tokens
+        """Tokens of a micro-batch that were allowed."""
+        self.longest = longest
+        """Tokens of the longest sequence of the step: less than that cannot be allowed."""
+
+
+class DivergenceError(TrainError, ArithmeticError):
+    """Loss or gradient was not finite too many steps in a row."""

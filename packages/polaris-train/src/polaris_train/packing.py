@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -24,6 +24,15 @@ class TrainingSequence:
 
     advantage: float
     """Shared by all tokens."""
+
+    weight: float = 1.0
+    """How much each token counts in the loss of the step, on all ranks; see `polaris_train.aggregation`."""
+
+    off_policy: bool = False
+    """Whether an earlier policy sampled it, so that its ratios are taken to ``engine_logprobs``."""
+
+    old_logprobs: tuple[float, ...] | None = None
+    """[T] under the policy that started the step, where that is no longer the current one."""
 
     @property
     def length(self) -> int:
@@ -47,46 +56,76 @@ class MicroBatch:
     targets: Int[Tensor, " tokens"]
     """The sampled tokens."""
 
+    sequences: Int[Tensor, " tokens"]
+    """Which of the micro-batch's sequences each token belongs to."""
+
     advantages: Float[Tensor, " tokens"]
     """Of the completion that each token belongs to."""
+
+    weights: Float[Tensor, " tokens"]
+    """How much each token counts in the loss of the step."""
 
     engine_logprobs: Float[Tensor, " tokens"]
     """Of each token when it was sampled."""
 
+    off_policy: Bool[Tensor, " tokens"]
+    """Whether an earlier policy sampled it."""
+
+    old_logprobs: Float[Tensor, " tokens"] | None
+    """Under the policy that started the step; ``None`` where that is the current one."""
+
     def to(self, device: torch.device) -> "MicroBatch":
         """Return the micro-batch with its tensors on a device."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         moved: dict[str, Any] = {
-            name: getattr(self, name).to(device, non_blocking=True) for name in self.__dataclass_fields__
+            name: value.to(device, non_blocking=True) for name, value in values.items() if value is not None
         }
         return replace(self, **moved)
 
 
-def partition(lengths: Sequence[int], *, max_tokens: int, num_ranks: int) -> list[list[list[int]]]:
+def partition(
+    lengths: Sequence[int], *, max_tokens: int, num_ranks: int, quadratic_length: float = float("inf")
+) -> list[list[list[int]]]:
     """Share sequences among ranks, in micro-batches of at most ``max_tokens``.
 
-    Longest first, each into the lightest micro-batch; every rank gets the same number of micro-batches,
-    because ranks that share a sharded model must step through it together. Some may be empty.
+    Costliest first, each into the cheapest micro-batch that has room; every rank gets the same number of
+    micro-batches, because ranks that share a sharded model step through it together, and those that run at the same
+    time cost about the same. Some may be empty.
 
     Args:
         lengths: Tokens of each sequence.
         max_tokens: Of one micro-batch, except where a single sequence is longer.
         num_ranks: Number of ranks.
+        quadratic_length: Length at which attention costs as much as everything that grows with the length itself;
+            see `polaris_train.policy.Policy.quadratic_length`.
 
     Returns:
         ``[rank][micro-batch]`` lists of indices into ``lengths``; each index appears once.
     """
-    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
-    rounds = max(1, -(-sum(lengths) // (max_tokens * num_ranks)))
-    while True:
-        bins: list[list[int]] = [[] for _ in range(rounds * num_ranks)]
-        loads = [0] * len(bins)
-        for index in order:
-            lightest = loads.index(min(loads))
-            bins[lightest].append(index)
-            loads[lightest] += lengths[index]
-        if all(load <= max_tokens or len(bin_) == 1 for load, bin_ in zip(loads, bins, strict=True)):
-            return [bins[rank::num_ranks] for rank in range(num_ranks)]
-        rounds += 1
+    costs = [length + length**2 / quadratic_length for length in lengths]
+    order = sorted(range(len(lengths)), key=lambda index: (-costs[index], index))
+    num_rounds = max(1, -(-sum(lengths) // (max_tokens * num_ranks)))
+    while (bins := _fill(order, lengths, costs, max_tokens=max_tokens, num_bins=num_rounds * num_ranks)) is None:
+        num_rounds += 1
+    bins.sort(key=lambda members: -sum(costs[index] for index in members))
+    return [bins[rank::num_ranks] for rank in range(num_ranks)]
+
+
+def _fill(
+    order: Sequence[int], lengths: Sequence[int], costs: Sequence[float], *, max_tokens: int, num_bins: int
+) -> list[list[int]] | None:
+    """Return the members of each bin, or ``None`` if they do not fit."""
+    bins: list[list[int]] = [[] for _ in range(num_bins)]
+    tokens, loads = [0] * num_bins, [0.0] * num_bins
+    for index in order:
+        room = [each for each in range(num_bins) if not bins[each] or tokens[each] + lengths[index] <= max_tokens]
+        if not room:
+            return None
+        cheapest = min(room, key=loads.__getitem__)
+        bins[cheapest].append(index)
+        tokens[cheapest] += lengths[index]
+        loads[cheapest] += costs[index]
+    return bins
 
 
 def pack(sequences: Sequence[TrainingSequence]) -> MicroBatch:
@@ -100,10 +139,12 @@ def pack(sequences: Sequence[TrainingSequence]) -> MicroBatch:
     starts = [0]
     for sequence in sequences:
         starts.append(starts[-1] + sequence.length)
+    counts = torch.tensor([len(sequence.token_ids) for sequence in sequences])
     predicting = [
         torch.arange(start + len(sequence.prompt_token_ids), start + sequence.length) - 1
         for start, sequence in zip(starts, sequences, strict=False)
     ]
+    known = [sequence.old_logprobs for sequence in sequences if sequence.old_logprobs is not None]
     return MicroBatch(
         input_ids=torch.tensor(
             [[token for sequence in sequences for token in sequence.prompt_token_ids + sequence.token_ids]]
@@ -111,8 +152,14 @@ def pack(sequences: Sequence[TrainingSequence]) -> MicroBatch:
         position_ids=torch.cat([torch.arange(sequence.length) for sequence in sequences])[None],
         predicting=torch.cat(predicting),
         targets=torch.tensor([token for sequence in sequences for token in sequence.token_ids], dtype=torch.long),
-        advantages=torch.cat([torch.full((len(sequence.token_ids),), sequence.advantage) for sequence in sequences]),
-        engine_logprobs=torch.tensor(
-            [logprob for sequence in sequences for logprob in sequence.engine_logprobs], dtype=torch.float32
-        ),
+        sequences=torch.arange(len(sequences)).repeat_interleave(counts),
+        advantages=torch.tensor([sequence.advantage for sequence in sequences]).repeat_interleave(counts),
+        weights=torch.tensor([sequence.weight for sequence in sequences]).repeat_interleave(counts),
+        engine_logprobs=_flat([sequence.engine_logprobs for sequence in sequences]),
+        off_policy=torch.tensor([sequence.off_policy for sequence in sequences]).repeat_interleave(counts),
+        old_logprobs=_flat(known) if known else None,
     )
+
+
+def _flat(rows: Sequence[Sequence[float]]) -> Tensor:
+    return torch.tensor([value for row in rows for value in row], dtype=torch.float32)

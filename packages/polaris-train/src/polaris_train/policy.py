@@ -1,33 +1,62 @@
 """The model being trained: sharded over the ranks with FSDP2, read and written in Hugging Face format."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
+from accelerate import init_empty_weights
 from jaxtyping import Float
+from polaris_rollout.models import local_folder
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from polaris_train.attention import attention_implementation
 from polaris_train.logprobs import token_logprobs
 from polaris_train.packing import MicroBatch
+from polaris_train.recipe import Precision
+
+FILE_BYTES = 5 * 10**9
+"""Of one file of an exported model, at most, unless a single tensor is larger."""
 
 
 class Policy(nn.Module):
-    """A causal language model that returns log-probabilities of given tokens instead of logits."""
+    """A causal language model that returns log-probabilities of given tokens instead of logits.
 
-    def __init__(self, model: nn.Module) -> None:
+    Attributes:
+        dtype: Of forward passes and exports; the parameters themselves are float32.
+        device: Where the model computes.
+        quadratic_length: Length of a sequence at which attention costs as much as all the rest.
+    """
+
+    def __init__(
+        self, model: nn.Module, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> None:
         super().__init__()
         self.model: Any = model
+        self.dtype = dtype
+        self.device = torch.device(device)
+        config = self.model.config
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        attention = config.num_hidden_layers * config.num_attention_heads * head_dim
+        self.quadratic_length = sum(each.numel() for each in model.parameters()) / attention
 
     def forward(
         self, batch: MicroBatch, *, temperature: float
     ) -> tuple[Float[Tensor, " tokens"], Float[Tensor, " tokens"]]:
-        """Return the log-probability and entropy at each of ``batch.targets``; see `token_logprobs`."""
+        """Return the log-probability and entropy at each of ``batch.targets``; see `token_logprobs`.
+
+        Positions that predict no target, of prompts, are left out before the head.
+        """
         hidden = self.model.model(
             input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False
         ).last_hidden_state
@@ -41,53 +70,98 @@ class Policy(nn.Module):
         Every rank must iterate to the end: gathering a sharded parameter is collective.
         """
         for name, parameter in self.model.named_parameters():
-            whole = parameter.detach()
+            whole = parameter.detach().to(self.device)
             yield name, whole.full_tensor() if isinstance(whole, DTensor) else whole
 
     def save(self, folder: Path, *, source: str) -> None:
         """Write a Hugging Face folder that transformers and vLLM load as it is; collective.
 
+        Every rank writes its own shards, and rank 0 joins them: no rank ever holds the whole model.
+
         Args:
-            folder: Target; its files are overwritten.
+            folder: Target; must not exist.
             source: The model that training started from, for tokenizer and generation config.
         """
-        dtype = compute_dtype(self.device)
-        state = {name: tensor.to("cpu", dtype) for name, tensor in self.weights()}
+        state = {name: each.detach().to(self.dtype) for name, each in self.model.named_parameters()}
+        files: dict[str, int] = {}
+        written = 0
+        for name, each in state.items():
+            written += each.numel() * each.element_size()
+            files[name] = 1 + written // FILE_BYTES
+        numbers = {number: index for index, number in enumerate(sorted(set(files.values())), start=1)}
+        writer = HuggingFaceStorageWriter(
+            str(folder),
+            {name: numbers[number] for name, number in files.items()},
+            save_distributed=True,
+            enable_consolidation=True,
+        )
+        save(state, storage_writer=writer)
         if dist.get_rank() == 0:
-            self.model.save_pretrained(folder, state_dict=state)
+            shutil.rmtree(folder / "sharded")
+            self.model.config.dtype = self.dtype
+            self.model.config.save_pretrained(folder)
             AutoTokenizer.from_pretrained(source).save_pretrained(folder)
             with suppress(OSError):  # A model need not have a generation config.
                 GenerationConfig.from_pretrained(source).save_pretrained(folder)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.parameters()).device
+        dist.barrier()
 
 
-def compute_dtype(device: torch.device) -> torch.dtype:
-    """Return the precision of forward passes, engine and exports: bfloat16 on GPU, float32 on CPU."""
+def compute_dtype(device: torch.device, precision: Precision | None = None) -> torch.dtype:
+    """Return the precision of forward passes, engine and exports: by default bfloat16 on GPU, float32 on CPU."""
+    if precision is not None:
+        return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[precision]
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
-def load_policy(model: str, *, device: torch.device, context: int) -> Policy:
-    """Load a model with float32 master weights and shard it over all ranks.
+def load_policy(
+    model: str,
+    *,
+    device: torch.device,
+    context: int,
+    precision: Precision | None = None,
+    cpu_offload: bool = False,
+    activation_checkpointing: bool | None = None,
+) -> Policy:
+    """Load a model with float32 master weights, sharded over all ranks; collective.
+
+    The model is built without memory, sharded, and then each rank reads its own part of the safetensors files.
 
     Args:
         model: A folder or a Hub id.
         device: Of this rank.
         context: Longest sequence; the configured positions are raised to it where they are fewer, which leaves
             the rotary frequencies as they are.
+        precision: Of forward and backward passes; see `compute_dtype`.
+        cpu_offload: Keep parameters, gradients and optimizer state in the memory of the host.
+        activation_checkpointing: Compute activations again in the backward pass instead of keeping them; by default on
+            a GPU.
     """
-    loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    loaded.config.max_position_embeddings = max(loaded.config.max_position_embeddings, context)
-    if device.type == "cuda":
-        loaded.gradient_checkpointing_enable()
-    policy = Policy(loaded.to(device).train())
-    precision = MixedPrecisionPolicy(param_dtype=compute_dtype(device), reduce_dtype=torch.float32)
-    for layer in loaded.model.layers:
-        fully_shard(layer, mp_policy=precision)
-    fully_shard(policy, mp_policy=precision)
+    folder = local_folder(model)
+    dtype = compute_dtype(device, precision)
+    config = AutoConfig.from_pretrained(folder)
+    config.max_position_embeddings = max(config.max_position_embeddings, context)
+    with init_empty_weights(include_buffers=False):
+        empty: Any = AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, attn_implementation=attention_implementation(device, dtype)
+        )
+    empty.tie_weights()
+    if device.type == "cuda" if activation_checkpointing is None else activation_checkpointing:
+        empty.gradient_checkpointing_enable()
+    policy = Policy(empty.train(), dtype=dtype, device=device)
+    shard = partial(
+        fully_shard,
+        mp_policy=MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32),
+        offload_policy=CPUOffloadPolicy() if cpu_offload else OffloadPolicy(),
+    )
+    for layer in empty.model.layers:
+        shard(layer)
+    shard(policy)
+    buffers = {name: buffer.clone() for name, buffer in policy.named_buffers()}
+    policy.to_empty(device=torch.device("cpu") if cpu_offload else device)
+    for name, buffer in buffers.items():
+        owner, _, attribute = name.rpartition(".")
+        setattr(policy.get_submodule(owner), attribute, buffer.to(device))
+    load(dict(empty.named_parameters()), storage_reader=HuggingFaceStorageReader(str(folder)))
     return policy
 
 
@@ -100,3 +174,8 @@ def clip_grad_norm(policy: Policy, max_norm: float) -> float:
 def sync_gradients(policy: Policy, *, now: bool) -> None:
     """Reduce gradients over the ranks in the next backward pass, or let them pile up on each rank."""
     cast(FSDPModule, policy).set_requires_gradient_sync(now)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether an allocation failed, on a GPU or on the host."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

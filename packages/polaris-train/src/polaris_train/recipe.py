@@ -7,12 +7,15 @@ token budgets, positions and batched tokens are derived from ``context``.
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from polaris_data.prompt import PROMPT_SUFFIX
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from polaris_train.errors import RecipeError
+
+Precision = Literal["bfloat16", "float16", "float32"]
+Tracker = Literal["wandb", "tensorboard"]
 
 
 class _Constants(BaseModel):
@@ -50,11 +53,65 @@ class _Constants(BaseModel):
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Longer gradients are scaled down to this norm."""
 
-    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    loss: Literal["grpo", "gspo", "cispo"] = "grpo"
+    """One ratio for each token (grpo), one for each sequence (gspo), or a clipped ratio as a weight (cispo)."""
+
+    clip_low: float = Field(default=0.2, gt=0, le=1)
     """Probability ratios below ``1 - clip_low`` stop earning."""
 
     clip_high: float = Field(default=0.28, gt=0)
     """Probability ratios above ``1 + clip_high`` stop earning ("clip-higher")."""
+
+    dual_clip: float | None = Field(default=3.0, gt=1)
+    """Ratios above it stop costing where the advantage is negative (grpo only)."""
+
+    normalize_std: bool = True
+    """Divide advantages by the group's standard deviation; without it, Dr. GRPO."""
+
+    aggregation: Literal["token-mean", "sequence-mean", "constant"] = "token-mean"
+    """Every token counts the same, every answer counts the same, or both are divided by a constant (Dr. GRPO)."""
+
+    optimizer_steps_per_batch: int = Field(default=1, ge=1)
+    """Parts that a step's problems are trained on one after the other; ratios differ from 1 with more than one."""
+
+    mismatch_correction: Literal["truncate", "mask", "none"] = "truncate"
+    """What is done about tokens that trainer and engine give different probabilities; see `polaris_train.mismatch`."""
+
+    mismatch_low: float = Field(default=0.5, ge=0, lt=1)
+    """Lower end of the band of ``mask``."""
+
+    mismatch_high: float = Field(default=2.0, gt=1)
+    """Largest weight of ``truncate``, upper end of the band of ``mask``."""
+
+    kl_coef: float = Field(default=0.0, ge=0)
+    """Weight of the divergence from the model that the stage starts from; 0 loads no second model."""
+
+    truncated: Literal["negative", "masked", "penalized"] = "negative"
+    """Answers that the token budget ended: wrong like others, left out of the loss, or with DAPO's soft penalty."""
+
+    overlong_cache: int | None = Field(default=None, ge=1)
+    """Tokens before the end of the budget at which ``truncated = "penalized"`` begins to punish."""
+
+    substitution: Literal["reweight", "copy"] = "reweight"
+    """Groups all right or all wrong are left out; ``copy`` fills their place as published (same expected gradient)."""
+
+    rescue_max_age: int = Field(default=0, ge=0)
+    """Steps for which a correct answer is kept, to replace one failure when all of a later group fail; 0: never."""
+
+    precision: Precision | None = None
+    """Of forward and backward passes, engine and exports; by default bfloat16 on GPU, float32 on CPU."""
+
+    cpu_offload: bool = False
+    """Keep parameters, gradients and optimizer state in the memory of the host."""
+
+    microbatch_tokens: int | None = Field(default=None, ge=1)
+    """Tokens that go through the model at once on each rank; by default ``context``. Halved when memory runs out."""
+
+    max_skipped_steps: int = Field(default=3, ge=0)
+    """Steps in a row whose loss or gradient is not finite, and which are skipped, before the stage gives up."""
+
+    trackers: tuple[Tracker, ...] = ()
+    """Where metrics are sent besides ``metrics.jsonl``."""
 
     seed: int = 0
     """Of the order of the problems and of every completion."""
@@ -117,6 +174,21 @@ class Recipe(_Constants):
                     f"stages.{index}.context is {stage.context}, which leaves no answer tokens after "
                     f"max_prompt_tokens = {self.max_prompt_tokens}"
                 )
+            if (self.overlong_cache or 0) >= stage.context - self.max_prompt_tokens:
+                raise ValueError(
+                    f"overlong_cache is {self.overlong_cache}, but stages.{index} has answers of at most "
+                    f"{stage.context - self.max_prompt_tokens} tokens; give fewer"
+                )
+        if (self.truncated == "penalized") != (self.overlong_cache is not None):
+            raise ValueError(
+                f'truncated = "{self.truncated}" and overlong_cache = {self.overlong_cache} do not belong together: '
+                'overlong_cache is for "penalized", and "penalized" needs it'
+            )
+        if self.prompts_per_step % self.optimizer_steps_per_batch:
+            raise ValueError(
+                f"prompts_per_step is {self.prompts_per_step}, which does not divide into optimizer_steps_per_batch "
+                f"= {self.optimizer_steps_per_batch} equal parts"
+            )
         if self.num_processes is not None:
             check_ranks(self.num_processes, self.tensor_parallel)
         return self
@@ -155,9 +227,25 @@ class ResolvedStage(_Constants, _Changing):
         """Room for an answer after the longest prompt."""
         return self.context - self.max_prompt_tokens
 
+    @property
+    def max_microbatch_tokens(self) -> int:
+        """Tokens that go through the model at once on each rank, unless one sequence is longer."""
+        return self.microbatch_tokens or self.context
 
-FREE_FIELDS = ("steps", "num_processes", "tensor_parallel", "checkpoint_every", "keep_checkpoints")
-"""Fields of a resolved stage that may change when it is continued: none alters what a step computes."""
+
+FREE_FIELDS = (
+    "steps",
+    "num_processes",
+    "tensor_parallel",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "cpu_offload",
+    "microbatch_tokens",
+    "max_skipped_steps",
+    "trackers",
+)
+"""Fields of a resolved stage that may change when it is continued: none alters what a step computes, but for the
+rounding of sums that are taken in another order."""
 
 
 def check_ranks(num_ranks: int, tensor_parallel: int) -> None:
@@ -227,10 +315,18 @@ def _toml_value(text: str) -> Any:
         return text
 
 
+_WHOLE_DISTRIBUTION = (
+    "; training samples from the whole distribution, because the loss needs the probability that each token was drawn "
+    "with; it is an option of evaluation"
+)
+_HINTS: dict[str, str] = {"top_p": _WHOLE_DISTRIBUTION, "top_k": _WHOLE_DISTRIBUTION, "min_p": _WHOLE_DISTRIBUTION}
+"""What to say about keys that people bring from elsewhere."""
+
+
 def _explain(error: Any) -> str:
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"{path}: unknown key"
+        return f"{path}: unknown key{_HINTS.get(str(error['loc'][-1]), '')}"
     if error["type"] == "missing":
         return f"{path}: missing"
     if error["type"] == "value_error":

@@ -47,14 +47,16 @@ class StepTable:
         if self._live:
             self._live.stop()
 
-    def add(self, metrics: dict[str, Any]) -> None:
+    def add(self, metrics: dict[str, Any], performance: dict[str, Any]) -> None:
         """Show one more step.
 
         Args:
             metrics: The step's line of ``metrics.jsonl``.
+            performance: The step's line of ``performance.jsonl``.
         """
-        self._rows.append(_cells(metrics))
-        self._seconds.append(sum(metrics["seconds"].values()))
+        seconds = sum(performance["seconds"].values())
+        self._rows.append((*_cells(metrics), f"{seconds:.1f}"))
+        self._seconds.append(seconds)
         left = sum(self._seconds) / len(self._seconds) * (self._num_steps - metrics["step"])
         heading = f"{self._title}  step {metrics['step']}/{self._num_steps}  {_clock(left)} left"
         if self._live is None:
@@ -76,12 +78,15 @@ def _cells(metrics: dict[str, Any]) -> tuple[str, ...]:
         f"{metrics['informative_share']:.0%}",
         f"{metrics['truncated_share']:.1%}",
         f"{metrics['mean_tokens']:.0f}",
-        f"{metrics['entropy']:.3f}",
-        f"{metrics['loss']:+.4f}",
-        f"{metrics['grad_norm']:.3f}",
-        f"{metrics['logprob_gap_max']:.1e}",
-        f"{sum(metrics['seconds'].values()):.1f}",
+        _number(metrics["entropy"], ".3f"),
+        _number(metrics["loss"], "+.4f"),
+        _number(metrics["grad_norm"], ".3f"),
+        _number(metrics["logprob_gap_max"], ".1e"),
     )
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _clock(seconds: float) -> str:

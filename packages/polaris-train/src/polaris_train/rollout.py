@@ -31,6 +31,9 @@ class GradedGroup:
     answers: tuple[str | None, ...]
     """The final answer found in each completion."""
 
+    rescued: int | None = None
+    """Index of the completion that an earlier step sampled; see `polaris_train.rescue`."""
+
     @property
     def rewards(self) -> tuple[float, ...]:
         """1.0 for each correct completion, else 0.0."""
@@ -57,10 +60,23 @@ def draw_problems(problems: Sequence[Problem], *, step: int, num_problems: int, 
 
     A function of the step alone, so a resumed run continues in the middle of an epoch without any state.
     """
-    epoch, index = divmod(step - 1, len(problems) // num_problems)
+    position = sampler_position(len(problems), step=step, num_problems=num_problems, seed=seed)
     order = list(range(len(problems)))
-    random.Random(derive_seed(seed, "epoch", epoch)).shuffle(order)
-    return [problems[i] for i in order[index * num_problems : (index + 1) * num_problems]]
+    random.Random(position["permutation_seed"]).shuffle(order)
+    return [problems[i] for i in order[position["cursor"] : position["cursor"] + num_problems]]
+
+
+def sampler_position(size: int, *, step: int, num_problems: int, seed: int) -> dict[str, int]:
+    """Return where a step begins: the epoch, the problems of it already drawn, and the seed of its order.
+
+    Args:
+        size: Problems in the set.
+        step: Counted from 1.
+        num_problems: Of each step.
+        seed: Of the stage.
+    """
+    epoch, index = divmod(step - 1, size // num_problems)
+    return {"epoch": epoch, "cursor": index * num_problems, "permutation_seed": derive_seed(seed, "epoch", epoch)}
 
 
 def obtain_rollout(

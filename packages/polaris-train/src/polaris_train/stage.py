@@ -1,6 +1,7 @@
 """Preparing and starting one stage: everything that can be checked without a model is checked here."""
 
 import hashlib
+import logging
 import os
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from polaris_rollout.models import check_context, resolve_model
 from polaris_train.errors import RunFolderError
 from polaris_train.lifetime import die_with_parent
 from polaris_train.recipe import FREE_FIELDS, Recipe, ResolvedStage, Stage, check_ranks
+
+logger = logging.getLogger(__name__)
 
 
 def prepare_stage(
@@ -83,7 +86,18 @@ def run_stage(folder: Path) -> int:
     else:
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_ranks)]
         command = [sys.executable, *torchrun, *worker]
-    return subprocess.run(command, check=False, env=environment, preexec_fn=die_with_parent).returncode
+    while True:
+        memory = _memory(folder)
+        code = subprocess.run(command, check=False, env=environment, preexec_fn=die_with_parent).returncode
+        if code == 0 or _memory(folder) == memory:
+            return code
+        logger.warning("out of memory: continuing with micro-batches half as large (%s)", _memory(folder))
+
+
+def _memory(folder: Path) -> str | None:
+    """Return what a rank left behind that ran out of memory and can be started again."""
+    path = folder / "memory.json"
+    return path.read_text(encoding="utf-8").strip() if path.exists() else None
 
 
 def _start_model(recipe: Recipe, stage: Stage, run: Path) -> str:

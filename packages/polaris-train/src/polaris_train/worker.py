@@ -1,6 +1,7 @@
 """One rank of a stage, started by torchrun: ``torchrun ... -m polaris_train.worker STAGE_FOLDER``."""
 
 import fcntl
+import json
 import logging
 import os
 import shutil
@@ -8,12 +9,13 @@ import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
-from polaris_data.journal import append_records, keep_records
+from polaris_data.journal import append_records, write_json
 from polaris_data.problems import read_problems
 from polaris_data.prompt import to_prompt
 from polaris_data.records import Problem
@@ -22,23 +24,29 @@ from polaris_rollout import Group, RolloutError, Sampler
 from polaris_rollout.balance import SharedSampler, WorkStore, fair_share
 from polaris_rollout.canary import Reference, check_parity
 from polaris_rollout.chat import encode_prompt
+from polaris_rollout.models import model_digest
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.rendezvous import rendezvous
 from transformers import AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from polaris_train.checkpoint import load_checkpoint
-from polaris_train.errors import RunFolderError, TrainError
+from polaris_train.checkpoint import Checkpointer, TrainingState, receipt
+from polaris_train.errors import MemoryExhaustedError, RunFolderError, TrainError
 from polaris_train.lifetime import die_with_parent
 from polaris_train.loop import StepResult, train_stage
 from polaris_train.packing import TrainingSequence, pack
 from polaris_train.policy import Policy, load_policy
-from polaris_train.recipe import ResolvedStage
+from polaris_train.recipe import FREE_FIELDS, ResolvedStage
 from polaris_train.report import StepTable
+from polaris_train.rescue import RescueBuffer
 from polaris_train.rollout import visits
+from polaris_train.trackers import Trackers
 
 logger = logging.getLogger(__name__)
+
+MEMORY_FILE = "memory.json"
+"""In a stage's folder: what is left of its micro-batches after memory ran out."""
 
 MAX_IN_FLIGHT = 256
 """Completions that one engine works on at the same time, at most."""
@@ -63,36 +71,85 @@ def run_rank(folder: Path) -> None:
     die_with_parent()
     disable_progress_bar()
     config = ResolvedStage.model_validate_json((folder / "resolved.json").read_text(encoding="utf-8"))
+    config = _with_less_memory(config, folder)
+    try:
+        with ExitStack() as stack:
+            _train(config, folder, stack)
+    except MemoryExhaustedError as error:
+        _note_memory(error, folder)
+        raise
+
+
+def _train(config: ResolvedStage, folder: Path, stack: ExitStack) -> None:
     device = _device()
-    with ExitStack() as stack:
-        store = _join_ranks(device)
-        stack.callback(_leave_process_group)
-        if dist.get_rank() == 0:
-            stack.enter_context(_locked(folder))
-        torch.manual_seed(config.seed)
-        policy = load_policy(config.model, device=device, context=config.context)
-        optimizer = torch.optim.AdamW(policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-        engine = _Engine(config, policy, stack, PrefixStore("engines", store))
-        problems = _usable_problems(read_problems(folder / "problems.jsonl"), config)
-        done = load_checkpoint(folder / "checkpoints", policy, optimizer)
-        if dist.get_rank() == 0:
-            for name in ("visits.jsonl", "metrics.jsonl"):
-                keep_records(folder / name, lambda record: record["step"] <= done)
-            if done:
-                logger.info("continuing after step %d of %d", done, config.steps)
-        steps = train_stage(
-            config,
-            problems=problems,
-            policy=policy,
-            optimizer=optimizer,
-            open_sampler=engine.awake,
-            grader=stack.enter_context(Grader(policy=BOXED, max_failed_share=None)),
-            folder=folder,
-            done=done,
-        )
-        _follow(steps, config, folder)
-        if done < config.steps or not (folder / "model").exists():
-            _export(policy, config, folder)
+    store = _join_ranks(device)
+    stack.callback(_leave_process_group)
+    if dist.get_rank() == 0:
+        stack.enter_context(_locked(folder))
+    torch.manual_seed(config.seed)
+    load = partial(
+        load_policy,
+        config.model,
+        device=device,
+        context=config.context,
+        precision=config.precision,
+        cpu_offload=config.cpu_offload,
+    )
+    state = _start(config, load(), device)
+    engine = _Engine(config, state.policy, stack, PrefixStore("engines", store))
+    problems = _usable_problems(read_problems(folder / "problems.jsonl"), config)
+    identity = config.model_dump(mode="json", exclude=set(FREE_FIELDS)) | {"digest": model_digest(config.model)}
+    logs = [folder / name for name in ("visits.jsonl", "metrics.jsonl", "performance.jsonl")]
+    checkpointer = Checkpointer(folder / "checkpoints", keep=config.keep_checkpoints, identity=identity, logs=logs)
+    resumed = checkpointer.restore(state)
+    if dist.get_rank() == 0:
+        if resumed is None:
+            for log in logs:
+                log.unlink(missing_ok=True)
+        else:
+            line = receipt(resumed, num_steps=config.steps, num_ranks=dist.get_world_size())
+            logger.info("%s", line)
+    dist.barrier()
+    done = state.step
+    steps = train_stage(
+        config,
+        problems=problems,
+        state=state,
+        checkpointer=checkpointer,
+        open_sampler=engine.awake,
+        grader=stack.enter_context(Grader(policy=BOXED, max_failed_share=None)),
+        folder=folder,
+        reference=load().requires_grad_(requires_grad=False).eval() if config.kl_coef else None,
+        history=_records(folder / "metrics.jsonl"),
+    )
+    _follow(steps, config, folder, stack)
+    if done < config.steps or not (folder / "model").exists():
+        _export(state.policy, config, folder)
+
+
+def _start(config: ResolvedStage, policy: Policy, device: torch.device) -> TrainingState:
+    return TrainingState(
+        policy=policy,
+        optimizer=torch.optim.AdamW(policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay),
+        scaler=torch.amp.GradScaler(device.type, enabled=policy.dtype == torch.float16),
+        rescue=RescueBuffer(max_age=config.rescue_max_age, max_tokens=config.max_answer_tokens, seed=config.seed),
+    )
+
+
+def _with_less_memory(config: ResolvedStage, folder: Path) -> ResolvedStage:
+    """Return the stage with the micro-batches that an earlier attempt's lack of memory left."""
+    path = folder / MEMORY_FILE
+    if not path.exists():
+        return config
+    allowed = json.loads(path.read_text(encoding="utf-8"))["microbatch_tokens"]
+    return config.model_copy(update={"microbatch_tokens": min(allowed, config.max_microbatch_tokens)})
+
+
+def _note_memory(error: MemoryExhaustedError, folder: Path) -> None:
+    """Halve the micro-batches of the next attempt, unless they hold single answers already."""
+    if error.max_tokens > error.longest:
+        allowed = max(error.max_tokens // 2, error.longest)
+        write_json(folder / MEMORY_FILE, {"microbatch_tokens": allowed})
 
 
 class _Engine:
@@ -167,17 +224,27 @@ def policy_logprobs(policy: Policy) -> Reference:
     return logprobs
 
 
-def _follow(steps: Iterator[StepResult], config: ResolvedStage, folder: Path) -> None:
+def _records(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a file of JSON lines, none where there is no file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def _follow(steps: Iterator[StepResult], config: ResolvedStage, folder: Path, stack: ExitStack) -> None:
     """Consume the steps; rank 0 records and shows them."""
     if dist.get_rank() != 0:
         for _ in steps:
             pass
         return
+    trackers = Trackers(config, folder, stack)
     with StepTable(f"{config.run}/{config.stage}", num_steps=config.steps) as table:
         for result in steps:
             append_records(folder / "visits.jsonl", map(asdict, visits(result.rollout, config, step=result.step)))
             append_records(folder / "metrics.jsonl", [result.metrics])
-            table.add(result.metrics)
+            append_records(folder / "performance.jsonl", [result.performance])
+            table.add(result.metrics, result.performance)
+            for alarm in result.metrics["alarms"]:
+                logger.warning("step %d: %s", result.step, alarm)
+            trackers.log(result.metrics | result.performance)
 
 
 def _usable_problems(problems: list[Problem], config: ResolvedStage) -> list[Problem]:
@@ -212,11 +279,14 @@ def _usable_problems(problems: list[Problem], config: ResolvedStage) -> list[Pro
 
 def _export(policy: Policy, config: ResolvedStage, folder: Path) -> None:
     """Write the stage's model, under a temporary name first."""
-    partial = folder / "model.partial"
-    policy.save(partial, source=config.model)
+    incoming = folder / "model.partial"
+    if dist.get_rank() == 0:
+        shutil.rmtree(incoming, ignore_errors=True)
+    dist.barrier()
+    policy.save(incoming, source=config.model)
     if dist.get_rank() == 0:
         shutil.rmtree(folder / "model", ignore_errors=True)
-        partial.replace(folder / "model")
+        incoming.replace(folder / "model")
     dist.barrier()
 
 
