@@ -49,6 +49,11 @@ def write_rows(path, *rows):
     return path
 
 
+def visit_row(problem_id, num_correct, step=1):
+    counts = {"num_samples": 8, "num_correct": num_correct, "num_truncated": 0}
+    return {"run": "r", "stage": "s", "step": step, "problem_id": problem_id, **counts}
+
+
 def write_profile(path, problems, **settings):
     """Write what a finished ``profile`` command leaves: problem i was solved i of 8 times."""
     if settings:
@@ -69,7 +74,7 @@ def write_profile(path, problems, **settings):
     journal.finish(lambda record: 0)
 
 
-@pytest.mark.parametrize("arguments", [[], ["profile"], ["select"], ["show"], ["synthetic"]])
+@pytest.mark.parametrize("arguments", [[], ["profile"], ["select"], ["show"], ["synthetic"], ["why"]])
 def test_help_teaches_and_is_quick(command, arguments):
     code, out, _ = command(*arguments, "--help")
     assert code == 0 and "Usage: polaris-data" in out
@@ -129,8 +134,18 @@ def test_a_file_that_no_profile_command_wrote_is_not_overwritten(command, model,
     [
         (["absent.jsonl"], "error: no file 'absent.jsonl'"),
         (["synthetic", "--model", "absent"], "error: no model 'absent'"),
-        (["synthetic", "--model", "model", "--context", 200], "error: context is 200 tokens but model has 128"),
+        (
+            ["synthetic", "--model", "model", "--context", 200],
+            "error: context is 200 tokens but the model has 128 positions",
+        ),
         (["synthetic", "--samples", 0], "error: --samples is 0"),
+        (["synthetic", "--model", "model", "--temperature", 3], "error: temperature is 3.0; give 0 to 2"),
+        (["synthetic", "--model", "model", "--adaptive", "--error", 0.5], "error: error is 0.5"),
+        (["synthetic", "--model", "model", "--adaptive", "--bound", 0], "error: bounds are [0.0]"),
+        (["synthetic", "--model", "model", "--adaptive", "--at-a-time", 3], "error: 8 samples cannot be drawn 3 at"),
+        (["synthetic", "--endpoint", "http://h:1", "--tensor-parallel", 2], "start the servers with it"),
+        (["synthetic", "--completions", "absent"], "error: no completions at 'absent'"),
+        (["synthetic", "--completions", "absent", "--adaptive"], "error: --completions samples nothing"),
         (["synthetic", "--limit", 0], "Invalid value for '--limit'"),
         (["synthetic", "--max-tokens", 0], "Invalid value for '--max-tokens'"),
         (["synthetic", "--temperature", -1], "Invalid value for '--temperature'"),
@@ -176,18 +191,26 @@ def test_select_writes_what_is_kept_and_why(command, tmp_path):
     arguments = ["select", "synthetic", "p.jsonl", "--limit", 9, "--out", "data"]
     code, out, _ = command(*arguments)
     assert code == 0
-    assert [line.split(maxsplit=1) for line in out.splitlines()[:2]] == [
-        ["8", "accuracy below 1"],
-        ["1", "accuracy at least 1"],
+    assert [line.strip() for line in out.splitlines()[:3]] == [
+        "8 of 9 problems are kept",
+        "8  no rule drops it",
+        "1  always solved",
     ]
-    assert "before: 9 problems, shape other; after: 8 problems, shape other" in out
+    assert "before: 9 problems, shape other; never solved 11.1%, sometimes 77.8%, always 11.1%" in out
+    assert "after: 8 problems, shape other; never solved 12.5%, sometimes 87.5%, always 0.0%" in out
     assert read_problems("data/selected.jsonl") == read_problems("synthetic", limit=8)
     written = {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()}
-    assert sorted(written) == ["decisions.json", "selected.jsonl", "selected.jsonl.settings.json"]
+    assert sorted(written) == [
+        "decisions.json",
+        "selected.jsonl",
+        "selected.jsonl.settings.json",
+        "selection.html",
+        "selection.png",
+    ]
     assert command(*arguments)[0] == 0
     assert {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()} == written
-    code, _, err = command(*arguments, "--max-accuracy", 0.5)
-    assert code == 2 and "data/selected.jsonl belongs to another run: max_accuracy was 1.0, now 0.5" in err
+    code, _, err = command(*arguments, "--rule", "accuracy above=0.5")
+    assert code == 2 and "data/selected.jsonl belongs to another run: rules was [{'rule': 'drop'" in err
     assert {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()} == written
 
 
@@ -197,7 +220,18 @@ def test_select_writes_what_is_kept_and_why(command, tmp_path):
         (["synthetic", "p.jsonl", "--limit", 10], "1 of 10 problems have no profile"),
         (["synthetic", "p.jsonl", "--limit", 8], "the profile is of another problem set"),
         (["synthetic", "absent.jsonl"], "no profile 'absent.jsonl'"),
-        (["synthetic", "p.jsonl", "--limit", 9, "--max-accuracy", 0], "no problem is left"),
+        (
+            ["synthetic", "p.jsonl", "--limit", 9, "--rule", "drop solved=never", "--rule", "accuracy above=0"],
+            "is left",
+        ),
+        (["synthetic", "p.jsonl", "--limit", 9, "--rule", "accuracy"], "rule 'accuracy': no 'above'"),
+        (["synthetic", "p.jsonl", "--rules", "absent.toml"], "cannot read the rules 'absent.toml'"),
+        (["synthetic", "p.jsonl", "--rules", "r.toml", "--rule", "drop"], "give --rule or --rules, not both"),
+        (["synthetic"], "give either a PROFILE or --visits"),
+        (["synthetic", "p.jsonl", "--visits", "v.jsonl"], "give either a PROFILE or --visits"),
+        (["synthetic", "--visits", "absent.jsonl"], "no visit log 'absent.jsonl'"),
+        (["synthetic", "--visits", "other.jsonl"], "the visit log is of another problem set: none of its 1 problems"),
+        (["synthetic", "--visits", "torn.jsonl", "--strict"], "1 lines cannot be used: torn.jsonl:2: not JSON"),
         (["changed.jsonl", "p.jsonl"], "is a profile of other problems: the ids agree"),
     ],
 )
@@ -206,9 +240,38 @@ def test_a_selection_that_cannot_be_made_is_refused_before_anything_is_written(c
     write_profile(tmp_path / "p.jsonl", problems, model="org/m")
     rows = [{"id": p.problem_id, "problem": p.question, "answer": "0"} for p in problems]
     write_rows(tmp_path / "changed.jsonl", *rows)
+    write_rows(tmp_path / "other.jsonl", visit_row("elsewhere", 8))
+    write_rows(tmp_path / "torn.jsonl", visit_row(problems[0].problem_id, 8))
+    with (tmp_path / "torn.jsonl").open("a") as file:
+        file.write('{"run": "r"')
     code, _, err = command("select", *arguments, "--out", "data")
     assert code == 2 and err.startswith("error: ") and err.count("\n") == 1 and message in err
     assert not (tmp_path / "data").exists()
+
+
+def test_select_by_visits_keeps_what_was_never_visited_and_reports_lines_that_cannot_be_used(command, tmp_path):
+    ids = [p.problem_id for p in read_problems("synthetic", limit=4)]
+    write_rows(tmp_path / "one.jsonl", visit_row(ids[0], 8), visit_row(ids[1], 7), visit_row("elsewhere", 8))
+    write_rows(
+        tmp_path / "two.jsonl", visit_row(ids[0], 8), {"step": 1, "num_correct": 8}, visit_row(ids[2], 8, step=2)
+    )
+    arguments = ["select", "synthetic", "--limit", 4, "--visits", "one.jsonl", "--visits", "two.jsonl"]
+    code, out, err = command(*arguments, "--out", "data")
+    assert code == 0
+    assert [line.strip() for line in out.splitlines()[:4]] == [
+        "2 of 4 problems are kept",
+        "1  never visited",
+        "1  no rule drops it",
+        "2  mean accuracy above 0.9",
+    ]
+    assert "note: line set aside: two.jsonl:2: 'run' is None; expected text\n" in err
+    assert "note: 1 visits were written twice and count once\n" in err
+    assert "note: 1 visited problems are not in the problem set\n" in err
+    assert [p.problem_id for p in read_problems("data/selected.jsonl")] == [ids[1], ids[3]]
+    assert len(json.loads((tmp_path / "data" / "decisions.json").read_text())["notes"]) == 3
+    (tmp_path / "rules.toml").write_text('[[rules]]\nrule = "accuracy"\nabove = 0.9\nmin_visits = 2\n')
+    code, out, _ = command(*arguments, "--rules", "rules.toml", "--out", "patient")
+    assert code == 0 and out.startswith("4 of 4 problems are kept")
 
 
 def test_show_tells_a_profile_from_a_problem_set(command, tmp_path):

@@ -1,18 +1,15 @@
-import io
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polaris_data import Difficulty, Histogram, Problem, ProblemFileError, histogram
+from polaris_data import Difficulty, Histogram, ProblemFileError, histogram
 from polaris_data.shape import name_shape
-from polaris_data.show import describe_problems, describe_profile, histogram_table
-from rich.console import Console
 
 # Digitised from the figures of the POLARIS report: problems solved 0, 1, ..., 8 times out of 8.
 PUBLISHED_7B = (8877, 2583, 2070, 1839, 1852, 1900, 2530, 4513, 14183)
 PUBLISHED_1_5B = (13829, 3741, 2969, 2844, 2784, 2465, 2558, 2813, 6102)
 PUBLISHED_4B_BEFORE = (7336, 2485, 2203, 2345, 2455, 2993, 3453, 5039, 0)
 PUBLISHED_4B_AFTER = (5167, 2175, 1857, 1830, 1882, 2168, 2521, 3625, 8120)
+PUBLISHED_7B_BEFORE = (13163, 5970, 4707, 4360, 4233, 4895, 5256, 6800, 0)
 PUBLISHED_7B_AFTER = (8199, 4168, 3461, 3215, 3264, 3464, 3970, 5203, 12023)
 
 
@@ -34,6 +31,7 @@ def difficulty(name, num_correct, num_samples=8, num_truncated=0, mean_tokens=10
         (PUBLISHED_4B_BEFORE, "mirrored-J"),
         (PUBLISHED_4B_AFTER, "J"),
         (PUBLISHED_7B_AFTER, "J"),
+        (PUBLISHED_7B_BEFORE, "mirrored-J"),
         ((50, 5, 3, 2, 3, 2, 5, 8, 48), "U"),
         ((50, 5, 3, 2, 3, 2, 5, 8, 50), "U"),
         ((10, 10, 10, 10, 10), "other"),
@@ -74,31 +72,26 @@ def test_an_empty_or_mixed_profile_has_no_histogram(profile):
         histogram(profile)
 
 
-def test_the_terminal_shows_every_bin_with_its_share_and_a_bar():
-    console = Console(file=io.StringIO(), width=80)
-    console.print(histogram_table(Histogram((60, 0, 40))))
-    lines = console.file.getvalue().splitlines()
-    assert lines[0].strip() == "100 problems, shape: mirrored-J"
-    assert [line.split()[:3] for line in lines[2:5]] == [
-        ["0/2", "60", "60.0%"],
-        ["1/2", "0", "0.0%"],
-        ["2/2", "40", "40.0%"],
-    ]
-    assert lines[2].count("█") == 40 and lines[3].count("█") == 0 and 26 <= lines[4].count("█") <= 27
+def test_shares_add_up_and_all_derived_figures_are_data():
+    counts = Histogram(PUBLISHED_7B)
+    assert sum(counts.shares) == pytest.approx(1)
+    assert counts.shares == pytest.approx((0.220, 0.428, 0.352), abs=5e-4)
+    data = counts.to_data()
+    assert data["shape"] == "J" and data["counts"] == list(PUBLISHED_7B) and data["warnings"] == []
 
 
-def test_a_profile_is_described_with_its_truncated_share():
-    profile = [difficulty("a", 0, 4, num_truncated=1, mean_tokens=30.0), difficulty("b", 2, 4)]
-    text = describe_profile(histogram(profile), profile)
-    assert "mean accuracy 25.0% over 8 answers, 12.5% of them truncated, 20 tokens on average" in text
-    assert "never solved 50.0%, sometimes 50.0%, always 0.0%" in text
-
-
-def test_a_problem_set_is_described_with_its_sources():
-    problems = [
-        Problem(problem_id=str(number), question="x" * number, references=("1", "2")[:number], source=source)
-        for number, source in [(1, "book"), (2, "web"), (3, "book")]
-    ]
-    lines = describe_problems(problems).splitlines()
-    assert lines[0] == "3 problems; questions of 2 characters (median), at most 3; 2 with several references"
-    assert [line.split() for line in lines[1:]] == [["2", "book"], ["1", "web"]]
+@pytest.mark.parametrize(
+    ("counts", "starts"),
+    [
+        ((10, 40, 50), []),
+        ((0, 59, 41), ["too easy"]),
+        ((0, 60, 40), []),  # a mean accuracy of exactly 0.7
+        ((2, 1, 0), []),  # a third is informative
+        ((3, 1, 0), ["few groups"]),
+        ((0, 0, 9), ["too easy", "few groups"]),
+    ],
+)
+def test_too_easy_and_uninformative_problems_are_warned_about(counts, starts):
+    warnings = Histogram(counts).warnings
+    assert len(warnings) == len(starts)
+    assert all(warning.startswith(start) for warning, start in zip(warnings, starts, strict=True))

@@ -13,6 +13,7 @@ from polaris_data.profile_cli import profile_command
 from polaris_data.select_cli import select_command
 from polaris_data.show_cli import show_command
 from polaris_data.synthetic_cli import synthetic_command
+from polaris_data.why_cli import why_command
 
 app = typer.Typer(
     name="polaris-data",
@@ -37,6 +38,7 @@ app.command("check")(check_command)
 app.command("profile")(profile_command)
 app.command("select")(select_command)
 app.command("show")(show_command)
+app.command("why")(why_command)
 app.command("synthetic")(synthetic_command)
 
 

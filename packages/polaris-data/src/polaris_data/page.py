@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222 }
+figure { margin: 0 }
 svg { width: 100%; height: auto }
 table { border-collapse: collapse; margin: 1em 0 }
 td, th { padding: .2em .9em; border-bottom: 1px solid #ddd; text-align: right }
@@ -41,8 +42,8 @@ def write_selection_page(path: Path, figure: "Figure", summary: Mapping[str, Any
     warnings = [*summary.get("after", {}).get("warnings", []), *summary["notes"]]
     reasons = [(reason, f"{count:,}") for reason, count in summary["reasons"].items()]
     rules = [
-        (str(number), ", ".join(f"{key} {value}" for key, value in rule.items() if key != "rule"), rule["rule"])
-        for number, rule in enumerate(summary["rules"], start=1)
+        (rule["rule"], ", ".join(f"{key} {value}" for key, value in rule.items() if key != "rule"))
+        for rule in summary["rules"]
     ]
     write_page(
         path,
@@ -51,7 +52,7 @@ def write_selection_page(path: Path, figure: "Figure", summary: Mapping[str, Any
             svg_part(figure),
             *map(warning_part, warnings),
             table_part(("reason", "problems"), reasons),
-            table_part(("order", "settings", "rule"), rules),
+            table_part(("rules, in this order", "settings"), rules),
         ],
     )
 
