@@ -151,7 +151,7 @@ def load_policy(
     shard = partial(
         fully_shard,
         mp_policy=MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32),
-        offload_policy=CPUOffloadPolicy() if cpu_offload else OffloadPolicy(),
+        offload_policy=CPUOffloadPolicy(pin_memory=device.type == "cuda") if cpu_offload else OffloadPolicy(),
     )
     for layer in empty.model.layers:
         shard(layer)

@@ -1,0 +1,133 @@
+"""The trainer alone on one GPU: tokens per second, model-FLOP utilisation and peak memory of real shapes.
+
+Random weights of the shapes of Qwen3-0.6B and Qwen3-4B; one step is one micro-batch of one sequence of the given
+length with a short prompt, forward, backward and optimizer step. Beside each row stands what prime-rl has published
+for its trainer on one H100 (activation recomputation, FlashAttention 3), where it has.
+
+    python tests/bench/gpu.py                      all shapes and lengths
+    python tests/bench/gpu.py --shape tiny         the same code in seconds, on a CPU too
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+
+import torch
+import torch.distributed as dist
+from polaris_train.packing import TrainingSequence
+from polaris_train.policy import is_out_of_memory, load_policy
+from polaris_train.recipe import ResolvedStage
+from polaris_train.update import TrainingBatch, update
+from rich.console import Console
+from rich.table import Table
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
+"""Dense bfloat16, from the makers' data sheets."""
+
+PROMPT_TOKENS = 128
+
+SHAPES = {
+    "Qwen3-0.6B": {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16},
+    "Qwen3-4B": {"hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32},
+    "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4},
+}
+COMMON = {"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151_936, "tie_word_embeddings": True}
+SMALL = {"num_key_value_heads": 2, "head_dim": 16, "vocab_size": 4_096, "tie_word_embeddings": True}
+
+LENGTHS = {"Qwen3-0.6B": (16_384, 40_960, 65_536), "Qwen3-4B": (16_384, 40_960, 65_536), "tiny": (512, 1_024)}
+
+PUBLISHED = {  # tokens per second, MFU in %, GiB; the 4B rows are LoRA of rank 16, ours train all weights
+    ("Qwen3-0.6B", 16_384): ("11,900", "11.1", "12.5"),
+    ("Qwen3-0.6B", 65_536): ("10,150", "26.8", "19.6"),
+    ("Qwen3-4B", 16_384): ("6,230 (LoRA)", "-", "23.3"),
+    ("Qwen3-4B", 65_536): ("4,160 (LoRA)", "37.4", "42.0"),
+}
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, action="append", help="Default: both models.")
+    parser.add_argument("--steps", type=int, default=5, help="Timed steps of each row, after one that is not.")
+    arguments = parser.parse_args()
+    shapes = arguments.shape or ["Qwen3-0.6B", "Qwen3-4B"]
+    if shapes != ["tiny"] and not torch.cuda.is_available():
+        sys.exit("skipped: no GPU; --shape tiny runs the same code on a CPU")
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    backend = "cuda:nccl,cpu:gloo" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    table = Table("shape", "tokens", "tokens/s", "MFU %", "GiB", "published tokens/s", "MFU %", "GiB", title=name)
+    for shape in shapes:
+        for length in LENGTHS[shape]:
+            published = PUBLISHED.get((shape, length), ("-", "-", "-"))
+            table.add_row(shape, f"{length:,}", *measure(shape, length, device, steps=arguments.steps), *published)
+    Console(width=120).print(table)
+    dist.destroy_process_group()
+
+
+def measure(shape: str, length: int, device: torch.device, *, steps: int) -> tuple[str, str, str]:
+    """Return tokens per second, MFU and peak memory of one row, as text."""
+    config = Qwen3Config(**SHAPES[shape], **(SMALL if shape == "tiny" else COMMON), max_position_embeddings=length)
+    with tempfile.TemporaryDirectory() as folder:
+        Qwen3ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+        policy = load_policy(folder, device=device, context=length)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-6)
+    scaler = torch.amp.GradScaler(device.type, enabled=False)
+    batch = TrainingBatch(sequences=[_sequence(length, config.vocab_size)], copied_groups=0, rescued_groups=0)
+    recipe = ResolvedStage(
+        problems="", run="bench", stage=shape, model="", problems_sha256="", context=length, temperature=1.0, steps=1
+    )
+    seconds: list[float] = []
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        for _ in range(steps + 1):
+            started = time.monotonic()
+            update(policy, optimizer, [batch], recipe, scaler=scaler)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds.append(time.monotonic() - started)
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+            raise
+        return "does not fit", "-", "-"
+    rate = length / statistics.median(seconds[1:])
+    peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else float("nan")
+    device_name = torch.cuda.get_device_name() if device.type == "cuda" else ""
+    flops = next((value for name, value in PEAK_FLOPS.items() if name in device_name), None)
+    used = f"{100 * rate * flops_per_token(config, length) / flops:.1f}" if flops else "-"
+    return f"{rate:,.0f}", used, f"{peak:.1f}"
+
+
+def flops_per_token(config: Qwen3Config, length: int) -> float:
+    """Return the floating-point operations that training one token needs, recomputation not counted.
+
+    Six for each weight in a matrix product (the head's included), and for causal attention
+    ``6 * layers * heads * head size * length``.
+    """
+    heads = config.num_attention_heads * config.head_dim
+    keys = config.num_key_value_heads * config.head_dim
+    layer = config.hidden_size * (2 * heads + 2 * keys + 3 * config.intermediate_size)
+    weights = config.num_hidden_layers * layer + config.vocab_size * config.hidden_size
+    return 6 * weights + 6 * config.num_hidden_layers * heads * length
+
+
+def _sequence(length: int, vocab_size: int) -> TrainingSequence:
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, vocab_size, (length,), generator=generator).tolist()
+    answer = length - PROMPT_TOKENS
+    return TrainingSequence(
+        prompt_token_ids=tuple(ids[:PROMPT_TOKENS]),
+        token_ids=tuple(ids[PROMPT_TOKENS:]),
+        engine_logprobs=(-12.0,) * answer,
+        advantage=1.0,
+        weight=1 / answer,
+    )
+
+
+if __name__ == "__main__":
+    main()
