@@ -29,6 +29,9 @@ def problem(problem_id, *references):
         ("\\begin{pmatrix} 1", ["truncated LaTeX"]),
         ("$x", ["truncated LaTeX"]),
         ("x =", ["truncated LaTeX"]),
+        ("l_{}+1", ["truncated LaTeX"]),
+        ("\\frac{^2-b^2}{2}", ["truncated LaTeX"]),
+        ("(,1)", ["truncated LaTeX"]),
         ("1 or 2", ["several answers"]),
         ("3 \\text{ and } 5", ["several answers"]),
         ("$69$,$84$", ["several answers"]),
@@ -60,7 +63,7 @@ def test_a_suspicious_reference_is_listed_with_what_looks_wrong(reference, found
             "F",
         ),
         *("x", "\\left(\\frac{1}{2}, 3\\right]", "50\\%", "90^\\circ", "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}"),
-        "\\text{north}",
+        *("\\text{north}", "$87.50", "17\\,", "h", "R^*", "a_{1}^{2}"),
     ],
 )
 def test_a_sound_reference_is_not(reference):

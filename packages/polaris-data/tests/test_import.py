@@ -10,7 +10,15 @@ import datasets
 import pyarrow
 import pyarrow.parquet
 import pytest
-from polaris_data import PROMPT_SUFFIX, OtherRunError, ProblemFileError, SettingError, read_problems, read_profile
+from polaris_data import (
+    PROMPT_SUFFIX,
+    OtherRunError,
+    ProblemFileError,
+    SettingError,
+    content_hash,
+    read_problems,
+    read_profile,
+)
 from polaris_data.difficulty import check_recorded_problems
 from polaris_data.import_problems import import_problems, set_aside_path, write_published_profile
 from polaris_data.importers import IMPORTERS, find_importer, parse_columns
@@ -251,7 +259,7 @@ def test_published_pass_rates_become_a_profile_of_the_imported_problems(tmp_path
     profile = tmp_path / "profile.jsonl"
     assert write_published_profile(profile, out) == 9
     assert [difficulty.num_correct for difficulty in read_profile(profile)] == list(range(9))
-    check_recorded_problems(profile, read_problems(out))
+    check_recorded_problems(profile, content_hash(read_problems(out)))
     import_problems([write_rows(tmp_path / "raw.jsonl", {"problem": "Q?", "answer": "1"})], tmp_path / "no.jsonl")
     with pytest.raises(ProblemFileError, match="no problem has a 'difficulty' such as '3/8'"):
         write_published_profile(tmp_path / "p2.jsonl", tmp_path / "no.jsonl")
@@ -274,6 +282,12 @@ def test_a_kill_leaves_no_file_and_the_same_command_writes_the_same_bytes(tmp_pa
     assert out.read_bytes() == whole.read_bytes()
     assert set_aside_path(out).read_bytes() == set_aside_path(whole).read_bytes()
     assert len(list(out.parent.iterdir())) == 3
+
+
+@pytest.mark.parametrize("command", ["import", "export", "check"])
+def test_help_teaches(command):
+    result = subprocess.run([sys.executable, "-m", "polaris_data", command, "--help"], capture_output=True, text=True)
+    assert result.returncode == 0 and f"Examples:\n    polaris-data {command} " in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -35,12 +35,18 @@ PROBE = r"\boxed{27182818284590452}"
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{([^{}]*)\}")
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|mbox|mathbf)\s*\{([^{}]*)\}")
-_CUT_END = re.compile(r"(?:[=+\-*/^_,({\[<>]|\\(?:d?frac|sqrt|left|cdot|times|le|ge)?)\s*\Z")
-_EMPTY_ARGUMENT = re.compile(r"\\d?frac\s*(?:\{\s*\}|\{[^{}]*\}\s*(?:\{\s*\}|\Z))|\\sqrt\s*\{\s*\}")
+_SPACE_END = re.compile(r"(?:\\[,;:! ]|\s)+\Z")
+_CUT_END = re.compile(r"(?:[=+\-/^_,({\[<>]|\\(?:d?frac|sqrt|left|cdot|times|le|ge)?)\Z")
+_EMPTY_ARGUMENT = re.compile(
+    r"\\d?frac\s*(?:\{\s*\}|\{[^{}]*\}\s*(?:\{\s*\}|\Z))|(?:\\sqrt|[_^])\s*\{\s*\}"
+    r"|(?:\A|[({\[])\s*\^(?!\s*\{?\s*\\circ)|[({\[]\s*,"
+)
+_PRICE = re.compile(r"-?\$\s*-?[\d,.]+")
 _LINKED = re.compile(r"(?<![A-Za-z])(?:or|and)(?![A-Za-z])|;|\\\\\s*\\(?:quad|text)|\$\s*,\s*\$", re.IGNORECASE)
 _CHOICE = re.compile(r"\(?([A-E])\)?\.?")
+# Single letters are names of variables rather than units.
 _UNIT = re.compile(
-    r"(?:[cmk]?m|mm|in|ft|yd|k?g|lbs?|s|sec|min|hr?|hours?|minutes?|seconds?|days?|years?|meters?|metres?|miles?|inches"
+    r"(?:[cmk]m|in|ft|yd|kg|lbs?|sec|min|hrs?|hours?|minutes?|seconds?|days?|years?|meters?|metres?|miles?|inches"
     r"|feet|degrees?|dollars?|cents?|percent|units?|square units|\\?%|\^?\\circ|°|\\\$)(?:\s*\^\s*\{?[23]\}?)?",
     re.IGNORECASE,
 )
@@ -72,7 +78,7 @@ def suspicions(reference: str) -> list[str]:
     if not re.sub(r"\\[,;:! ]|[\s{}.]", "", words):
         return ["empty"]
     found: list[str] = []
-    if not _is_balanced(reference) or _CUT_END.search(words) or _EMPTY_ARGUMENT.search(reference):
+    if not _is_balanced(reference) or _CUT_END.search(_SPACE_END.sub("", words)) or _EMPTY_ARGUMENT.search(reference):
         found.append("truncated LaTeX")
     if _LINKED.search(words) or _LINKED.search(reference):
         found.append("several answers")
@@ -179,5 +185,5 @@ def _is_balanced(text: str) -> bool:
         depth == 0
         and environments.count("begin") == environments.count("end")
         and len(re.findall(r"\\left(?![A-Za-z])", text)) == len(re.findall(r"\\right(?![A-Za-z])", text))
-        and num_dollars % 2 == 0
+        and (num_dollars % 2 == 0 or _PRICE.fullmatch(text) is not None)
     )

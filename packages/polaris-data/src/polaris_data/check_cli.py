@@ -32,7 +32,7 @@ def check_command(
     split: DataSplit = "train",
     revision: Revision = None,
 ) -> None:
-    r"""Check that every reference, put into a box, is accepted as its own answer, and list suspicious ones.
+    """Check that every reference, put into a box, is accepted as its own answer, and list suspicious ones.
 
     Reads PROBLEMS. Without --out, lists each finding: problem id, what is wrong, reference, between tabs. With it,
     writes the problems whose references are all accepted to OUT and the findings to OUT.findings.jsonl. Suspicious:

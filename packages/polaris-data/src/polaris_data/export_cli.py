@@ -27,7 +27,7 @@ def export_command(
     split: DataSplit = "train",
     revision: Revision = None,
 ) -> None:
-    r"""Write problems as JSON lines, parquet, or parquet in the format of verl.
+    """Write problems as JSON lines, parquet, or parquet in the format of verl.
 
     Reads PROBLEMS and writes --out and its settings (OUT.settings.json). Every format is read back as the same
     problems. For verl, ground_truth is the first reference; all of them are in extra_info.references.

@@ -53,7 +53,7 @@ def import_command(
         ),
     ] = None,
 ) -> None:
-    r"""Turn raw data sets into one file of problems.
+    """Turn raw data sets into one file of problems.
 
     Reads every SOURCE and writes to --out one problem a line: id, question, references (the accepted answers,
     without dollars, boxes and '.0'), source and every other column. Proofs, questions of several parts and rows
