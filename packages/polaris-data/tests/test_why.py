@@ -33,8 +33,8 @@ def write_lines(path, *records):
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
-@pytest.fixture
-def run(tmp_path):
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
     """A run folder: 'hard' is trained in both stages, 'easy' dropped by the profile, 'learned' after stage 1."""
     names = ["hard", "easy", "learned", "été"]
     problems = [problem(name) for name in names]
@@ -43,6 +43,7 @@ def run(tmp_path):
         Difficulty(problem_id=name, num_samples=8, num_correct=k, num_truncated=1, mean_tokens=50.0)
         for name, k in counts.items()
     ]
+    tmp_path = tmp_path_factory.mktemp("run")
     data = tmp_path / "data"
     write_problems(data / "problems.jsonl", problems)
     write_profile(data / "profile.jsonl", profile)
@@ -92,6 +93,7 @@ def test_the_history_runs_from_the_source_to_the_latest_stage(run):
     assert texts["data/profile.jsonl"].startswith("solved 0 of 8, num_truncated 1")
     assert "with model org/m, temperature 1.4" in texts["data/profile.jsonl"]
     assert texts["data/decisions.json"] == "kept: no rule drops it"
+    assert texts["stage-1/problems.jsonl"] == texts["stage-10/problems.jsonl"] == "in this set"
     assert texts["stage-1/visits.jsonl"] == "3 visits, 12 of 24 correct (50.0%), latest 8 of 8\n▁▅█  steps 1, 2, 3"
 
 
@@ -149,4 +151,4 @@ def test_the_command_prints_the_history(run):
     assert out.startswith("learned\n\ndata/problems.jsonl  (problem)\n  source book.jsonl\n")
     assert "\nstage-2/problems.jsonl: not in this set\n" in out
     result = subprocess.run([*command[:-1], "lerned"], cwd=run, capture_output=True, text=True)
-    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert result.returncode == 2 and result.stderr.count("\n") == 1 and result.stdout == ""

@@ -8,7 +8,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,8 @@ Kind = Literal["problem", "cluster", "report", "profile", "decision", "selected"
 
 _ORDER: tuple[Kind, ...] = ("problem", "cluster", "report", "profile", "decision", "selected", "visits")
 """In which the steps are taken, inside a folder."""
+
+_IN_THIS_SET = ("in this set",)
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 _NUM_VISITS = 24
@@ -65,7 +67,7 @@ def history(problem_id: str, paths: Iterable[Path]) -> list[Chapter]:
     known = [chapter for chapter in chapters if chapter is not None]
     if not any(chapter.lines for chapter in known):
         raise ProblemFileError(_unknown(problem_id, files, paths))
-    return sorted(known, key=_position)
+    return _without_repeats(sorted(known, key=_position))
 
 
 def sparkline(accuracies: Iterable[float]) -> str:
@@ -148,6 +150,17 @@ def _position(chapter: Chapter) -> tuple[object, ...]:
     return (chapter.path.parent.name != "data", numbers, _ORDER.index(chapter.kind), chapter.path.name)
 
 
+def _without_repeats(chapters: Iterable[Chapter]) -> list[Chapter]:
+    """Let a problem set that holds what an earlier one showed say only that."""
+    shown: set[tuple[str, ...]] = set()
+    result: list[Chapter] = []
+    for chapter in chapters:
+        repeats = chapter.kind == "problem" and chapter.lines in shown
+        result.append(replace(chapter, lines=_IN_THIS_SET) if repeats else chapter)
+        shown.add(chapter.lines)
+    return result
+
+
 def _problem_lines(path: Path, records: Sequence[Mapping[str, Any]], problem_id: str) -> Iterator[str]:
     for record in records:
         yield f"source {_short(record.get('source') or '(not recorded)')}"
@@ -159,7 +172,7 @@ def _problem_lines(path: Path, records: Sequence[Mapping[str, Any]], problem_id:
 
 
 def _selected_lines(path: Path, records: Sequence[Mapping[str, Any]], problem_id: str) -> Iterator[str]:
-    yield "in this set"
+    yield from _IN_THIS_SET
 
 
 def _cluster_lines(path: Path, records: Sequence[Mapping[str, Any]], problem_id: str) -> Iterator[str]:

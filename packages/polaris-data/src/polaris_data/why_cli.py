@@ -30,8 +30,9 @@ def why_command(
     """
     from polaris_data.why import history
 
+    chapters = history(problem_id, paths or [Path()])
     print(problem_id)
-    for chapter in history(problem_id, paths or [Path()]):
+    for chapter in chapters:
         print(f"\n{chapter.path}  ({chapter.kind})" if chapter.lines else f"\n{chapter.path}: not in this set")
         for line in chapter.lines:
             print(f"  {line}")

@@ -1,0 +1,8 @@
+"""Shapes and types of the numeric functions are checked at run time while they are tested."""
+
+from jaxtyping import install_import_hook
+
+install_import_hook(
+    ["polaris_train.advantage", "polaris_train.logprobs", "polaris_train.loss", "polaris_train.mismatch"],
+    "beartype.beartype",
+)
