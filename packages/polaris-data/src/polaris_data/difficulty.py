@@ -11,6 +11,7 @@ from polaris_data.outputs import partial_path, settings_path
 from polaris_data.records import Difficulty
 from polaris_data.sources import Row, json_lines
 
+_NAMES = tuple(field.name for field in fields(Difficulty))
 _COUNTS = ("num_samples", "num_correct", "num_truncated")
 
 
@@ -75,11 +76,10 @@ def _absence(path: Path) -> str:
 
 
 def _to_difficulty(row: Row) -> Difficulty:
-    names = [field.name for field in fields(Difficulty)]
-    if missing := [name for name in names if name not in row.columns]:
+    if missing := [name for name in _NAMES if name not in row.columns]:
         found = ", ".join(repr(name) for name in row.columns)
         raise ProblemFileError(f"{row.place}: not a profile: no {missing[0]!r}; found {found}")
-    values = {name: row.columns[name] for name in names}
+    values = {name: row.columns[name] for name in _NAMES}
     if not isinstance(values["problem_id"], str):
         raise ProblemFileError(f"{row.place}: 'problem_id' is {values['problem_id']!r}; expected text")
     for name in _COUNTS:
