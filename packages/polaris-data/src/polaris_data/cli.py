@@ -6,6 +6,8 @@ import sys
 import typer
 
 from polaris_data.check_cli import check_command
+from polaris_data.decontaminate_cli import decontaminate_command
+from polaris_data.dedup_cli import dedup_command
 from polaris_data.errors import DataError
 from polaris_data.export_cli import export_command
 from polaris_data.import_cli import import_command
@@ -35,6 +37,8 @@ def _start() -> None:
 app.command("import")(import_command)
 app.command("export")(export_command)
 app.command("check")(check_command)
+app.command("dedup")(dedup_command)
+app.command("decontaminate")(decontaminate_command)
 app.command("profile")(profile_command)
 app.command("select")(select_command)
 app.command("show")(show_command)

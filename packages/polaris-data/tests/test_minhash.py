@@ -1,0 +1,74 @@
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polaris_data import minhash
+from polaris_data.minhash import BandIndex, candidate_pairs, candidates_between, join_sketches, passages, sketch
+from polaris_data.wording import Wording
+
+WORDS = st.sampled_from([f"word{letter}" for letter in "abcdefghijklmnopqrst"] + ["3", "4", "+", "$x"])
+QUESTIONS = st.lists(st.lists(WORDS, max_size=30).map(lambda words: Wording(tuple(words), "")), max_size=12)
+
+
+def slow_pairs(sketches):
+    """Compare every two signatures band by band, as one would write it down."""
+    bands = sketches.signatures.reshape(len(sketches), minhash.NUM_BANDS, minhash.ROWS_PER_BAND)
+    return [
+        [a, b]
+        for a in range(len(sketches))
+        for b in range(a + 1, len(sketches))
+        if (bands[a] == bands[b]).all(axis=1).any()
+        and (sketches.signatures[a] == sketches.signatures[b]).mean() >= minhash.MIN_ESTIMATE
+    ]
+
+
+@settings(deadline=None)
+@given(QUESTIONS)
+def test_candidates_are_what_comparing_every_pair_finds(wordings):
+    sketches = sketch(wordings)
+    assert candidate_pairs(sketches).tolist() == slow_pairs(sketches)
+
+
+@settings(deadline=None)
+@given(QUESTIONS, QUESTIONS)
+def test_candidates_between_two_sets_are_those_of_their_union(ours, theirs):
+    pairs = candidates_between(sketch(ours), BandIndex(sketch(theirs))).tolist()
+    together = candidate_pairs(sketch([*ours, *theirs])).tolist()
+    assert pairs == [[a, b - len(ours)] for a, b in together if a < len(ours) <= b]
+
+
+@settings(deadline=None)
+@given(QUESTIONS, st.integers(1, 5))
+def test_sketching_in_pieces_gives_the_same(wordings, size):
+    whole = sketch(wordings)
+    parts = join_sketches(sketch(wordings[start : start + size]) for start in range(0, len(wordings), size))
+    assert (whole.keys == parts.keys).all() and (whole.numbers == parts.numbers).all()
+    assert (whole.signatures == parts.signatures).all()
+
+
+def test_the_share_of_equal_values_estimates_the_similarity():
+    features = [f"w{number:03}" for number in range(300)]
+    a, b = Wording(tuple(features[:200]), ""), Wording(tuple(features[100:]), "")
+    sketches = sketch([a, b])
+    estimate = (sketches.signatures[0] == sketches.signatures[1]).mean()
+    assert abs(estimate - 1 / 3) < 4 * np.sqrt(1 / 3 * 2 / 3 / minhash.NUM_PERMUTATIONS)
+
+
+@given(QUESTIONS)
+def test_passages_are_the_runs_of_13_tokens_inside_one_question(wordings):
+    grams, rows = passages(minhash.hash_tokens(wordings))
+    expected = [
+        (row, wording.tokens[start : start + 13])
+        for row, wording in enumerate(wordings)
+        for start in range(len(wording.tokens) - 12)
+    ]
+    assert rows.tolist() == [row for row, _ in expected]
+    assert len(set(grams.tolist())) == len({run for _, run in expected})
+
+
+def test_a_large_bucket_is_compared_in_the_order_of_the_numbers(monkeypatch):
+    words = tuple(f"w{number}" for number in range(60))
+    wordings = [Wording((*words, str(number % 10)), "") for number in range(40)]
+    monkeypatch.setattr(minhash, "MAX_NEIGHBOURS", 3)
+    pairs = candidate_pairs(sketch(wordings)).tolist()
+    assert len(pairs) < 40 * 39 / 2
+    assert {(a, b) for a in range(40) for b in range(a + 10, 40, 10)} <= {tuple(pair) for pair in pairs}
