@@ -3,16 +3,21 @@
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, fields
+from math import ceil, floor
 from pathlib import Path
 
 from polaris_data.errors import ProblemFileError
 from polaris_data.journal import write_text
 from polaris_data.outputs import partial_path, settings_path
 from polaris_data.records import Difficulty
+from polaris_data.rules import Accuracy, Extreme, Rule
 from polaris_data.sources import Row, json_lines
 
 _NAMES = tuple(field.name for field in fields(Difficulty))
 _COUNTS = ("num_samples", "num_correct", "num_truncated")
+
+_ROUNDING = 1e-9
+"""0.07 of 100 samples are 7, not 7.000000000000001."""
 
 
 def read_profile(path: str | Path) -> list[Difficulty]:
@@ -67,6 +72,36 @@ def check_recorded_problems(path: Path, problems_hash: str) -> None:
             f"{path} is a profile of other problems: the ids agree, but questions, answers or their order have "
             "changed since; profile these problems, or give the old ones"
         )
+
+
+def unsettled_rules(path: Path, rules: Iterable[Rule]) -> list[str]:
+    """Say which rules of selection ask what a profile does not answer, because sampling stopped before.
+
+    Args:
+        path: Of the profile; its settings tell whether it is adaptive.
+        rules: To be applied to it.
+    """
+    place = settings_path(path)
+    settings = json.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
+    if "adaptive" not in settings:
+        return []
+    num_samples, bounds = settings["num_samples"], settings["adaptive"]["bounds"]
+    settled = {ceil(bound * num_samples - _ROUNDING) for bound in bounds}
+    return [
+        f"the profile is adaptive with --bound {' and '.join(f'{bound:g}' for bound in bounds)}, which does not settle "
+        f"{rule.reason!r}; profile with the bound that the rule asks for, or without --adaptive"
+        for rule in rules
+        if _num_correct_asked(rule, num_samples) not in settled
+    ]
+
+
+def _num_correct_asked(rule: Rule, num_samples: int) -> int | None:
+    """Return how many right answers tell a rule's two sides apart; ``None`` if it needs to know more than that."""
+    if isinstance(rule, Extreme):
+        return num_samples if rule.solved == "always" else 1
+    if isinstance(rule, Accuracy) and rule.by != "certainty":
+        return floor(rule.above * num_samples + _ROUNDING) + 1
+    return None
 
 
 def _absence(path: Path) -> str:

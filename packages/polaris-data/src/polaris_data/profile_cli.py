@@ -118,12 +118,11 @@ def profile_command(
         wanted = {"model": model, "temperature": temperature, "context": context, "max_tokens": max_tokens}
         _count_completions(rows, completions, out, wanted)
     else:
-        model = model or _default_model()
-        rows = read(problems, limit=limit, skip_invalid=skip_invalid, split=split, revision=revision)
-
         from polaris_data.adaptive import Settling
         from polaris_data.profile import profile_settings
 
+        model = model or _default_model()
+        rows = read(problems, limit=limit, skip_invalid=skip_invalid, split=split, revision=revision)
         settling = None
         if adaptive:
             settling = Settling(bounds=tuple(sorted(bound or [1.0])), error=error, at_a_time=at_a_time)
