@@ -196,16 +196,34 @@ def write_selection(
     seed: int = 0,
     notes: Sequence[str] = (),
 ) -> None:
-    """Write a selection: the plots, ``decisions.json``, why each problem is in or out, and last ``selected.jsonl``.
+    """Write what `write_decisions` does, and last ``selected.jsonl``, the kept problems.
 
     Args:
         folder: Created when missing.
-        problems: What was decided about; read once.
+        problems: What was decided about.
         decisions: About these problems.
         evidence: What the decisions are based on.
         rules: Recorded in ``decisions.json``.
         seed: Recorded with them.
         notes: What else should be known, such as lines of a log that could not be read.
+    """
+    write_decisions(folder, decisions, evidence=evidence, rules=rules, seed=seed, notes=notes)
+    kept = {decision.problem_id for decision in decisions if decision.kept}
+    write_problems(folder / "selected.jsonl", (problem for problem in problems if problem.problem_id in kept))
+
+
+def write_decisions(
+    folder: Path,
+    decisions: Sequence[Decision],
+    *,
+    evidence: Evidence,
+    rules: Sequence[Rule],
+    seed: int = 0,
+    notes: Sequence[str] = (),
+) -> None:
+    """Write ``decisions.json``, why each problem is in or out, and before and after as ``selection.png`` and ``.html``.
+
+    The arguments are those of `write_selection`.
     """
     from polaris_data.page import write_selection_page
     from polaris_data.plots import draw_histograms, write_png
@@ -225,7 +243,6 @@ def write_selection(
     write_png(folder / "selection.png", figure)
     write_selection_page(folder / "selection.html", figure, summary)
     write_text(folder / "decisions.json", _decision_lines(summary, decisions))
-    write_problems(folder / "selected.jsonl", (problem for problem in problems if problem.problem_id in kept))
 
 
 def refuse_mismatch(wanted: Iterable[str], profiled: Collection[str]) -> None:

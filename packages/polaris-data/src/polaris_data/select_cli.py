@@ -2,9 +2,8 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
@@ -67,7 +66,8 @@ def select_command(
       polaris-data select train.jsonl train.profile.jsonl --rule drop --rule 'cap bin=0/8 share=0.3' --out data
       polaris-data select data/selected.jsonl --visits runs/r1/stage-1/visits.jsonl --out stage-2-data
     """
-    from polaris_data.difficulty import check_recorded_problems, read_profile
+    from polaris_data.difficulty import check_recorded_problems, read_profile, unsettled_rules
+    from polaris_data.journal import write_text
     from polaris_data.outputs import claim_output
     from polaris_data.problems import content_hash
     from polaris_data.progress import track
@@ -77,41 +77,54 @@ def select_command(
         decide,
         refuse_mismatch,
         selection_settings,
-        write_selection,
+        write_decisions,
     )
 
     if (profile is None) == (not visits):
         raise SettingError("give either a PROFILE or --visits")
     chosen = _rules(rule or [], rules, by_visits=bool(visits))
 
-    def rows() -> "Iterator[Problem]":
-        return iterate(problems, limit=limit, skip_invalid=skip_invalid, split=split, revision=revision)
-
+    rows = iterate(problems, limit=limit, skip_invalid=skip_invalid, split=split, revision=revision)
     problem_ids: list[str] = []
-    problems_hash = content_hash(_noting(track(rows(), total=None, label="reading problems"), problem_ids))
     notes: list[str] = []
-    if profile is not None:
-        evidence: Evidence = attempts_of(read_profile(profile))
-        refuse_mismatch(problem_ids, evidence.keys())
-        check_recorded_problems(profile, problems_hash)
-    else:
-        evidence, notes = _read_visits(visits or [], set(problem_ids), strict=strict)
-    decisions = decide(problem_ids, evidence, chosen, seed=seed)
-    if not any(decision.kept for decision in decisions):
-        raise ProblemFileError(
-            f"no problem is left: {', '.join(count_reasons(decisions))}; choose rules that drop less"
-        )
-    claim_output(out / "selected.jsonl", selection_settings(problems_hash, evidence, rules=chosen, seed=seed))
-    again = track(islice(rows(), len(problem_ids)), total=len(problem_ids), label="writing problems")
-    write_selection(out, again, decisions, evidence=evidence, rules=chosen, seed=seed, notes=notes)
+    with _spool(out) as spool:
+        problems_hash = content_hash(_copy(track(rows, total=limit, label="reading problems"), spool, problem_ids))
+        if profile is not None:
+            evidence: Evidence = attempts_of(read_profile(profile))
+            refuse_mismatch(problem_ids, evidence.keys())
+            check_recorded_problems(profile, problems_hash)
+            notes = unsettled_rules(profile, chosen)
+        else:
+            evidence, notes = _read_visits(visits or [], set(problem_ids), strict=strict)
+        decisions = decide(problem_ids, evidence, chosen, seed=seed)
+        if not any(decision.kept for decision in decisions):
+            raise ProblemFileError(
+                f"no problem is left: {', '.join(count_reasons(decisions))}; choose rules that drop less"
+            )
+        claim_output(out / "selected.jsonl", selection_settings(problems_hash, evidence, rules=chosen, seed=seed))
+        write_decisions(out, decisions, evidence=evidence, rules=chosen, seed=seed, notes=notes)
+        spool.seek(0)
+        kept = (line for line, decision in zip(spool, decisions, strict=True) if decision.kept)
+        write_text(out / "selected.jsonl", kept)
     _print_summary(decisions, evidence, notes)
     print(f"\nwrote selected.jsonl, decisions.json, selection.png and selection.html to {out}")
 
 
-def _noting(problems: "Iterable[Problem]", problem_ids: list[str]) -> "Iterator[Problem]":
-    """Pass problems through and add their ids to a list."""
+def _spool(out: Path) -> IO[str]:
+    """Open a nameless file on the disk of the output: problems wait there, so that the source is read once."""
+    from tempfile import TemporaryFile
+
+    folder = next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.is_dir())
+    return TemporaryFile("w+", encoding="utf-8", newline="\n", dir=folder)
+
+
+def _copy(problems: "Iterable[Problem]", spool: IO[str], problem_ids: list[str]) -> "Iterator[Problem]":
+    """Pass problems through, write them to a file, and add their ids to a list."""
+    from polaris_data.problems import to_json_line
+
     for problem in problems:
         problem_ids.append(problem.problem_id)
+        spool.write(to_json_line(problem))
         yield problem
 
 
