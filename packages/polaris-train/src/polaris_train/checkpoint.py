@@ -68,7 +68,7 @@ class TrainingState:
 class Checkpointer:
     """Writes a stage's checkpoints in the background, keeps the newest, and restores the newest that is whole.
 
-    All methods but `wait` are collective.
+    All methods but `close` are collective.
     """
 
     def __init__(self, folder: Path, *, keep: int, identity: Mapping[str, Any], logs: Sequence[Path] = ()) -> None:
@@ -106,16 +106,16 @@ class Checkpointer:
             write_json(partial / "state.json", self._small_state(state, position))
         dist.barrier()
         torch.save(_random_state(), partial / f"random-{dist.get_rank():05d}.pt")
-        model, optimizer = get_state_dict(state.policy, state.optimizer)
+        contents = _contents(state)
         dist.barrier()
         written = async_save(
-            {"model": model, "optimizer": optimizer},
+            contents,
             checkpoint_id=partial,
             async_stager=BlockingAsyncStager(),
             process_group=self._group,
         )
-        self._writing = Future()
-        _as_future(written).add_done_callback(lambda done: self._finish(done, partial, final))
+        self._writing = named = Future[Any]()
+        _as_future(written).add_done_callback(lambda done: self._finish(done, named, partial, final))
 
     def wait(self) -> None:
         """Wait until what is being written is complete.
@@ -123,13 +123,19 @@ class Checkpointer:
         Raises:
             RunFolderError: If it could not be written.
         """
-        if self._writing is not None:
-            error = self._writing.exception()
-            self._writing = None
-            if error is not None:
-                reason = " ".join(str(error).split())
-                raise RunFolderError(f"{self._folder}: a checkpoint could not be written: {reason}") from error
+        error = self._settle()
+        if error is not None:
+            reason = " ".join(str(error).split())
+            raise RunFolderError(f"{self._folder}: a checkpoint could not be written: {reason}") from error
         dist.barrier()
+
+    def close(self) -> None:
+        """Let what is being written be finished where a stage ends with an error; waits for no other rank."""
+        self._settle()
+
+    def _settle(self) -> BaseException | None:
+        writing, self._writing = self._writing, None
+        return None if writing is None else writing.exception()
 
     def restore(self, state: TrainingState) -> dict[str, Any] | None:
         """Continue from the newest checkpoint that is whole.
@@ -152,8 +158,9 @@ class Checkpointer:
         folder = self._folder / chosen[0]
         small = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         self._refuse_other(folder, small["identity"])
-        model, optimizer = get_state_dict(state.policy, state.optimizer)
-        load({"model": model, "optimizer": optimizer}, checkpoint_id=folder)
+        contents = _contents(state)
+        load(contents, checkpoint_id=folder)
+        model, optimizer = contents["model"], contents["optimizer"]
         set_state_dict(state.policy, state.optimizer, model_state_dict=model, optim_state_dict=optimizer)
         state.step, state.skipped_in_row = small["step"], small["skipped_in_row"]
         if small["scaler"]:
@@ -180,9 +187,8 @@ class Checkpointer:
             "identity": self._identity,
         }
 
-    def _finish(self, written: "Future[Any]", partial: Path, final: Path) -> None:
+    def _finish(self, written: "Future[Any]", named: "Future[Any]", partial: Path, final: Path) -> None:
         """Give a written checkpoint its name and remove old ones; runs in the background."""
-        assert self._writing is not None
         try:
             written.result()
             if dist.get_rank() == 0:
@@ -194,21 +200,23 @@ class Checkpointer:
                 for stale in self._folder.glob("*.partial"):
                     shutil.rmtree(stale)
         except Exception as error:  # noqa: BLE001 - the end of a thread: handed to whoever waits
-            self._writing.set_exception(error)
+            named.set_exception(error)
         else:
-            self._writing.set_result(None)
+            named.set_result(None)
 
     def _newest_whole(self) -> str | None:
         """Return the name of the newest checkpoint that is what was written; others are moved aside."""
-        for step in reversed(checkpoint_steps(self._folder)):
-            folder = self._folder / f"step-{step:06d}"
+        folders = [self._folder / f"step-{step:06d}" for step in reversed(checkpoint_steps(self._folder))]
+        for index, folder in enumerate(folders):
             damage = _damage(folder)
             if damage is None:
                 return folder.name
             aside = folder.with_name(f"{folder.name}.damaged")
             shutil.rmtree(aside, ignore_errors=True)
             folder.replace(aside)
-            logger.warning("checkpoint %s is damaged (%s): moved to %s, the one before is used", folder, damage, aside)
+            older = [older.name for older in folders[index + 1 :]]
+            instead = f"{older[0]} is used" if older else "the stage starts again from its first step"
+            logger.warning("checkpoint %s is damaged (%s): moved to %s; %s", folder, damage, aside, instead)
         return None
 
     def _refuse_other(self, folder: Path, identity: Mapping[str, Any]) -> None:
@@ -261,6 +269,17 @@ def receipt(small: Mapping[str, Any], *, num_steps: int, num_ranks: int) -> str:
         f"continuing after step {small['step']} of {num_steps}: weights, optimizer and random states of {ranks}{now}; "
         f"{position}; {small['num_rescue']} answers for rescue; {logs}"
     )
+
+
+def _contents(state: TrainingState) -> dict[str, Any]:
+    """Return weights and optimizer as torch.distributed.checkpoint takes them."""
+    if not state.optimizer.state:
+        # Taken from an optimizer that has not stepped, its state is made by a step of no length, which counts.
+        get_state_dict(state.policy, state.optimizer)
+        for each in state.optimizer.state.values():
+            each["step"].zero_()
+    model, optimizer = get_state_dict(state.policy, state.optimizer)
+    return {"model": model, "optimizer": optimizer}
 
 
 def _damage(folder: Path) -> str | None:

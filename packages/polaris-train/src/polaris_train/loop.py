@@ -91,8 +91,9 @@ def train_stage(
         )
         if state.skipped_in_row > config.max_skipped_steps:
             raise DivergenceError(
-                f"step {step}: loss or gradient was not finite in {state.skipped_in_row} steps in a row; the weights "
-                "are those before them: lower learning_rate, or continue with another precision"
+                f"step {step}: loss or gradient was not finite in {state.skipped_in_row} steps in a row, and nothing "
+                "was learned from them; start another run folder with a lower learning_rate or another precision, "
+                "from the newest checkpoint if it is still good (polaris-train export)"
             )
         if step % config.checkpoint_every == 0 or step == config.steps:
             with waited.phase("checkpoint"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from polaris_data.prompt import PROMPT_SUFFIX
+from polaris_rollout.records import MAX_TEMPERATURE
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from polaris_train.errors import RecipeError
@@ -137,7 +138,7 @@ class _Changing(BaseModel):
     context: int = Field(ge=2)
     """Longest prompt and answer together, in tokens."""
 
-    temperature: float = Field(gt=0)
+    temperature: float = Field(gt=0, le=MAX_TEMPERATURE)
     """Of sampling, and of the log-probabilities in the loss."""
 
     steps: int = Field(ge=1)

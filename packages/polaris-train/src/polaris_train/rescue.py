@@ -95,6 +95,7 @@ class RescueBuffer:
             outcomes=_put(each.outcomes, index, Outcome.CORRECT),
             answers=_put(each.answers, index, stored.answer),
             rescued=index,
+            rescue_age=step - stored.step,
         )
 
     def _keep(self, each: GradedGroup, step: int) -> None:

@@ -34,6 +34,9 @@ class GradedGroup:
     rescued: int | None = None
     """Index of the completion that an earlier step sampled; see `polaris_train.rescue`."""
 
+    rescue_age: int = 0
+    """How many steps earlier that was."""
+
     @property
     def rewards(self) -> tuple[float, ...]:
         """1.0 for each correct completion, else 0.0."""

@@ -1,6 +1,7 @@
 """Preparing and starting one stage: everything that can be checked without a model is checked here."""
 
 import hashlib
+import importlib.util
 import logging
 import os
 import subprocess
@@ -11,7 +12,7 @@ from polaris_data.journal import claim
 from polaris_data.problems import read_problems, write_problems
 from polaris_rollout.models import check_context, resolve_model
 
-from polaris_train.errors import RunFolderError
+from polaris_train.errors import RecipeError, RunFolderError
 from polaris_train.lifetime import die_with_parent
 from polaris_train.recipe import FREE_FIELDS, Recipe, ResolvedStage, Stage, check_ranks
 
@@ -36,6 +37,7 @@ def prepare_stage(
     Raises:
         TrainError: If an input is wrong or the folder belongs to another run; nothing is overwritten.
     """
+    _refuse_missing_trackers(recipe)
     folder = run / stage.name
     start = resolve_model(model or _start_model(recipe, stage, run))
     if not recipe.extend_positions:
@@ -92,6 +94,14 @@ def run_stage(folder: Path) -> int:
         if code == 0 or _memory(folder) == memory:
             return code
         logger.warning("out of memory: continuing with micro-batches half as large (%s)", _memory(folder))
+
+
+def _refuse_missing_trackers(recipe: Recipe) -> None:
+    for name in recipe.trackers:
+        if importlib.util.find_spec(name) is None:
+            raise RecipeError(
+                f"trackers: {name!r} is not installed: pip install 'polaris-train[{name}]', or leave it out"
+            )
 
 
 def _memory(folder: Path) -> str | None:

@@ -1,5 +1,6 @@
 """Where metrics are sent besides the run folder: W&B and TensorBoard, through accelerate."""
 
+import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,11 +8,9 @@ from typing import Any
 
 from accelerate import tracking
 from accelerate.state import PartialState
+from polaris_data.journal import write_text
 
-from polaris_train.errors import RecipeError
 from polaris_train.recipe import ResolvedStage, Tracker
-
-_INSTALL = {"wandb": "pip install wandb", "tensorboard": "pip install tensorboard"}
 
 
 class Trackers:
@@ -24,9 +23,6 @@ class Trackers:
             config: Of the stage.
             folder: Of the stage.
             stack: Ends the trackers.
-
-        Raises:
-            RecipeError: If a tracker is not installed.
         """
         if config.trackers:
             PartialState()  # accelerate's trackers ask it which process is the main one
@@ -43,20 +39,22 @@ class Trackers:
 
 
 def _start(name: Tracker, config: ResolvedStage, folder: Path) -> Any:
-    try:
-        if name == "wandb":
-            run_id = f"{config.run}-{config.stage}-{config.problems_sha256[:8]}"
-            tracker: Any = tracking.WandBTracker(
-                config.run, name=f"{config.run}/{config.stage}", id=run_id, resume="allow", dir=str(folder)
-            )
-        else:
-            tracker = tracking.TensorBoardTracker(config.stage, logging_dir=str(folder / "tensorboard"))
-        tracker.start()
-    except ImportError as error:
-        raise RecipeError(
-            f"trackers: {name!r} is not installed ({error}): {_INSTALL[name]}, or leave it out"
-        ) from error
+    if name == "wandb":
+        tracker: Any = tracking.WandBTracker(
+            config.run, name=f"{config.run}/{config.stage}", id=_run_id(folder), resume="allow", dir=str(folder)
+        )
+    else:
+        tracker = tracking.TensorBoardTracker(config.stage, logging_dir=str(folder / "tensorboard"))
+    tracker.start()
     return tracker
+
+
+def _run_id(folder: Path) -> str:
+    """Return the name under which W&B knows this folder's run, made up when it first starts."""
+    path = folder / "wandb-id"
+    if not path.exists():
+        write_text(path, secrets.token_hex(8))
+    return path.read_text(encoding="utf-8")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

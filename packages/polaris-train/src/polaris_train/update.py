@@ -66,6 +66,9 @@ class UpdateStats:
     rescued_groups: int
     """Groups with a completion from an earlier step."""
 
+    rescue_age: float | None
+    """How many steps ago those completions were sampled, on average; ``None`` without any."""
+
     rescue_share: float
     """Share of the gradient, counted as weight times advantage, that rescued completions have."""
 
@@ -80,8 +83,13 @@ class TrainingBatch:
     copied_groups: int
     """Groups that count more than once, by how often more."""
 
-    rescued_groups: int
-    """Groups with a completion from an earlier step."""
+    rescue_ages: tuple[int, ...]
+    """How many steps ago the rescued completions were sampled."""
+
+    @property
+    def rescued_groups(self) -> int:
+        """Groups with a completion from an earlier step."""
+        return len(self.rescue_ages)
 
 
 def training_batches(rollout: Sequence[GradedGroup], config: ResolvedStage, *, step: int) -> list[TrainingBatch]:
@@ -114,7 +122,7 @@ def _batch(pairs: Sequence[tuple[GradedGroup, int]], config: ResolvedStage) -> T
     return TrainingBatch(
         sequences=[replace(sequence, weight=weight) for (sequence, _), weight in zip(sequences, weights, strict=True)],
         copied_groups=sum(count - 1 for _, count in chosen),
-        rescued_groups=sum(each.rescued is not None for each, _ in chosen),
+        rescue_ages=tuple(each.rescue_age for each, _ in chosen if each.rescued is not None),
     )
 
 
@@ -383,6 +391,7 @@ def _stats(results: Sequence[_Result], batches: Sequence[TrainingBatch]) -> Upda
     on_policy = max(total("on_policy"), 1.0)
     finite = [result for result in results if result.finite]
     skipped = len(results) - len(finite)
+    ages = [age for batch in batches for age in batch.rescue_ages]
     return UpdateStats(
         loss=None if skipped else sum(result.sums["loss"] for result in finite) / max(len(finite), 1),
         grad_norm=None if skipped else max((result.grad_norm for result in finite), default=0.0),
@@ -395,6 +404,7 @@ def _stats(results: Sequence[_Result], batches: Sequence[TrainingBatch]) -> Upda
         clipped_share=total("clipped") / tokens,
         kl=total("kl") / tokens,
         copied_groups=sum(batch.copied_groups for batch in batches),
-        rescued_groups=sum(batch.rescued_groups for batch in batches),
+        rescued_groups=len(ages),
+        rescue_age=sum(ages) / len(ages) if ages else None,
         rescue_share=total("rescue") / max(total("gradient"), 1e-12),
     )

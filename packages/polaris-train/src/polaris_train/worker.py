@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -15,11 +15,13 @@ from typing import Any, cast
 
 import torch
 import torch.distributed as dist
+from polaris_data.errors import DataError
 from polaris_data.journal import append_records, write_json
 from polaris_data.problems import read_problems
 from polaris_data.prompt import to_prompt
 from polaris_data.records import Problem
 from polaris_reward import BOXED, Grader
+from polaris_reward.errors import RewardError
 from polaris_rollout import Group, RolloutError, Sampler
 from polaris_rollout.balance import SharedSampler, WorkStore, fair_share
 from polaris_rollout.canary import Reference, check_parity
@@ -48,6 +50,9 @@ logger = logging.getLogger(__name__)
 MEMORY_FILE = "memory.json"
 """In a stage's folder: what is left of its micro-batches after memory ran out."""
 
+MODEL_FILE = "trained.json"
+"""In an exported model: the run, stage and step that it comes from."""
+
 MAX_IN_FLIGHT = 256
 """Completions that one engine works on at the same time, at most."""
 
@@ -57,7 +62,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         run_rank(Path(sys.argv[1]))
-    except (RolloutError, TrainError) as error:
+    except (DataError, RewardError, RolloutError, TrainError) as error:
         logger.error("error: %s", error)
         raise SystemExit(2) from None
 
@@ -101,6 +106,7 @@ def _train(config: ResolvedStage, folder: Path, stack: ExitStack) -> None:
     identity = config.model_dump(mode="json", exclude=set(FREE_FIELDS)) | {"digest": model_digest(config.model)}
     logs = [folder / name for name in ("visits.jsonl", "metrics.jsonl", "performance.jsonl")]
     checkpointer = Checkpointer(folder / "checkpoints", keep=config.keep_checkpoints, identity=identity, logs=logs)
+    stack.callback(checkpointer.close)
     resumed = checkpointer.restore(state)
     if dist.get_rank() == 0:
         if resumed is None:
@@ -110,7 +116,6 @@ def _train(config: ResolvedStage, folder: Path, stack: ExitStack) -> None:
             line = receipt(resumed, num_steps=config.steps, num_ranks=dist.get_world_size())
             logger.info("%s", line)
     dist.barrier()
-    done = state.step
     steps = train_stage(
         config,
         problems=problems,
@@ -123,8 +128,9 @@ def _train(config: ResolvedStage, folder: Path, stack: ExitStack) -> None:
         history=_records(folder / "metrics.jsonl"),
     )
     _follow(steps, config, folder, stack)
-    if done < config.steps or not (folder / "model").exists():
-        _export(state.policy, config, folder)
+    exported = {"run": config.run, "stage": config.stage, "step": state.step}
+    if _records(folder / "model" / MODEL_FILE) != [exported]:
+        _export(state.policy, config, folder, exported)
 
 
 def _start(config: ResolvedStage, policy: Policy, device: torch.device) -> TrainingState:
@@ -277,14 +283,15 @@ def _usable_problems(problems: list[Problem], config: ResolvedStage) -> list[Pro
     return usable
 
 
-def _export(policy: Policy, config: ResolvedStage, folder: Path) -> None:
-    """Write the stage's model, under a temporary name first."""
+def _export(policy: Policy, config: ResolvedStage, folder: Path, exported: Mapping[str, Any]) -> None:
+    """Write the stage's model, under a temporary name first, with the steps that made it."""
     incoming = folder / "model.partial"
     if dist.get_rank() == 0:
         shutil.rmtree(incoming, ignore_errors=True)
     dist.barrier()
     policy.save(incoming, source=config.model)
     if dist.get_rank() == 0:
+        append_records(incoming / MODEL_FILE, [exported])
         shutil.rmtree(folder / "model", ignore_errors=True)
         incoming.replace(folder / "model")
     dist.barrier()

@@ -1,0 +1,273 @@
+"""Checkpoints: what is restored is what was saved, whatever happened since; the newest that is whole is used."""
+
+import random
+import shutil
+
+import pytest
+import torch
+import torch.distributed as dist
+from polaris_rollout import Completion, Group
+from polaris_train.checkpoint import Checkpointer, TrainingState, checkpoint_steps, load_weights, receipt
+from polaris_train.errors import RunFolderError
+from polaris_train.policy import load_policy
+from polaris_train.rescue import RescueBuffer, Stored
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+POSITION = {"epoch": 1, "cursor": 8, "permutation_seed": 5}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ranks():
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A Qwen3 of a few thousand random weights."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    config = Qwen3Config(
+        vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8, tie_word_embeddings=True, max_position_embeddings=128,
+    )  # fmt: skip
+    Qwen3ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def new_state(model):
+    def make(*, scaled=False):
+        policy = load_policy(str(model), device=torch.device("cpu"), context=64)
+        return TrainingState(
+            policy=policy,
+            optimizer=torch.optim.AdamW(policy.parameters(), lr=0.01),
+            scaler=torch.amp.GradScaler("cpu", enabled=scaled),
+            rescue=RescueBuffer(max_age=10, max_tokens=64, seed=0),
+        )
+
+    return make
+
+
+@pytest.fixture
+def checkpointer(tmp_path):
+    def make(*, keep=2, logs=(), **identity):
+        return Checkpointer(tmp_path / "checkpoints", keep=keep, identity={"learning_rate": 0.01} | identity, logs=logs)
+
+    return make
+
+
+def train(state, *, seed):
+    """Take an optimizer step on made-up gradients."""
+    for parameter in state.policy.parameters():
+        parameter.grad = (parameter.detach() * 10 ** (seed + 1)).sin()
+    state.optimizer.step()
+    state.step += 1
+
+
+def contents(state):
+    """Everything in a state that training changes, as plain values."""
+    moments = [
+        {name: getattr(value, "_local_tensor", value).tolist() for name, value in state.optimizer.state[each].items()}
+        for each in state.policy.parameters()
+    ]
+    weights = {name: tensor.tolist() for name, tensor in state.policy.weights()}
+    return weights, moments, state.scaler.state_dict(), dict(state.rescue.stored), state.step, state.skipped_in_row
+
+
+def test_everything_is_restored(new_state, checkpointer, tmp_path):
+    state = new_state(scaled=True)
+    train(state, seed=1)
+    state.scaler.scale(torch.ones(1))
+    state.scaler.update(512.0)
+    state.skipped_in_row = 2
+    completion = Completion(token_ids=(5, 6), logprobs=(-0.25, -1.5), text="ab", finish_reason="stop")
+    group = Group(problem_id="p", prompt_token_ids=(1, 2), completions=(completion,))
+    state.rescue.stored["p"] = Stored(group, "7", 1)
+    random.seed(3), torch.manual_seed(4)
+    saved = checkpointer()
+    saved.save(state, POSITION)
+    saved.wait()
+    expected = contents(state), random.random(), torch.rand(3).tolist()
+
+    other = new_state(scaled=True)
+    small = checkpointer().restore(other)
+    assert (contents(other), random.random(), torch.rand(3).tolist()) == expected
+    assert small is not None and small["position"] == POSITION
+
+
+def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(new_state, checkpointer):
+    state = new_state()
+    train(state, seed=1)
+    saved = checkpointer()
+    saved.save(state, POSITION)
+    train(state, seed=2)
+    saved.wait()
+    other = new_state()
+    checkpointer().restore(other)
+    train(other, seed=2)
+    assert contents(other) == contents(state)
+
+
+def test_a_checkpoint_holds_the_weights_of_when_it_was_asked_for(new_state, checkpointer):
+    state = new_state()
+    train(state, seed=1)
+    before = contents(state)
+    saved = checkpointer()
+    saved.save(state, POSITION)
+    with torch.no_grad():  # at once, while it is being written
+        for parameter in state.policy.parameters():
+            parameter.fill_(7.0)
+            state.optimizer.state[parameter]["exp_avg"].fill_(7.0)
+    saved.wait()
+    checkpointer().restore(state)
+    assert contents(state) == before
+
+
+def test_saving_before_the_first_update_does_not_change_the_training_after_it(new_state, checkpointer):
+    state, other = new_state(), new_state()
+    saved = checkpointer()
+    saved.save(state, POSITION)
+    saved.wait()
+    resumed = new_state()
+    checkpointer().restore(resumed)
+    for each in (state, other, resumed):
+        train(each, seed=1)
+    assert contents(state) == contents(other) == contents(resumed)
+
+
+def test_the_newest_are_kept(new_state, checkpointer, tmp_path):
+    state, saved = new_state(), checkpointer(keep=2)
+    for seed in range(4):
+        train(state, seed=seed)
+        saved.save(state, POSITION)
+    saved.wait()
+    assert checkpoint_steps(tmp_path / "checkpoints") == [3, 4]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-000003", "step-000004"]
+
+
+def said_by_us(caplog):
+    return [record.message for record in caplog.records if record.name == "polaris_train.checkpoint"]
+
+
+def flip_a_byte(folder):
+    path = next(folder.glob("*.distcp"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "a flipped byte": (flip_a_byte, "distcp has changed since it was written"),
+    "a missing file": (lambda folder: (folder / "random-00000.pt").unlink(), "random-00000.pt is missing"),
+    "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "manifest.json"),
+    "a cut manifest": (lambda folder: (folder / "manifest.json").write_text('{"state'), "Unterminated"),
+    "a cut state": (lambda folder: (folder / "state.json").write_text('{"step'), "state.json has changed"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_checkpoint_before_a_damaged_one_is_used(new_state, checkpointer, tmp_path, caplog, damage):
+    state, saved = new_state(), checkpointer()
+    kept = []
+    for seed in range(2):
+        train(state, seed=seed)
+        kept.append(contents(state))
+        saved.save(state, POSITION)
+    saved.wait()
+    spoil, message = DAMAGES[damage]
+    folder = tmp_path / "checkpoints" / "step-000002"
+    spoil(folder)
+    load_weights(tmp_path / "checkpoints", loaded := new_state().policy)
+    assert {name: tensor.tolist() for name, tensor in loaded.weights()} == kept[0][0]
+    assert folder.is_dir()  # an export only reads
+    other = new_state()
+    checkpointer().restore(other)
+    assert contents(other) == kept[0]
+    (said,) = said_by_us(caplog)
+    assert f"{folder} is damaged" in said and message in said and "step-000001 is used" in said
+    assert not folder.exists() and (tmp_path / "checkpoints" / "step-000002.damaged").is_dir()
+
+
+def test_without_a_whole_checkpoint_training_starts_again(new_state, checkpointer, tmp_path, caplog):
+    state, saved = new_state(), checkpointer()
+    train(state, seed=0)
+    saved.save(state, POSITION)
+    saved.wait()
+    flip_a_byte(tmp_path / "checkpoints" / "step-000001")
+    other = new_state()
+    untouched = {name: tensor.tolist() for name, tensor in other.policy.weights()}
+    assert checkpointer().restore(other) is None
+    assert {name: tensor.tolist() for name, tensor in other.policy.weights()} == untouched
+    assert "the stage starts again" in said_by_us(caplog)[0]
+
+
+def test_a_checkpoint_of_another_recipe_or_model_is_refused_with_the_difference(new_state, checkpointer, tmp_path):
+    state, saved = new_state(), checkpointer(digest="a1")
+    train(state, seed=0)
+    saved.save(state, POSITION)
+    saved.wait()
+    with pytest.raises(RunFolderError, match=r"digest was 'a1', now 'b2'; learning_rate was 0.01, now 0.02"):
+        checkpointer(learning_rate=0.02, digest="b2").restore(new_state())
+    assert checkpoint_steps(tmp_path / "checkpoints") == [1]
+
+
+def test_logs_are_cut_back_to_the_checkpoint(new_state, checkpointer, tmp_path):
+    log = tmp_path / "metrics.jsonl"
+    log.write_text('{"step": 1}\n')
+    state, saved = new_state(), checkpointer(logs=[log])
+    train(state, seed=0)
+    saved.save(state, POSITION)
+    saved.wait()
+    log.write_text('{"step": 1}\n{"step": 2}\n{"st')
+    checkpointer(logs=[log]).restore(new_state())
+    assert log.read_text() == '{"step": 1}\n'
+    log.write_text("")
+    with pytest.raises(RunFolderError, match=r"metrics.jsonl has 0 bytes but had 12 at the checkpoint"):
+        checkpointer(logs=[log]).restore(new_state())
+
+
+def test_the_receipt_says_what_is_continued(new_state, checkpointer, tmp_path):
+    (tmp_path / "visits.jsonl").write_text("1234\n")
+    state, saved = new_state(), checkpointer(logs=[tmp_path / "visits.jsonl"])
+    train(state, seed=0)
+    saved.save(state, POSITION)
+    saved.wait()
+    small = checkpointer().restore(new_state())
+    assert small is not None
+    assert receipt(small, num_steps=9, num_ranks=1) == (
+        "continuing after step 1 of 9: weights, optimizer and random states of 1 rank; epoch 1, cursor 8, "
+        "permutation seed 5; 0 answers for rescue; visits.jsonl 5 bytes"
+    )
+    assert "of 1 rank, now 2: random states start anew" in receipt(small, num_steps=9, num_ranks=2)
+
+
+def test_a_checkpoint_that_could_not_be_written_is_reported(new_state, checkpointer, tmp_path):
+    state, saved = new_state(), checkpointer()
+    train(state, seed=0)
+    (tmp_path / "checkpoints" / "step-000001").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "step-000001" / "in the way").touch()
+    saved.save(state, POSITION)
+    with pytest.raises(RunFolderError, match=r"a checkpoint could not be written: .*not empty"):
+        saved.wait()
+    saved.wait()  # it was said once
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(new_state, checkpointer, tmp_path):
+    state, saved = new_state(), checkpointer()
+    train(state, seed=0)
+    before = contents(state)
+    saved.save(state, POSITION)
+    saved.wait()
+    half = tmp_path / "checkpoints" / "step-000002.partial"
+    shutil.copytree(tmp_path / "checkpoints" / "step-000001", half)
+    (half / "manifest.json").unlink()
+    other = new_state()
+    checkpointer().restore(other)
+    assert contents(other) == before
+    train(other, seed=1)
+    again = checkpointer()
+    again.save(other, POSITION)
+    again.wait()
+    assert not half.exists() and checkpoint_steps(tmp_path / "checkpoints") == [1, 2]
