@@ -1,5 +1,8 @@
 """Packing must change nothing: not which sequences are trained on, nor what the model says about them."""
 
+import itertools
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -35,6 +38,36 @@ def test_every_sequence_is_in_one_micro_batch_and_all_ranks_have_equally_many(le
             assert sum(lengths[index] for index in batch) <= max_tokens or len(batch) == 1
 
 
+def test_a_long_answer_runs_beside_several_short_ones():
+    """Attention makes one of 100 tokens as costly as the three of 50 together, where it costs as much as the rest."""
+    lengths = [100, 50, 50, 50]
+    assert partition(lengths, max_tokens=200, num_ranks=2, quadratic_length=50) == [[[0]], [[1, 2, 3]]]
+    assert partition(lengths, max_tokens=200, num_ranks=2) == [[[0, 3]], [[1, 2]]]
+
+
+def test_sequences_that_fit_together_go_through_together():
+    assert partition([60, 50, 40, 30], max_tokens=180, num_ranks=1) == [[[0, 1, 2, 3]]]
+    assert partition([60, 50, 40, 30], max_tokens=90, num_ranks=1) == [[[0, 3], [1, 2]]]
+
+
+@settings(max_examples=100, deadline=None)
+@given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=7), num_ranks=st.integers(1, 3))
+def test_ranks_that_run_together_cost_nearly_what_the_best_partition_does(lengths, num_ranks):
+    """The bound of costliest first is 4/3; the best is found by trying all."""
+    costs = [length + length**2 / 20 for length in lengths]
+
+    def slowest(members):
+        return max(sum(costs[index] for index in each) for each in members)
+
+    every = itertools.product(range(num_ranks), repeat=len(lengths))
+    best = min(
+        slowest([[index for index, each in enumerate(owners) if each == rank] for rank in range(num_ranks)])
+        for owners in every
+    )
+    shares = partition(lengths, max_tokens=1000, num_ranks=num_ranks, quadratic_length=20)
+    assert slowest([share[0] for share in shares]) <= best * 4 / 3
+
+
 def test_a_packed_micro_batch_matches_one_worked_out_by_hand():
     batch = pack([sequence([1, 2], [3, 4], advantage=0.5), sequence([5], [6], advantage=-1.0)])
     assert batch.input_ids.tolist() == [[1, 2, 3, 4, 5, 6]]
@@ -43,12 +76,26 @@ def test_a_packed_micro_batch_matches_one_worked_out_by_hand():
     assert batch.targets.tolist() == [3, 4, 6]
     assert batch.advantages.tolist() == [0.5, 0.5, -1.0]
     assert batch.engine_logprobs.tolist() == [-3.0, -4.0, -6.0]
+    assert batch.sequences.tolist() == [0, 0, 1]
+    assert batch.weights.tolist() == [1.0] * 3
+    assert batch.off_policy.tolist() == [False] * 3
+    assert batch.old_logprobs is None
+
+
+def test_what_belongs_to_a_sequence_is_repeated_for_its_tokens():
+    first = replace(sequence([1, 2], [3, 4]), weight=0.25, old_logprobs=(-0.5, -0.25))
+    second = replace(sequence([5], [6]), weight=0.5, off_policy=True, old_logprobs=(-2.0,))
+    batch = pack([first, second])
+    assert batch.weights.tolist() == [0.25, 0.25, 0.5]
+    assert batch.off_policy.tolist() == [False, False, True]
+    assert batch.old_logprobs.tolist() == [-0.5, -0.25, -2.0]
 
 
 def test_a_micro_batch_without_sequences_predicts_nothing():
     batch = pack([])
     assert batch.input_ids.shape == batch.position_ids.shape == (1, 1)
-    assert batch.targets.shape == (0,)
+    for name in ("predicting", "targets", "sequences", "advantages", "weights", "engine_logprobs", "off_policy"):
+        assert getattr(batch, name).shape == (0,)
 
 
 @pytest.fixture(scope="module")
