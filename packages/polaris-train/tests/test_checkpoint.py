@@ -1,7 +1,12 @@
 """Checkpoints: what is restored is what was saved, whatever happened since; the newest that is whole is used."""
 
+import json
+import os
 import random
 import shutil
+import socket
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -64,6 +69,92 @@ def train(state, *, seed):
         parameter.grad = (parameter.detach() * 10 ** (seed + 1)).sin()
     state.optimizer.step()
     state.step += 1
+
+
+RANK = """
+import json
+import random
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from polaris_train.checkpoint import Checkpointer, TrainingState
+from polaris_train.policy import load_policy
+from polaris_train.rescue import RescueBuffer
+
+
+def new_state():
+    policy = load_policy(sys.argv[1], device=torch.device("cpu"), context=64)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=0.01)
+    scaler = torch.amp.GradScaler("cpu", enabled=True)
+    rescue = RescueBuffer(max_age=10, max_tokens=64, seed=0)
+    return TrainingState(policy=policy, optimizer=optimizer, scaler=scaler, rescue=rescue)
+
+
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+checkpointer = Checkpointer(Path(sys.argv[2]), keep=2, identity={"learning_rate": 0.01})
+checkpointer.restore(state := new_state())
+for _ in range(2):
+    for parameter in state.policy.parameters():
+        parameter.grad = (parameter.detach() * 10 ** (state.step + 1)).sin()
+    state.optimizer.step()
+    state.step += 1
+random.seed(rank), torch.manual_seed(rank)
+checkpointer.save(state, {})
+checkpointer.wait()
+drawn = [random.random(), torch.rand(1).item()]
+checkpointer.restore(again := new_state())
+redrawn = [random.random(), torch.rand(1).item()]
+
+# A gradient that is not finite in the shard of one rank lowers the scale on all.
+again.scaler.scale(torch.ones(1))
+for parameter in again.policy.parameters():
+    parameter.grad = torch.ones_like(parameter)
+    if rank == 1:
+        parameter.grad.to_local().fill_(float("inf"))
+again.scaler.unscale_(again.optimizer)
+again.scaler.update()
+result = {"step": again.step, "drawn": drawn, "redrawn": redrawn, "scale": again.scaler.get_scale()}
+Path(sys.argv[3]).write_text(json.dumps(result))
+dist.destroy_process_group()
+"""
+
+
+def test_training_continues_on_more_and_on_fewer_ranks(new_state, checkpointer, model, tmp_path):
+    whole = new_state(scaled=True)
+    for seed in range(6):
+        train(whole, seed=seed)
+    state, saved = new_state(scaled=True), checkpointer()
+    for seed in range(2):
+        train(state, seed=seed)
+    saved.save(state, POSITION)
+    saved.wait()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    results = [tmp_path / f"rank-{rank}.json" for rank in range(2)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, str(model), str(tmp_path / "checkpoints"), str(result)],
+            env=env | {"RANK": str(rank)},
+        )
+        for rank, result in enumerate(results)
+    ]
+    assert [process.wait() for process in processes] == [0, 0]
+    first, second = (json.loads(result.read_text()) for result in results)
+    assert first["step"] == second["step"] == 4
+    assert first["drawn"] == first["redrawn"] != second["drawn"] == second["redrawn"]
+    assert first["scale"] == second["scale"] == 2.0**15
+    small = checkpointer().restore(state)
+    assert small is not None and "of 2 ranks, now 1" in receipt(small, num_steps=6, num_ranks=1)
+    for seed in range(4, 6):
+        train(state, seed=seed)
+    ours, expected = contents(state)[0], contents(whole)[0]
+    for name, tensor in expected.items():
+        assert torch.allclose(torch.tensor(ours[name]), torch.tensor(tensor), rtol=0, atol=1e-5), name
 
 
 def contents(state):
