@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polaris_eval.metrics import clustered_mean, mean_at_k, paired_difference, student_quantile
+from polaris_eval.metrics import (
+    bootstrap_interval,
+    clustered_mean,
+    mean_at_k,
+    paired_difference,
+    sign_probability,
+    student_quantile,
+)
 
 GROUPS = st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=1, max_size=12)
 
@@ -159,3 +166,32 @@ def test_differences_equal_up_to_rounding_are_not_reported_as_certainty():
     after = [[True] * 3 + [False] * 7, [True] * 2 + [False] * 8]
     low, high = paired_difference(before, after).interval
     assert high - low > 1
+
+
+def test_the_bootstrap_agrees_with_a_loop_over_draws_and_with_theory():
+    random = np.random.default_rng(3)
+    values = random.beta(0.6, 0.6, size=200)
+    low, high = bootstrap_interval(values)
+    normal = 1.959964 * values.std() / math.sqrt(200)
+    assert (high - low) / 2 == pytest.approx(normal, rel=0.05)
+    assert low < values.mean() < high
+    assert bootstrap_interval(values) == (low, high)
+    means = sorted(random.choice(values, 200).mean() for _ in range(4000))
+    assert (low, high) == pytest.approx((means[100], means[3900]), abs=0.01)
+
+
+def test_the_sign_is_a_coin_toss_without_evidence_and_975_where_the_interval_touches_zero():
+    assert sign_probability([0.1]) == sign_probability([0.5, -0.5]) == 0.5
+    assert sign_probability([0.25, 0.25]) == 1.0
+    values = [0.3, -0.1, 0.2, 0.05, 0.15]
+    estimate = clustered_mean(values, low=-1, high=1)
+    touching = [value - estimate.interval[0] for value in values]
+    assert sign_probability(touching) == pytest.approx(0.975, abs=1e-6)
+
+
+def test_the_probability_of_the_sign_is_that_of_students_distribution():
+    stats = pytest.importorskip("scipy.stats")
+
+    values = np.random.default_rng(5).normal(0.1, 1, size=17)
+    expected = stats.t(16).cdf(abs(values.mean()) / (values.std(ddof=1) / math.sqrt(17)))
+    assert sign_probability(values.tolist()) == pytest.approx(expected)

@@ -10,10 +10,15 @@ import math
 from collections.abc import Sequence
 from functools import cache
 
+import numpy as np
+
 from polaris_eval.records import Estimate
 
 LEVEL = 0.95
 """Confidence of every interval."""
+
+_DRAWN_VALUES = 2**22
+"""Values that the bootstrap holds at the same time."""
 
 _ROUNDING = 1e-9
 """Shares closer than this are the same; 0.3 - 0.2 and 0.2 - 0.1 are."""
@@ -85,6 +90,53 @@ def clustered_mean(values: Sequence[float], *, low: float, high: float) -> Estim
     variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
     half = student_quantile(len(values) - 1) * math.sqrt(variance / len(values))
     return Estimate(value=mean, interval=(max(low, mean - half), min(high, mean + half)))
+
+
+def bootstrap_interval(values: Sequence[float], *, num_draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
+    """Return the 95% percentile interval of the mean when the problems are drawn again, with replacement.
+
+    Free of any assumption about the shape of the values, and too narrow for few of them: with 30 problems by about
+    4% of its width (Student's quantile is larger than the normal one, which percentiles follow).
+
+    Args:
+        values: One per problem.
+        num_draws: Draws of as many problems as there are.
+        seed: Of the draws; the same gives the same interval.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    random = np.random.default_rng(seed)
+    draws_at_once = max(1, _DRAWN_VALUES // len(array))
+    means = [
+        array[random.integers(len(array), size=(min(draws_at_once, num_draws - start), len(array)))].mean(axis=1)
+        for start in range(0, num_draws, draws_at_once)
+    ]
+    low, high = np.quantile(np.concatenate(means), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def sign_probability(differences: Sequence[float]) -> float:
+    """Return the probability that a mean difference over problems has the sign that was seen.
+
+    That of Student's distribution around the mean, with the spread of the differences and no prior opinion: 0.5 says
+    that nothing is known, and 0.975 is where the 95% interval of `paired_difference` touches zero.
+
+    Args:
+        differences: One per problem.
+
+    Returns:
+        Between 0.5 and 1; 0.5 where the mean is zero, or there is only one problem.
+    """
+    if len(differences) < 2:
+        return 0.5
+    mean = math.fsum(differences) / len(differences)
+    variance = math.fsum((value - mean) ** 2 for value in differences) / (len(differences) - 1)
+    if abs(mean) < _ROUNDING:
+        return 0.5
+    if variance < _ROUNDING**2:
+        return 1.0
+    t = abs(mean) / math.sqrt(variance / len(differences))
+    degrees = len(differences) - 1
+    return (1 + _student_probability(math.atan(t / math.sqrt(degrees)), degrees)) / 2
 
 
 @cache
