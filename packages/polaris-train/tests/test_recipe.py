@@ -2,7 +2,7 @@
 
 import pytest
 from polaris_train.errors import RecipeError
-from polaris_train.recipe import load_recipe, packaged_recipes
+from polaris_train.recipe import FREE_FIELDS, ResolvedStage, load_recipe, packaged_recipes
 
 VALID = """
 model = "tiny"
@@ -62,7 +62,18 @@ def test_all_mistakes_are_reported_at_once_with_their_paths(recipe_file):
         ("stages.5.steps=1", "stages.5.steps"),
         ("nonsense", "dotted.path=value"),
         ("learning_rat=1", "learning_rat: unknown key"),
-        ("samples_per_prompt=1", "samples_per_prompt"),
+        ("samples_per_prompt=1", "samples_per_prompt: .*greater than or equal to 2, got 1"),
+        ("top_p=0.95", "top_p: unknown key; training samples from the whole distribution"),
+        ("stages.0.top_k=20", "stages.0.top_k: unknown key; training samples from the whole distribution"),
+        ("stages.0.temperature=2.5", "stages.0.temperature: .*less than or equal to 2, got 2.5"),
+        ("optimizer_steps_per_batch=3", "prompts_per_step is 128, which does not divide into .* = 3 equal parts"),
+        ("truncated=penalized", '"penalized" needs it'),
+        ("overlong_cache=50", "overlong_cache = 50 do not belong together"),
+        ("loss=ppo", "loss: .*'grpo', 'gspo' or 'cispo', got 'ppo'"),
+        ("precision=fp8", "precision: .*got 'fp8'"),
+        ("trackers=['mlflow']", "trackers.0: .*got 'mlflow'"),
+        ("max_skipped_steps=-1", "max_skipped_steps"),
+        ("dual_clip=0.5", "dual_clip: .*greater than 1, got 0.5"),
         ("learning_rate=nan", "learning_rate"),
     ],
 )
@@ -95,3 +106,15 @@ def test_engines_that_do_not_divide_the_ranks_are_refused(recipe_file):
         load_recipe(recipe_file(VALID), ["num_processes=4", "tensor_parallel=3"])
     with pytest.raises(RecipeError, match="tensor_parallel"):
         load_recipe(recipe_file(VALID), ["tensor_parallel=0"])
+
+
+def test_the_soft_penalty_fits_the_answers_of_every_stage(recipe_file):
+    path = recipe_file(VALID)
+    settings = ["truncated=penalized", "max_prompt_tokens=100"]
+    assert load_recipe(path, [*settings, "overlong_cache=411"]).overlong_cache == 411
+    with pytest.raises(RecipeError, match=r"overlong_cache is 412, but stages.0 has answers of at most 412 tokens"):
+        load_recipe(path, [*settings, "overlong_cache=412"])
+
+
+def test_what_may_change_when_a_stage_is_continued_are_fields_of_it():
+    assert set(FREE_FIELDS) <= set(ResolvedStage.model_fields)
