@@ -1,0 +1,157 @@
+"""``kill -9`` at random moments of a stage with rescue: it continues to the same numbers, bit for bit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from polaris_data.problems import write_problems
+from polaris_data.synthetic import synthetic_problems
+from polaris_train.recipe import load_recipe
+from polaris_train.stage import prepare_stage
+
+CHECKPOINT_EVERY = 3
+NUM_PROBLEMS = 8
+PROMPTS_PER_STEP = 2
+STEPS_PER_EPOCH = NUM_PROBLEMS // PROMPTS_PER_STEP
+
+SETTINGS = [
+    f"prompts_per_step={PROMPTS_PER_STEP}", "samples_per_prompt=4", "max_prompt_tokens=160", "stages.0.context=256",
+    "rescue_max_age=20", "learning_rate=1e-3", f"checkpoint_every={CHECKPOINT_EVERY}",
+]  # fmt: skip
+
+NURSERY = """
+import os
+import sys
+
+from polaris_rollout import vllm_sampler  # imported once: workers are forked with it
+from polaris_train import worker
+
+for folder in map(str.strip, sys.stdin):
+    child = os.fork()
+    if child == 0:
+        sys.argv = ["worker", folder]
+        worker.main()
+        sys.exit()
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Starts the ranks of this test: a child that is there at once instead of after the seconds that imports take."""
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """Start a worker on a stage's folder; return its process id and a function that waits for its exit code."""
+    ranks = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    said = tmp_path_factory.mktemp("said") / "stderr"
+    with (
+        said.open("w") as stderr,
+        subprocess.Popen(
+            [sys.executable, "-c", NURSERY],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True,
+            env=os.environ | ranks | {"OMP_NUM_THREADS": "1"},
+        ) as nursery,
+    ):  # fmt: skip
+
+        def begin(folder):
+            nursery.stdin.write(f"{folder}\n")
+            nursery.stdin.flush()
+            return int(nursery.stdout.readline()), lambda: int(nursery.stdout.readline())
+
+        begin.said = said
+        yield begin
+        nursery.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def problems(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "problems.jsonl"
+    write_problems(path, synthetic_problems(NUM_PROBLEMS, seed=3, split="train", levels=(2, 3, 4)))
+    return path
+
+
+def prepare(run, problems, *, steps):
+    recipe = load_recipe("tiny-cpu", [*SETTINGS, f"stages.0.steps={steps}"])
+    return prepare_stage(recipe, recipe.stages[0], run, problems=str(problems))
+
+
+def is_running(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def wait_for(condition, pid):
+    """Return whether a condition came true while the worker ran."""
+    while not condition():
+        if not is_running(pid):
+            return False
+        time.sleep(0.002)
+    return True
+
+
+def kill_somewhere(start, folder, target, last, draw):
+    """Start the worker and kill it around a step, some of the times while a checkpoint is being written."""
+    pid, wait = start(folder)
+    checkpointed = min(-(-target // CHECKPOINT_EVERY) * CHECKPOINT_EVERY, last)
+    checkpoint = folder / "checkpoints" / f"step-{checkpointed:06d}"
+    if draw.random() < 0.4 and not checkpoint.exists():
+        reached = wait_for(checkpoint.with_name(f"{checkpoint.name}.partial").exists, pid)
+        time.sleep(draw.uniform(0, 0.05))
+    else:
+        reached = wait_for((folder / "rollouts" / f"step-{target:06d}.parquet").exists, pid)
+        time.sleep(draw.uniform(0, 2.0))
+    half_written = any((folder / "checkpoints").glob("*.partial"))
+    os.kill(pid, signal.SIGKILL)
+    code = wait()
+    assert reached and code == -signal.SIGKILL, start.said.read_text()
+    return half_written
+
+
+def drill(start, problems, place, *, steps, kills, seed):
+    whole, killed = place / "whole" / "run", place / "killed" / "run"
+    for run in (whole, killed):
+        run.mkdir(parents=True)
+    folder = prepare(whole, problems, steps=steps)
+    _, wait = start(folder)
+    assert wait() == 0, start.said.read_text()
+    whole = folder
+    folder = prepare(killed, problems, steps=steps)
+    draw = random.Random(seed)
+    sampled, half_written = {}, 0
+    for target in sorted(draw.sample(range(1, steps), kills)):
+        half_written += kill_somewhere(start, folder, target, steps, draw)
+        for path in (folder / "rollouts").glob("*.parquet"):
+            assert sampled.setdefault(path.name, path.stat().st_mtime_ns) == path.stat().st_mtime_ns
+    _, wait = start(folder)
+    assert wait() == 0, start.said.read_text()
+    for name in ("metrics.jsonl", "visits.jsonl", "model/model.safetensors", "model/trained.json"):
+        found = [next(each.glob(name.replace("model.", "model*."))) for each in (whole, folder)]
+        assert found[0].read_bytes() == found[1].read_bytes(), name
+    records = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == list(range(1, steps + 1)) and steps > STEPS_PER_EPOCH
+    assert any(record["num_tokens"] for record in records)
+    assert not [path for path in folder.rglob("*") if path.name.endswith((".tmp", ".partial", ".new", ".damaged"))]
+    assert start.said.read_text().count("continuing after step") >= 1
+    return records, half_written
+
+
+def test_a_killed_stage_continues_to_the_same_numbers(start, problems, tmp_path):
+    drill(start, problems, tmp_path, steps=8, kills=3, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_twenty_kills_in_thirty_steps_change_nothing(start, problems, tmp_path, capsys):
+    started = time.monotonic()
+    records, half_written = drill(start, problems, tmp_path, steps=30, kills=20, seed=1)
+    rescued = sum(record["rescued_groups"] for record in records)
+    with capsys.disabled():
+        print(
+            f"\n20 kills in {time.monotonic() - started:.0f} s; {half_written} while a checkpoint was being written; "
+            f"{rescued} groups were rescued"
+        )
+    assert half_written and rescued
