@@ -9,7 +9,7 @@ Problems are decided one at a time and none is held: memory is that of the bench
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -174,6 +174,7 @@ def write_decontaminated(
     drop_shared_passages: bool = False,
     num_processes: int = 1,
     total: int | None = None,
+    claim: Callable[[], None] = lambda: None,
 ) -> dict[str, int]:
     """Write what is left of a training set and what was found, and return the counts by reason.
 
@@ -185,6 +186,7 @@ def write_decontaminated(
         drop_shared_passages: Drop other problems with a passage in common too.
         num_processes: As for `find_contamination`.
         total: Problems, for the progress bar.
+        claim: Called when all is found, before any file gets its name.
     """
     ours, theirs = tee(track(problems, total=total, label="looking for benchmark problems"))
     counts = Counter[str](dict.fromkeys(["kept", *KINDS], 0))
@@ -200,6 +202,7 @@ def write_decontaminated(
                 report.write(json.dumps({**asdict(finding), "dropped": is_dropped}, ensure_ascii=False) + "\n")
             if not is_dropped:
                 kept.write(to_json_line(problem))
+        claim()
     write_json(
         folder / "counts.json",
         {"num_problems": counts.total(), "num_kept_with_shared_passage": num_reported, **counts},

@@ -1,5 +1,6 @@
 """The command ``polaris-data decontaminate``."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -61,7 +62,6 @@ def decontaminate_command(
             name: read(source, limit=None, skip_invalid=True, split="test", revision=None)
             for name, source in zip(names, against, strict=True)
         }
-        claim_output(kept, settings)
         counts = write_decontaminated(
             out,
             iterate(problems, limit=limit, skip_invalid=skip_invalid, split=split, revision=revision),
@@ -69,6 +69,7 @@ def decontaminate_command(
             drop_shared_passages=drop_shared_passages,
             num_processes=processes or num_usable_processors(),
             total=limit or count_rows(problems),
+            claim=partial(claim_output, kept, settings),
         )
     for reason, count in counts.items():
         if count or reason == "kept":
