@@ -9,7 +9,8 @@ import pytest
 from polaris_data.journal import Journal
 from polaris_data.records import Problem
 from polaris_eval.errors import UnscorableError
-from polaris_eval.evaluate import correct_by_problem, evaluate, summarize
+from polaris_eval.evaluate import evaluate
+from polaris_eval.summary import correct_by_problem, summarize
 from polaris_reward.records import Grade, Outcome
 from polaris_rollout.records import Completion, Group, Prompt, SamplingParams, completion_seed
 

@@ -2,9 +2,10 @@
 
 from polaris_eval.benchmarks import BENCHMARKS, Benchmark, load_benchmark
 from polaris_eval.errors import BenchmarkError, EvalError, SettingError, UnscorableError
-from polaris_eval.evaluate import correct_by_problem, evaluate, summarize
+from polaris_eval.evaluate import evaluate
 from polaris_eval.metrics import clustered_mean, mean_at_k, paired_difference
 from polaris_eval.records import Estimate, Evaluation, Score
+from polaris_eval.summary import correct_by_problem, summarize
 
 __all__ = [
     "BENCHMARKS",

@@ -9,9 +9,10 @@ from polaris_data.journal import Journal, write_json
 from polaris_rollout.progress import track
 from polaris_rollout.records import Sampler, SamplingParams
 
-from polaris_eval.evaluate import GradeMany, finish, missing_problems, sample_missing, summarize, to_prompts
+from polaris_eval.evaluate import GradeMany, finish, missing_problems, sample_missing, to_prompts
 from polaris_eval.job import Job
 from polaris_eval.records import Evaluation
+from polaris_eval.summary import summarize
 
 
 def run_jobs(

@@ -17,9 +17,10 @@ from polaris_data.profile import profile
 from polaris_data.records import Problem
 from polaris_data.select import PUBLISHED_FOR_PROFILES, attempts_of, select, write_selection
 from polaris_data.synthetic import synthetic_problems
-from polaris_eval.evaluate import correct_by_problem, evaluate
+from polaris_eval.evaluate import evaluate
 from polaris_eval.metrics import mean_at_k, paired_difference
 from polaris_eval.records import Estimate
+from polaris_eval.summary import correct_by_problem
 from polaris_reward import BOXED, Grader
 from polaris_rollout import Sampler, SamplingParams
 from polaris_rollout.progress import track
