@@ -1,11 +1,15 @@
 """Benchmarks by name, from local copies, from files, and what is said when there are none."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from polaris_eval.benchmarks import BENCHMARKS, load_benchmark
+from polaris_data.records import Problem
+from polaris_eval.benchmarks import BENCHMARKS, content_checksum, load_benchmark
 from polaris_eval.errors import BenchmarkError
+from polaris_eval.published import PUBLISHED
+from polaris_reward import BOXED, Grader, Outcome
 
 REAL = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
 
@@ -49,7 +53,7 @@ def test_a_name_is_looked_up_in_the_folder_of_local_copies(
     assert (name, len(problems)) == ("aime24", 30)
     monkeypatch.setenv("POLARIS_BENCHMARKS", str(tmp_path))
     assert load_benchmark("aime24")[1] == problems
-    assert caplog.text == ""
+    assert "differ from those of the checked copy" in caplog.text
 
 
 def test_a_local_copy_may_carry_the_name_of_the_split(tmp_path: Path):
@@ -65,7 +69,7 @@ def test_a_copy_with_another_number_of_problems_is_said_so(tmp_path: Path, caplo
 
 
 def test_an_unknown_name_is_answered_with_the_closest_and_the_list():
-    with pytest.raises(BenchmarkError, match=r"'aime2024'; did you mean 'aime24'.*minerva, olympiadbench"):
+    with pytest.raises(BenchmarkError, match=r"'aime2024'; did you mean 'aime24'.*minerva_polaris, olympiadbench"):
         load_benchmark("aime2024")
 
 
@@ -80,11 +84,56 @@ def test_a_folder_of_local_copies_that_does_not_exist_is_refused(tmp_path: Path)
         load_benchmark("aime24", data_dir=tmp_path / "nowhere")
 
 
+def test_the_checksum_sees_words_and_answers_but_neither_ids_nor_white_space():
+    problem = Problem(problem_id="a", question="What is  1 +\n1?", references=("2",))
+    checksum = content_checksum([problem])
+    assert checksum == content_checksum(
+        [replace(problem, problem_id="b", question=" What is 1 + 1?", references=("2 ",))]
+    )
+    assert checksum != content_checksum([replace(problem, question="What is 1 + 2?")])
+    assert checksum != content_checksum([replace(problem, references=("3",))])
+
+
+def test_the_list_of_answers_that_polaris_uses_must_be_in_the_copy(tmp_path: Path):
+    write_problems(tmp_path / "minerva.jsonl", 3)
+    with pytest.raises(BenchmarkError, match=r"'p0' of .*minerva\.jsonl has no list of answers in the column"):
+        load_benchmark("minerva_polaris", data_dir=tmp_path)
+
+
+def test_every_published_figure_is_of_a_benchmark_that_exists():
+    assert set(PUBLISHED) <= set(BENCHMARKS)
+
+
+WITH_COPY = [name for name, benchmark in BENCHMARKS.items() if benchmark.checksum]
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real benchmark files are not beside the repository")
-@pytest.mark.parametrize("name", BENCHMARKS)
-def test_the_real_files_load_and_count_right(name: str, caplog: pytest.LogCaptureFixture):
+@pytest.mark.parametrize("name", WITH_COPY)
+def test_the_real_files_have_the_count_and_the_checksum(name: str, caplog: pytest.LogCaptureFixture):
     problems = load_benchmark(name, data_dir=REAL)[1]
     assert len(problems) == BENCHMARKS[name].num_problems
     assert all(reference for problem in problems for reference in problem.references)
     assert len({problem.problem_id for problem in problems}) == len(problems)
     assert caplog.text == ""
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real benchmark files are not beside the repository")
+@pytest.mark.parametrize("name", WITH_COPY)
+def test_every_reference_of_the_real_files_is_graded_as_correct(name: str):
+    problems = load_benchmark(name, data_dir=REAL)[1]
+    pairs = [(problem, reference) for problem in problems for reference in problem.references]
+    with Grader(policy=BOXED, max_failed_share=None) as grader:
+        grades = grader.grade_many([(rf"\boxed{{{reference}}}", problem.references) for problem, reference in pairs])
+    wrong = [
+        (problem.problem_id, reference, grade.outcome.value)
+        for (problem, reference), grade in zip(pairs, grades, strict=True)
+        if grade.outcome is not Outcome.CORRECT
+    ]
+    assert wrong == []
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real benchmark files are not beside the repository")
+def test_relay_problems_are_asked_with_their_input():
+    problems = load_benchmark("olympiadbench", data_dir=REAL)[1]
+    assert sum("problem_674" in problem.extra for problem in problems) == 15
+    assert sum("T N Y W R" in problem.question for problem in problems) <= 1

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from polaris_data.journal import Journal
+from polaris_eval.benchmarks import BENCHMARKS
 from polaris_eval.cli import main
 from polaris_eval.job import Job, plan_jobs
 from polaris_eval.run import sample_job, score_jobs
@@ -250,8 +251,17 @@ def test_list_shows_every_benchmark_with_its_data_set(
 ):
     assert run_cli(monkeypatch, "list") == 0
     rows = [re.split(r"\s{2,}", line.strip()) for line in capsys.readouterr().out.splitlines()]
-    assert ["aime24", "30", "32", "HuggingFaceH4/aime_2024", "train"] in rows
-    assert len([row for row in rows if len(row) == 5]) == 1 + 7
+    assert ["aime24", "30", "32", "HuggingFaceH4/aime_2024", "2fe88a2", "train", "1ef1d8ee27a8d3c4"] in rows
+    assert [row[0] for row in rows if len(row) == 7][1:] == list(BENCHMARKS)
+
+
+def test_list_tells_everything_about_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    assert run_cli(monkeypatch, "list", "aime25") == 0
+    printed = capsys.readouterr().out
+    assert "revision 563bb8404243c5f09de6ec262f2db674fe5bce9b" in printed
+    assert re.search(r"POLARIS-4B-Preview +79\.4", printed)
+    assert run_cli(monkeypatch, "list", "amc") == 2
+    assert "unknown benchmark 'amc'; did you mean 'amc23'?" in capsys.readouterr().err
 
 
 def test_help_names_files_and_gives_an_example_without_loading_anything_heavy():

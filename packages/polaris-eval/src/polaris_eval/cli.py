@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from polaris_eval.list_cli import list_command
+
 app = typer.Typer(
     help="Measure a model on benchmarks: scores with intervals that others can reproduce.",
     no_args_is_help=True,
@@ -15,6 +17,8 @@ app = typer.Typer(
 )
 
 DEFAULT_MODEL = "tiny"
+
+app.command("list")(list_command)
 
 
 @app.callback()
@@ -97,18 +101,6 @@ def run_command(
 
     print_evaluations(run_jobs(jobs, model=model, context=context, params=params, out=out), model=model)
     print(f"scores: {out / 'scores.json'}\ncompletions: {out}/BENCHMARK/completions.jsonl")
-
-
-@app.command("list")
-def list_command() -> None:
-    """Print the benchmarks that have a name: problems, default k, and the Hub data set behind each.
-
-    Reads and writes nothing. Example: polaris-eval list
-    """
-    from polaris_eval.benchmarks import BENCHMARKS
-    from polaris_eval.report import print_benchmarks
-
-    print_benchmarks(BENCHMARKS.values())
 
 
 def main() -> None:
