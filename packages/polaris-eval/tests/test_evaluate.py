@@ -10,6 +10,7 @@ from polaris_data.journal import Journal
 from polaris_data.records import Problem
 from polaris_eval.errors import UnscorableError
 from polaris_eval.evaluate import evaluate
+from polaris_eval.records import Lengths
 from polaris_eval.summary import correct_by_problem, summarize
 from polaris_reward.records import Grade, Outcome
 from polaris_rollout.records import Completion, Group, Prompt, SamplingParams, completion_seed
@@ -170,15 +171,19 @@ def test_the_scores_of_two_problems_match_the_hand_calculation():
             record("b", completion(Outcome.INCORRECT), completion(Outcome.INCORRECT, num_tokens=20)),
         ],
     )  # fmt: skip
-    assert {score.metric: score.value for score in evaluation.scores} == {
-        "mean@k": 0.25,
-        "truncated": 0.25,
-        "no_answer": 0.25,
+    assert {(score.metric, score.k): score.value for score in evaluation.scores} == {
+        ("mean@k", 2): 0.25,
+        ("pass@k", 1): 0.25,
+        ("pass@k", 2): 0.5,
+        ("maj@k", 1): 0.25,
+        ("maj@k", 2): 0.5,  # the completion without an answer does not vote
+        ("truncated", 2): 0.25,
+        ("no_answer", 2): 0.25,
     }
-    assert all((score.k, score.num_problems) == (2, 2) for score in evaluation.scores)
+    assert all(score.num_problems == 2 for score in evaluation.scores)
     # Problem means .5 and 0: s = .353553, t(1) = 12.7062, half = 3.18, cut to [0, 1].
     assert evaluation.score("mean@k").interval == (0.0, 1.0)
-    assert evaluation.mean_tokens == 20
+    assert evaluation.lengths == Lengths(mean=20, median=15, p95=40)
     assert evaluation.outcomes == {"correct": 1, "incorrect": 2, "no_answer": 1}
     assert (evaluation.num_problems, evaluation.num_samples, evaluation.unscored) == (2, 2, ())
 

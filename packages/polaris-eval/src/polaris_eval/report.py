@@ -1,20 +1,20 @@
-"""Evaluations as a terminal table, and the table of named benchmarks."""
+"""Evaluations as terminal tables, and the table of named benchmarks."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from polaris_eval.benchmarks import Benchmark
-from polaris_eval.records import Evaluation, Score
+from polaris_eval.records import Estimate, Evaluation, LengthGroup, Score
 
 _FILE_WIDTH = 120
 """Columns where the output is not a terminal."""
 
 
 def print_evaluations(evaluations: Iterable[Evaluation], *, model: str) -> None:
-    """Print one line for each benchmark to stdout; shares in percent."""
+    """Print one line for each benchmark to stdout, then what else is known of it; shares in percent."""
+    evaluations = list(evaluations)
     table = _table()
     table.add_column("benchmark", no_wrap=True)
     for heading in ("problems", "k", "mean@k", "truncated %", "no answer %", "mean tokens"):
@@ -25,33 +25,124 @@ def print_evaluations(evaluations: Iterable[Evaluation], *, model: str) -> None:
             _num_scored(evaluation),
             str(evaluation.num_samples),
             percent_with_interval(evaluation.score("mean@k")),
-            f"{100 * evaluation.score('truncated').value:.1f}",
-            f"{100 * evaluation.score('no_answer').value:.1f}",
-            f"{evaluation.mean_tokens:,.0f}",
+            _percent(evaluation.score("truncated").value),
+            _percent(evaluation.score("no_answer").value),
+            "?" if evaluation.lengths is None else _tokens(evaluation.lengths.mean),
         )
     print(f"{model}, mean@k in percent with its 95% interval, clustered by problem:\n")
     _print(table)
+    for heading, rows in detail_tables(evaluations).items():
+        print(f"\n{heading}:\n")
+        _print(_filled(rows))
 
 
-def print_benchmarks(benchmarks: Iterable[Benchmark]) -> None:
-    """Print the table of named benchmarks to stdout."""
-    table = _table()
-    for heading in ("benchmark", "problems", "k", "Hub data set", "split"):
-        table.add_column(heading, justify="right" if heading in ("problems", "k") else "left", no_wrap=True)
-    for benchmark in benchmarks:
-        table.add_row(benchmark.name, str(benchmark.num_problems), str(benchmark.k), benchmark.hub_id, benchmark.split)
-    _print(table)
+def detail_tables(evaluations: Sequence[Evaluation]) -> dict[str, list[list[str]]]:
+    """Return, by heading, the tables below the first one: rows of text, of which the first names the columns.
+
+    A table to which no benchmark contributes is left out.
+    """
+    tables = {
+        "pass@k and maj@k (votes by equivalent answers, ties shared), in percent": [
+            ["benchmark", "k", "pass@k", "maj@k"],
+            *(
+                [each.benchmark, str(score.k), percent_with_interval(score), percent_with_interval(vote)]
+                for each in evaluations
+                for score, vote in zip(_of(each, "pass@k"), _of(each, "maj@k"), strict=True)
+            ),
+        ],
+        "Choosing by the completions' own scores, in percent": [
+            ["benchmark", "k", "metric", "value"],
+            *(
+                [each.benchmark, str(score.k), score.metric, percent_with_interval(score)]
+                for each in evaluations
+                for score in (*_of(each, "weighted_vote"), *_of(each, "best_of"))
+            ),
+        ],
+        "Spread and length": [
+            ["benchmark", "bootstrap interval of mean@k", "distinct-4 %", "median tokens", "95% of tokens"],
+            *(
+                [
+                    each.benchmark,
+                    _interval(each.bootstrap),
+                    _percent(each.distinct_4),
+                    "?" if each.lengths is None else _tokens(each.lengths.median),
+                    "?" if each.lengths is None else _tokens(each.lengths.p95),
+                ]
+                for each in evaluations
+            ),
+        ],
+        "Accuracy by length": [
+            ["benchmark", "tokens", "completions", "of problems", "correct %"],
+            *(
+                [
+                    each.benchmark,
+                    length_range(group),
+                    f"{group.num_completions:,}",
+                    f"{group.num_problems:,}",
+                    _percent(group.accuracy),
+                ]
+                for each in evaluations
+                for group in each.length_groups
+            ),
+        ],
+        "If every completion were cut after so many tokens, in percent": [
+            ["benchmark", "budget", "mean@k", "cut %"],
+            *(
+                [
+                    each.benchmark,
+                    f"{point.max_tokens:,}",
+                    percent_with_interval(point.accuracy),
+                    f"{100 * point.cut:.1f}",
+                ]
+                for each in evaluations
+                for point in each.budgets
+            ),
+        ],
+    }
+    return {heading: rows for heading, rows in tables.items() if len(rows) > 1}
 
 
-def percent_with_interval(score: Score) -> str:
+def length_range(group: LengthGroup) -> str:
+    """Return the lengths of a group as text: ``16,384 to 32,767``."""
+    if group.high is None:
+        return f"{group.low:,} or more"
+    return f"below {group.high:,}" if group.low == 0 else f"{group.low:,} to {group.high - 1:,}"
+
+
+def percent_with_interval(score: Score | Estimate) -> str:
     """Return a share as text: ``41.2 [36.0, 46.5]``."""
-    low, high = score.interval
-    return f"{100 * score.value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{100 * score.value:.1f} {_interval(score.interval)}"
+
+
+def _interval(interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _tokens(count: float) -> str:
+    return f"{count:,.0f}"
+
+
+def _of(evaluation: Evaluation, metric: str) -> list[Score]:
+    return [score for score in evaluation.scores if score.metric == metric]
 
 
 def _num_scored(evaluation: Evaluation) -> str:
     scored = evaluation.num_problems - len(evaluation.unscored)
     return f"{scored} of {evaluation.num_problems}" if evaluation.unscored else str(scored)
+
+
+def _filled(rows: Sequence[Sequence[str]]) -> Table:
+    table = _table()
+    for number, heading in enumerate(rows[0]):
+        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
+    for row in rows[1:]:
+        table.add_row(*row)
+    return table
 
 
 def _table() -> Table:

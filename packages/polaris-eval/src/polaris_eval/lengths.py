@@ -1,0 +1,71 @@
+"""How long completions are, and how often those of about the same length are correct."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from statistics import fmean, median
+from typing import Any
+
+from polaris_reward.records import Outcome
+
+from polaris_eval.records import LengthGroup, Lengths
+
+BOUNDS = (16 * 1024, 32 * 1024)
+"""Tokens at which the published groups begin: below 16K, 16K to 32K, above."""
+
+_NUM_GROUPS = 3
+
+
+def token_lengths(records: Sequence[Mapping[str, Any]]) -> Lengths | None:
+    """Return the mean, median and 95th percentile over all completions; ``None`` if a length is not known."""
+    lengths = _lengths(records)
+    if lengths is None:
+        return None
+    in_order = sorted(lengths)
+    return Lengths(mean=fmean(in_order), median=median(in_order), p95=in_order[-(-95 * len(in_order) // 100) - 1])
+
+
+def group_by_length(records: Sequence[Mapping[str, Any]]) -> tuple[LengthGroup, ...]:
+    """Count completions and correct ones by length.
+
+    The groups begin at `BOUNDS` where a completion is longer than the last of them, else they are three of about the
+    same size; empty ones are left out. Accuracy is over completions, not over problems: hard problems have most of
+    the long ones.
+
+    Args:
+        records: Lines of ``completions.jsonl`` whose references can be read.
+
+    Returns:
+        The groups from the shortest on; none if a length is not known.
+    """
+    lengths = _lengths(records)
+    if lengths is None:
+        return ()
+    in_order = sorted(lengths)
+    thirds = [in_order[len(in_order) * part // _NUM_GROUPS] for part in range(1, _NUM_GROUPS)]
+    inner = BOUNDS if in_order[-1] >= BOUNDS[-1] else sorted(set(thirds))
+    edges = [0, *inner, None]
+    groups = [_group(records, low or 0, high) for low, high in pairwise(edges)]
+    return tuple(group for group in groups if group is not None)
+
+
+def _group(records: Sequence[Mapping[str, Any]], low: int, high: int | None) -> LengthGroup | None:
+    inside = [
+        (record["problem_id"], completion["outcome"] == Outcome.CORRECT)
+        for record in records
+        for completion in record["completions"]
+        if low <= completion["num_tokens"] and (high is None or completion["num_tokens"] < high)
+    ]
+    if not inside:
+        return None
+    return LengthGroup(
+        low=low,
+        high=high,
+        num_completions=len(inside),
+        num_problems=len({problem_id for problem_id, _ in inside}),
+        accuracy=fmean(correct for _, correct in inside),
+    )
+
+
+def _lengths(records: Sequence[Mapping[str, Any]]) -> list[int] | None:
+    lengths = [completion["num_tokens"] for record in records for completion in record["completions"]]
+    return None if None in lengths else lengths
