@@ -162,4 +162,4 @@ def pack(sequences: Sequence[TrainingSequence]) -> MicroBatch:
 
 
 def _flat(rows: Sequence[Sequence[float]]) -> Tensor:
-    return torch.tensor([value for row in rows for value in row], dtype=torch.float32)
+    return torch.tensor([value for row in rows for value in row], dtype=torch.get_default_dtype())
