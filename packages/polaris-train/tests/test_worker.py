@@ -1,0 +1,118 @@
+"""A stage's worker on made-up rollouts, which need no engine: memory runs out, numbers stop being finite."""
+
+import json
+
+import pytest
+from polaris_data.problems import read_problems, write_problems
+from polaris_data.synthetic import synthetic_problems
+from polaris_rollout import Completion, Group, SamplingParams
+from polaris_rollout.store import write_groups
+from polaris_train.checkpoint import checkpoint_steps
+from polaris_train.embedded import tiny_model
+from polaris_train.recipe import load_recipe
+from polaris_train.rollout import draw_problems
+from polaris_train.stage import prepare_stage, run_stage
+from safetensors.torch import load_file, save_file
+
+SAMPLES, TOKENS = 4, 600
+
+
+def rollout(folder, *, step, seed=0):
+    """Store two groups of which every other answer is right."""
+    problems = draw_problems(read_problems(folder / "problems.jsonl"), step=step, num_problems=2, seed=seed)
+    completions = tuple(
+        Completion(token_ids=(40 + index,) * TOKENS, logprobs=(-3.0,) * TOKENS, text="", finish_reason="stop")
+        for index in range(SAMPLES)
+    )
+    groups = [
+        Group(problem_id=problem.problem_id, prompt_token_ids=(1, 2, 3), completions=completions)
+        for problem in problems
+    ]
+    columns = {"outcome": ["correct", "incorrect"] * SAMPLES, "answer": [None] * 2 * SAMPLES}
+    write_groups(folder / "rollouts" / f"step-{step:06d}.parquet", groups, SamplingParams(), columns=columns)
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch):
+    """Prepare a stage whose steps are all sampled already."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    write_problems(tmp_path / "problems.jsonl", synthetic_problems(8, seed=1, split="train", levels=(1,)))
+
+    def prepare(name, *, steps, model=None, **settings):
+        values = {"prompts_per_step": 2, "samples_per_prompt": SAMPLES, "stages.0.context": 1024, **settings}
+        recipe = load_recipe("tiny-cpu", [f"{key}={value}" for key, value in values.items()])
+        recipe = recipe.model_copy(update={"stages": (recipe.stages[0].model_copy(update={"steps": steps}),)})
+        problems = str(tmp_path / "problems.jsonl")
+        folder = prepare_stage(recipe, recipe.stages[0], tmp_path / name, model=model, problems=problems)
+        (folder / "rollouts").mkdir(exist_ok=True)
+        for step in range(1, steps + 1):
+            rollout(folder, step=step)
+        return folder
+
+    return prepare
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+SCARCE = """
+import sys
+
+if "polaris_train.worker" in sys.orig_argv:
+    import os
+    import resource
+    from pathlib import Path
+
+    import torch
+
+    from polaris_train import worker  # what it needs is there before memory becomes scarce, autograd's threads too
+
+    torch.ones(1, requires_grad=True).sum().backward()
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGESIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (used + int(os.environ["ROOM_MIB"]) * 2**20, resource.RLIM_INFINITY))
+"""
+"""Read by every Python that starts: limits the memory of a worker beyond its program."""
+
+
+def test_a_stage_that_runs_out_of_memory_continues_with_smaller_micro_batches(stage, tmp_path, monkeypatch, capfd):
+    plenty = stage("plenty", steps=2, microbatch_tokens=6000)
+    assert run_stage(plenty) == 0
+    assert not (plenty / "memory.json").exists()
+    scarce = stage("scarce", steps=2, microbatch_tokens=6000)
+    (tmp_path / "sitecustomize.py").write_text(SCARCE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("ROOM_MIB", "450")
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "1")
+    assert run_stage(scarce) == 0
+    allowed = json.loads((scarce / "memory.json").read_text())["microbatch_tokens"]
+    assert allowed < 6000
+    assert "out of memory with micro-batches of at most 6000 tokens" in capfd.readouterr().err
+    for ours, theirs in zip(metrics(scarce), metrics(plenty), strict=True):
+        assert ours["num_tokens"] == theirs["num_tokens"] == 2 * SAMPLES * TOKENS
+        assert theirs["grad_norm"] > 1e-3
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+        assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4)
+
+
+def test_a_stage_whose_numbers_are_not_finite_stops_and_loses_nothing(stage, tmp_path, capfd):
+    poisoned = tmp_path / "poisoned"
+    poisoned.mkdir()
+    for path in tiny_model().iterdir():
+        (poisoned / path.name).write_bytes(path.read_bytes())
+    weights = load_file(poisoned / "model.safetensors")
+    name = next(name for name in weights if name.endswith("embed_tokens.weight"))
+    save_file(weights | {name: weights[name] * 1e38}, poisoned / "model.safetensors", metadata={"format": "pt"})
+    folder = stage("run", steps=6, model=str(poisoned), max_skipped_steps=1, checkpoint_every=1)
+    rollouts = {path: path.read_bytes() for path in (folder / "rollouts").iterdir()}
+    assert run_stage(folder) == 2
+    said = capfd.readouterr().err
+    assert "error: step 2: loss or gradient was not finite in 2 steps in a row" in said and "Traceback" not in said
+    assert [(each["step"], each["skipped_updates"], each["loss"], each["grad_norm"]) for each in metrics(folder)] == [
+        (1, 1, None, None), (2, 1, None, None),
+    ]  # fmt: skip
+    assert all("not finite" in " ".join(each["alarms"]) for each in metrics(folder))
+    assert {path: path.read_bytes() for path in (folder / "rollouts").iterdir()} == rollouts
+    assert checkpoint_steps(folder / "checkpoints") == [1] and not (folder / "model").exists()
+    assert run_stage(folder) == 2  # continues after step 1, and finds the same
+    assert len(metrics(folder)) == 2
