@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from polaris_eval.compare_cli import compare_command
 from polaris_eval.list_cli import list_command
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app = typer.Typer(
 DEFAULT_MODEL = "tiny"
 
 app.command("list")(list_command)
+app.command("compare")(compare_command)
 
 
 @app.callback()
@@ -48,7 +50,11 @@ def run_command(
     top_p: Annotated[float, typer.Option(help="Nucleus mass; 1 keeps all.")] = 1.0,
     context: Annotated[
         int | None,
-        typer.Option(help="Prompt and completion together, in tokens; the default is all the model has."),
+        typer.Option(
+            help="Prompt and completion together, in tokens; more than the model has derives YaRN.  [default: the "
+            "model's]",
+            show_default=False,
+        ),
     ] = None,
     max_tokens: Annotated[
         int | None, typer.Option(help="Longest completion, in tokens; the default fills the context.")
@@ -59,23 +65,55 @@ def run_command(
         Path | None,
         typer.Option(help="Folder of local copies (NAME.jsonl); the default is $POLARIS_BENCHMARKS."),
     ] = None,
+    budgets: Annotated[
+        str | None,
+        typer.Option(
+            help="Grade longer completions also as if they had been cut to so many tokens: 32768,49152 or none.  "
+            "[default: 32, 48, 64, 80 and 96K below the longest completion, else sixths of that]",
+            show_default=False,
+        ),
+    ] = None,
+    endpoint: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address of a running `vllm serve`; repeat it for several.  [default: vLLM in here]",
+            show_default=False,
+        ),
+    ] = None,
+    tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs that share one copy of the model in here.")] = 1,
+    stall_limit: Annotated[
+        float, typer.Option(min=1, help="Seconds without a new token until the run is ended with exit code 75.")
+    ] = 1800.0,
+    canary: Annotated[
+        bool, typer.Option(help="Compare the engine's log-probabilities with those of transformers first.")
+    ] = True,
     out: Annotated[Path | None, typer.Option(help="Folder to write; the default is eval/MODEL.")] = None,
 ) -> None:
     """Sample and grade benchmarks, and print mean@k with a 95% interval.
 
-    Reads each benchmark from --data-dir, else from the Hugging Face Hub; a file is read as it is. Writes
-    OUT/BENCHMARK/completions.jsonl as groups finish, OUT/BENCHMARK/settings.json, and OUT/scores.json. The
-    same command continues after a kill, and prints the table again once everything is done.
+    Reads each benchmark from --data-dir, else from the Hugging Face Hub; a file is read as it is. The completions of
+    all benchmarks are sampled together and graded meanwhile. Writes OUT/BENCHMARK/completions.jsonl,
+    OUT/BENCHMARK/settings.json, and OUT/scores.json with the protocol: everything that can change a score. Every
+    finished completion is kept: the same command continues after a kill, and prints the table again once everything
+    is done.
 
-    Example: polaris-eval run aime24 my-problems.jsonl --model Qwen/Qwen3-4B --temperature 1.4 --top-k 20
+    \b
+    Examples:
+      polaris-eval run aime24 my-problems.jsonl --model Qwen/Qwen3-4B --temperature 1.4 --top-k 20
+      polaris-eval run aime24 aime25 --model POLARIS-Project/Polaris-4B-Preview --context 96000 --endpoint http://host:8000
     """
-    from polaris_rollout.models import check_context, resolve_model
+    from polaris_rollout.models import model_positions, resolve_model
     from polaris_rollout.records import SamplingParams
 
+    from polaris_eval.cut import default_budgets, parse_budgets
     from polaris_eval.errors import SettingError
     from polaris_eval.job import plan_jobs
+    from polaris_eval.protocol import run_settings
+    from polaris_eval.run import POLICY, run_jobs
 
     _show_progress()
+    if endpoint and tensor_parallel > 1:
+        raise SettingError("--tensor-parallel is for the engine in this process; start the servers with it instead")
     try:
         params = SamplingParams(temperature=temperature, top_p=top_p, top_k=top_k, max_tokens=max_tokens, seed=seed)
     except ValueError as error:
@@ -84,22 +122,32 @@ def run_command(
         print(f"no --model: evaluating the demonstration model {DEFAULT_MODEL!r}", file=sys.stderr)
     model = model or DEFAULT_MODEL
     out = out or Path("eval") / Path(model).absolute().name
-    check_context(resolve_model(model), context)
-    jobs = plan_jobs(
-        benchmarks,
-        model=model,
-        out=out,
+    longest = max_tokens or context or (None if endpoint else model_positions(resolve_model(model)))
+    settings = run_settings(
+        model,
         params=params,
-        num_samples=samples,
         context=context,
-        data_dir=data_dir,
-        limit=limit,
+        policy=POLICY,
+        budgets=default_budgets(longest) if budgets is None else parse_budgets(budgets),
+        endpoints=endpoint or (),
+        tensor_parallel=tensor_parallel,
     )
+    jobs = plan_jobs(benchmarks, out=out, settings=settings, num_samples=samples, data_dir=data_dir, limit=limit)
 
     from polaris_eval.report import print_evaluations
-    from polaris_eval.run import run_jobs
 
-    print_evaluations(run_jobs(jobs, model=model, context=context, params=params, out=out), model=model)
+    evaluations = run_jobs(
+        jobs,
+        model=model,
+        context=context,
+        params=params,
+        out=out,
+        endpoints=endpoint or (),
+        tensor_parallel=tensor_parallel,
+        stall_limit_s=stall_limit,
+        canary=canary,
+    )
+    print_evaluations(evaluations, model=model)
     print(f"scores: {out / 'scores.json'}\ncompletions: {out}/BENCHMARK/completions.jsonl")
 
 

@@ -15,3 +15,15 @@ class BenchmarkError(EvalError, ValueError):
 
 class UnscorableError(EvalError, ValueError):
     """No problem of a benchmark has a reference that the grader can read."""
+
+
+class ScoresFileError(EvalError, ValueError):
+    """There are no scores at a place, or they cannot be read."""
+
+
+class MixedProblemsError(EvalError, ValueError):
+    """Two evaluations are of different problems."""
+
+
+class CompletionsFileError(EvalError, ValueError):
+    """A file of completions from elsewhere cannot be used."""

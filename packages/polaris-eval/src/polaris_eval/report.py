@@ -6,6 +6,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from polaris_eval.compare import Comparison
 from polaris_eval.records import Estimate, Evaluation, LengthGroup, Score
 
 _FILE_WIDTH = 120
@@ -100,6 +101,20 @@ def detail_tables(evaluations: Sequence[Evaluation]) -> dict[str, list[list[str]
         ],
     }
     return {heading: rows for heading, rows in tables.items() if len(rows) > 1}
+
+
+def print_comparisons(comparisons: Iterable[Comparison], *, before: str, after: str) -> None:
+    """Print one line for each benchmark to stdout; shares in percent, their difference in points."""
+    rows = [["benchmark", "problems", "A", "B", "B - A", "sign is right"]]
+    for each in comparisons:
+        low, high = each.difference.interval
+        points = f"{100 * each.difference.value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+        chance = f"{_percent(each.probability)}%"
+        rows.append(
+            [each.benchmark, str(each.num_problems), _percent(each.before), _percent(each.after), points, chance]
+        )
+    print(f"A: {before}\nB: {after}\nmean@k in percent, and the paired difference with its 95% interval:\n")
+    _print(_filled(rows))
 
 
 def length_range(group: LengthGroup) -> str:

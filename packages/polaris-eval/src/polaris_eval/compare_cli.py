@@ -1,0 +1,50 @@
+"""The command ``polaris-eval compare``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def compare_command(
+    before: Annotated[
+        Path, typer.Argument(metavar="A", help="A folder that 'run' or 'grade' wrote, or its scores.json.")
+    ],
+    after: Annotated[Path, typer.Argument(metavar="B", help="Another one, of the same problems.")],
+    common: Annotated[
+        bool, typer.Option("--common", help="Where one has more problems, compare those that both have.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the comparison as JSON.")
+    ] = None,
+) -> None:
+    """Compare two evaluations problem by problem.
+
+    Reads A/scores.json and B/scores.json, and writes nothing but --json. For each benchmark that both have it prints
+    the difference of mean@k with the 95% interval of the paired differences, and the probability that its sign is
+    right. Different problem sets are refused; different protocols are named in a warning.
+
+    Example: polaris-eval compare eval/base eval/trained
+    """
+    from polaris_eval.compare import compare_scores, only_in_one, protocol_differences, read_scores
+    from polaris_eval.report import print_comparisons
+
+    first, second = read_scores(before), read_scores(after)
+    comparisons = compare_scores(first, second, common=common)
+    warnings = only_in_one(first, second)
+    differing = protocol_differences(first.protocol, second.protocol)
+    if not (first.protocol and second.protocol):
+        warnings.append("one of them does not say how it was made, so that cannot be compared")
+    elif differing:
+        warnings.append("\n  ".join(["the protocols differ, which may be what changed the scores:", *differing]))
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    print_comparisons(comparisons, before=first.model, after=second.model)
+    if json_file:
+        from dataclasses import asdict
+
+        from polaris_data.journal import write_json
+
+        content = {"before": first.model, "after": second.model, "protocol_differences": differing}
+        write_json(json_file, content | {"comparisons": [asdict(each) for each in comparisons]})

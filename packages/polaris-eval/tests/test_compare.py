@@ -1,0 +1,133 @@
+"""Two evaluations side by side: the statistics, and what is refused or warned of."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from polaris_eval.cli import main
+from polaris_eval.compare import compare_scores, protocol_differences, read_scores
+from polaris_eval.errors import MixedProblemsError, ScoresFileError
+from polaris_eval.metrics import paired_difference
+
+SOLVED = {"p0": 1, "p1": 2, "p2": 4}
+BETTER = {"p0": 3, "p1": 3, "p2": 4}
+
+
+def write_scores(
+    folder: Path,
+    solved: dict[str, int | None],
+    *,
+    benchmark: str = "sums",
+    num_samples: int = 4,
+    protocol: dict[str, Any] | None = None,
+    reference: str = "1",
+) -> Path:
+    problems = [
+        {"problem_id": key, "references": [reference], "num_correct": count, "num_samples": num_samples}
+        for key, count in solved.items()
+    ]
+    folder.mkdir()
+    content = {"model": folder.name, "evaluations": [{"benchmark": benchmark, "problems": problems}]}
+    (folder / "scores.json").write_text(json.dumps(content | ({} if protocol is None else {"protocol": protocol})))
+    return folder
+
+
+def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["polaris-eval", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    return int(stopped.value.code or 0)
+
+
+def test_the_difference_is_that_of_the_paired_completions(tmp_path: Path):
+    before, after = (
+        write_scores(tmp_path / "a", {**SOLVED, "bad": None}),
+        write_scores(tmp_path / "b", BETTER | {"bad": 0}),
+    )
+    (comparison,) = compare_scores(read_scores(before), read_scores(after / "scores.json"))
+    expected = paired_difference(
+        *([[n < count for n in range(4)] for count in each.values()] for each in (SOLVED, BETTER))
+    )
+    assert comparison.difference.value == pytest.approx(expected.value)
+    assert comparison.difference.interval == pytest.approx(expected.interval)
+    assert (comparison.num_problems, comparison.before) == (3, pytest.approx(7 / 12))
+    # Differences 2/4, 1/4, 0: t = 0.25 / (0.25 / sqrt(3)) = 1.732 with 2 degrees: P = (1 + 1.732/sqrt(2+3)) / 2.
+    assert comparison.probability == pytest.approx((1 + 3**0.5 / 5**0.5) / 2)
+
+
+def test_an_evaluation_does_not_differ_from_itself(tmp_path: Path):
+    scores = read_scores(write_scores(tmp_path / "a", SOLVED))
+    (comparison,) = compare_scores(scores, scores)
+    assert (comparison.difference.value, comparison.probability) == (0, 0.5)
+
+
+def test_exchanging_the_two_changes_the_sign_only(tmp_path: Path):
+    before, after = read_scores(write_scores(tmp_path / "a", SOLVED)), read_scores(write_scores(tmp_path / "b", BETTER))
+    (there,), (back,) = compare_scores(before, after), compare_scores(after, before)
+    low, high = there.difference.interval
+    assert back.difference.interval == pytest.approx((-high, -low))
+    assert back.probability == there.probability
+
+
+def test_mixed_problem_sets_are_refused_and_named_unless_asked_for(tmp_path: Path):
+    before, after = (
+        read_scores(write_scores(tmp_path / "a", SOLVED)),
+        read_scores(write_scores(tmp_path / "b", {"p1": 3})),
+    )
+    with pytest.raises(MixedProblemsError, match=r"2 problems are in one evaluation only, such as 'p0' in .*--common"):
+        compare_scores(before, after)
+    (comparison,) = compare_scores(before, after, common=True)
+    assert (comparison.num_problems, comparison.difference.value) == (1, 0.25)
+
+
+def test_other_references_and_other_benchmarks_are_refused(tmp_path: Path):
+    before = read_scores(write_scores(tmp_path / "a", SOLVED))
+    with pytest.raises(MixedProblemsError, match=r"'p0' has the references \['1'\] in .* and \['2'\]"):
+        compare_scores(before, read_scores(write_scores(tmp_path / "b", SOLVED, reference="2")))
+    with pytest.raises(MixedProblemsError, match=r"no benchmark is in both: .* has sums, .* has products"):
+        compare_scores(before, read_scores(write_scores(tmp_path / "c", SOLVED, benchmark="products")))
+
+
+def test_differing_protocol_keys_are_named_and_the_models_are_not(tmp_path: Path):
+    before = {"sampling": {"temperature": 1.0, "seed": 0}, "model_digest": "a", "hash": "1", "suffix": "s"}
+    after = {"sampling": {"temperature": 1.4, "seed": 0}, "model_digest": "b", "hash": "2"}
+    assert protocol_differences(before, after) == [
+        "sampling.temperature: 1.0 and 1.4",
+        "suffix: 's' and '(not recorded)'",
+    ]
+    assert protocol_differences(before, before) == []
+
+
+def test_the_command_prints_and_warns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    before = write_scores(tmp_path / "a", SOLVED, protocol={"temperature": 1.0})
+    after = write_scores(tmp_path / "b", BETTER, protocol={"temperature": 1.4})
+    assert run_cli(monkeypatch, "compare", before, after, "--json", tmp_path / "c.json") == 0
+    printed = capsys.readouterr()
+    assert "temperature: 1.0 and 1.4" in printed.err
+    row = next(line for line in printed.out.splitlines() if line.startswith("sums"))
+    assert row.split()[:5] == ["sums", "3", "58.3", "83.3", "+25.0"]
+    assert row.split()[-1] == "88.7%"
+    assert json.loads((tmp_path / "c.json").read_text())["comparisons"][0]["num_problems"] == 3
+    plain = write_scores(tmp_path / "plain", SOLVED)
+    assert run_cli(monkeypatch, "compare", plain, after) == 0
+    assert "does not say how it was made" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"evaluations": [{"benchmark": "x"}]}', '{"evaluations": 3}'])
+def test_what_holds_no_scores_is_one_sentence(
+    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    folder = write_scores(tmp_path / "a", SOLVED)
+    broken = tmp_path / "broken.json"
+    if content is not None:
+        broken.write_text(content)
+    with pytest.raises(ScoresFileError):
+        read_scores(broken)
+    assert run_cli(monkeypatch, "compare", folder, broken) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
