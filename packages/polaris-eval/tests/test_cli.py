@@ -12,8 +12,11 @@ import pytest
 from polaris_data.journal import Journal
 from polaris_eval.benchmarks import BENCHMARKS
 from polaris_eval.cli import main
+from polaris_eval.cut import default_budgets
+from polaris_eval.evaluate import finish
 from polaris_eval.job import Job, plan_jobs
-from polaris_eval.run import sample_job, score_jobs
+from polaris_eval.protocol import protocol, protocol_hash, run_settings
+from polaris_eval.run import POLICY, sample_jobs, score_jobs
 from polaris_reward.records import Grade, Outcome
 from polaris_rollout.records import Completion, Group, Prompt, SamplingParams
 
@@ -70,17 +73,27 @@ def grade_equal(items: Sequence[tuple[str, Sequence[str]]]) -> list[Grade]:
     ]
 
 
-def plan(*names: Path | str, model: Path, out: Path, num_samples: int | None = None, seed: int = 0) -> list[Job]:
+def plan(*names: Path | str, model: Path, out: Path, num_samples: int | None = None) -> list[Job]:
+    settings = run_settings(
+        str(model), params=SamplingParams(), context=None, policy=POLICY, budgets=default_budgets(64)
+    )
     return plan_jobs(
         [str(name) for name in names],
-        model=str(model),
         out=out,
-        params=SamplingParams(seed=seed),
+        settings=settings,
         num_samples=num_samples,
-        context=None,
         data_dir=None,
         limit=None,
     )
+
+
+def sample(*jobs: Job, sampler: OneForAll | None = None) -> None:
+    sample_jobs(jobs, sampler or OneForAll(), grade_equal, params=SamplingParams(), decode=lambda _: "1")
+
+
+def finish_all(*jobs: Job) -> None:
+    for job in jobs:
+        finish(job.task(), grade_equal)
 
 
 def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -99,7 +112,8 @@ def test_a_finished_evaluation_prints_its_table_again_without_an_engine(
 ):
     out = tmp_path / "out"
     jobs = plan(problems, model=model, out=out)
-    sample_job(jobs[0], OneForAll(), grade_equal, params=SamplingParams())
+    sample(*jobs)
+    finish_all(*jobs)
     assert run_cli(monkeypatch, "run", problems, "--model", model, "--out", out) == 0
     row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("sums"))
     # Problem means 0 1 0 0: mean .25, s = .5, t(3) = 3.182, half = .796.
@@ -115,23 +129,39 @@ def test_a_finished_evaluation_prints_its_table_again_without_an_engine(
     }
 
 
-def test_the_scores_of_an_interrupted_run_are_byte_identical(tmp_path: Path, model: Path, problems: Path):
-    for name, killed_after in (("whole", None), ("killed", 2)):
+def test_the_scores_of_a_run_interrupted_three_times_are_byte_identical(tmp_path: Path, model: Path, problems: Path):
+    more = write_problems(tmp_path / "more.jsonl", 3)
+    for name, kills in (("whole", ()), ("killed", (2, 0, 17))):
         out = tmp_path / name
-        (job,) = plan(problems, model=model, out=out)
-        if killed_after is not None:
+        num_done = 0
+        for killed_after in kills:
+            jobs = plan(problems, more, model=model, out=out)
             with pytest.raises(KeyboardInterrupt):
-                sample_job(job, OneForAll(killed_after=killed_after), grade_equal, params=SamplingParams())
-            assert len(Journal(job.completions_path).records) == killed_after
-            (job,) = plan(problems, model=model, out=out)
-        sample_job(job, OneForAll(), grade_equal, params=SamplingParams())
-        score_jobs([job], model=str(model), out=out)
-    for file in ("scores.json", "sums/completions.jsonl", "sums/settings.json"):
+                sample(*jobs, sampler=OneForAll(killed_after=killed_after))
+            num_done += killed_after
+            assert sum(len(Journal(job.completions_path).records) for job in jobs) == num_done
+        jobs = plan(problems, more, model=model, out=out)
+        sample(*jobs)
+        finish_all(*jobs)
+        score_jobs(jobs, model=str(model), out=out)
+    for file in ("scores.json", "sums/completions.jsonl", "sums/settings.json", "more/completions.jsonl"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "killed" / file).read_bytes()
     assert sorted(path.name for path in (tmp_path / "killed" / "sums").iterdir()) == [
         "completions.jsonl",
         "settings.json",
     ]
+
+
+def test_scores_carry_the_protocol_that_they_were_made_by(tmp_path: Path, model: Path, problems: Path):
+    jobs = plan(problems, model=model, out=tmp_path / "out", num_samples=2)
+    sample(*jobs)
+    finish_all(*jobs)
+    score_jobs(jobs, model=str(model), out=tmp_path / "out")
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    settings = json.loads((tmp_path / "out" / "sums" / "settings.json").read_text())
+    assert scores["protocol"] == protocol([settings])
+    assert scores["protocol_hash"] == protocol_hash(protocol([settings]))
+    assert scores["protocol"]["benchmarks"]["sums"]["num_samples"] == 2
 
 
 def test_samples_default_to_eight_for_a_file_and_to_k_for_a_name(
@@ -159,7 +189,7 @@ def test_other_settings_are_refused_and_named_and_nothing_is_overwritten(
 ):
     out = tmp_path / "out"
     (job,) = plan(problems, model=model, out=out)
-    sample_job(job, OneForAll(), grade_equal, params=SamplingParams())
+    sample(job)
     before = {path: path.read_bytes() for path in job.folder.iterdir()}
     assert run_cli(monkeypatch, "run", problems, "--model", model, "--out", out, "--seed", 1) == 2
     error = capsys.readouterr().err
@@ -178,7 +208,7 @@ def test_a_model_folder_with_new_weights_is_another_run(
 ):
     out = tmp_path / "out"
     (job,) = plan(problems, model=model, out=out)
-    sample_job(job, OneForAll(), grade_equal, params=SamplingParams())
+    sample(job)
     (model / "model.safetensors").write_bytes(bytes(range(1, 256)) + b"\0")
     assert run_cli(monkeypatch, "run", problems, "--model", model, "--out", out) == 2
     assert "model_digest was" in capsys.readouterr().err
@@ -206,6 +236,8 @@ def test_a_folder_that_holds_something_else_is_refused(
         (["--top-p", "0"], "top_p is 0.0; give a number in (0, 1]"),
         (["--max-tokens", "0"], "max_tokens is 0; give 1 or more"),
         (["--context", "65"], "give a context of at most 64"),
+        (["--budgets", "32K"], "--budgets is '32K'; give token counts like 32768,49152, or none"),
+        (["--endpoint", "http://host:1", "--tensor-parallel", "2"], "start the servers with it instead"),
         (["--out", "sums.jsonl"], "--out is 'sums.jsonl', which is a file; give a folder"),
         (["aime2024"], "unknown benchmark 'aime2024'; did you mean 'aime24'?"),
         (["no-such.jsonl"], "no file 'no-such.jsonl'"),
@@ -275,7 +307,7 @@ def test_help_names_files_and_gives_an_example_without_loading_anything_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "OUT/BENCHMARK/completions.jsonl" in done.stdout
-    assert "Example: polaris-eval run" in done.stdout
+    assert "polaris-eval run aime24 my-problems.jsonl" in done.stdout
 
 
 def test_the_python_example_of_the_readme_runs_and_prints_what_it_says(capsys: pytest.CaptureFixture[str]):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from polaris_data.journal import Journal
 from polaris_data.records import Problem
 from polaris_eval.errors import UnscorableError
-from polaris_eval.evaluate import evaluate
+from polaris_eval.evaluate import Task, evaluate, finish, sample_missing
 from polaris_eval.records import Lengths
 from polaris_eval.summary import correct_by_problem, summarize
 from polaris_reward.records import Grade, Outcome
@@ -27,10 +28,12 @@ class Guesser:
 
     def __init__(self, *, killed_after: int | None = None) -> None:
         self.asked: list[str] = []
+        self.num_calls = 0
         self.killed_after = killed_after
 
     def sample(self, prompts: Iterable[Prompt], params: SamplingParams, *, n: int) -> Iterator[Group]:
         prompts = list(prompts)
+        self.num_calls += 1
         self.asked += [prompt.problem_id for prompt in prompts]
         for count, prompt in enumerate(reversed(prompts)):
             if count == self.killed_after:
@@ -74,6 +77,11 @@ def _grade(response: str, references: Sequence[str]) -> Grade:
     return Grade(outcome=outcome, answer=answer, reference=references[0], seconds=0.25)
 
 
+def spell(token_ids: Sequence[int]) -> str:
+    """Answer 1 to everything once three tokens are out."""
+    return "1" if len(token_ids) >= 3 else ""
+
+
 def run(path: Path, sampler: Guesser | None = None, problems: Sequence[Problem] = PROBLEMS, *, n: int = 4):
     return evaluate(
         "sums",
@@ -83,7 +91,13 @@ def run(path: Path, sampler: Guesser | None = None, problems: Sequence[Problem] 
         params=PARAMS,
         num_samples=n,
         journal=Journal(path),
+        budgets=(2, 4),
+        decode=spell,
     )
+
+
+def prompt_ids(problems: Sequence[Problem], *, n: int, name: str = "sums") -> list[str]:
+    return [f"{name}/{problem.problem_id}/{sample}" for problem in problems for sample in range(n)]
 
 
 def completion(outcome: Outcome, *, num_tokens: int = 10, finish_reason: str = "stop") -> dict[str, object]:
@@ -106,7 +120,8 @@ def test_the_file_has_one_line_a_problem_in_the_order_of_the_problems(tmp_path: 
     assert [line["problem_id"] for line in lines] == [problem.problem_id for problem in PROBLEMS]
     assert list(lines[0]) == ["problem_id", "references", "completions"]
     assert all(len(line["completions"]) == 4 for line in lines)
-    assert list(lines[0]["completions"][0]) == ["text", "num_tokens", "finish_reason", "outcome", "answer"]
+    fields = ["text", "num_tokens", "finish_reason", "outcome", "answer", "budgets", "vote"]
+    assert all(list(completion) == fields for line in lines for completion in line["completions"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["completions.jsonl"]
 
 
@@ -124,35 +139,52 @@ def test_the_prompt_is_the_question_and_the_published_suffix(tmp_path: Path):
     assert texts[0] == "What is 0 + 1?" + suffix
 
 
-def test_a_run_killed_after_any_group_continues_to_the_same_file_and_samples_nothing_twice(tmp_path: Path):
-    whole = run(tmp_path / "whole.jsonl")
-    for killed_after in range(len(PROBLEMS)):
+def test_a_completion_has_its_outcome_at_every_budget_that_is_shorter_than_it(tmp_path: Path):
+    run(tmp_path / "completions.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "completions.jsonl").read_text("utf-8").splitlines()]
+    for line in lines:
+        for completion in line["completions"]:
+            expected = {
+                str(budget): "no_answer" if budget < 3 else "correct" if "1" in line["references"] else "incorrect"
+                for budget in (2, 4)
+                if budget < completion["num_tokens"]
+            }
+            assert completion["budgets"] == expected
+    assert {len(each["budgets"]) for line in lines for each in line["completions"]} == {0, 1, 2}
+
+
+def test_a_run_killed_after_any_completion_continues_to_the_same_file_and_samples_nothing_twice(tmp_path: Path):
+    whole = run(tmp_path / "whole.jsonl", n=2)
+    num_completions = 2 * len(PROBLEMS)
+    for killed_after in range(num_completions):
         path = tmp_path / f"killed-{killed_after}.jsonl"
         first, second = Guesser(killed_after=killed_after), Guesser()
         with pytest.raises(KeyboardInterrupt):
-            run(path, first)
+            run(path, first, n=2)
         assert not path.exists()
-        assert run(path, second) == whole
+        assert run(path, second, n=2) == whole
         assert path.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-        assert len(second.asked) == len(PROBLEMS) - killed_after
+        assert len(second.asked) == num_completions - killed_after
         assert not path.with_name(f"{path.name}.partial").exists()
 
 
 def test_a_kill_at_any_byte_of_the_journal_leads_to_the_same_file(tmp_path: Path):
     problems = PROBLEMS[:2]
-    run(tmp_path / "whole.jsonl", problems=problems, n=1)
-    whole = (tmp_path / "whole.jsonl").read_bytes()
-    journaled = b"".join(reversed(whole.splitlines(keepends=True)))  # groups finish in reverse order here
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "whole.jsonl", Guesser(killed_after=2), [*problems, PROBLEMS[2]], n=1)
+    journaled = (tmp_path / "whole.jsonl.partial").read_bytes().splitlines(keepends=True)
     path = tmp_path / "killed.jsonl"
-    for length in range(len(journaled) + 1):
+    run(path, problems=[PROBLEMS[1], PROBLEMS[2]], n=1)
+    whole, content = path.read_bytes(), b"".join(journaled)
+    for length in range(len(content) + 1):
         path.unlink(missing_ok=True)
-        path.with_name("killed.jsonl.partial").write_bytes(journaled[:length])
+        path.with_name("killed.jsonl.partial").write_bytes(content[:length])
         sampler = Guesser()
-        run(path, sampler, problems, n=1)
+        run(path, sampler, [PROBLEMS[1], PROBLEMS[2]], n=1)
         assert path.read_bytes() == whole
-        finished = [json.loads(line)["problem_id"] for line in journaled[:length].splitlines(keepends=True)
-                    if line.endswith(b"\n")]  # fmt: skip
-        assert set(sampler.asked) == {"p0", "p1"} - set(finished)
+        kept = {json.loads(line)["problem_id"] for line in content[:length].splitlines(keepends=True)
+                if line.endswith(b"\n")}  # fmt: skip
+        assert set(sampler.asked) == {f"sums/{key}/0" for key in {"p1", "p2"} - kept}
 
 
 def test_a_finished_evaluation_asks_the_sampler_for_nothing(tmp_path: Path):
@@ -213,7 +245,7 @@ def test_a_benchmark_of_unreadable_references_has_no_score():
         summarize("broken", [record("bad", completion(Outcome.REFERENCE_REJECTED))])
 
 
-def test_the_sampler_gets_all_problems_at_once_and_progress_sees_every_group(tmp_path: Path):
+def test_the_completions_of_all_benchmarks_are_asked_for_at_once_and_progress_sees_each(tmp_path: Path):
     seen: list[str] = []
 
     def watch(groups: Iterable[Group]) -> Iterator[Group]:
@@ -222,7 +254,54 @@ def test_the_sampler_gets_all_problems_at_once_and_progress_sees_every_group(tmp
             yield group
 
     sampler = Guesser()
-    evaluate("sums", PROBLEMS, sampler, grade_last_word, params=PARAMS, num_samples=1,
-             journal=Journal(tmp_path / "completions.jsonl"), track=watch)  # fmt: skip
-    assert sampler.asked == [problem.problem_id for problem in PROBLEMS]
-    assert sorted(seen) == sampler.asked
+    tasks = [
+        Task(name=name, problems=PROBLEMS, num_samples=n, journal=Journal(tmp_path / f"{name}.jsonl"))
+        for name, n in (("first", 3), ("second", 1))
+    ]
+    sample_missing(tasks, sampler, grade_last_word, params=PARAMS, track=watch)
+    assert sampler.num_calls == 1
+    assert sampler.asked == prompt_ids(PROBLEMS, n=3, name="first") + prompt_ids(PROBLEMS, n=1, name="second")
+    assert sorted(seen) == sorted(sampler.asked)
+    assert [len(task.journal.records) for task in tasks] == [15, 5]
+
+
+def test_a_benchmark_gives_the_same_file_alone_and_beside_others(tmp_path: Path):
+    run(tmp_path / "alone.jsonl")
+    tasks = [
+        Task(name=name, problems=PROBLEMS, num_samples=n, journal=Journal(tmp_path / f"{name}.jsonl"))
+        for name, n in (("other", 3), ("sums", 4))
+    ]
+    sample_missing(tasks, Guesser(), grade_last_word, params=PARAMS, budgets=(2, 4), decode=spell)
+    for task in tasks:
+        finish(task, grade_last_word)
+    assert (tmp_path / "sums.jsonl").read_bytes() == (tmp_path / "alone.jsonl").read_bytes()
+
+
+def test_grading_goes_on_while_the_sampler_works(tmp_path: Path):
+    first_graded = threading.Event()
+
+    class Waiter(Guesser):
+        """Gives its second completion only when the first one is graded."""
+
+        def sample(self, prompts: Iterable[Prompt], params: SamplingParams, *, n: int) -> Iterator[Group]:
+            for number, group in enumerate(super().sample(prompts, params, n=n)):
+                if number == 1:
+                    assert first_graded.wait(timeout=60)
+                yield group
+
+    def grade(items: Sequence[tuple[str, Sequence[str]]]) -> list[Grade]:
+        first_graded.set()
+        return grade_last_word(items)
+
+    task = Task(name="sums", problems=PROBLEMS, num_samples=1, journal=Journal(tmp_path / "completions.jsonl"))
+    sample_missing([task], Waiter(), grade, params=PARAMS)
+    assert len(task.journal.records) == len(PROBLEMS)
+
+
+def test_an_error_of_the_grader_ends_the_run(tmp_path: Path):
+    def grade(items: Sequence[tuple[str, Sequence[str]]]) -> list[Grade]:
+        raise RuntimeError("the grader is broken")
+
+    task = Task(name="sums", problems=PROBLEMS, num_samples=1, journal=Journal(tmp_path / "completions.jsonl"))
+    with pytest.raises(RuntimeError, match="the grader is broken"):
+        sample_missing([task], Guesser(), grade, params=PARAMS)

@@ -1,26 +1,55 @@
-"""Sample a benchmark, grade it, and say how well it went.
+"""Sample benchmarks and grade them while sampling goes on.
 
-Every group is graded and on disk before the next one is waited for, so that a kill loses at most the groups
-in flight; the completed file and the scores hold no times and are the same whether or not there was a kill.
+All completions of all benchmarks are one queue of work, so that the engine is never kept waiting by the last long
+answer of a problem or of a benchmark. Every completion is graded and on disk by itself, so that a kill loses no more
+than what is in flight. The completed files hold no times and are the same whether or not there was a kill.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from polaris_data.journal import Journal
 from polaris_data.prompt import PROMPT_SUFFIX, to_prompt
 from polaris_data.records import Problem
 from polaris_reward.records import Grade
-from polaris_rollout.records import Group, Prompt, Sampler, SamplingParams
+from polaris_rollout.records import Completion, Group, Prompt, Sampler, SamplingParams
 
+from polaris_eval.cut import Decode, cut_texts
+from polaris_eval.equivalence import GradeMany, vote_classes
 from polaris_eval.records import Evaluation
 from polaris_eval.summary import summarize
 
-GradeMany = Callable[[Sequence[tuple[str, Sequence[str]]]], Sequence[Grade]]
-"""Grades responses against their references, in order: `polaris_reward.Grader.grade_many` is one."""
-
 Track = Callable[[Iterable[Group]], Iterable[Group]]
-"""Passes groups through and shows progress."""
+"""Passes completions through, each a group of its own, and shows progress."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One benchmark to be sampled."""
+
+    name: str
+    """Of the benchmark."""
+
+    problems: Sequence[Problem]
+    """With distinct ids."""
+
+    num_samples: int
+    """Completions per problem."""
+
+    journal: Journal
+    """Where completions are written as they finish; those it already holds are not sampled again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ticket:
+    """What a prompt was sent for."""
+
+    task: Task
+    problem: Problem
+    sample: int
 
 
 def evaluate(
@@ -33,42 +62,39 @@ def evaluate(
     num_samples: int,
     journal: Journal,
     suffix: str = PROMPT_SUFFIX,
+    budgets: Sequence[int] = (),
+    decode: Decode | None = None,
     track: Track = iter,
 ) -> Evaluation:
-    """Measure a model on a benchmark.
+    """Measure a model on one benchmark; `sample_missing` takes several.
 
     Args:
         name: Of the benchmark, for the record.
         problems: With distinct ids.
         sampler: Answers the prompts.
-        grade_many: Grades the completions of a group.
+        grade_many: Grades completions; called from another thread while sampling goes on.
         params: How completions are drawn.
         num_samples: Completions per problem.
-        journal: Where groups are written as they finish; those it already holds are not sampled again.
+        journal: Where completions are written as they finish; those it already holds are not sampled again.
         suffix: Appended to every question.
+        budgets: Token budgets at which longer completions are graded as well; needs ``decode``.
+        decode: From tokens to text.
         track: Shows progress.
 
     Raises:
         UnscorableError: If no problem has a reference that the grader can read.
     """
+    task = Task(name=name, problems=problems, num_samples=num_samples, journal=journal)
     sample_missing(
-        problems,
-        sampler,
-        grade_many,
-        params=params,
-        num_samples=num_samples,
-        journal=journal,
-        suffix=suffix,
-        track=track,
+        [task], sampler, grade_many, params=params, suffix=suffix, budgets=budgets, decode=decode, track=track
     )
-    finish(problems, journal)
+    finish(task, grade_many)
     return summarize(name, journal.records)
 
 
-def missing_problems(problems: Sequence[Problem], journal: Journal) -> list[Problem]:
-    """Return the problems whose group is not in the journal yet."""
-    done = {record["problem_id"] for record in journal.records}
-    return [problem for problem in problems if problem.problem_id not in done]
+def count_missing(task: Task) -> int:
+    """Return how many completions the journal of a task does not hold yet."""
+    return len(_missing(task))
 
 
 def to_prompts(problems: Iterable[Problem], *, suffix: str = PROMPT_SUFFIX) -> list[Prompt]:
@@ -77,47 +103,120 @@ def to_prompts(problems: Iterable[Problem], *, suffix: str = PROMPT_SUFFIX) -> l
 
 
 def sample_missing(
-    problems: Sequence[Problem],
+    tasks: Sequence[Task],
     sampler: Sampler,
     grade_many: GradeMany,
     *,
     params: SamplingParams,
-    num_samples: int,
-    journal: Journal,
     suffix: str = PROMPT_SUFFIX,
+    budgets: Sequence[int] = (),
+    decode: Decode | None = None,
     track: Track = iter,
 ) -> None:
-    """Sample and grade what the journal does not hold yet, all problems at once; see `evaluate`."""
-    by_id = {problem.problem_id: problem for problem in problems}
-    prompts = to_prompts(missing_problems(problems, journal), suffix=suffix)
-    for group in track(_sample(sampler, prompts, params, num_samples)):
-        problem = by_id[group.problem_id]
-        responses = [(completion.text, problem.references) for completion in group.completions]
-        journal.append(_to_record(problem, group, grade_many(responses)))
+    """Sample and grade what the journals do not hold yet, the completions of all tasks at once; see `evaluate`.
+
+    Completion ``i`` of a problem depends on the seed, the benchmark's name, the problem and ``i`` alone, not on what
+    else is sampled.
+    """
+    tickets = {
+        f"{task.name}/{problem.problem_id}/{sample}": _Ticket(task, problem, sample)
+        for task in tasks
+        for problem, sample in _missing(task)
+    }
+    if not tickets:
+        return
+    prompts = (
+        Prompt(problem_id=prompt_id, text=to_prompt(ticket.problem, suffix=suffix))
+        for prompt_id, ticket in tickets.items()
+    )
+    finished: deque[Group] = deque()
+
+    def grade_finished() -> None:
+        batch: list[tuple[_Ticket, Completion]] = []
+        while finished:
+            group = finished.popleft()
+            batch.append((tickets[group.problem_id], group.completions[0]))
+        _grade_and_keep(batch, grade_many, budgets if decode else (), decode)
+
+    # One thread: journals are written by it alone, and it takes all that finished while it was busy.
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="grading") as pool:
+        gradings: deque[Future[None]] = deque()
+        for group in track(sampler.sample(prompts, params, n=1)):
+            finished.append(group)
+            gradings.append(pool.submit(grade_finished))
+            while gradings and gradings[0].done():
+                gradings.popleft().result()
+        for grading in gradings:
+            grading.result()
 
 
-def finish(problems: Sequence[Problem], journal: Journal) -> None:
-    """Complete the journal of a fully sampled benchmark, in the order of its problems."""
-    order = {problem.problem_id: index for index, problem in enumerate(problems)}
-    journal.finish(lambda record: order[record["problem_id"]])
+def finish(task: Task, grade_many: GradeMany) -> None:
+    """Complete the journal of a fully sampled task: a line for each problem, in their order, with votes."""
+    if task.journal.finished:
+        return
+    completions = {(record["problem_id"], record["sample"]): record["completion"] for record in task.journal.records}
+    groups = [
+        [completions[problem.problem_id, sample] for sample in range(task.num_samples)] for problem in task.problems
+    ]
+    classes = vote_classes(groups, grade_many)
+    task.journal.records = [
+        {
+            "problem_id": problem.problem_id,
+            "references": list(problem.references),
+            "completions": [completion | {"vote": vote} for completion, vote in zip(group, votes, strict=True)],
+        }
+        for problem, group, votes in zip(task.problems, groups, classes, strict=True)
+    ]
+    order = {problem.problem_id: index for index, problem in enumerate(task.problems)}
+    task.journal.finish(lambda record: order[record["problem_id"]])
 
 
-def _sample(sampler: Sampler, prompts: Sequence[Prompt], params: SamplingParams, num_samples: int) -> Iterator[Group]:
-    return sampler.sample(prompts, params, n=num_samples) if prompts else iter(())
+def _missing(task: Task) -> list[tuple[Problem, int]]:
+    if task.journal.finished:
+        return []
+    done = {(record["problem_id"], record["sample"]) for record in task.journal.records}
+    return [
+        (problem, sample)
+        for problem in task.problems
+        for sample in range(task.num_samples)
+        if (problem.problem_id, sample) not in done
+    ]
 
 
-def _to_record(problem: Problem, group: Group, grades: Sequence[Grade]) -> dict[str, Any]:
-    return {
-        "problem_id": problem.problem_id,
-        "references": list(problem.references),
-        "completions": [
+def _grade_and_keep(
+    batch: Sequence[tuple[_Ticket, Completion]], grade_many: GradeMany, budgets: Sequence[int], decode: Decode | None
+) -> None:
+    """Grade completions, whole and cut to the budgets, and write each to the journal of its task."""
+    if not batch:
+        return
+    cuts = [cut_texts(completion.token_ids, budgets, decode) if decode else {} for _, completion in batch]
+    grades = iter(
+        grade_many(
+            [
+                (text, ticket.problem.references)
+                for (ticket, completion), texts in zip(batch, cuts, strict=True)
+                for text in (completion.text, *texts.values())
+            ]
+        )
+    )
+    for (ticket, completion), texts in zip(batch, cuts, strict=True):
+        grade = next(grades)
+        at_budgets = {budget: next(grades).outcome.value for budget in texts}
+        ticket.task.journal.append(
             {
-                "text": completion.text,
-                "num_tokens": len(completion.token_ids),
-                "finish_reason": completion.finish_reason,
-                "outcome": grade.outcome.value,
-                "answer": grade.answer,
+                "problem_id": ticket.problem.problem_id,
+                "sample": ticket.sample,
+                "completion": _to_record(completion, grade, at_budgets),
             }
-            for completion, grade in zip(group.completions, grades, strict=True)
-        ],
+        )
+
+
+def _to_record(completion: Completion, grade: Grade, at_budgets: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "text": completion.text,
+        "num_tokens": len(completion.token_ids),
+        "finish_reason": completion.finish_reason,
+        "outcome": grade.outcome.value,
+        "answer": grade.answer,
+        "budgets": dict(at_budgets),
     }

@@ -1,20 +1,17 @@
 """The benchmarks of one command: what each samples, where it writes, and whether that place is free."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from polaris_data.errors import OtherRunError
-from polaris_data.journal import claim
-from polaris_data.problems import content_hash
-from polaris_data.prompt import PROMPT_SUFFIX
+from polaris_data.journal import Journal, claim
 from polaris_data.records import Problem
-from polaris_rollout.models import model_digest, resolve_model
-from polaris_rollout.records import SamplingParams
 
-from polaris_eval.benchmarks import BENCHMARKS, DEFAULT_NUM_SAMPLES, load_benchmark
+from polaris_eval.benchmarks import BENCHMARKS, DEFAULT_NUM_SAMPLES, content_checksum, load_benchmark
 from polaris_eval.errors import BenchmarkError, SettingError
+from polaris_eval.evaluate import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +48,20 @@ class Job:
         """Whether an earlier command claimed the folder."""
         return self.settings_path.exists()
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether an earlier command sampled everything."""
+        return self.is_started and self.completions_path.exists()
+
+    def task(self) -> Task:
+        """Read what earlier commands left, and return what is to be sampled."""
+        return Task(
+            name=self.name,
+            problems=self.problems,
+            num_samples=self.num_samples,
+            journal=Journal(self.completions_path),
+        )
+
     def claim(self) -> None:
         """Mark the folder as this job's.
 
@@ -63,11 +74,9 @@ class Job:
 def plan_jobs(
     names: Sequence[str],
     *,
-    model: str,
     out: Path,
-    params: SamplingParams,
+    settings: Mapping[str, Any],
     num_samples: int | None,
-    context: int | None,
     data_dir: Path | None,
     limit: int | None,
 ) -> list[Job]:
@@ -75,11 +84,9 @@ def plan_jobs(
 
     Args:
         names: Benchmarks by name, or files of problems.
-        model: As the user names it; what its folder holds becomes part of the settings.
         out: Folder of the evaluation; each benchmark has its own in it.
-        params: How completions are drawn.
+        settings: What scores depend on besides the problems; see `polaris_eval.protocol.run_settings`.
         num_samples: Completions per problem; ``None`` takes each benchmark's own ``k``.
-        context: Longest prompt and completion together; ``None`` is the model's.
         data_dir: Folder of local copies.
         limit: Keep only the first problems of each benchmark.
 
@@ -88,7 +95,6 @@ def plan_jobs(
         BenchmarkError: If a benchmark is unknown, cannot be had, or has the name of another one.
         OtherRunError: If a folder belongs to another run.
         DataError: If a file of problems is malformed.
-        ModelError: If there is no such model.
     """
     for option, value in (("--samples", num_samples), ("--limit", limit)):
         if value is not None and value < 1:
@@ -103,15 +109,8 @@ def plan_jobs(
                 f"{source!r} and {loaded[name][0]!r} are both named {name!r}; give one, or rename a file"
             )
         loaded[name] = source, problems
-    shared = {
-        "model": model,
-        "model_digest": model_digest(resolve_model(model)),
-        "context": context,
-        **asdict(params),
-        "suffix": PROMPT_SUFFIX,
-    }
     jobs = [
-        _job(name, problems, num_samples or _default_samples(source), out=out, shared=shared)
+        _job(name, problems, num_samples or _default_samples(source), out=out, shared=settings)
         for name, (source, problems) in loaded.items()
     ]
     for job in jobs:
@@ -123,7 +122,7 @@ def _job(name: str, problems: Sequence[Problem], num_samples: int, *, out: Path,
     settings = {
         "benchmark": name,
         "num_problems": len(problems),
-        "problems_digest": content_hash(problems),
+        "checksum": content_checksum(problems),
         "num_samples": num_samples,
         **shared,
     }

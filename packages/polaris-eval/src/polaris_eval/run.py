@@ -6,74 +6,121 @@ from functools import partial
 from pathlib import Path
 
 from polaris_data.journal import Journal, write_json
+from polaris_data.lock import locked_output
+from polaris_reward import BOXED, Grader
 from polaris_rollout.progress import track
-from polaris_rollout.records import Sampler, SamplingParams
+from polaris_rollout.records import Engine, Sampler, SamplingParams
 
-from polaris_eval.evaluate import GradeMany, finish, missing_problems, sample_missing, to_prompts
+from polaris_eval.cut import Decode, open_decoder
+from polaris_eval.equivalence import GradeMany
+from polaris_eval.evaluate import count_missing, finish, sample_missing, to_prompts
 from polaris_eval.job import Job
+from polaris_eval.protocol import protocol, protocol_hash
 from polaris_eval.records import Evaluation
 from polaris_eval.summary import summarize
 
+POLICY = BOXED
+"""What is an answer: the prompt asks for a box."""
+
 
 def run_jobs(
-    jobs: Sequence[Job], *, model: str, context: int | None, params: SamplingParams, out: Path
+    jobs: Sequence[Job],
+    *,
+    model: str,
+    context: int | None,
+    params: SamplingParams,
+    out: Path,
+    endpoints: Sequence[str] = (),
+    tensor_parallel: int = 1,
+    stall_limit_s: float = 1800.0,
+    canary: bool = True,
 ) -> list[Evaluation]:
     """Measure a model on every job's benchmark and write ``out/scores.json``.
 
     No engine is started when an earlier command sampled everything.
 
     Args:
-        jobs: As `plan_jobs` made them, from the same model, context and params.
+        jobs: As `plan_jobs` made them, for the same model, context and params.
         model: A folder, a Hub id, or a carried name.
-        context: Longest prompt and completion together; ``None`` is the model's.
+        context: Longest prompt and completion together; ``None`` is the model's, more than that derives YaRN.
         params: How completions are drawn.
         out: Folder of the evaluation.
+        endpoints: Servers to sample with; none opens an engine in this process.
+        tensor_parallel: GPUs that share the model in this process.
+        stall_limit_s: Seconds without a new token until the process is ended.
+        canary: Compare the engine's log-probabilities with those of transformers first.
 
     Raises:
+        OtherRunError: If another process writes there, or a folder belongs to another run.
         RolloutError: If there is no engine, the model cannot be used, or a prompt does not fit.
         UnscorableError: If no problem of a benchmark has a reference that the grader can read.
     """
-    if waiting := [job for job in jobs if not _is_sampled(job)]:
-        # The engine takes many seconds to import, and is needed only here.
-        from polaris_reward import BOXED, Grader
-        from polaris_rollout.vllm_sampler import VllmSampler
+    with locked_output(out / "scores.json"):
+        if not all(job.is_finished for job in jobs):
+            with Grader(policy=POLICY, max_failed_share=None) as grader:
+                if any(not job.is_started or count_missing(job.task()) for job in jobs):
+                    from polaris_rollout.engines import open_engine
+                    from polaris_rollout.watchdog import watch
 
-        with Grader(policy=BOXED, max_failed_share=None) as grader, VllmSampler(model, context=context) as sampler:
-            for job in waiting:
-                sampler.check_prompts(to_prompts(job.problems), max_tokens=params.max_tokens)
-            for job in waiting:
-                sample_job(job, sampler, grader.grade_many, params=params)
-    return score_jobs(jobs, model=model, out=out)
+                    with open_engine(
+                        model, context=context, endpoints=endpoints, tensor_parallel=tensor_parallel, canary=canary
+                    ) as engine:
+                        for job in jobs:
+                            engine.check_prompts(to_prompts(job.problems), max_tokens=params.max_tokens)
+                        with watch(engine, stall_limit_s=stall_limit_s, label="evaluating"):
+                            decode = open_decoder(model, endpoints=endpoints)
+                            sample_jobs(jobs, engine, grader.grade_many, params=params, decode=decode, engine=engine)
+                for job in jobs:
+                    finish(job.task(), grader.grade_many)
+        return score_jobs(jobs, model=model, out=out)
 
 
-def sample_job(job: Job, sampler: Sampler, grade_many: GradeMany, *, params: SamplingParams) -> None:
-    """Claim the job's folder and sample what it does not hold yet, with a progress bar."""
-    job.claim()
-    journal = Journal(job.completions_path)
+def sample_jobs(
+    jobs: Sequence[Job],
+    sampler: Sampler,
+    grade_many: GradeMany,
+    *,
+    params: SamplingParams,
+    decode: Decode | None = None,
+    engine: Engine | None = None,
+) -> None:
+    """Claim the jobs' folders and sample what they do not hold yet, all at once, with one progress bar.
+
+    Args:
+        jobs: With the same settings but for the benchmark.
+        sampler: Draws the completions.
+        grade_many: Grades them.
+        params: How completions are drawn.
+        decode: Of the model's tokenizer, to grade completions cut to ``budgets``; without it they are not.
+        engine: Asked what it is doing, for the progress.
+    """
+    for job in jobs:
+        job.claim()
+    tasks = [job.task() for job in jobs]
+    total = sum(len(task.problems) * task.num_samples for task in tasks)
+    left = sum(count_missing(task) for task in tasks)
     sample_missing(
-        job.problems,
+        tasks,
         sampler,
         grade_many,
         params=params,
-        num_samples=job.num_samples,
-        journal=journal,
-        track=partial(track, total=len(job.problems), done=len(journal.records), label=job.name),
+        budgets=jobs[0].settings["budgets"],
+        decode=decode,
+        track=partial(track, total=total, done=total - left, label="evaluating", engine=engine),
     )
 
 
 def score_jobs(jobs: Sequence[Job], *, model: str, out: Path) -> list[Evaluation]:
-    """Complete the files of fully sampled jobs, score them, and write ``out/scores.json``."""
-    evaluations: list[Evaluation] = []
-    for job in jobs:
-        journal = Journal(job.completions_path)
-        finish(job.problems, journal)
-        evaluations.append(summarize(job.name, journal.records))
+    """Score the completed files of jobs and write ``out/scores.json``, with the protocol that they were made by."""
+    evaluations = [summarize(job.name, Journal(job.completions_path).records) for job in jobs]
+    made_by = protocol([job.settings for job in jobs])
     write_json(
         out / "scores.json",
-        {"model": model, "evaluations": [asdict(evaluation) for evaluation in evaluations]},
+        {
+            "model": model,
+            "protocol_hash": protocol_hash(made_by),
+            "protocol": made_by,
+            "evaluations": [asdict(evaluation) for evaluation in evaluations],
+        },
     )
     return evaluations
-
-
-def _is_sampled(job: Job) -> bool:
-    return job.is_started and not missing_problems(job.problems, Journal(job.completions_path))
