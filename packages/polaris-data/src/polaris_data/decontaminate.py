@@ -12,7 +12,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from itertools import tee
 from pathlib import Path
 from typing import Literal, TextIO
@@ -108,7 +107,7 @@ class BenchmarkIndex:
         for problem, wording, places, passages_of in zip(problems, wordings, candidates, shared, strict=True):
             if len(set(wording.tokens)) >= MIN_PARAPHRASE_TOKENS:
                 for reference in problem.references:
-                    places.update(self._by_answer.get(_known_answer(reference), ()))
+                    places.update(self._by_answer.get(normal_answer(reference), ()))
             statement = to_statement(wording, problem.references) if places else None
             found = [
                 finding
@@ -226,8 +225,3 @@ def _set_index(benchmarks: Mapping[str, Sequence[Problem]]) -> None:
 
 def _look_up(problems: list[Problem]) -> list[Finding | None]:
     return _index[0].look_up(problems)
-
-
-@lru_cache(maxsize=100_000)
-def _known_answer(reference: str) -> tuple[str, ...]:
-    return normal_answer(reference)

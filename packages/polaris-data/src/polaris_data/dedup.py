@@ -8,7 +8,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -25,7 +25,7 @@ from polaris_data.same_problem import Statement, compare, normal_answer, read_st
 from polaris_data.wording import read_wording
 
 QUESTIONS_AT_ONCE = 2000
-PAIRS_AT_ONCE = 2000
+PAIRS_AT_ONCE = 10_000
 
 Kind = Literal["exact", "near", "embedding"]
 SameAnswer = Callable[[Sequence[str], Sequence[str]], bool]
@@ -155,7 +155,8 @@ def stream_duplicates(
     links = [_Link(int(a), int(b), "exact", 1.0) for a, b in _equal_pairs(sketches.keys)]
     first = _first_of_equals(sketches.keys)
     representatives = np.flatnonzero(first == np.arange(len(first)))
-    pairs = representatives[candidate_pairs(_part(sketches, representatives))]
+    sketches = _part(sketches, representatives)
+    pairs = representatives[candidate_pairs(sketches)]
     del sketches
     wanted = set(np.unique(pairs).tolist()) | {place for link in links for place in (link.a, link.b)}
     held = {
@@ -253,7 +254,7 @@ def _equal_pairs(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
     return np.stack([first[later], later], axis=1)
 
 
-_Candidates = tuple[dict[int, tuple[str, list[str]]], list[tuple[int, int]]]
+_Candidates = tuple[dict[int, tuple[str, tuple[str, ...]]], list[tuple[int, int]]]
 
 
 def _near_links(
@@ -262,7 +263,7 @@ def _near_links(
     def pieces() -> Iterator[_Candidates]:
         for start in range(0, len(pairs), PAIRS_AT_ONCE):
             piece = [(int(a), int(b)) for a, b in pairs[start : start + PAIRS_AT_ONCE]]
-            yield {place: (held[place].question, answers[place]) for pair in piece for place in pair}, piece
+            yield {place: (held[place].question, tuple(answers[place])) for pair in piece for place in pair}, piece
 
     total = -(-len(pairs) // PAIRS_AT_ONCE)
     work = track(pieces(), total=total, label="comparing candidates")
@@ -273,15 +274,16 @@ def _near_links(
 def _compare_pairs(candidates: _Candidates) -> list[_Link]:
     texts, pairs = candidates
 
-    @cache
-    def statement(place: int) -> Statement:
-        return read_statement(*texts[place])
-
     links: list[_Link] = []
     for a, b in pairs:
-        if match := compare(statement(a), statement(b)):
+        if match := compare(_statement(*texts[a]), _statement(*texts[b])):
             links.append(_Link(a, b, "exact" if match.kind == "exact" else "near", round(match.score, 4)))
     return links
+
+
+@lru_cache(maxsize=20_000)  # about 0.2 GB; a family of similar problems comes up again and again
+def _statement(question: str, references: tuple[str, ...]) -> Statement:
+    return read_statement(question, references)
 
 
 def _components(links: Iterable[_Link]) -> list[tuple[list[int], list[_Link]]]:

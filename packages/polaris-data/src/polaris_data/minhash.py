@@ -28,7 +28,7 @@ MIN_ESTIMATE = 0.45
 """Share of equal values in two signatures below which a candidate is given up: four standard errors below what
 near-duplicates have."""
 
-MAX_NEIGHBOURS = 256
+MAX_NEIGHBOURS = 64
 """Questions of one bucket that each is compared with. In a larger bucket, a family of problems that differ in their
 numbers alone, they are the next ones in the order of the numbers."""
 

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from polaris_data.wording import Wording, read_wording
@@ -45,8 +46,8 @@ class Statement:
     counts: Mapping[str, int]
     """How often each token occurs."""
 
-    content: frozenset[str]
-    """Stems of the words that tell it from other problems, and pieces of its formulas."""
+    numbers: frozenset[str]
+    """Its numbers and other data."""
 
     answers: frozenset[tuple[str, ...]]
     """Each reference in its normal form."""
@@ -72,10 +73,14 @@ def to_statement(wording: Wording, references: Iterable[str]) -> Statement:
     """Prepare a problem whose question was read before."""
     counts = Counter(wording.tokens)
     return Statement(
-        wording, counts, _content(wording), frozenset(normal_answer(reference) for reference in references)
+        wording,
+        counts,
+        numbers=frozenset(token for token in counts if token[0].isdigit() or token[0] == '"'),
+        answers=frozenset(normal_answer(reference) for reference in references),
     )
 
 
+@lru_cache(maxsize=100_000)
 def normal_answer(answer: str) -> tuple[str, ...]:
     """Return the tokens of an answer in alphabetical order, without units and ``x =``; typesetting does not matter."""
     tokens = [token for token in read_wording(answer).tokens if token not in _NO_ANSWER]
@@ -106,14 +111,17 @@ def compare(a: Statement, b: Statement, *, paraphrases: bool = False) -> Match |
     if a.wording.tokens == b.wording.tokens:
         figures = {a.wording.figure, b.wording.figure} - {""}
         return Match("exact", 1.0) if same_answer or len(figures) < 2 else None
+    if _replaced(a.numbers, b.numbers):  # first, because it is what differs most often in families of problems
+        return None
     score = similarity(a, b)
     if score >= MIN_SIMILARITY:
         return Match("near", score) if _is_near(a, b, same_answer=same_answer) else None
     if paraphrases and _have_telling_answer(a, b) and min(len(a.counts), len(b.counts)) >= MIN_PARAPHRASE_TOKENS:
-        num_shared = len(a.content & b.content)
-        cosine = num_shared / math.sqrt(len(a.content) * len(b.content) or 1)
+        content_a, content_b = _content(a.wording), _content(b.wording)
+        num_shared = len(content_a & content_b)
+        cosine = num_shared / math.sqrt(len(content_a) * len(content_b) or 1)
         is_similar = cosine >= MIN_PARAPHRASE and num_shared >= MIN_PARAPHRASE_CONTENT
-        if is_similar and not _replaced(_numbers(a), _numbers(b)):
+        if is_similar:
             return Match("paraphrase", cosine)
     return None
 
@@ -128,7 +136,7 @@ def same_text_inside(a: Statement, b: Statement, *, share: float) -> bool:
     """
     same_answer = not a.answers.isdisjoint(b.answers)
     is_larger = similarity(a, b) < MIN_SIMILARITY
-    return share >= _MIN_INSIDE and same_answer and is_larger and not _replaced(_numbers(a), _numbers(b))
+    return share >= _MIN_INSIDE and same_answer and is_larger and not _replaced(a.numbers, b.numbers)
 
 
 def similarity(a: Statement, b: Statement) -> float:
@@ -142,11 +150,12 @@ def is_content(token: str) -> bool:
     return token[0].isdigit() or token[0] == '"' or (token[0].isalpha() and token not in FILLER)
 
 
-def _content(wording: Wording) -> frozenset[str]:
+def _content(wording: Wording) -> set[str]:
+    """Return the stems of the words that tell a problem from others, and the pieces of its formulas."""
     tokens = wording.tokens
     stems = {token[:STEM_LENGTH] for token in tokens if token[0].isalpha() and token not in FILLER} - _GENERIC_STEMS
     windows = (tokens[start : start + FORMULA] for start in range(len(tokens) - FORMULA + 1))
-    return frozenset(stems | {" ".join(window) for window in windows if not any(t[0].isalpha() for t in window)})
+    return stems | {" ".join(window) for window in windows if not any(token[0].isalpha() for token in window)}
 
 
 def _have_telling_answer(a: Statement, b: Statement) -> bool:
@@ -188,11 +197,7 @@ def _in_order(statement: Statement) -> list[str]:
     return [token for token in statement.wording.tokens if token[0].isdigit()]
 
 
-def _numbers(statement: Statement) -> set[str]:
-    return {token for token in statement.counts if token[0].isdigit()}
-
-
-def _replaced(a: set[str], b: set[str]) -> bool:
+def _replaced(a: frozenset[str], b: frozenset[str]) -> bool:
     return not (a <= b or b <= a)
 
 
