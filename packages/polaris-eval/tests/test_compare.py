@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from polaris_eval.cli import main
 from polaris_eval.compare import compare_scores, protocol_differences, read_scores
 from polaris_eval.errors import MixedProblemsError, ScoresFileError
 from polaris_eval.metrics import paired_difference
+from polaris_eval.scores_file import read_evaluations
+from polaris_eval.summary import summarize
 
 SOLVED = {"p0": 1, "p1": 2, "p2": 4}
 BETTER = {"p0": 3, "p1": 3, "p2": 4}
@@ -24,14 +27,25 @@ def write_scores(
     protocol: dict[str, Any] | None = None,
     reference: str = "1",
 ) -> Path:
-    problems = [
-        {"problem_id": key, "references": [reference], "num_correct": count, "num_samples": num_samples}
+    records = [
+        {
+            "problem_id": key,
+            "references": [reference],
+            "completions": [
+                completion("reference_rejected" if count is None else count > n) for n in range(num_samples)
+            ],
+        }
         for key, count in solved.items()
     ]
     folder.mkdir()
-    content = {"model": folder.name, "evaluations": [{"benchmark": benchmark, "problems": problems}]}
+    content = {"model": folder.name, "evaluations": [asdict(summarize(benchmark, records))]}
     (folder / "scores.json").write_text(json.dumps(content | ({} if protocol is None else {"protocol": protocol})))
     return folder
+
+
+def completion(outcome: bool | str) -> dict[str, Any]:
+    named = outcome if isinstance(outcome, str) else "correct" if outcome else "incorrect"
+    return {"text": "1", "num_tokens": 1, "finish_reason": "stop", "outcome": named, "answer": "1"}
 
 
 def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -131,3 +145,12 @@ def test_what_holds_no_scores_is_one_sentence(
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
+
+
+def test_evaluations_are_read_as_they_were_written(tmp_path: Path):
+    records = [
+        {"problem_id": "p", "references": ["1"], "completions": [completion(True) | {"budgets": {"0": "no_answer"}}]}
+    ]
+    evaluation = summarize("sums", records)
+    (tmp_path / "scores.json").write_text(json.dumps({"evaluations": [asdict(evaluation)]}))
+    assert read_evaluations(tmp_path) == [evaluation]

@@ -1,14 +1,14 @@
 """Compare two evaluations problem by problem: how much changed, and how sure its sign is."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from polaris_eval.errors import MixedProblemsError, ScoresFileError
+from polaris_eval.errors import MixedProblemsError
 from polaris_eval.metrics import clustered_mean, sign_probability
-from polaris_eval.records import Estimate
+from polaris_eval.records import Estimate, ProblemResult
+from polaris_eval.scores_file import read_content, read_evaluations
 
 _NOT_PROTOCOL = ("model", "model_digest", "hash")
 """What differs between the two models that are compared, and would be named every time."""
@@ -21,7 +21,7 @@ class Scores:
     """What ``scores.json`` says."""
 
     path: Path
-    """The file."""
+    """The file or folder, as given."""
 
     model: str
     """As its user named it."""
@@ -29,8 +29,8 @@ class Scores:
     protocol: Mapping[str, Any]
     """Everything that can change a score; empty where it was not recorded."""
 
-    problems: Mapping[str, Mapping[str, Mapping[str, Any]]]
-    """By benchmark and problem id, what a `polaris_eval.records.ProblemResult` holds."""
+    problems: Mapping[str, Mapping[str, ProblemResult]]
+    """By benchmark and problem id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,25 +60,15 @@ def read_scores(path: Path) -> Scores:
     """Read ``scores.json``, given itself or its folder.
 
     Raises:
-        ScoresFileError: If there is none, or it does not hold results by problem.
+        ScoresFileError: If there is none, or it cannot be read.
     """
-    file = path / "scores.json" if path.is_dir() else path
-    if not file.is_file():
-        raise ScoresFileError(
-            f"no scores at {str(file)!r}; give a folder that `run` or `grade` wrote, or its scores.json"
-        )
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        problems = {
-            evaluation["benchmark"]: {problem["problem_id"]: problem for problem in evaluation["problems"]}
-            for evaluation in content["evaluations"]
-        }
-    except (ValueError, TypeError, KeyError) as error:
-        raise ScoresFileError(
-            f"{file}: holds no results by problem ({type(error).__name__}: {error}); repeat the command that wrote it, "
-            "which samples nothing anew"
-        ) from None
-    return Scores(path=file, model=str(content.get("model")), protocol=content.get("protocol") or {}, problems=problems)
+    content, evaluations = read_content(path), read_evaluations(path)
+    return Scores(
+        path=path,
+        model=str(content.get("model")),
+        protocol=content.get("protocol") or {},
+        problems={each.benchmark: {problem.problem_id: problem for problem in each.problems} for each in evaluations},
+    )
 
 
 def compare_scores(before: Scores, after: Scores, *, common: bool = False) -> list[Comparison]:
@@ -137,10 +127,10 @@ def _compare(name: str, before: Scores, after: Scores, *, common: bool) -> Compa
         )
     both = [key for key in old if key in new]
     for key in both:
-        if list(old[key]["references"]) != list(new[key]["references"]):
+        if old[key].references != new[key].references:
             raise MixedProblemsError(
-                f"{name}: problem {key!r} has the references {old[key]['references']!r} in {before.path} and "
-                f"{new[key]['references']!r} in {after.path}; evaluate the same problems"
+                f"{name}: problem {key!r} has the references {list(old[key].references)!r} in {before.path} and "
+                f"{list(new[key].references)!r} in {after.path}; evaluate the same problems"
             )
     pairs = [(_share(old[key]), _share(new[key])) for key in both]
     scored = [(first, second) for first, second in pairs if first is not None and second is not None]
@@ -157,8 +147,8 @@ def _compare(name: str, before: Scores, after: Scores, *, common: bool) -> Compa
     )
 
 
-def _share(problem: Mapping[str, Any]) -> float | None:
-    return None if problem["num_correct"] is None else problem["num_correct"] / problem["num_samples"]
+def _share(problem: ProblemResult) -> float | None:
+    return None if problem.num_correct is None else problem.num_correct / problem.num_samples
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -16,25 +16,30 @@ _FILE_WIDTH = 120
 def print_evaluations(evaluations: Iterable[Evaluation], *, model: str) -> None:
     """Print one line for each benchmark to stdout, then what else is known of it; shares in percent."""
     evaluations = list(evaluations)
-    table = _table()
-    table.add_column("benchmark", no_wrap=True)
-    for heading in ("problems", "k", "mean@k", "truncated %", "no answer %", "mean tokens"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for evaluation in evaluations:
-        table.add_row(
-            evaluation.benchmark,
-            _num_scored(evaluation),
-            str(evaluation.num_samples),
-            percent_with_interval(evaluation.score("mean@k")),
-            _percent(evaluation.score("truncated").value),
-            _percent(evaluation.score("no_answer").value),
-            "?" if evaluation.lengths is None else _tokens(evaluation.lengths.mean),
-        )
     print(f"{model}, mean@k in percent with its 95% interval, clustered by problem:\n")
-    _print(table)
+    _print(_filled(summary_rows(evaluations)))
     for heading, rows in detail_tables(evaluations).items():
         print(f"\n{heading}:\n")
         _print(_filled(rows))
+
+
+def summary_rows(evaluations: Iterable[Evaluation]) -> list[list[str]]:
+    """Return one row of text for each benchmark, below one that names the columns; shares in percent."""
+    return [
+        ["benchmark", "problems", "k", "mean@k", "truncated %", "no answer %", "mean tokens"],
+        *(
+            [
+                each.benchmark,
+                _num_scored(each),
+                str(each.num_samples),
+                percent_with_interval(each.score("mean@k")),
+                next((_percent(score.value) for score in _of(each, "truncated")), "?"),
+                _percent(each.score("no_answer").value),
+                "?" if each.lengths is None else _tokens(each.lengths.mean),
+            ]
+            for each in evaluations
+        ),
+    ]
 
 
 def detail_tables(evaluations: Sequence[Evaluation]) -> dict[str, list[list[str]]]:

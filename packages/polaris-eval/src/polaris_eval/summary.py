@@ -99,12 +99,14 @@ def _chosen_scores(name: str, records: Sequence[Mapping[str, Any]], num_samples:
 
 
 def _rates(name: str, records: Sequence[Mapping[str, Any]], num_samples: int) -> list[Score]:
-    truncated = [fmean(each["finish_reason"] == "length" for each in record["completions"]) for record in records]
+    """Return the shares that were truncated, where that is known of all, and that have no answer."""
+    reasons = [[each["finish_reason"] for each in record["completions"]] for record in records]
     silent = [fmean(each["outcome"] == Outcome.NO_ANSWER for each in record["completions"]) for record in records]
-    return [
-        _score(name, "truncated", num_samples, truncated),
-        _score(name, "no_answer", num_samples, silent),
-    ]
+    scores = [_score(name, "no_answer", num_samples, silent)]
+    if not any(None in group for group in reasons):
+        truncated = [fmean(reason == "length" for reason in group) for group in reasons]
+        scores.insert(0, _score(name, "truncated", num_samples, truncated))
+    return scores
 
 
 def _correct(record: Mapping[str, Any]) -> list[bool]:
