@@ -151,7 +151,7 @@ def _evaluate(
         params=params,
         num_samples=NUM_SAMPLES,
         journal=journal,
-        track=partial(track, total=len(held_out), done=len(journal.records), label="evaluating"),
+        track=partial(track, total=NUM_SAMPLES * len(held_out), done=len(journal.records), label="evaluating"),
     )
 
 
