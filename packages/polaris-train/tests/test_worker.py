@@ -95,7 +95,9 @@ def test_a_stage_that_runs_out_of_memory_continues_with_smaller_micro_batches(st
         assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4)
 
 
-def test_a_stage_whose_numbers_are_not_finite_stops_and_loses_nothing(stage, tmp_path, capfd):
+@pytest.fixture
+def poisoned(tmp_path):
+    """A model whose logits overflow."""
     poisoned = tmp_path / "poisoned"
     poisoned.mkdir()
     for path in tiny_model().iterdir():
@@ -103,7 +105,11 @@ def test_a_stage_whose_numbers_are_not_finite_stops_and_loses_nothing(stage, tmp
     weights = load_file(poisoned / "model.safetensors")
     name = next(name for name in weights if name.endswith("embed_tokens.weight"))
     save_file(weights | {name: weights[name] * 1e38}, poisoned / "model.safetensors", metadata={"format": "pt"})
-    folder = stage("run", steps=6, model=str(poisoned), max_skipped_steps=1, checkpoint_every=1)
+    return str(poisoned)
+
+
+def test_a_stage_whose_numbers_are_not_finite_stops_and_loses_nothing(stage, poisoned, capfd):
+    folder = stage("run", steps=6, model=poisoned, max_skipped_steps=1, checkpoint_every=1)
     rollouts = {path: path.read_bytes() for path in (folder / "rollouts").iterdir()}
     assert run_stage(folder) == 2
     said = capfd.readouterr().err
@@ -116,3 +122,10 @@ def test_a_stage_whose_numbers_are_not_finite_stops_and_loses_nothing(stage, tmp
     assert checkpoint_steps(folder / "checkpoints") == [1] and not (folder / "model").exists()
     assert run_stage(folder) == 2  # continues after step 1, and finds the same
     assert len(metrics(folder)) == 2
+
+
+def test_the_exit_code_of_several_ranks_is_theirs(stage, poisoned, capfd):
+    folder = stage("run", steps=2, model=poisoned, max_skipped_steps=0, num_processes=2)
+    assert run_stage(folder) == 2
+    said = capfd.readouterr().err
+    assert "error: step 1: loss or gradient was not finite" in said and "Traceback" not in said

@@ -86,7 +86,7 @@ def run_stage(folder: Path) -> int:
         environment |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
         environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     else:
-        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_ranks)]
+        torchrun = ["-m", "polaris_train.launch", "--standalone", "--nproc-per-node", str(num_ranks)]
         command = [sys.executable, *torchrun, *worker]
     while True:
         memory = _memory(folder)
