@@ -96,7 +96,8 @@ def test_the_engine_is_told_yarn_positions_and_batched_tokens():
 
 
 def test_plain_extrapolation_changes_positions_only():
-    longer = engine_options(OLDER, context=98304, extend_positions=True, on_cpu=False)
+    longer = engine_options(OLDER, context=98304, extend_positions=True, dtype="float16", on_cpu=False)
+    assert longer["dtype"] == "float16"
     assert longer["hf_overrides"] == {"max_position_embeddings": 98304}
     shorter = engine_options(OLDER, context=64, extend_positions=True, on_cpu=False)
     assert shorter["hf_overrides"] == {"max_position_embeddings": 40960}

@@ -44,7 +44,7 @@ CANARY_PROMPTS = tuple(
 )
 
 
-def check_parity(engine: Sampler, reference: Reference) -> float:
+def check_parity(engine: Sampler, reference: Reference, *, exact: bool = True) -> float:
     """Compare the log-probabilities of a few sampled answers with those that they should have.
 
     An engine that says that it computes in float32 (``dtype``) must also agree on each token to `FLOAT32_GAP`.
@@ -52,6 +52,7 @@ def check_parity(engine: Sampler, reference: Reference) -> float:
     Args:
         engine: Anything that samples.
         reference: Called exactly once.
+        exact: Whether the reference computes in float32 too, where the engine does.
 
     Returns:
         Mean ``|p_engine - p_reference|`` over the sampled tokens.
@@ -73,7 +74,7 @@ def check_parity(engine: Sampler, reference: Reference) -> float:
     # Written so that a gap that is not a number is outside.
     if not gap <= BROKEN_GAP:
         raise _outside("mean |p_engine - p_reference|", gap, BROKEN_GAP, groups)
-    if getattr(engine, "dtype", None) == "float32" and not largest <= FLOAT32_GAP:
+    if exact and getattr(engine, "dtype", None) == "float32" and not largest <= FLOAT32_GAP:
         raise _outside("largest |logp_engine - logp_reference| in float32", largest, FLOAT32_GAP, groups)
     if gap > HEALTHY_GAP:
         logger.warning(

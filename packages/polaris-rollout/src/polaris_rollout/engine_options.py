@@ -21,6 +21,7 @@ def engine_options(
     extend_positions: bool = False,
     tensor_parallel: int = 1,
     per_rank: bool = False,
+    dtype: str = "auto",
     on_cpu: bool,
 ) -> dict[str, Any]:
     """Return keyword arguments of ``vllm.LLM`` that make it sample as this package promises.
@@ -32,6 +33,7 @@ def engine_options(
         extend_positions: Raise the positions and leave the rotary frequencies, rather than use YaRN.
         tensor_parallel: Processes that share one copy of the model.
         per_rank: These are the processes of a ``torchrun`` launch.
+        dtype: Of the weights on a GPU, ``auto`` the model's own; a CPU computes in float32.
         on_cpu: Whether vLLM runs on CPU.
 
     Raises:
@@ -59,7 +61,7 @@ def engine_options(
     if per_rank:
         options["distributed_executor_backend"] = "external_launcher"
     if not on_cpu:
-        return options | {"gpu_memory_utilization": GPU_MEMORY_SHARE, "enable_sleep_mode": True}
+        return options | {"dtype": dtype, "gpu_memory_utilization": GPU_MEMORY_SHARE, "enable_sleep_mode": True}
     # A seeded request whose prefill is split raises "CPU Generator does not use offset" (vLLM 0.32): prompts
     # are prefilled whole there, which needs room for the longest of them.
     return options | {

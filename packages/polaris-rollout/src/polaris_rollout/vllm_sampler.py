@@ -71,6 +71,7 @@ class VllmSampler:
         max_in_flight: int = 256,
         per_rank: bool = False,
         tensor_parallel: int = 1,
+        dtype: str = "auto",
     ) -> None:
         """Load a model into a new engine.
 
@@ -85,6 +86,8 @@ class VllmSampler:
                 neighbouring ones, which must then make the same calls. The process group exists already.
             tensor_parallel: GPUs that share one copy of the model. Without ``per_rank`` the engine starts
                 processes of its own, so the program needs a ``__main__`` guard.
+            dtype: Of the weights on a GPU: ``bfloat16``, ``float16``, ``float32``, or ``auto``, the model's own. A
+                CPU computes in float32.
 
         Raises:
             ModelError: If the model cannot be used with this context.
@@ -102,6 +105,7 @@ class VllmSampler:
             extend_positions=extend_positions,
             tensor_parallel=tensor_parallel,
             per_rank=per_rank,
+            dtype=dtype,
             on_cpu=current_platform.is_cpu(),
         )
         if rope := options.get("hf_overrides", {}).get("rope_parameters"):

@@ -186,7 +186,8 @@ class _Engine:
         self._sampler.wake()
         version = f"{self._config.run}/{self._config.stage}+{step - 1}"
         self._sampler.update_weights(self._policy.weights(), version=version)
-        check_parity(self._sampler, policy_logprobs(self._policy))
+        exact = self._policy.dtype == torch.float32
+        check_parity(self._sampler, policy_logprobs(self._policy), exact=exact)
         yield self._shared
         self._sampler.sleep()
 
@@ -203,6 +204,7 @@ class _Engine:
             max_in_flight=min(fair_share(num_completions, num_engines), MAX_IN_FLIGHT),
             per_rank=dist.get_world_size() > 1,
             tensor_parallel=config.tensor_parallel,
+            dtype=str(self._policy.dtype).removeprefix("torch."),
         )
 
 
