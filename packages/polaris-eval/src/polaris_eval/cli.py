@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from polaris_eval.compare_cli import compare_command
+from polaris_eval.grade_cli import grade_command
 from polaris_eval.list_cli import list_command
+from polaris_eval.report_cli import report_command
 
 app = typer.Typer(
     help="Measure a model on benchmarks: scores with intervals that others can reproduce.",
@@ -21,6 +23,8 @@ DEFAULT_MODEL = "tiny"
 
 app.command("list")(list_command)
 app.command("compare")(compare_command)
+app.command("grade")(grade_command)
+app.command("report")(report_command)
 
 
 @app.callback()
