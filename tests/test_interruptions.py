@@ -9,7 +9,8 @@ from pathlib import Path
 
 PROFILE = ["polaris-data", "profile", "synthetic", "--limit", "120", "--seed", "4", "--out", "out/profile.jsonl"]
 EVAL = [
-    "polaris-eval", "run", "synthetic:held-out", "more.jsonl", "--limit", "60", "--samples", "8", "--no-canary", "--out", "out"
+    "polaris-eval", "run", "synthetic:held-out", "more.jsonl", "--limit", "60", "--samples", "8", "--no-canary",
+    "--out", "out",
 ]  # fmt: skip
 EVALUATED = ("synthetic-held-out", "more")
 
