@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from polaris_eval.browser import MIN_TEXT_CHARS, browser_part
+from polaris_eval.plots import draw_scores
 from polaris_eval.report_files import write_reports
 from polaris_eval.summary import summarize
 
@@ -71,6 +72,14 @@ def test_scores_without_completions_still_make_a_page(tmp_path: Path):
     page = write_reports(tmp_path)[1].read_text(encoding="utf-8")
     assert page.count('"name":') == 1
     assert "sums" in page
+
+
+@pytest.mark.parametrize("outcome", ["correct", "incorrect"])
+@pytest.mark.parametrize("num_problems", [1, 3, 7, 12, 30])
+def test_problems_that_all_went_the_same_way_can_be_drawn(num_problems: int, outcome: str, tmp_path: Path):
+    completion = {"text": "1", "outcome": outcome, "answer": "1", "num_tokens": 1, "finish_reason": "stop"}
+    records = [{"problem_id": str(n), "references": ["1"], "completions": [completion]} for n in range(num_problems)]
+    assert draw_scores([summarize("x", records)]).axes
 
 
 def test_texts_too_long_for_a_page_lose_their_middle_and_it_is_counted():

@@ -118,11 +118,10 @@ def _largest(evaluation: Evaluation, metric: str) -> Score:
 
 def _bars(axes: Axes, places: Sequence[float], scores: Sequence[Score], *, label: str, color: str) -> None:
     values = [100 * score.value for score in scores]
-    ends = [
-        [100 * (score.value - score.interval[0]) for score in scores],
-        [100 * (score.interval[1] - score.value) for score in scores],
-    ]
-    axes.bar(places, values, width=0.25, color=color, label=label, yerr=ends, capsize=3, ecolor="#555")
+    # Rounding may put an end of an interval on the wrong side of a value of 0 or 1.
+    below = [max(0.0, 100 * (score.value - score.interval[0])) for score in scores]
+    above = [max(0.0, 100 * (score.interval[1] - score.value)) for score in scores]
+    axes.bar(places, values, width=0.25, color=color, label=label, yerr=[below, above], capsize=3, ecolor="#555")
     for place, score, value in zip(places, scores, values, strict=True):
         axes.text(place, min(104, 100 * score.interval[1] + 1), f"{value:.1f}", ha="center", fontsize=8)
 
