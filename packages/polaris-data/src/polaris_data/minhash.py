@@ -2,8 +2,8 @@
 
 A signature (rensa's) is of a question's *features*: numbers, content words, and neighbouring symbols of its formulas.
 Filler words are left out; with them random questions would share a fifth of their tokens, and the candidates could not
-be counted. `NUM_BANDS` bands of `ROWS_PER_BAND` values find 99% of the pairs that share 75% of their features
-and 1% of those that share 20%; the candidates are for `polaris_data.same_problem` to decide.
+be counted. `NUM_BANDS` bands of `ROWS_PER_BAND` values find 98% of the pairs that share 75% of their features
+and 0.1% of those that share 20%; the candidates are for `polaris_data.same_problem` to decide.
 """
 
 import hashlib
@@ -25,8 +25,8 @@ NUM_PERMUTATIONS = ROWS_PER_BAND * NUM_BANDS
 SEED = 20250628
 
 MIN_ESTIMATE = 0.45
-"""Share of equal values in two signatures below which a candidate is given up: four standard errors below what
-near-duplicates have."""
+"""Share of equal values in two signatures below which a candidate is given up: two standard errors below 0.54, the
+least that labelled near-duplicates of real data sets share."""
 
 MAX_NEIGHBOURS = 64
 """Questions of one bucket that each is compared with. In a larger bucket, a family of problems that differ in their
@@ -59,7 +59,7 @@ class TokenHashes:
 
 @dataclass(frozen=True, slots=True)
 class Sketches:
-    """What is kept of each question of a set to find duplicates: 530 bytes."""
+    """What is kept of each question of a set to find duplicates: 520 bytes."""
 
     keys: Hashes
     """[questions] hash of tokens and figures: equal for exact duplicates."""
