@@ -97,9 +97,9 @@ def run_command(
 
     Reads each benchmark from --data-dir, else from the Hugging Face Hub; a file is read as it is. The completions of
     all benchmarks are sampled together and graded meanwhile. Writes OUT/BENCHMARK/completions.jsonl,
-    OUT/BENCHMARK/settings.json, and OUT/scores.json with the protocol: everything that can change a score. Every
-    finished completion is kept: the same command continues after a kill, and prints the table again once everything
-    is done.
+    OUT/BENCHMARK/settings.json, OUT/scores.json with the protocol (everything that can change a score), OUT/report.md
+    and OUT/report.html. Every finished completion is kept: the same command continues after a kill, and prints the
+    table again once everything is done.
 
     \b
     Examples:
@@ -139,6 +139,7 @@ def run_command(
     jobs = plan_jobs(benchmarks, out=out, settings=settings, num_samples=samples, data_dir=data_dir, limit=limit)
 
     from polaris_eval.report import print_evaluations
+    from polaris_eval.report_files import write_reports
 
     evaluations = run_jobs(
         jobs,
@@ -151,8 +152,10 @@ def run_command(
         stall_limit_s=stall_limit,
         canary=canary,
     )
+    pages = write_reports(out)
     print_evaluations(evaluations, model=model)
     print(f"scores: {out / 'scores.json'}\ncompletions: {out}/BENCHMARK/completions.jsonl")
+    print(f"report: {' and '.join(map(str, pages))}")
 
 
 def main() -> None:
