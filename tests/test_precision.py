@@ -21,7 +21,8 @@ def runs(tmp_path_factory, command):
     for precision in ("float32", "bfloat16", "float16"):
         done = command(
             "polaris-train", "stage", "tiny-cpu", "stage-1", "--out", precision, "--problems", "problems.jsonl",
-            "--set", f"stages.0.steps={STEPS}", "--set", f"precision={precision}", cwd=folder,
+            "--set", f"stages.0.steps={STEPS}", "--set", f"precision={precision}",
+            cwd=folder, timeout=1800,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         lines = (folder / precision / "stage-1" / "metrics.jsonl").read_text().splitlines()
