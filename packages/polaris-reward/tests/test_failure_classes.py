@@ -296,7 +296,7 @@ def test_no_answer_keeps_the_callers_process_busy(grader: Grader, answer: str, r
     started = time.process_time()
     assert grader.grade(rf"\boxed{{{answer}}}", [reference]).outcome in Outcome
     # What takes longer than this belongs to a worker, which is stopped at the deadline.
-    assert time.process_time() - started < 1
+    assert time.process_time() - started < 3
 
 
 # Code in answers.
