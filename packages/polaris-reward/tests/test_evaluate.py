@@ -173,7 +173,7 @@ def test_what_would_take_long_is_refused_at_once(text: str) -> None:
     with pytest.raises(TooLarge):
         evaluate(tree, {})
     # Computing any of these takes minutes or more memory than there is.
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 4
 
 
 @pytest.mark.parametrize("text", ["7^{100000}", "3000!", r"\sqrt{10^{5000}}", r"10^{10^{10}}", r"\ln(10^{4000})"])
