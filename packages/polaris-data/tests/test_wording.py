@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from polaris_data.wording import read_wording
 
@@ -58,6 +58,7 @@ def test_figures_are_kept_apart_without_white_space_and_comments():
 
 
 @given(st.text(max_size=200))
+@example("\\")  # before white space it would be another command
 def test_any_text_is_read_and_white_space_around_it_does_not_matter(text):
     assert all(read_wording(text).tokens)
     assert read_wording(f"  {text}\n") == read_wording(text)

@@ -39,6 +39,7 @@ def read_wording(question: str) -> Wording:
         figures.append("".join(_COMMENT.sub("", match[0]).split()))
         return " "
 
+    question = question.strip()
     text = _FIGURE.sub(cut, question) if _MAY_HAVE_FIGURE.search(question) else question
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text.translate(_SYMBOLS))
