@@ -84,7 +84,7 @@ class BenchmarkIndex:
         grams, owners = passages(hashes)
         order = np.argsort(grams, kind="stable")
         self._grams, self._owners = grams[order], owners[order]
-        self._bands = BandIndex(sketch(wordings))
+        self._bands = BandIndex(sketch(wordings, hashes))
         counts = np.bincount(owners, minlength=len(named))
         self._items = [
             _Item(name, problem.problem_id, to_statement(wording, problem.references), int(count))
@@ -99,9 +99,10 @@ class BenchmarkIndex:
     def look_up(self, problems: Sequence[Problem]) -> list[Finding | None]:
         """Return for each problem what it has in common with the benchmarks, if anything."""
         wordings = [read_wording(problem.question) for problem in problems]
-        shared = self._shared_passages(hash_tokens(wordings), len(problems))
+        hashes = hash_tokens(wordings)
+        shared = self._shared_passages(hashes, len(problems))
         candidates = [set(each) for each in shared]
-        for row, place in candidates_between(sketch(wordings), self._bands).tolist():
+        for row, place in candidates_between(sketch(wordings, hashes), self._bands).tolist():
             candidates[row].add(place)
         findings: list[Finding | None] = []
         for problem, wording, places, passages_of in zip(problems, wordings, candidates, shared, strict=True):

@@ -74,9 +74,9 @@ class Sketches:
         return len(self.keys)
 
 
-def sketch(wordings: Sequence[Wording]) -> Sketches:
-    """Sketch some questions; the same question has the same sketch in every process."""
-    hashes = hash_tokens(wordings)
+def sketch(wordings: Sequence[Wording], hashes: TokenHashes | None = None) -> Sketches:
+    """Sketch some questions, whose tokens may be hashed already; a question has the same sketch in every process."""
+    hashes = hashes or hash_tokens(wordings)
     return Sketches(
         keys=np.array([_hash(f"{' '.join(wording.tokens)}\n{wording.figure}") for wording in wordings], np.uint64),
         numbers=np.array(
