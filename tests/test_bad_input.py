@@ -51,7 +51,6 @@ CASES = [
     ([*EVAL, "empty.jsonl"], ["empty.jsonl"]),
     ([*EVAL, "good.jsonl", "--samples", "0"], ["--samples", "0"]),
     ([*EVAL, "good.jsonl", "--model", "no-tokenizer"], ["no tokenizer"]),
-    ([*EVAL, "good.jsonl", "--context", "100000"], ["100000", "2048"]),
     ([*EVAL, "good.jsonl", "--out", "taken"], ["another run", "--out"]),
     ([*STAGE, "missing.jsonl"], ["missing.jsonl"]),
     ([*STAGE, "duplicate.jsonl"], ["duplicate.jsonl:2"]),
