@@ -148,7 +148,7 @@ class BandIndex:
 
 def hash_tokens(wordings: Sequence[Wording]) -> TokenHashes:
     """Turn tokens into numbers, the same in every process."""
-    known = [_token_hashes(token) for wording in wordings for token in wording.tokens]
+    known = [_known.get(token) or _token_hashes(token) for wording in wordings for token in wording.tokens]
     offsets = np.zeros(len(wordings) + 1, np.int64)
     np.cumsum([len(wording.tokens) for wording in wordings], out=offsets[1:])
     columns: list[Any] = list(zip(*known, strict=True)) or [(), (), ()]
