@@ -118,7 +118,7 @@ def test_the_file_has_one_line_a_problem_in_the_order_of_the_problems(tmp_path: 
     run(tmp_path / "completions.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "completions.jsonl").read_text("utf-8").splitlines()]
     assert [line["problem_id"] for line in lines] == [problem.problem_id for problem in PROBLEMS]
-    assert list(lines[0]) == ["problem_id", "references", "completions"]
+    assert list(lines[0]) == ["problem_id", "question", "references", "completions"]
     assert all(len(line["completions"]) == 4 for line in lines)
     fields = ["text", "num_tokens", "finish_reason", "outcome", "answer", "budgets", "vote"]
     assert all(list(completion) == fields for line in lines for completion in line["completions"])

@@ -104,6 +104,20 @@ def test_every_format_gives_the_same_scores(
 
 
 @pytest.mark.parametrize(
+    ("columns", "question"),
+    [
+        ({"question": "1 + 1?"}, "1 + 1?"),
+        ({"doc_id": 3, "doc": {"problem": "1 + 1?"}}, "1 + 1?"),
+        ({"prompt": [{"role": "system", "content": "Add."}, {"role": "user", "content": "1 + 1?"}]}, "Add.\n\n1 + 1?"),
+        ({"prompt": [1, 2], "doc": {"id": "x"}}, None),
+    ],
+)
+def test_what_was_asked_is_kept_where_the_file_says_it(columns: Any, question: str | None, tmp_path: Path):
+    path = write_lines(tmp_path / "x.jsonl", [{"response": "2", "answer": "2"} | columns])
+    assert read_completions(path)[0].get("question") == question
+
+
+@pytest.mark.parametrize(
     ("truth", "reference"), [(33.0, "33"), ("33", "33"), (["33", "34"], ["33", "34"]), (0.5, "0.5"), (33, "33")]
 )
 def test_accepted_answers_may_be_numbers_texts_and_lists(truth: Any, reference: Any, tmp_path: Path):

@@ -82,6 +82,42 @@ def test_other_rotary_embeddings_are_refused_in_one_sentence(rotary, part):
     assert "at most 512" in str(error.value)
 
 
+@pytest.mark.parametrize(("context", "longest"), [(None, 61440), (61440, 61440), (1024, 1024)])
+def test_a_given_factor_is_used_as_it_is(context, longest):
+    changed = yarn_config(OLDER, context, factor=1.5)
+    assert (changed["rope_parameters"]["factor"], changed["max_position_embeddings"]) == (1.5, longest)
+    assert changed["rope_parameters"]["original_max_position_embeddings"] == 40960
+
+
+def test_a_given_factor_counts_from_the_positions_that_a_yarn_model_was_made_for():
+    rope = yarn_config(YARN, 65536, factor=2)["rope_parameters"]
+    assert (rope["factor"], rope["original_max_position_embeddings"]) == (2, 32768)
+    with pytest.raises(ModelError, match=r"allows 65536; give at most that, or a factor of at least 2\.001"):
+        yarn_config(YARN, 65537, factor=2)
+
+
+@given(positions=st.integers(1, 10**6), context=st.integers(2, 10**7))
+def test_the_factor_that_a_refusal_names_is_enough(positions, context):
+    config = {"max_position_embeddings": positions, "rope_theta": 1e4}
+    try:
+        yarn_config(config, context, factor=1.01)
+    except ModelError as error:
+        assert yarn_config(config, context, factor=float(str(error).rpartition(" ")[2]))
+    else:
+        assert context <= 1.01 * positions
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.0, -2.0, float("nan"), float("inf")])
+def test_a_factor_that_extends_nothing_is_refused(factor):
+    with pytest.raises(ModelError, match="above 1"):
+        yarn_config(OLDER, 65536, factor=factor)
+
+
+def test_a_factor_needs_to_know_the_positions():
+    with pytest.raises(ModelError, match="max_position_embeddings"):
+        yarn_config({"rope_theta": 1e6}, None, factor=2.0)
+
+
 def test_a_context_that_is_not_positive_is_refused():
     with pytest.raises(ModelError, match="positive"):
         yarn_config(PLAIN, 0)
@@ -91,6 +127,7 @@ def test_the_engine_is_told_yarn_positions_and_batched_tokens():
     options = engine_options(OLDER, context=98304, on_cpu=True)
     assert options["hf_overrides"] == yarn_config(OLDER, 98304)
     assert options["max_model_len"] == options["max_num_batched_tokens"] == 98304
+    assert engine_options(OLDER, context=None, yarn_factor=1.5, on_cpu=True)["max_model_len"] == 61440
     assert engine_options(OLDER, context=None, on_cpu=True)["max_num_batched_tokens"] == 40960
     assert engine_options(OLDER, context=64, on_cpu=True)["max_num_batched_tokens"] == CPU_BATCHED_TOKENS
 

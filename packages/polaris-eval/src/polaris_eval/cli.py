@@ -60,6 +60,13 @@ def run_command(
             show_default=False,
         ),
     ] = None,
+    yarn_factor: Annotated[
+        float | None,
+        typer.Option(
+            help="Use YaRN with this factor, for any context.  [default: derived where the context needs it]",
+            show_default=False,
+        ),
+    ] = None,
     max_tokens: Annotated[
         int | None, typer.Option(help="Longest completion, in tokens; the default fills the context.")
     ] = None,
@@ -106,8 +113,9 @@ def run_command(
       polaris-eval run aime24 my-problems.jsonl --model Qwen/Qwen3-4B --temperature 1.4 --top-k 20
       polaris-eval run aime24 aime25 --model POLARIS-Project/Polaris-4B-Preview --context 96000 --endpoint http://host:8000
     """
-    from polaris_rollout.models import model_positions, resolve_model
+    from polaris_rollout.models import model_config, model_positions, resolve_model
     from polaris_rollout.records import SamplingParams
+    from polaris_rollout.yarn import yarn_config
 
     from polaris_eval.cut import default_budgets, parse_budgets
     from polaris_eval.errors import SettingError
@@ -118,6 +126,8 @@ def run_command(
     _show_progress()
     if endpoint and tensor_parallel > 1:
         raise SettingError("--tensor-parallel is for the engine in this process; start the servers with it instead")
+    if endpoint and yarn_factor is not None:
+        raise SettingError("--yarn-factor is for the engine in this process; start the servers with rope_parameters")
     try:
         params = SamplingParams(temperature=temperature, top_p=top_p, top_k=top_k, max_tokens=max_tokens, seed=seed)
     except ValueError as error:
@@ -126,11 +136,14 @@ def run_command(
         print(f"no --model: evaluating the demonstration model {DEFAULT_MODEL!r}", file=sys.stderr)
     model = model or DEFAULT_MODEL
     out = out or Path("eval") / Path(model).absolute().name
+    if yarn_factor is not None and context is None:
+        context = yarn_config(model_config(resolve_model(model)), None, factor=yarn_factor)["max_position_embeddings"]
     longest = max_tokens or context or (None if endpoint else model_positions(resolve_model(model)))
     settings = run_settings(
         model,
         params=params,
         context=context,
+        yarn_factor=yarn_factor,
         policy=POLICY,
         budgets=default_budgets(longest) if budgets is None else parse_budgets(budgets),
         endpoints=endpoint or (),
@@ -145,6 +158,7 @@ def run_command(
         jobs,
         model=model,
         context=context,
+        yarn_factor=yarn_factor,
         params=params,
         out=out,
         endpoints=endpoint or (),

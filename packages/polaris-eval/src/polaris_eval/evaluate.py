@@ -162,6 +162,7 @@ def finish(task: Task, grade_many: GradeMany) -> None:
     task.journal.records = [
         {
             "problem_id": problem.problem_id,
+            "question": problem.question,
             "references": list(problem.references),
             "completions": [completion | {"vote": vote} for completion, vote in zip(group, votes, strict=True)],
         }

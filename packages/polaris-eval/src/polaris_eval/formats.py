@@ -35,6 +35,9 @@ ID_COLUMNS = ("problem_id", "id", "doc_id", "extra_info.index")
 QUESTION_COLUMNS = ("question", "problem", "prompt")
 """What tells problems apart where no id does."""
 
+DOC_QUESTION_COLUMNS = ("question", "problem", "query")
+"""Where the nested ``doc`` of a sample log may say what was asked."""
+
 SOLUTION_MARKER = "####"
 """In front of the answer of a written-out solution, as in GSM8K."""
 
@@ -47,9 +50,9 @@ def read_completions(path: Path) -> list[dict[str, Any]]:
             problem are put together. Grades in the file are not used.
 
     Returns:
-        For each problem, in order of appearance, ``problem_id``, ``references``, and ``completions``: each with
-        ``text``, ``num_tokens`` and ``finish_reason`` (``None`` where the file does not say), and ``budgets`` and
-        ``score`` where it has them.
+        For each problem, in order of appearance, ``problem_id``, ``question`` where the file has it, ``references``,
+        and ``completions``: each with ``text``, ``num_tokens`` and ``finish_reason`` (``None`` where the file does not
+        say), and ``budgets`` and ``score`` where it has them.
 
     Raises:
         CompletionsFileError: If a row cannot be used, the references of a problem differ, or there is no row.
@@ -94,8 +97,10 @@ def _to_group(row: Row, key: str) -> dict[str, Any]:
         references = _references(row)
     if not completions:
         raise CompletionsFileError(f"{row.place}: problem {key!r} has no completion; leave the row out")
+    question = _question(row)
     return {
         "problem_id": key,
+        **({} if question is None else {"question": question}),
         "references": references,
         "completions": [_to_completion(completion, row.place) for completion in completions],
     }
@@ -109,6 +114,19 @@ def _problem_id(row: Row, number: int) -> str:
             if isinstance(value, str | int) and str(value).strip():
                 return str(value)
     return f"row-{number}"
+
+
+def _question(row: Row) -> str | None:
+    """Return what was asked, if the row says it: for whoever reads the report."""
+    doc = row.columns.get("doc")
+    for columns, names in ((row.columns, QUESTION_COLUMNS), (doc, DOC_QUESTION_COLUMNS)):
+        for name in names if isinstance(columns, Mapping) else ():
+            value = cast(Mapping[str, Any], columns).get(name)
+            if isinstance(value, str) and value.strip():
+                return value
+            if isinstance(value, list) and value and all(isinstance(turn, Mapping) for turn in value):
+                return "\n\n".join(str(turn.get("content", "")) for turn in cast(list[Mapping[str, Any]], value))
+    return None
 
 
 def _references(row: Row) -> list[str]:

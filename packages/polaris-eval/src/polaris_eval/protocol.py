@@ -35,6 +35,7 @@ def run_settings(
     *,
     params: SamplingParams,
     context: int | None,
+    yarn_factor: float | None = None,
     policy: Policy,
     budgets: Sequence[int],
     endpoints: Sequence[str] = (),
@@ -49,6 +50,7 @@ def run_settings(
         model: As the user names it.
         params: How completions are drawn.
         context: Longest prompt and completion together; ``None`` is the model's.
+        yarn_factor: Of YaRN; ``None`` derives it where the context needs it.
         policy: What the grader takes for an answer.
         budgets: Token budgets at which completions are graded as well.
         endpoints: Servers that sample; none for the engine in this process.
@@ -57,11 +59,11 @@ def run_settings(
     Raises:
         ModelError: If there is no such model, or it cannot be used with this context.
     """
-    check_model(model, context, endpoints=endpoints)
+    check_model(model, context, yarn_factor=yarn_factor, endpoints=endpoints)
     folder = model_folder(model, endpoints=endpoints)
     if budgets and folder is None:
         logger.warning("%s: its tokenizer is not on this machine, so completions are not graded at budgets", model)
-    yarn = yarn_config(model_config(str(folder)), context) if folder and context else {}
+    yarn = yarn_config(model_config(str(folder)), context, factor=yarn_factor) if folder else {}
     return {
         "model": model,
         "model_digest": model_digest(str(folder)) if folder else None,

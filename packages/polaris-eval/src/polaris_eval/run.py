@@ -28,6 +28,7 @@ def run_jobs(
     *,
     model: str,
     context: int | None,
+    yarn_factor: float | None = None,
     params: SamplingParams,
     out: Path,
     endpoints: Sequence[str] = (),
@@ -43,6 +44,7 @@ def run_jobs(
         jobs: As `plan_jobs` made them, for the same model, context and params.
         model: A folder, a Hub id, or a carried name.
         context: Longest prompt and completion together; ``None`` is the model's, more than that derives YaRN.
+        yarn_factor: Of YaRN, for any context; ``None`` derives it where the context needs it.
         params: How completions are drawn.
         out: Folder of the evaluation.
         endpoints: Servers to sample with; none opens an engine in this process.
@@ -63,7 +65,12 @@ def run_jobs(
                     from polaris_rollout.watchdog import watch
 
                     with open_engine(
-                        model, context=context, endpoints=endpoints, tensor_parallel=tensor_parallel, canary=canary
+                        model,
+                        context=context,
+                        yarn_factor=yarn_factor,
+                        endpoints=endpoints,
+                        tensor_parallel=tensor_parallel,
+                        canary=canary,
                     ) as engine:
                         for job in jobs:
                             engine.check_prompts(to_prompts(job.problems), max_tokens=params.max_tokens)

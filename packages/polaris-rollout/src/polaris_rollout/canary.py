@@ -83,7 +83,7 @@ def check_parity(engine: Sampler, reference: Reference, *, exact: bool = True) -
     return gap
 
 
-def transformers_logprobs(model: str, *, context: int | None) -> Reference:
+def transformers_logprobs(model: str, *, context: int | None, yarn_factor: float | None = None) -> Reference:
     """Return a reference that loads a model with transformers on CPU when it is called, and frees it afterwards.
 
     It computes in float32 where there is no GPU, as the engine does there, and else in the model's own precision.
@@ -91,6 +91,7 @@ def transformers_logprobs(model: str, *, context: int | None) -> Reference:
     Args:
         model: A folder, a Hub id, or a carried name.
         context: The engine's; beyond the model's positions the reference uses YaRN as the engine does.
+        yarn_factor: The engine's.
     """
 
     def logprobs(groups: Sequence[Group], temperature: float) -> list[list[list[float]]]:
@@ -99,7 +100,7 @@ def transformers_logprobs(model: str, *, context: int | None) -> Reference:
 
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             resolve_model(model),
-            config=extended_config(model, context=context),
+            config=extended_config(model, context=context, factor=yarn_factor),
             dtype="auto" if torch.cuda.is_available() else torch.float32,
         )
         return [group_logprobs(loaded, group, temperature) for group in groups]

@@ -18,6 +18,7 @@ def engine_options(
     config: Mapping[str, Any],
     *,
     context: int | None,
+    yarn_factor: float | None = None,
     extend_positions: bool = False,
     tensor_parallel: int = 1,
     per_rank: bool = False,
@@ -30,6 +31,7 @@ def engine_options(
         config: The model's, as in ``config.json``.
         context: Longest prompt and completion together; ``None`` takes the model's positions, more than those
             derives YaRN.
+        yarn_factor: Of YaRN, for any context; ``None`` derives it where the context needs it.
         extend_positions: Raise the positions and leave the rotary frequencies, rather than use YaRN.
         tensor_parallel: Processes that share one copy of the model.
         per_rank: These are the processes of a ``torchrun`` launch.
@@ -45,6 +47,8 @@ def engine_options(
         wanted = f"a divisor of the {ranks} ranks" if per_rank else "1 or more"
         raise SettingError(f"tensor_parallel is {tensor_parallel}; give {wanted}")
     positions: int = config.get("max_position_embeddings", 0)
+    yarn = {} if extend_positions else yarn_config(config, context, factor=yarn_factor)
+    context = yarn.get("max_position_embeddings", context)
     options: dict[str, Any] = {
         "max_model_len": context,
         "tensor_parallel_size": tensor_parallel,
@@ -56,8 +60,8 @@ def engine_options(
     }
     if context is not None and extend_positions:
         options["hf_overrides"] = {"max_position_embeddings": max(context, positions)}
-    elif context is not None:
-        options["hf_overrides"] = yarn_config(config, context)
+    elif yarn:
+        options["hf_overrides"] = yarn
     if per_rank:
         options["distributed_executor_backend"] = "external_launcher"
     if not on_cpu:

@@ -10,15 +10,17 @@ from polaris_rollout.records import Engine
 from polaris_rollout.yarn import yarn_config
 
 
-def check_model(model: str, context: int | None, *, endpoints: Sequence[str] = ()) -> str | None:
+def check_model(
+    model: str, context: int | None, *, yarn_factor: float | None = None, endpoints: Sequence[str] = ()
+) -> str | None:
     """Refuse a wrong model or context before an engine, which takes many seconds to import, is asked.
 
     Returns:
         Fingerprint of the model's files; ``None`` where they are not on this machine.
 
     Raises:
-        ModelError: If the model cannot be used, or not with this context. A name that is unknown here may still be
-            one that servers know.
+        ModelError: If the model cannot be used, or not with this context and factor. A name that is unknown here may
+            still be one that servers know.
     """
     try:
         folder = resolve_model(model)
@@ -26,8 +28,8 @@ def check_model(model: str, context: int | None, *, endpoints: Sequence[str] = (
         if endpoints:
             return None
         raise
-    if context is not None and not endpoints and Path(folder).is_dir():
-        yarn_config(model_config(folder), context)
+    if not endpoints and Path(folder).is_dir():
+        yarn_config(model_config(folder), context, factor=yarn_factor)
     return model_digest(folder)
 
 
@@ -36,6 +38,7 @@ def open_engine(
     model: str,
     *,
     context: int | None = None,
+    yarn_factor: float | None = None,
     endpoints: Sequence[str] = (),
     tensor_parallel: int = 1,
     canary: bool = True,
@@ -46,6 +49,7 @@ def open_engine(
         model: A folder, a Hub id, or a carried name; see `resolve_model`.
         context: Longest prompt and completion together; ``None`` takes the model's positions, more than those
             derives YaRN.
+        yarn_factor: Of YaRN, for any context; ``None`` derives it where the context needs it. Servers have their own.
         endpoints: Addresses of ``vllm serve`` servers such as ``http://host:8000``; none starts vLLM here.
         tensor_parallel: GPUs that share one copy of the model; for the engine in this process.
         canary: Compare the engine's log-probabilities with those of transformers before anything is sampled.
@@ -62,9 +66,9 @@ def open_engine(
     # Importing the engine takes many seconds, so it is done only where one is needed.
     from polaris_rollout.vllm_sampler import VllmSampler
 
-    with VllmSampler(model, context=context, tensor_parallel=tensor_parallel) as sampler:
+    with VllmSampler(model, context=context, yarn_factor=yarn_factor, tensor_parallel=tensor_parallel) as sampler:
         if canary:
             from polaris_rollout.canary import check_parity, transformers_logprobs
 
-            check_parity(sampler, transformers_logprobs(model, context=sampler.context))
+            check_parity(sampler, transformers_logprobs(model, context=sampler.context, yarn_factor=yarn_factor))
         yield sampler

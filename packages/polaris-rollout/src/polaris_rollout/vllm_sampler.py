@@ -67,6 +67,7 @@ class VllmSampler:
         model: str,
         *,
         context: int | None = None,
+        yarn_factor: float | None = None,
         extend_positions: bool = False,
         max_in_flight: int = 256,
         per_rank: bool = False,
@@ -79,6 +80,7 @@ class VllmSampler:
             model: A folder, a Hub id, or a carried name; see `resolve_model`.
             context: Longest prompt and completion together; ``None`` takes the model's positions, more than
                 those derives YaRN (`yarn_config`).
+            yarn_factor: Of YaRN, for any context; ``None`` derives it where the context needs it.
             extend_positions: Leave the rotary frequencies as they are beyond the model's positions: plain
                 extrapolation, as in the published recipe's later stages.
             max_in_flight: Completions that the engine works on at the same time.
@@ -102,6 +104,7 @@ class VllmSampler:
         options = engine_options(
             model_config(folder),
             context=context,
+            yarn_factor=yarn_factor,
             extend_positions=extend_positions,
             tensor_parallel=tensor_parallel,
             per_rank=per_rank,
@@ -109,7 +112,8 @@ class VllmSampler:
             on_cpu=current_platform.is_cpu(),
         )
         if rope := options.get("hf_overrides", {}).get("rope_parameters"):
-            logger.warning("%s: YaRN with factor %.4g for a context of %d tokens", model, rope["factor"], context)
+            longest = options["max_model_len"]
+            logger.warning("%s: YaRN with factor %.4g for a context of %d tokens", model, rope["factor"], longest)
         self.max_in_flight = max_in_flight
         self._request_ids = count()
         self._can_sleep = not current_platform.is_cpu()
