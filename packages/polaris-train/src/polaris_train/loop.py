@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from polaris_rollout import Sampler
 from polaris_train.alarms import alarms
 from polaris_train.checkpoint import Checkpointer, TrainingState
 from polaris_train.errors import DivergenceError
+from polaris_train.evaluation import evaluate_when_due
 from polaris_train.performance import Phases
 from polaris_train.policy import Policy
 from polaris_train.recipe import ResolvedStage
@@ -69,7 +71,9 @@ def train_stage(
     Raises:
         DivergenceError: If loss or gradient was not finite too many steps in a row.
     """
+    evaluate = partial(evaluate_when_due, config, folder, open_sampler=open_sampler, grader=grader)
     known, waited = list(history), Phases()
+    evaluate(state.step, waited)
     for step in range(state.step + 1, config.steps + 1):
         phases, waited = waited, Phases()
         path = folder / "rollouts" / f"step-{step:06d}.parquet"
@@ -86,6 +90,7 @@ def train_stage(
         metrics = _metrics(step, rollout, stats)
         metrics["alarms"] = alarms(metrics, known)
         known.append(metrics)
+        metrics |= evaluate(step, phases)
         yield StepResult(
             step=step, rollout=rollout, metrics=metrics, performance=_performance(metrics, phases, replayed=replayed)
         )

@@ -15,7 +15,7 @@ class Phases:
     """Measures the phases of one step on this rank.
 
     Attributes:
-        seconds: Of each phase by name.
+        seconds: Of each phase by name, over all times it was gone through.
         peak_memory_gib: Highest memory in each phase: of the GPU, or of this process where there is none.
     """
 
@@ -31,8 +31,8 @@ class Phases:
         yield
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self.seconds[name] = time.monotonic() - started
-        self.peak_memory_gib[name] = _peak_bytes() / _GIB
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+        self.peak_memory_gib[name] = max(self.peak_memory_gib.get(name, 0.0), _peak_bytes() / _GIB)
 
 
 def _reset_peak() -> None:

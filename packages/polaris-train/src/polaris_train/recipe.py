@@ -114,6 +114,18 @@ class _Constants(BaseModel):
     trackers: tuple[Tracker, ...] = ()
     """Where metrics are sent besides ``metrics.jsonl``."""
 
+    evaluate_every: int = Field(default=0, ge=0)
+    """Steps between evaluations; there is also one before the first step and one after the last. 0: none at all."""
+
+    evaluate_on: tuple[str, ...] = Field(default=("held-out",), min_length=1)
+    """``held-out``: training problems that are set aside; files of other problems; ``benchmark:NAME``."""
+
+    held_out: int = Field(default=128, ge=1)
+    """Training problems that are set aside, the same in every stage, where there are evaluations on ``held-out``."""
+
+    evaluate_samples: int = Field(default=4, ge=1)
+    """Completions of each problem in an evaluation."""
+
     seed: int = 0
     """Of the order of the problems and of every completion."""
 
@@ -222,6 +234,9 @@ class ResolvedStage(_Constants, _Changing):
 
     problems_sha256: str
     """Content hash of the stage's ``problems.jsonl``."""
+
+    evaluation_hashes: dict[str, str] = {}
+    """Content hash of each set of problems that the stage is evaluated on, by name."""
 
     @property
     def max_answer_tokens(self) -> int:

@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 from polaris_data.journal import claim
-from polaris_data.problems import read_problems, write_problems
+from polaris_data.problems import content_hash, read_problems, write_problems
 from polaris_rollout.models import check_context, resolve_model
 
 from polaris_train.errors import RecipeError, RunFolderError
+from polaris_train.evaluation_problems import HELD_OUT, evaluation_folder, evaluation_problems, without
 from polaris_train.lifetime import die_with_parent
 from polaris_train.recipe import FREE_FIELDS, Recipe, ResolvedStage, Stage, check_ranks
 
@@ -23,6 +24,8 @@ def prepare_stage(
     recipe: Recipe, stage: Stage, run: Path, *, model: str | None = None, problems: str | None = None
 ) -> Path:
     """Check a stage's inputs and write its folder's ``resolved.json`` and ``problems.jsonl``.
+
+    What it is evaluated on, if the recipe says so, is written to ``eval/NAME.jsonl``.
 
     Args:
         recipe: The whole recipe.
@@ -42,11 +45,17 @@ def prepare_stage(
     start = resolve_model(model or _start_model(recipe, stage, run))
     if not recipe.extend_positions:
         check_context(start, stage.context)
-    chosen = read_problems(problems or recipe.problems, limit=recipe.limit)
+    every = read_problems(problems or recipe.problems, limit=recipe.limit)
+    earlier = [run / each.name for each in recipe.stages[: recipe.stages.index(stage)]]
+    evaluated = evaluation_problems(recipe, every, earlier=earlier)
+    chosen = without(every, evaluated.get(HELD_OUT, ()))
     if len(chosen) < recipe.prompts_per_step:
+        num_held_out = len(every) - len(chosen)
+        left = f" left when {num_held_out} are held out" if num_held_out else ""
+        remedy = "--set held_out to fewer" if num_held_out else f"--set prompts_per_step={len(chosen)}"
         raise RunFolderError(
-            f"{problems or recipe.problems}: {len(chosen)} problems, but prompts_per_step is "
-            f"{recipe.prompts_per_step}; give more problems or --set prompts_per_step={len(chosen)}"
+            f"{problems or recipe.problems}: {len(chosen)} problems{left}, but prompts_per_step is "
+            f"{recipe.prompts_per_step}; give more problems or {remedy}"
         )
     incoming = folder / "problems.jsonl.new"
     write_problems(incoming, chosen)
@@ -58,9 +67,12 @@ def prepare_stage(
         stage=stage.name,
         model=start,
         problems_sha256=hashlib.sha256(incoming.read_bytes()).hexdigest(),
+        evaluation_hashes={name: content_hash(each) for name, each in evaluated.items()},
     )
     try:
         claim(folder / "resolved.json", resolved.model_dump(mode="json"), free=FREE_FIELDS)
+        for name, each in evaluated.items():
+            write_problems(evaluation_folder(folder) / f"{name}.jsonl", each)
         incoming.replace(folder / "problems.jsonl")
     finally:
         incoming.unlink(missing_ok=True)

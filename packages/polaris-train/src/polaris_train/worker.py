@@ -20,6 +20,7 @@ from polaris_data.journal import append_records, write_json
 from polaris_data.problems import read_problems
 from polaris_data.prompt import to_prompt
 from polaris_data.records import Problem
+from polaris_eval.errors import EvalError
 from polaris_reward import BOXED, Grader
 from polaris_reward.errors import RewardError
 from polaris_rollout import Group, RolloutError, Sampler
@@ -62,7 +63,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         run_rank(Path(sys.argv[1]))
-    except (DataError, RewardError, RolloutError, TrainError) as error:
+    except (DataError, EvalError, RewardError, RolloutError, TrainError) as error:
         logger.error("error: %s", error)
         raise SystemExit(2) from None
 
