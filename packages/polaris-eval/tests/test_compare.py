@@ -10,8 +10,10 @@ import pytest
 from polaris_eval.cli import main
 from polaris_eval.compare import compare_scores, protocol_differences, read_scores
 from polaris_eval.errors import MixedProblemsError, ScoresFileError
+from polaris_eval.grade import score_graded
 from polaris_eval.metrics import paired_difference
 from polaris_eval.scores_file import read_evaluations
+from polaris_eval.side_by_side import side_by_side
 from polaris_eval.summary import summarize
 
 SOLVED = {"p0": 1, "p1": 2, "p2": 4}
@@ -129,6 +131,50 @@ def test_the_command_prints_and_warns(
     plain = write_scores(tmp_path / "plain", SOLVED)
     assert run_cli(monkeypatch, "compare", plain, after) == 0
     assert "does not say how it was made" in capsys.readouterr().err
+
+
+def graded(folder: Path, lengths: dict[str, list[tuple[int, bool]]], *, keep_completions: bool = True) -> Path:
+    records = [
+        {
+            "problem_id": key,
+            "references": ["1"],
+            "completions": [completion(is_correct) | {"num_tokens": length} for length, is_correct in group],
+        }
+        for key, group in lengths.items()
+    ]
+    score_graded("sums", records, settings={"command": "test", "grader": {}}, model=folder.name, out=folder)
+    if not keep_completions:
+        (folder / "sums" / "completions.jsonl").unlink()
+    return folder
+
+
+def test_lengths_are_compared_in_the_same_groups(tmp_path: Path):
+    before = graded(tmp_path / "a", {"p": [(10, True), (17_000, True)], "q": [(11, False), (12, True)]})
+    after = graded(tmp_path / "b", {"p": [(40_000, True), (9, True)], "q": [(33_000, False), (50_000, True)]})
+    ((first, second),) = side_by_side(before, after / "scores.json")
+    assert (first.benchmark, second.benchmark) == ("sums A", "sums B")
+    groups = [[(each.low, each.high, each.num_completions) for each in side.length_groups] for side in (first, second)]
+    assert groups == [[(0, 16384, 3), (16384, 32768, 1)], [(0, 16384, 1), (32768, None, 3)]]
+    assert [round(each.accuracy, 3) for each in second.length_groups] == [1.0, 0.667]
+
+
+def test_lengths_are_those_of_each_where_completions_are_gone(tmp_path: Path):
+    lengths = {"p": [(10, True), (20, True), (30, False)]}
+    before = graded(tmp_path / "a", lengths, keep_completions=False)
+    after = graded(tmp_path / "b", lengths)
+    ((first, second),) = side_by_side(before, after)
+    assert first.length_groups == second.length_groups == read_evaluations(before)[0].length_groups
+
+
+def test_the_page_shows_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    before = graded(tmp_path / "a", {"p": [(10, True), (20, False), (30, True)]})
+    after = graded(tmp_path / "<b>", {"p": [(11, True), (21, True), (31, True)]})
+    page = tmp_path / "both.html"
+    assert run_cli(monkeypatch, "compare", before, after, "--page", page) == 0
+    text = page.read_text()
+    assert "sums A" in text and "sums B" in text
+    assert "&lt;b&gt;" in text and "<b>" not in text
+    assert text.count("<svg") == 1  # lengths; no completion was graded at a budget
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"evaluations": [{"benchmark": "x"}]}', '{"evaluations": 3}'])

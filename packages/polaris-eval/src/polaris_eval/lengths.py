@@ -24,26 +24,36 @@ def token_lengths(records: Sequence[Mapping[str, Any]]) -> Lengths | None:
     return Lengths(mean=fmean(in_order), median=median(in_order), p95=in_order[-(-95 * len(in_order) // 100) - 1])
 
 
-def group_by_length(records: Sequence[Mapping[str, Any]]) -> tuple[LengthGroup, ...]:
+def inner_bounds(records: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+    """Return the lengths at which groups begin, but for the first.
+
+    These are `BOUNDS` where a completion is longer than the last of them, else those that make three groups of about
+    the same size; none if a length is not known.
+    """
+    in_order = sorted(_lengths(records) or ())
+    if not in_order or in_order[-1] >= BOUNDS[-1]:
+        return BOUNDS if in_order else ()
+    return tuple(sorted({in_order[len(in_order) * part // _NUM_GROUPS] for part in range(1, _NUM_GROUPS)}))
+
+
+def group_by_length(
+    records: Sequence[Mapping[str, Any]], bounds: Sequence[int] | None = None
+) -> tuple[LengthGroup, ...]:
     """Count completions and correct ones by length.
 
-    The groups begin at `BOUNDS` where a completion is longer than the last of them, else they are three of about the
-    same size; empty ones are left out. Accuracy is over completions, not over problems: hard problems have most of
-    the long ones.
+    Accuracy is over completions, not over problems: hard problems have most of the long ones. Empty groups are left
+    out.
 
     Args:
         records: Lines of ``completions.jsonl`` whose references can be read.
+        bounds: Lengths at which groups begin, but for the first; `inner_bounds` by default.
 
     Returns:
         The groups from the shortest on; none if a length is not known.
     """
-    lengths = _lengths(records)
-    if lengths is None:
+    if _lengths(records) is None:
         return ()
-    in_order = sorted(lengths)
-    thirds = [in_order[len(in_order) * part // _NUM_GROUPS] for part in range(1, _NUM_GROUPS)]
-    inner = BOUNDS if in_order[-1] >= BOUNDS[-1] else sorted(set(thirds))
-    edges = [0, *inner, None]
+    edges = [0, *(inner_bounds(records) if bounds is None else bounds), None]
     groups = [_group(records, low or 0, high) for low, high in pairwise(edges)]
     return tuple(group for group in groups if group is not None)
 

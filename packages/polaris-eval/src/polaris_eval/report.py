@@ -77,6 +77,13 @@ def detail_tables(evaluations: Sequence[Evaluation]) -> dict[str, list[list[str]
                 for each in evaluations
             ),
         ],
+    }
+    return {heading: rows for heading, rows in tables.items() if len(rows) > 1} | length_tables(evaluations)
+
+
+def length_tables(evaluations: Sequence[Evaluation]) -> dict[str, list[list[str]]]:
+    """Return those of `detail_tables` that say what lengths and token budgets do."""
+    tables = {
         "Accuracy by length": [
             ["benchmark", "tokens", "completions", "of problems", "correct %"],
             *(
@@ -108,8 +115,19 @@ def detail_tables(evaluations: Sequence[Evaluation]) -> dict[str, list[list[str]
     return {heading: rows for heading, rows in tables.items() if len(rows) > 1}
 
 
-def print_comparisons(comparisons: Iterable[Comparison], *, before: str, after: str) -> None:
-    """Print one line for each benchmark to stdout; shares in percent, their difference in points."""
+def print_comparisons(
+    comparisons: Iterable[Comparison], pairs: Iterable[Sequence[Evaluation]], *, before: str, after: str
+) -> None:
+    """Print one line for each benchmark to stdout, then lengths and budgets of both sides."""
+    print(f"A: {before}\nB: {after}\nmean@k in percent, and the paired difference with its 95% interval:\n")
+    _print(_filled(comparison_rows(comparisons)))
+    for heading, rows in length_tables([evaluation for pair in pairs for evaluation in pair]).items():
+        print(f"\n{heading}:\n")
+        _print(_filled(rows))
+
+
+def comparison_rows(comparisons: Iterable[Comparison]) -> list[list[str]]:
+    """Return one row of text for each benchmark, below one that names the columns; differences in points."""
     rows = [["benchmark", "problems", "A", "B", "B - A", "sign is right"]]
     for each in comparisons:
         low, high = each.difference.interval
@@ -118,8 +136,7 @@ def print_comparisons(comparisons: Iterable[Comparison], *, before: str, after: 
         rows.append(
             [each.benchmark, str(each.num_problems), _percent(each.before), _percent(each.after), points, chance]
         )
-    print(f"A: {before}\nB: {after}\nmean@k in percent, and the paired difference with its 95% interval:\n")
-    _print(_filled(rows))
+    return rows
 
 
 def length_range(group: LengthGroup) -> str:

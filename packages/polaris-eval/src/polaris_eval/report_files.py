@@ -28,14 +28,19 @@ def write_reports(out: Path) -> tuple[Path, Path]:
     """
     content, evaluations = read_content(out), read_evaluations(out)
     model, protocol = str(content.get("model")), content.get("protocol") or {}
-    records = {each.benchmark: _read_records(out, each.benchmark) for each in evaluations}
+    records = {each.benchmark: read_records(out, each.benchmark) for each in evaluations}
     markdown, page = out / "report.md", out / "report.html"
     write_text(markdown, _markdown(model, protocol, evaluations))
     _write_page(page, model, protocol, evaluations, {name: lines for name, lines in records.items() if lines})
     return markdown, page
 
 
-def _read_records(out: Path, benchmark: str) -> list[Mapping[str, Any]]:
+def read_records(out: Path, benchmark: str) -> list[Mapping[str, Any]]:
+    """Return the completions of a benchmark, none where they are gone.
+
+    Raises:
+        DataError: If the file is damaged.
+    """
     path = out / benchmark / "completions.jsonl"
     return [row.columns for row in json_lines(path)] if path.is_file() else []
 
