@@ -51,11 +51,12 @@ def majority_at_k(votes: Sequence[Hashable | None], winner: Hashable | None, k: 
     counts = Counter(vote for vote in votes if vote is not None)
     num_right = counts.pop(winner, 0) if winner is not None else 0
     num_silent = sum(vote is None for vote in votes)
-    won = Fraction(0)
+    subsets = [0] * (1 + len(counts))  # in which the correct answer wins or ties, by the number of others it ties with
     for most in range(1, min(num_right, k) + 1):
         ways = _ways(list(counts.values()), num_silent, most=most, size=k - most)
-        shares = sum(Fraction(count, 1 + tied) for tied, count in enumerate(ways))
-        won += math.comb(num_right, most) * shares
+        for tied, count in enumerate(ways):
+            subsets[tied] += math.comb(num_right, most) * count
+    won = sum((Fraction(count, 1 + tied) for tied, count in enumerate(subsets)), Fraction(0))
     return float(won / math.comb(len(votes), k))
 
 
