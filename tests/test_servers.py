@@ -212,6 +212,19 @@ def test_servers_of_other_weights_or_of_another_model_are_refused(servers, folde
         ServerSampler([first], model="lab/tiny", context=600)
 
 
+def test_evaluations_and_profiles_from_servers_are_those_of_the_engine_in_process(servers, folder, command, tmp_path):
+    endpoints = [part for _, address in servers[:2] for part in ("--endpoint", address)]
+    for where, options in {"here": (), "served": endpoints}.items():
+        for arguments in (
+            ("polaris-eval", "run", "synthetic:held-out", "--limit", 8, "--samples", 4, "--out", where),
+            ("polaris-data", "profile", "synthetic", "--limit", 8, "--samples", 4, "--out", f"{where}/profile.jsonl"),
+        ):
+            done = command(*arguments, "--model", folder, "--context", CONTEXT, *options, cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
+    for name in ("synthetic-held-out/completions.jsonl", "profile.jsonl"):
+        assert (tmp_path / "served" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+
+
 def test_a_server_killed_mid_run_loses_and_repeats_nothing(servers, folder, prompts, in_process):
     """Last in the file: it leaves one server dead."""
     (_, survivor), (process, address), _ = servers
