@@ -8,7 +8,6 @@ from statistics import fmean
 from typing import Any
 
 from polaris_reward.records import Outcome
-from polaris_rollout.diversity import distinct_n
 
 from polaris_eval.budgets import budget_curve
 from polaris_eval.errors import UnscorableError
@@ -50,6 +49,8 @@ def summarize(name: str, records: Sequence[Mapping[str, Any]]) -> Evaluation:
     Raises:
         UnscorableError: If that leaves no problem.
     """
+    from polaris_rollout.diversity import distinct_n  # numpy, which `--help` should not wait for
+
     outcomes, correct = _outcomes(records), correct_by_problem(records)
     unscored = tuple(key for key in outcomes if key not in correct)
     _report_unscored(name, unscored, len(records))
