@@ -62,6 +62,8 @@ CASES = [
     ([*STAGE, "good.jsonl", "--set", "optimizer_steps_per_batch=3"], ["prompts_per_step is 16", "does not divide"]),
     ([*STAGE, "good.jsonl", "--set", "top_p=0.9"], ["top_p: unknown key", "whole distribution"]),
     ([*STAGE, "good.jsonl", "--set", "truncated=penalized"], ["overlong_cache", '"penalized" needs it']),
+    ([*STAGE, "good.jsonl", "--set", "evaluate_every=1", "--set", "evaluate_on=['aime24']"], ["'benchmark:aime24'"]),
+    ([*STAGE, "good.jsonl", "--set", "evaluate_every=1"], ["held out", "held_out"]),
     (["polaris-train", "stage", "tiny-cpu", "stage-9"], ["stage-9", "stage-1"]),
     (["polaris-train", "stage", "qwen3-4b", "stage-2", "--out", "run"], ["stage-1", "--model"]),
     (["polaris-train", "stage", "tiny-cpu", "stage-1", "--out", "taken"], ["another run"]),

@@ -17,12 +17,14 @@ from polaris_train.stage import prepare_stage
 
 CHECKPOINT_EVERY = 3
 NUM_PROBLEMS = 8
+NUM_HELD_OUT = 6
 PROMPTS_PER_STEP = 2
 STEPS_PER_EPOCH = NUM_PROBLEMS // PROMPTS_PER_STEP
 
 SETTINGS = [
     f"prompts_per_step={PROMPTS_PER_STEP}", "samples_per_prompt=4", "max_prompt_tokens=160", "stages.0.context=256",
     "rescue_max_age=20", "learning_rate=1e-3", f"checkpoint_every={CHECKPOINT_EVERY}",
+    "evaluate_every=4", f"held_out={NUM_HELD_OUT}",
 ]  # fmt: skip
 
 NURSERY = """
@@ -71,7 +73,7 @@ def start(tmp_path_factory):
 @pytest.fixture(scope="module")
 def problems(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "problems.jsonl"
-    write_problems(path, synthetic_problems(NUM_PROBLEMS, seed=3, split="train", levels=(2, 3, 4)))
+    write_problems(path, synthetic_problems(NUM_PROBLEMS + NUM_HELD_OUT, seed=3, split="train", levels=(2, 3, 4)))
     return path
 
 
@@ -111,6 +113,17 @@ def kill_somewhere(start, folder, target, last, draw):
     return half_written
 
 
+def kill_while_evaluating(start, folder, step):
+    """Start the worker and kill it when some answers of an evaluation are on disk; return them."""
+    pid, wait = start(folder)
+    answers = folder / "eval" / f"step-{step:06d}" / "held-out" / "completions.jsonl.partial"
+    before = answers.stat().st_size if answers.exists() else 0
+    reached = wait_for(lambda: answers.exists() and answers.stat().st_size > before, pid)
+    os.kill(pid, signal.SIGKILL)
+    assert reached and wait() == -signal.SIGKILL, start.said.read_text()
+    return answers.read_bytes()
+
+
 def drill(start, problems, place, *, steps, kills, seed):
     whole, killed = place / "whole" / "run", place / "killed" / "run"
     for run in (whole, killed):
@@ -122,12 +135,18 @@ def drill(start, problems, place, *, steps, kills, seed):
     folder = prepare(killed, problems, steps=steps)
     draw = random.Random(seed)
     sampled, half_written = {}, 0
+    interrupted = kill_while_evaluating(start, folder, 0)
+    assert 0 < interrupted.count(b"\n") < NUM_HELD_OUT * 4
     for target in sorted(draw.sample(range(1, steps), kills)):
         half_written += kill_somewhere(start, folder, target, steps, draw)
         for path in (folder / "rollouts").glob("*.parquet"):
             assert sampled.setdefault(path.name, path.stat().st_mtime_ns) == path.stat().st_mtime_ns
     _, wait = start(folder)
     assert wait() == 0, start.said.read_text()
+    evaluated = [path.relative_to(whole) for path in whole.glob("eval/**/*") if path.is_file()]
+    assert len(evaluated) == 1 + 3 * len({*range(0, steps, 4), steps})
+    for name in map(str, evaluated):
+        assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
     for name in ("metrics.jsonl", "visits.jsonl", "model/model.safetensors", "model/trained.json"):
         found = [next(each.glob(name.replace("model.", "model*."))) for each in (whole, folder)]
         assert found[0].read_bytes() == found[1].read_bytes(), name

@@ -10,19 +10,29 @@ import time
 from pathlib import Path
 
 import pytest
-from polaris_data.problems import write_problems
+from polaris_data.problems import read_problems, write_problems
 from polaris_data.synthetic import synthetic_problems
+from polaris_eval.compare import protocol_differences
 from polaris_train.embedded import tiny_model
 from polaris_train.recipe import load_recipe
 from polaris_train.stage import prepare_stage
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 SMALL = ["--set", "prompts_per_step=4", "--set", "max_prompt_tokens=160", "--set", "stages.0.context=256"]
+EVALUATED = ["--set", "evaluate_every=3", "--set", "held_out=6", "--set", "evaluate_samples=2"]
 
 
 def stage_command(run, problems, *, steps, every=2, extra=()):
-    settings = [*SMALL, "--set", f"stages.0.steps={steps}", "--set", f"checkpoint_every={every}", *extra]
+    settings = [*SMALL, *EVALUATED, "--set", f"stages.0.steps={steps}", "--set", f"checkpoint_every={every}", *extra]
     return ["polaris-train", "stage", "tiny-cpu", "stage-1", "--out", str(run), "--problems", str(problems), *settings]
+
+
+def scores(folder):
+    return json.loads((folder / "scores.json").read_text())
+
+
+def answers(stage, step):
+    return (stage / "eval" / f"step-{step:06d}" / "held-out" / "completions.jsonl").read_bytes()
 
 
 def metrics(stage):
@@ -116,13 +126,48 @@ def test_the_exported_model_loads_in_transformers_and_differs_from_the_start(fin
     assert tokenizer.chat_template == AutoTokenizer.from_pretrained(tiny_model()).chat_template
 
 
-def test_the_exported_model_loads_in_the_engine(finished, problems, command):
+def test_a_stage_is_evaluated_before_its_first_step_at_its_intervals_and_after_its_last(finished):
+    evaluations = sorted(path.parent for path in finished.glob("eval/*/scores.json"))
+    assert [folder.name for folder in evaluations] == ["step-000000", "step-000003", "step-000006"]
+    assert len({answers(finished, step) for step in (0, 3, 6)}) == 3
+    for record in metrics(finished):
+        assert ("evaluations" in record) == (record["step"] in (3, 6))
+    for folder, record in zip(evaluations[1:], metrics(finished)[2::3], strict=True):
+        (mean,) = (each for each in scores(folder)["evaluations"][0]["scores"] if each["metric"] == "mean@k")
+        low, high = mean["interval"]
+        assert record["evaluations"] == {"held-out": {"mean@2": mean["value"], "low": low, "high": high}}
+
+
+def test_held_out_problems_are_never_trained_on(finished, problems):
+    held_out = {problem.problem_id for problem in read_problems(finished / "eval" / "held-out.jsonl")}
+    visits = [json.loads(line) for line in (finished / "visits.jsonl").read_text().splitlines()]
+    trained = {visit["problem_id"] for visit in visits}
+    assert len(held_out) == 6 and not held_out & trained
+    left = {problem.problem_id for problem in read_problems(finished / "problems.jsonl")}
+    assert trained <= left and held_out | left == {problem.problem_id for problem in read_problems(problems)}
+
+
+def test_the_exported_model_gives_the_answers_of_the_last_evaluation(finished, command):
     done = command(
-        "polaris-eval", "run", problems, "--model", finished / "model", "--limit", "4", "--samples", "2",
-        "--out", "eval", cwd=finished,
+        "polaris-eval", "run", finished / "eval" / "held-out.jsonl", "--model", finished / "model", "--samples", "2",
+        "--context", "256", "--max-tokens", "96", "--budgets", "none", "--out", "after", cwd=finished,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert (finished / "eval" / "scores.json").is_file()
+    assert (finished / "after" / "held-out" / "completions.jsonl").read_bytes() == answers(finished, 6)
+    after, last = scores(finished / "after"), scores(finished / "eval" / "step-000006")
+    assert after["evaluations"] == last["evaluations"]
+    assert protocol_differences(last["protocol"], after["protocol"]) == []
+
+
+def test_evaluations_of_a_stage_are_compared_and_reported_by_polaris_eval(finished, command):
+    compared = command("polaris-eval", "compare", "eval/step-000000", "eval/step-000006", cwd=finished)
+    assert compared.returncode == 0, compared.stderr
+    assert f"{finished.parent.name}/stage-1+6" in compared.stdout
+    first, last = (scores(finished / "eval" / f"step-{step:06d}")["protocol"] for step in (0, 6))
+    assert protocol_differences(first, last) == []
+    reported = command("polaris-eval", "report", "eval/step-000006", cwd=finished)
+    assert reported.returncode == 0, reported.stderr
+    assert (finished / "eval" / "step-000006" / "report.html").is_file()
 
 
 def test_a_finished_stage_is_not_trained_again(finished, problems, command):
@@ -152,6 +197,11 @@ def test_two_ranks_give_the_same_loss_and_gradient_norm(finished, two_ranks):
         assert abs(two["grad_norm"] - one["grad_norm"]) < 1e-5 * max(1, one["grad_norm"])
 
 
+def test_two_ranks_give_the_same_answers_in_an_evaluation(finished, two_ranks):
+    assert answers(two_ranks, 0) == answers(finished, 0)
+    assert len(scores(two_ranks / "eval" / "step-000003")["evaluations"][0]["problems"]) == 6
+
+
 def test_what_two_ranks_began_one_continues(two_ranks, finished, problems, command):
     done = command(*stage_command(two_ranks.parent, problems, steps=4), cwd=two_ranks)
     assert done.returncode == 0, done.stderr
@@ -168,6 +218,7 @@ def test_two_ranks_that_form_one_engine_sample_the_same(finished, problems, tmp_
     (one,), (two,) = metrics(finished)[:1], metrics(tmp_path / "stage-1")
     assert (two["reward"], two["sampled_tokens"]) == (one["reward"], one["sampled_tokens"])
     assert abs(two["loss"] - one["loss"]) < 1e-5
+    assert answers(tmp_path / "stage-1", 0) == answers(finished, 0)
 
 
 def test_ranks_that_do_not_divide_into_engines_are_refused(problems, tmp_path, command):

@@ -37,7 +37,7 @@ def stage(
 
     Reads the recipe and its problems; writes RUN/STAGE: resolved.json (everything that was decided),
     problems.jsonl, metrics.jsonl (a line a step), visits.jsonl (what each problem saw), rollouts/ (every
-    completion), checkpoints/ and, at the end, model/ (Hugging Face format).
+    completion), eval/ (if the recipe evaluates), checkpoints/ and, at the end, model/ (Hugging Face format).
 
     A killed stage continues with the same command: finished steps are not sampled again.
 
