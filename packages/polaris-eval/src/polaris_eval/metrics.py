@@ -10,8 +10,6 @@ import math
 from collections.abc import Sequence
 from functools import cache
 
-import numpy as np
-
 from polaris_eval.records import Estimate
 
 LEVEL = 0.95
@@ -103,6 +101,8 @@ def bootstrap_interval(values: Sequence[float], *, num_draws: int = 10_000, seed
         num_draws: Draws of as many problems as there are.
         seed: Of the draws; the same gives the same interval.
     """
+    import numpy as np  # which `--help` should not wait for
+
     array = np.asarray(values, dtype=np.float64)
     random = np.random.default_rng(seed)
     draws_at_once = max(1, _DRAWN_VALUES // len(array))
