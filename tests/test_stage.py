@@ -147,6 +147,17 @@ def test_held_out_problems_are_never_trained_on(finished, problems):
     assert trained <= left and held_out | left == {problem.problem_id for problem in read_problems(problems)}
 
 
+@pytest.mark.slow
+def test_evaluations_change_nothing_of_the_training(finished, tmp_path, command):
+    arguments = stage_command(tmp_path, finished / "problems.jsonl", steps=6, extra=["--set", "evaluate_every=0"])
+    done = command(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "stage-1" / "eval").exists()
+    without = [{key: value for key, value in each.items() if key != "evaluations"} for each in metrics(finished)]
+    assert metrics(tmp_path / "stage-1") == without
+    assert weights(tmp_path / "stage-1") == weights(finished)
+
+
 def test_the_exported_model_gives_the_answers_of_the_last_evaluation(finished, command):
     done = command(
         "polaris-eval", "run", finished / "eval" / "held-out.jsonl", "--model", finished / "model", "--samples", "2",
