@@ -13,9 +13,9 @@ def test_records_survive_a_restart_and_are_sorted_when_finished(tmp_path):
     assert not path.exists()
     journal = Journal(path)
     assert journal.records == [{"n": 2}] and not journal.finished
-    journal.append({"n": 1})
+    journal.extend([{"n": 3}, {"n": 1}])
     journal.finish(lambda record: record["n"])
-    assert path.read_text() == '{"n": 1}\n{"n": 2}\n'
+    assert path.read_text() == '{"n": 1}\n{"n": 2}\n{"n": 3}\n'
     assert [file.name for file in path.parent.iterdir()] == ["r.jsonl"]
 
 

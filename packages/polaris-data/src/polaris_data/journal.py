@@ -89,10 +89,14 @@ class Journal:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one record; once this returns, a kill cannot lose it."""
+        self.extend([record])
+
+    def extend(self, records: Collection[Mapping[str, Any]]) -> None:
+        """Add several records in one go, as `append` does."""
         if self.finished:
             raise ValueError(f"{self.path}: this run is complete")
-        append_records(self._partial, [record])
-        self.records.append(dict(record))
+        append_records(self._partial, records)
+        self.records.extend(map(dict, records))
 
     def finish(self, order: Callable[[dict[str, Any]], Any]) -> None:
         """Sort the records by ``order``, so that the file does not depend on timing, and give it its name."""

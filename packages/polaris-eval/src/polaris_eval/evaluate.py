@@ -200,16 +200,19 @@ def _grade_and_keep(
             ]
         )
     )
+    kept: dict[str, list[dict[str, Any]]] = {}
     for (ticket, completion), texts in zip(batch, cuts, strict=True):
         grade = next(grades)
         at_budgets = {budget: next(grades).outcome.value for budget in texts}
-        ticket.task.journal.append(
+        kept.setdefault(ticket.task.name, []).append(
             {
                 "problem_id": ticket.problem.problem_id,
                 "sample": ticket.sample,
                 "completion": _to_record(completion, grade, at_budgets),
             }
         )
+    for task in {ticket.task.name: ticket.task for ticket, _ in batch}.values():
+        task.journal.extend(kept[task.name])
 
 
 def _to_record(completion: Completion, grade: Grade, at_budgets: Mapping[str, str]) -> dict[str, Any]:

@@ -269,8 +269,10 @@ class VllmSampler:
         self, prompts: Iterable[Prompt], params: SamplingParams, n: int, open_groups: dict[str, "_OpenGroup"]
     ) -> Iterator[tuple[str, int, TokensPrompt, vllm.SamplingParams]]:
         """Yield one request for each completion, opening the group of each prompt as it is drawn."""
+        text, token_ids = None, ()
         for prompt in prompts:
-            token_ids = self.encode(prompt.text)
+            if prompt.text != text:  # An evaluation asks the same many times in a row, each as a prompt of its own.
+                text, token_ids = prompt.text, self.encode(prompt.text)
             room = self.context - len(token_ids)
             if room < 1:
                 self.check_prompts([prompt])
