@@ -18,13 +18,14 @@ from polaris_train.stage import prepare_stage
 CHECKPOINT_EVERY = 3
 NUM_PROBLEMS = 8
 NUM_HELD_OUT = 6
+EVALUATE_SAMPLES = 16
 PROMPTS_PER_STEP = 2
 STEPS_PER_EPOCH = NUM_PROBLEMS // PROMPTS_PER_STEP
 
 SETTINGS = [
     f"prompts_per_step={PROMPTS_PER_STEP}", "samples_per_prompt=4", "max_prompt_tokens=160", "stages.0.context=256",
     "rescue_max_age=20", "learning_rate=1e-3", f"checkpoint_every={CHECKPOINT_EVERY}",
-    "evaluate_every=4", f"held_out={NUM_HELD_OUT}",
+    "evaluate_every=4", f"held_out={NUM_HELD_OUT}", f"evaluate_samples={EVALUATE_SAMPLES}",
 ]  # fmt: skip
 
 NURSERY = """
@@ -136,7 +137,8 @@ def drill(start, problems, place, *, steps, kills, seed):
     draw = random.Random(seed)
     sampled, half_written = {}, 0
     interrupted = kill_while_evaluating(start, folder, 0)
-    assert 0 < interrupted.count(b"\n") < NUM_HELD_OUT * 4
+    assert 0 < interrupted.count(b"\n") < NUM_HELD_OUT * EVALUATE_SAMPLES
+    print("answers on disk at the kill:", interrupted.count(b"\n"))
     for target in sorted(draw.sample(range(1, steps), kills)):
         half_written += kill_somewhere(start, folder, target, steps, draw)
         for path in (folder / "rollouts").glob("*.parquet"):
