@@ -55,7 +55,7 @@ def yarn_config(config: Mapping[str, Any], context: int | None, *, factor: float
     longest = context or positions
     if factor is None and longest <= positions:
         return {}
-    rope = _rope_parameters(config, positions)
+    rope = _rope_parameters(config, longest, positions)
     original: int = rope.get("original_max_position_embeddings", positions)
     if factor is None:
         factor = max(float(rope.get("factor", 1.0)), longest / original)
@@ -105,7 +105,7 @@ def _check_factor(factor: float, context: int, original: int) -> None:
         )
 
 
-def _rope_parameters(config: Mapping[str, Any], positions: int) -> dict[str, Any]:
+def _rope_parameters(config: Mapping[str, Any], context: int, positions: int) -> dict[str, Any]:
     """Return the rotary parameters in one flat table, whichever generation of configuration they come from."""
     found = config.get("rope_parameters") or config.get("rope_scaling") or {}
     older = {key: config[key] for key in ("rope_theta", "partial_rotary_factor") if config.get(key) is not None}
@@ -114,9 +114,11 @@ def _rope_parameters(config: Mapping[str, Any], positions: int) -> dict[str, Any
     if any(isinstance(value, dict) for value in rope.values()):
         kind = "one table for each kind of layer"
     if kind not in ("default", "yarn") or "mscale" in rope or "rope_theta" not in rope:
+        more = context > positions
+        asked = f"context is {context} tokens but the model has {positions} positions" if more else "a factor is given"
         raise ModelError(
-            f"YaRN cannot extend the model's {positions} positions: it needs a plain or a YaRN rotary embedding with "
-            f"its rope_theta, not {kind!r} ({', '.join(map(str, found)) or 'none'}); give a context of at most "
-            f"{positions}, and no factor"
+            f"{asked}, and the model's rotary parameters ({kind!r}: {', '.join(map(str, found)) or 'none'}) cannot be "
+            "extended by YaRN, which needs a plain or a YaRN rotary embedding with its rope_theta; give a context of at "
+            f"most {positions}, and no factor"
         )
     return rope
