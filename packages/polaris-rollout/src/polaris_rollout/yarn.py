@@ -118,7 +118,7 @@ def _rope_parameters(config: Mapping[str, Any], context: int, positions: int) ->
         asked = f"context is {context} tokens but the model has {positions} positions" if more else "a factor is given"
         raise ModelError(
             f"{asked}, and the model's rotary parameters ({kind!r}: {', '.join(map(str, found)) or 'none'}) cannot be "
-            "extended by YaRN, which needs a plain or a YaRN rotary embedding with its rope_theta; give a context of at "
-            f"most {positions}, and no factor"
+            "extended by YaRN, which needs a plain or a YaRN rotary embedding with its rope_theta; give a context of "
+            f"at most {positions}, and no factor"
         )
     return rope
