@@ -3,7 +3,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polaris_reward import BOXED, Policy, final_answer
+from polaris_reward import BOXED, Policy, extract, final_answer
 from polaris_reward.extract import find_answer, last_box, reference_answer
 
 THINKING = Policy(name="thinking", require_think=True)
@@ -324,3 +324,9 @@ def _balanced(text: str) -> bool:
         if depth < 0:
             return False
     return depth == 0
+
+
+@given(st.lists(st.sampled_from(["\\", "\b", "boxed", "fbox", "oxed", "b", "x", "{", " "]), max_size=12).map("".join))
+def test_the_first_box_is_the_one_that_the_pattern_finds(text: str) -> None:
+    found, expected = extract._first_box(text), extract._BOX.search(text)
+    assert (found and found.span()) == (expected and expected.span())

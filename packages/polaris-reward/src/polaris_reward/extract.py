@@ -82,7 +82,7 @@ def find_answer(response: str, *, policy: Policy = DEFAULT) -> Extracted | None:
     if policy.require_think and not close:
         return None
     text = _until_next_turn(rest.partition(THINK_OPEN)[0])
-    if _BOX.search(text):
+    if _first_box(text):
         return _boxed(text)
     if policy.require_box:
         return None
@@ -95,7 +95,7 @@ def find_answer(response: str, *, policy: Policy = DEFAULT) -> Extracted | None:
 def reference_answer(reference: str) -> str:
     """Return what a reference gives as the answer: it may be a whole solution, with a box or a phrase."""
     text = reference.strip()
-    if _BOX.search(text):
+    if _first_box(text):
         content = last_box(text)
         return text if content is None else content
     if text.startswith('["') and text.endswith('"]') and text.count('"') == 2:
@@ -123,7 +123,13 @@ def _until_next_turn(text: str) -> str:
     if not parts:
         return ""
     # The token may stand within a box: the stop string was printed before the closing brace.
-    return "".join(parts) if _BOX.search(parts[0]) and last_box(parts[0]) is None else parts[0]
+    return "".join(parts) if _first_box(parts[0]) and last_box(parts[0]) is None else parts[0]
+
+
+def _first_box(text: str) -> re.Match[str] | None:
+    """Find where the first box is announced; a plain search for what all forms share comes first, for speed."""
+    places = [place for place in (text.find("oxed"), text.find("fbox")) if place >= 0]
+    return _BOX.search(text, max(0, min(places) - 2)) if places else None
 
 
 def _boxed(text: str) -> Extracted | None:
@@ -151,7 +157,7 @@ def _find_boxes(text: str) -> list[_Box]:
     boxes: list[_Box] = []
     innermost: _Box | None = None
     open_braces: list[_Box | None] = []
-    first = _BOX.search(text)
+    first = _first_box(text)
     # A doubled backslash belongs to its box.
     for token in _BRACES.finditer(text, max(first.start() - 1, 0)) if first else ():
         kind = token[0]
