@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import pytest
 from polaris_train.embedded import tiny_model
 
 POSITIONS = 64
@@ -21,6 +22,7 @@ def make_model(folder, *, positions):
         (folder / name).write_text(json.dumps(content | changes))
 
 
+@pytest.mark.slow
 def test_an_evaluation_beyond_the_positions_shows_accuracy_by_length_with_and_without_yarn(command, tmp_path):
     make_model(tmp_path / "short", positions=POSITIONS)
     make_model(

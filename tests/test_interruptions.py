@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 PROFILE = ["polaris-data", "profile", "synthetic", "--limit", "120", "--seed", "4", "--out", "out/profile.jsonl"]
 EVAL = [
     "polaris-eval", "run", "synthetic:held-out", "more.jsonl", "--limit", "60", "--samples", "8", "--no-canary",
@@ -58,6 +60,7 @@ def test_a_killed_profile_continues_where_it_was(command, tmp_path):
     assert len(ids) == len(set(ids)) == 120
 
 
+@pytest.mark.slow
 def test_an_evaluation_killed_three_times_ends_with_the_same_bytes(command, tmp_path):
     broken, whole = tmp_path / "broken", tmp_path / "whole"
     for folder in (broken, whole):

@@ -13,6 +13,8 @@ from polaris_data.difficulty import read_profile
 from polaris_data.lock import locked_output
 from polaris_data.outputs import settings_path
 
+pytestmark = pytest.mark.slow
+
 NUM_PROBLEMS = 144
 ARGUMENTS = ["profile", "synthetic", "--limit", NUM_PROBLEMS, "--seed", 5, "--no-canary"]
 ADAPTIVE = ["--adaptive", "--bound", 0.01, "--bound", 1, "--error", 0.1]

@@ -3,12 +3,14 @@
 import json
 
 import pyarrow.parquet as pq
+import pytest
 
 
 def read(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_profile_of_gsm8k(shared_data, command, tmp_path):
     done = command(
         "polaris-data", "profile", shared_data / "gsm8k_test.jsonl", "--limit", 64, "--max-tokens", 64, cwd=tmp_path
@@ -47,4 +49,4 @@ def test_two_steps_on_math_train(shared_data, command, tmp_path):
     assert len(read(stage / "visits.jsonl")) == 2 * 16
     rollouts = pq.read_table(stage / "rollouts" / "step-000001.parquet")
     assert rollouts.num_rows == 16 * 8
-    assert (stage / "model" / "model.safetensors").is_file()
+    assert any((stage / "model").glob("*.safetensors"))
