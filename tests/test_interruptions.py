@@ -41,6 +41,7 @@ def require_same_files(broken, whole):
     assert {p.relative_to(broken) for p in broken.rglob("*")} == {p.relative_to(whole) for p in whole.rglob("*")}
 
 
+@pytest.mark.slow
 def test_a_killed_profile_continues_where_it_was(command, tmp_path):
     result = "out/profile.jsonl"
     broken, whole = tmp_path / "broken", tmp_path / "whole"

@@ -36,6 +36,7 @@ def test_evaluation_of_aime24(shared_data, command, tmp_path):
     assert len(read(completions)) == 30
 
 
+@pytest.mark.slow
 def test_two_steps_on_math_train(shared_data, command, tmp_path):
     done = command(
         "polaris-train", "stage", "tiny-cpu", "stage-1", "--out", "run",

@@ -222,6 +222,7 @@ def test_what_two_ranks_began_one_continues(two_ranks, finished, problems, comma
         assert abs(two["loss"] - one["loss"]) < 1e-5
 
 
+@pytest.mark.slow
 def test_two_ranks_that_form_one_engine_sample_the_same(finished, problems, tmp_path, command):
     extra = ["--set", "num_processes=2", "--set", "tensor_parallel=2"]
     done = command(*stage_command(tmp_path, problems, steps=1, extra=extra), cwd=tmp_path)

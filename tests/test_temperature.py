@@ -20,6 +20,7 @@ def arguments(held_out, *more):
     return ["polaris-rollout", "temperature", held_out, "--suffix", SUFFIX, *few, *more]
 
 
+@pytest.mark.slow
 def test_a_search_finds_zones_and_a_later_one_its_diversity(command, held_out, tmp_path):
     done = command(*arguments(held_out, "--out", "stage-1"), cwd=tmp_path, timeout=900)
     assert done.returncode == 0, done.stderr

@@ -75,6 +75,7 @@ if "polaris_train.worker" in sys.orig_argv:
 """Read by every Python that starts: limits the memory of a worker beyond its program."""
 
 
+@pytest.mark.slow
 def test_a_stage_that_runs_out_of_memory_continues_with_smaller_micro_batches(stage, tmp_path, monkeypatch, capfd):
     plenty = stage("plenty", steps=2, microbatch_tokens=6000)
     assert run_stage(plenty) == 0
