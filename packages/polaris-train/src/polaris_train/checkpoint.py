@@ -13,7 +13,7 @@ import re
 import shutil
 import zlib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -86,7 +86,8 @@ class Checkpointer:
         self._logs = logs
         # The background thread needs ranks of its own to talk to: its messages must not mix with those of training.
         self._group = cast(dist.ProcessGroup, dist.new_group(backend="gloo"))
-        self._writing: Future[Any] | None = None
+        self._finishing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
 
     def save(self, state: TrainingState, position: Mapping[str, Any]) -> None:
         """Write the state after a step; returns once it is copied, while it is being written.
@@ -114,8 +115,7 @@ class Checkpointer:
             async_stager=BlockingAsyncStager(),
             process_group=self._group,
         )
-        self._writing = named = Future[Any]()
-        _as_future(written).add_done_callback(lambda done: self._finish(done, named, partial, final))
+        self._writing = self._finishing.submit(self._finish, _as_future(written), partial, final)
 
     def wait(self) -> None:
         """Wait until what is being written is complete.
@@ -132,6 +132,7 @@ class Checkpointer:
     def close(self) -> None:
         """Let what is being written be finished where a stage ends with an error; waits for no other rank."""
         self._settle()
+        self._finishing.shutdown()
 
     def _settle(self) -> BaseException | None:
         writing, self._writing = self._writing, None
@@ -187,22 +188,18 @@ class Checkpointer:
             "identity": self._identity,
         }
 
-    def _finish(self, written: "Future[Any]", named: "Future[Any]", partial: Path, final: Path) -> None:
+    def _finish(self, written: "Future[Any]", partial: Path, final: Path) -> None:
         """Give a written checkpoint its name and remove old ones; runs in the background."""
-        try:
-            written.result()
-            if dist.get_rank() == 0:
-                names = sorted(path.name for path in partial.rglob("*") if path.is_file())
-                write_json(partial / "manifest.json", {name: _checksum(partial / name) for name in names})
-                partial.replace(final)
-                for old in checkpoint_steps(self._folder)[: -self._keep]:
-                    shutil.rmtree(self._folder / f"step-{old:06d}")
-                for stale in self._folder.glob("*.partial"):
-                    shutil.rmtree(stale)
-        except Exception as error:  # noqa: BLE001 - the end of a thread: handed to whoever waits
-            named.set_exception(error)
-        else:
-            named.set_result(None)
+        written.result()
+        if dist.get_rank() != 0:
+            return
+        names = sorted(path.name for path in partial.rglob("*") if path.is_file())
+        write_json(partial / "manifest.json", {name: _checksum(partial / name) for name in names})
+        partial.replace(final)
+        for old in checkpoint_steps(self._folder)[: -self._keep]:
+            shutil.rmtree(self._folder / f"step-{old:06d}")
+        for stale in self._folder.glob("*.partial"):
+            shutil.rmtree(stale)
 
     def _newest_whole(self) -> str | None:
         """Return the name of the newest checkpoint that is what was written; others are moved aside."""
