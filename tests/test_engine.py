@@ -4,12 +4,12 @@ import threading
 
 import pytest
 import torch
-from polaris_data.prompt import to_prompt
-from polaris_data.synthetic import synthetic_problems
-from polaris_rollout import Prompt, PromptTooLongError, SamplingParams
-from polaris_rollout.canary import check_parity, group_logprobs, transformers_logprobs
+from polaris_data import synthetic_problems, to_prompt
+from polaris_rollout import Prompt, PromptTooLongError, SamplingParams, model_digest
+from polaris_rollout.engines import check_parity
+from polaris_rollout.engines.parity import group_logprobs, transformers_logprobs
 from polaris_rollout.errors import ParityError
-from polaris_rollout.models import model_digest, stop_token_ids
+from polaris_rollout.models import stop_token_ids
 from polaris_train.embedded import tiny_model
 from transformers import AutoModelForCausalLM
 from transformers.generation import TopKLogitsWarper, TopPLogitsWarper
@@ -19,7 +19,7 @@ PARAMS = SamplingParams(temperature=1.3, max_tokens=64, seed=11)
 
 @pytest.fixture(scope="module")
 def sampler():
-    from polaris_rollout.vllm_sampler import VllmSampler  # not while tests are collected: others watch who loads it
+    from polaris_rollout.engines import VllmSampler  # not while tests are collected: others watch who loads it
 
     with VllmSampler("tiny", context=512, max_in_flight=128) as sampler:
         yield sampler

@@ -17,7 +17,7 @@ def test_help_teaches_without_importing_a_heavy_library(name, command, tmp_path)
     done = command(name, "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Usage:" in done.stdout
-    module = "polaris_train.polaris" if name == "polaris" else f"{name.replace('-', '_')}.cli"
+    module = "polaris_train.cli.polaris" if name == "polaris" else f"{name.replace('-', '_')}.cli.main"
     heavy = "{'torch', 'vllm', 'transformers', 'datasets', 'sympy', 'pyarrow', 'numpy', 'pydantic'}"
     code = f"import sys, {module}; print({heavy} & sys.modules.keys())"
     done = command("python", "-c", code, cwd=tmp_path)

@@ -4,8 +4,7 @@ import json
 import math
 
 import pytest
-from polaris_data.problems import write_problems
-from polaris_data.synthetic import synthetic_problems
+from polaris_data import synthetic_problems, write_problems
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

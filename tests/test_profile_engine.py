@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from polaris_data.difficulty import read_profile
-from polaris_data.lock import locked_output
-from polaris_data.outputs import settings_path
+from polaris_data import read_profile
+from polaris_data.files import locked_output
+from polaris_data.files.journal import settings_path
 
 pytestmark = pytest.mark.slow
 

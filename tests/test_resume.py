@@ -10,8 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from polaris_data.problems import write_problems
-from polaris_data.synthetic import synthetic_problems
+from polaris_data import synthetic_problems, write_problems
 from polaris_train.recipe import load_recipe
 from polaris_train.stage import prepare_stage
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 
 import pytest
-from polaris_data.problems import read_problems
+from polaris_data import read_problems
 from polaris_reward import Grader, Outcome
 
 FILES = ("aime24", "aime25", "amc22_23", "minerva", "olympiadbench", "math500", "gsm8k_test")

@@ -10,8 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from polaris_data.prompt import to_prompt
-from polaris_data.synthetic import synthetic_problems
+from polaris_data import synthetic_problems, to_prompt
 from polaris_rollout.store import read_columns, read_store
 
 NUM_PROMPTS, NUM_SAMPLES = 160, 8

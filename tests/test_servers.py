@@ -14,12 +14,10 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 import torch
-from polaris_data.prompt import to_prompt
-from polaris_data.synthetic import synthetic_problems
-from polaris_rollout import Prompt, PromptTooLongError, SamplingParams
-from polaris_rollout.chat import encode_prompt
+from polaris_data import synthetic_problems, to_prompt
+from polaris_rollout import Prompt, PromptTooLongError, SamplingParams, encode_prompt
 from polaris_rollout.errors import EndpointError
-from polaris_rollout.server_sampler import ServerSampler
+from polaris_rollout.servers.sampler import ServerSampler
 from polaris_train.embedded import tiny_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
@@ -135,7 +133,7 @@ def prompts():
 @pytest.fixture(scope="module")
 def in_process(folder, prompts):
     """The groups that the engine in this process gives, by the parameters they were asked with."""
-    from polaris_rollout.vllm_sampler import VllmSampler  # not while tests are collected: others watch who loads it
+    from polaris_rollout.engines import VllmSampler  # not while tests are collected: others watch who loads it
 
     with VllmSampler(str(folder), context=CONTEXT) as sampler:
         return {

@@ -10,9 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from polaris_data.problems import read_problems, write_problems
-from polaris_data.synthetic import synthetic_problems
-from polaris_eval.compare import protocol_differences
+from polaris_data import read_problems, synthetic_problems, write_problems
+from polaris_eval.scores.compare import protocol_differences
 from polaris_train.embedded import tiny_model
 from polaris_train.recipe import load_recipe
 from polaris_train.stage import prepare_stage
@@ -82,7 +81,9 @@ def finished(tmp_path_factory, problems, command):
 def wait_for_orphans(folder):
     """The ranks end with their parent; give the kernel a moment."""
     for _ in range(100):
-        running = subprocess.run(["pgrep", "-f", f"polaris_train.worker {folder}"], capture_output=True, text=True)
+        running = subprocess.run(
+            ["pgrep", "-f", f"polaris_train.stage.worker {folder}"], capture_output=True, text=True
+        )
         if not running.stdout:
             return
         time.sleep(0.1)
@@ -241,7 +242,7 @@ def test_ranks_that_do_not_divide_into_engines_are_refused(problems, tmp_path, c
 
 UNFAITHFUL = """
 from polaris_train import worker
-from polaris_train.policy import Policy
+from polaris_train.model.policy import Policy
 
 faithful = Policy.weights
 Policy.weights = lambda policy: ((name, tensor * 1.1) for name, tensor in faithful(policy))

@@ -50,11 +50,11 @@ def test_a_search_finds_zones_and_a_later_one_its_diversity(command, held_out, t
 def test_the_diversity_found_is_measured_again_with_fresh_seeds(held_out, tmp_path, capsys):
     """Ten searches, each of its own answers: fresh answers at the chosen temperature lie in the stated interval."""
     from polaris_rollout import SamplingParams
-    from polaris_rollout.graders import open_grader
-    from polaris_rollout.probe import ModelProbe, read_probe_problems
-    from polaris_rollout.probes import ProbeRun
-    from polaris_rollout.search import find_exploration_start
-    from polaris_rollout.vllm_sampler import VllmSampler
+    from polaris_rollout.engines import VllmSampler
+    from polaris_rollout.temperature.budget import ProbeRun
+    from polaris_rollout.temperature.graders import open_grader
+    from polaris_rollout.temperature.measure import ModelProbe, read_probe_problems
+    from polaris_rollout.temperature.search import find_exploration_start
 
     problems = read_probe_problems(held_out, suffix=SUFFIX, num_problems=64, seed=0)
     params = SamplingParams(max_tokens=64)

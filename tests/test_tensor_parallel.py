@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 from polaris_rollout import Prompt, SamplingParams
-from polaris_rollout.canary import check_parity, group_logprobs
+from polaris_rollout.engines.parity import check_parity, group_logprobs
 from polaris_rollout.errors import SettingError
-from polaris_rollout.vllm_sampler import VllmSampler
+from polaris_rollout.engines.vllm import VllmSampler
 from polaris_train.embedded import tiny_model
 from transformers import AutoModelForCausalLM
 

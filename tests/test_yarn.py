@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from polaris_rollout import Prompt, SamplingParams
-from polaris_rollout.canary import check_parity, group_logprobs, transformers_logprobs
+from polaris_rollout import Prompt, SamplingParams, yarn_config
+from polaris_rollout.engines import check_parity
+from polaris_rollout.engines.parity import group_logprobs, transformers_logprobs
 from polaris_rollout.errors import ParityError
-from polaris_rollout.yarn import extended_config, yarn_config
+from polaris_rollout.models import extended_config
 from polaris_train.embedded import tiny_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -39,7 +40,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sampler(folder):
-    from polaris_rollout.vllm_sampler import VllmSampler
+    from polaris_rollout.engines import VllmSampler
 
     with VllmSampler(folder, context=CONTEXT) as sampler:
         yield sampler

@@ -5,9 +5,9 @@ Run as ``python tests/bench/adaptive.py --figures ../shared/facts/figures.json``
 
 The simulation draws true pass rates from a distribution on a fine grid whose 8-sample histogram is the published one
 (deconvolved by expectation maximisation, which shares nothing with the mixture that is fitted while profiling), then
-answers from the rates. The adaptive profile goes through `polaris_data.schedule` and sees only the answers that it
-asks for. It is compared with 8 fixed samples that begin with the same answers, and with 8 others: two fixed profiles
-disagree as well. The true decision is that which most repetitions of 8 samples would take.
+answers from the rates. The adaptive profile goes through `polaris_data.profile.schedule` and sees only the answers
+that it asks for. It is compared with 8 fixed samples that begin with the same answers, and with 8 others: two fixed
+profiles disagree as well. The true decision is that which most repetitions of 8 samples would take.
 """
 
 import argparse
@@ -21,12 +21,9 @@ from itertools import accumulate
 from math import comb
 from pathlib import Path
 
-from polaris_data.adaptive import Settling, profile_histogram
-from polaris_data.difficulty import read_profile
-from polaris_data.journal import Journal
-from polaris_data.records import Difficulty
-from polaris_data.schedule import Schedule
-from polaris_data.shape import histogram
+from polaris_data import Difficulty, Journal, histogram, read_profile
+from polaris_data.profile.adaptive import Settling, profile_histogram
+from polaris_data.profile.schedule import Schedule
 
 NUM_SAMPLES = 8
 GRID = 400
@@ -172,11 +169,11 @@ def binomial(k: int, rate: float) -> float:
 
 def measure(num_problems: int) -> None:
     """Profile synthetic problems with all samples and adaptively, on one engine with the same seeds."""
+    from polaris_data import synthetic_problems
     from polaris_data.profile import profile
-    from polaris_data.synthetic import synthetic_problems
     from polaris_reward import BOXED, Grader
     from polaris_rollout import SamplingParams
-    from polaris_rollout.vllm_sampler import VllmSampler
+    from polaris_rollout.engines import VllmSampler
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     problems = synthetic_problems(num_problems, seed=0, split="train")

@@ -9,7 +9,7 @@ import argparse
 import time
 from pathlib import Path
 
-from polaris_rollout.simulate import Workload, print_simulation, simulate
+from polaris_rollout.sharing.simulate import Workload, print_simulation, simulate
 from rich.console import Console
 from rich.table import Table
 

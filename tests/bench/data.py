@@ -160,8 +160,8 @@ def statement(rng: random.Random) -> tuple[str, str]:
 
 def compare_with_loop(folder: Path, num_problems: int) -> dict[str, Any]:
     """Find the duplicates of a smaller set with `find_duplicates` and with a loop over all pairs."""
-    from polaris_data.dedup import find_duplicates
-    from polaris_data.problems import read_problems
+    from polaris_data import read_problems
+    from polaris_data.duplicates.dedup import find_duplicates
 
     raw = folder / "small.jsonl"
     write_rows(raw, folder / "small-bench.jsonl", num_problems)
@@ -194,7 +194,7 @@ def compare_with_loop(folder: Path, num_problems: int) -> dict[str, Any]:
 
 def pairs_by_loop(questions: list[str], references: list[tuple[str, ...]]) -> Iterator[tuple[int, int]]:
     """Compare every question with every other one, as one would write it down: sets of tokens, then the rules."""
-    from polaris_data.same_problem import MIN_SIMILARITY, compare, read_statement
+    from polaris_data.duplicates.same_problem import MIN_SIMILARITY, compare, read_statement
 
     statements = [read_statement(question, answers) for question, answers in zip(questions, references, strict=True)]
     sets = [frozenset(statement.counts) for statement in statements]

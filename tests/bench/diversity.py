@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from polaris_rollout.diversity import distinct_n, expected_distinct_n
+from polaris_rollout.temperature import distinct_n
+from polaris_rollout.temperature.diversity import expected_distinct_n
 
 NUM_WORDS = 30_000
 ZIPF_EXPONENT = 1.1

@@ -4,11 +4,11 @@
     python tests/bench/eval_overhead.py --long 1024  a copy of the model that does not stop, so many tokens each
 
 The bare side is handed prepared requests and only waits for the tokens. It is measured as our sampler asks the engine
-(log-probabilities, no text), without log-probabilities, and with text. Ours is `polaris_eval.evaluate` as the command
-calls it: chat template, token ids, seeds, text, grading meanwhile in worker processes, also of answers cut to smaller
-budgets, a journal on disk, votes and statistics, progress, watchdog. The sides take turns on the same engine, each
-round in another order, with an empty prefix cache. All must draw the same tokens. Medians are compared: of the clock,
-and of this process's seconds on the processor (not its workers'), which other programs disturb less.
+(log-probabilities, no text), without log-probabilities, and with text. Ours is `polaris_eval.running.queue` as the
+command calls it: chat template, token ids, seeds, text, grading meanwhile in worker processes, also of answers cut to
+smaller budgets, a journal on disk, votes and statistics, progress, watchdog. The sides take turns on the same engine,
+each round in another order, with an empty prefix cache. All must draw the same tokens. Medians are compared: of the
+clock, and of this process's seconds on the processor (not its workers'), which other programs disturb less.
 """
 
 import argparse
@@ -23,19 +23,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from polaris_data.journal import Journal
-from polaris_data.records import Problem
-from polaris_data.synthetic import synthetic_problems
-from polaris_eval import evaluate
-from polaris_eval.cut import default_budgets, open_decoder
-from polaris_eval.evaluate import to_prompts
+from polaris_data import Journal, Problem, synthetic_problems
+from polaris_eval.running import queue as evaluate
+from polaris_eval.running.queue import default_budgets, open_decoder, to_prompts
 from polaris_reward import BOXED, Grader
-from polaris_rollout import SamplingParams, completion_seed
+from polaris_rollout import Group, SamplingParams, completion_seed, track
+from polaris_rollout.engines import VllmSampler, watch
+from polaris_rollout.engines.vllm import vllm
 from polaris_rollout.models import stop_token_ids
-from polaris_rollout.progress import track
-from polaris_rollout.records import Group
-from polaris_rollout.vllm_sampler import VllmSampler, vllm
-from polaris_rollout.watchdog import watch
 from polaris_train.embedded import tiny_model
 from sampling import measured
 

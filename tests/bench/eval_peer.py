@@ -22,10 +22,8 @@ from importlib.metadata import distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from polaris_data.problems import write_problems
-from polaris_data.prompt import PROMPT_SUFFIX
-from polaris_data.synthetic import synthetic_problems
-from polaris_eval.formats import read_completions
+from polaris_data import PROMPT_SUFFIX, synthetic_problems, write_problems
+from polaris_eval.running.formats import read_completions
 from polaris_train.embedded import tiny_model
 
 NUM_PROBLEMS = 64
@@ -51,7 +49,7 @@ TASK_CONFIG = {
     "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
 }
 
-# As `polaris_rollout.vllm_sampler` sets them; without the first, vLLM starts a second process, which takes longer.
+# As `polaris_rollout.engines.vllm` sets them; without the first, vLLM starts a second process, which takes longer.
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_CPU_KVCACHE_SPACE": "1",

@@ -16,10 +16,10 @@ import time
 
 import torch
 import torch.distributed as dist
-from polaris_train.packing import TrainingSequence
-from polaris_train.policy import is_out_of_memory, load_policy
+from polaris_train.grpo.batches import TrainingBatch, update
+from polaris_train.model import TrainingSequence, load_policy
+from polaris_train.model.policy import is_out_of_memory
 from polaris_train.recipe import ResolvedStage
-from polaris_train.update import TrainingBatch, update
 from rich.console import Console
 from rich.table import Table
 from transformers import Qwen3Config, Qwen3ForCausalLM

@@ -18,15 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from polaris_data.prompt import to_prompt
-from polaris_data.synthetic import synthetic_problems
-from polaris_rollout import Prompt, SamplingParams, completion_seed
-from polaris_rollout.job import sample_missing
-from polaris_rollout.models import resolve_model, stop_token_ids
-from polaris_rollout.progress import track
-from polaris_rollout.store import RolloutStore, read_store
-from polaris_rollout.vllm_sampler import VllmSampler, vllm
-from polaris_rollout.watchdog import watch
+from polaris_data import synthetic_problems, to_prompt
+from polaris_rollout import Prompt, SamplingParams, completion_seed, resolve_model, track
+from polaris_rollout.engines import VllmSampler, watch
+from polaris_rollout.engines.vllm import vllm
+from polaris_rollout.models import stop_token_ids
+from polaris_rollout.store import read_store
+from polaris_rollout.store.folder import RolloutStore
+from polaris_rollout.store.resume import sample_missing
 
 NUM_SAMPLES = 8
 NUM_WARM_UP = 100

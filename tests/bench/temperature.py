@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from polaris_rollout.probes import Probe, ProbeRun
-from polaris_rollout.search import (
+from polaris_rollout.temperature.budget import Probe, ProbeRun
+from polaris_rollout.temperature.search import (
     TARGET_ANSWERS,
     ZONES_ANSWERS,
     Choice,
@@ -25,7 +25,7 @@ from polaris_rollout.search import (
     find_diversity,
     find_exploration_start,
 )
-from polaris_rollout.zones import COLLAPSE_LOSS
+from polaris_rollout.temperature.zones import COLLAPSE_LOSS
 from scipy.optimize import brentq
 from scipy.special import expit
 

@@ -38,12 +38,11 @@ def answers(lengths: Sequence[int], vocab_size: int) -> tuple[list[list[int]], l
 
 
 def ours(*, model: str, lengths: list[int], num_steps: int, learning_rate: float) -> dict[str, Any]:
-    """Take steps with `polaris_train.update`, all answers in one micro-batch."""
-    from polaris_train.aggregation import token_weights
-    from polaris_train.packing import TrainingSequence
-    from polaris_train.policy import load_policy
+    """Take steps with `polaris_train.grpo.batches`, all answers in one micro-batch."""
+    from polaris_train.grpo import token_weights
+    from polaris_train.grpo.batches import TrainingBatch, update
+    from polaris_train.model import TrainingSequence, load_policy
     from polaris_train.recipe import ResolvedStage
-    from polaris_train.update import TrainingBatch, update
 
     dist.init_process_group("gloo", init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
     context = PROMPT_TOKENS + max(lengths)
@@ -135,8 +134,7 @@ def trl(
 
 def ours_whole(*, num_steps: int, folder: str) -> dict[str, Any]:
     """Run a stage of the packaged recipe with the real engine; TRL then answers the same problems."""
-    from polaris_data.problems import read_problems
-    from polaris_data.prompt import to_prompt
+    from polaris_data import read_problems, to_prompt
     from polaris_rollout.store import read_groups
 
     overrides = [f"stages.0.steps={num_steps}", "learning_rate=1e-6", "num_processes=1"]

@@ -6,7 +6,9 @@ from math import comb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from polaris_data.adaptive import (
+from polaris_data.errors import SettingError
+from polaris_data.files.journal import settings_path
+from polaris_data.profile.adaptive import (
     BETAS,
     Population,
     Settling,
@@ -16,13 +18,10 @@ from polaris_data.adaptive import (
     profile_histogram,
     settled_cells,
 )
-from polaris_data.difficulty import unsettled_rules
-from polaris_data.errors import SettingError
-from polaris_data.outputs import settings_path
+from polaris_data.profile.schedule import FIRST_COHORT, GROWTH, Schedule, pooled
+from polaris_data.profile.shape import histogram
 from polaris_data.records import Difficulty
-from polaris_data.rules import parse_rule
-from polaris_data.schedule import FIRST_COHORT, GROWTH, Schedule, pooled
-from polaris_data.shape import histogram
+from polaris_data.selection.rules import parse_rule, unsettled_rules
 
 
 def difficulty(problem_id, num_samples, num_correct):

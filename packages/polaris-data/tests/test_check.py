@@ -4,7 +4,7 @@ import sys
 
 import pytest
 from polaris_data import Problem, read_problems, write_problems
-from polaris_data.check import check_references, suspicions, write_checked
+from polaris_data.problems.check import check_references, suspicions, write_checked
 from polaris_reward import BOXED, Grader
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from polaris_data import Difficulty, Journal, read_problems
-from polaris_data.cli import main
-from polaris_data.outputs import claim_output, settings_path
-from polaris_data.profile import profile_settings
+from polaris_data.cli.main import main
+from polaris_data.files.journal import claim_output, settings_path
+from polaris_data.profile.sampling import profile_settings
 from polaris_rollout.records import SamplingParams
 
 ENGINE_IMPORTED = "vllm" in sys.modules
@@ -84,7 +84,9 @@ def test_help_teaches_and_is_quick(command, arguments):
 
 def test_neither_help_nor_the_package_loads_anything_heavy():
     heavy = ("torch", "vllm", "transformers", "datasets", "pyarrow", "sympy", "numpy", "polaris_rollout")
-    code = f"import polaris_data, polaris_data.cli, sys; print([name for name in {heavy!r} if name in sys.modules])"
+    code = (
+        f"import polaris_data, polaris_data.cli.main, sys; print([name for name in {heavy!r} if name in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
@@ -178,7 +180,7 @@ def test_without_the_extra_one_sentence_says_what_to_install(tmp_path):
     code = (
         "import sys; sys.modules['polaris_rollout'] = None; sys.modules['polaris_reward'] = None\n"
         "sys.modules['datasets'] = None; sys.argv[0] = 'polaris-data'\n"
-        "from polaris_data.cli import main; main()"
+        "from polaris_data.cli.main import main; main()"
     )
     for arguments, extra in [(["profile", "synthetic"], "profile"), (["show", "owner/name"], "hub")]:
         result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=tmp_path)
@@ -279,7 +281,7 @@ def test_show_tells_a_profile_from_a_problem_set(command, tmp_path):
     code, out, _ = command("show", "p.jsonl")
     assert code == 0 and "9 problems, shape: other" in out and "8/8" in out
     code, out, _ = command("show", "synthetic", "--limit", 9)
-    assert code == 0 and out.startswith("9 problems; questions of") and "polaris_data.synthetic" in out
+    assert code == 0 and out.startswith("9 problems; questions of") and "polaris_data.problems.synthetic" in out
 
 
 def test_synthetic_problems_go_to_stdout_or_to_a_file(command, tmp_path):

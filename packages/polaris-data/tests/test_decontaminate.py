@@ -4,7 +4,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polaris_data import Problem, read_problems
-from polaris_data.decontaminate import find_contamination, write_decontaminated
+from polaris_data.duplicates.decontaminate import find_contamination, write_decontaminated
 
 BENCHMARK = (
     "Alice has {n} boxes in a row on a long table. Each box has {m} stones of weight ${n}^2$. What is the total weight?"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polaris_data import Problem, read_problems
-from polaris_data.dedup import decide, find_duplicates, write_deduplicated
+from polaris_data.duplicates.dedup import decide, find_duplicates, write_deduplicated
 
 TEMPLATES = (
     "A farmer has {n} red hens and {m} white geese. How many birds does the farmer have?",

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from polaris_data import read_problems
-from polaris_data.decontaminate import find_contamination
-from polaris_data.dedup import find_duplicates
+from polaris_data.duplicates.decontaminate import find_contamination
+from polaris_data.duplicates.dedup import find_duplicates
 
 DATA = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
 BENCHMARKS = ("math500", "olympiadbench", "aime24", "aime25", "amc22_23", "minerva")

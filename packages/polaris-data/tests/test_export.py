@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polaris_data import PROMPT_SUFFIX, Problem, SettingError, iterate_problems, read_problems
-from polaris_data.answers import refusal, to_references
-from polaris_data.export import choose_format, export_problems
-from polaris_data.import_problems import import_problems
+from polaris_data.problems.answers import refusal, to_references
+from polaris_data.problems.importing import import_problems
+from polaris_data.problems.writing import choose_format, export_problems
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
 references = st.lists(texts, min_size=1, max_size=3).map(to_references).filter(lambda found: isinstance(found, tuple))
@@ -63,7 +63,7 @@ def test_verl_gets_what_it_reads(tmp_path):
 
 
 def test_problems_are_written_in_batches(tmp_path, monkeypatch):
-    monkeypatch.setattr("polaris_data.export.BATCH", 10)
+    monkeypatch.setattr("polaris_data.problems.writing.BATCH", 10)
     export_problems(iterate_problems("synthetic", limit=25), tmp_path / "x.parquet", format="parquet")
     assert pyarrow.parquet.read_metadata(tmp_path / "x.parquet").num_row_groups == 3
     assert read_problems(tmp_path / "x.parquet") == read_problems("synthetic", limit=25)

@@ -3,12 +3,17 @@ import sys
 
 import pytest
 from polaris_data import OtherRunError, ProblemFileError, read_problems, read_profile, to_prompt
-from polaris_data.cli import main
-from polaris_data.graded import completions_settings, profile_completions, recorded_settings, refuse_other_source
+from polaris_data.cli.main import main
+from polaris_data.profile.counting import (
+    completions_settings,
+    profile_completions,
+    recorded_settings,
+    refuse_other_source,
+)
 from polaris_reward.records import Grade, Outcome
-from polaris_rollout.groups import write_groups
 from polaris_rollout.records import Completion, Group, SamplingParams
-from polaris_rollout.store import RolloutStore
+from polaris_rollout.store.folder import RolloutStore
+from polaris_rollout.store.table import write_groups
 
 PROBLEMS = read_problems("synthetic", limit=3)
 PARAMS = SamplingParams(temperature=0.7)

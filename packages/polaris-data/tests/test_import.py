@@ -19,9 +19,9 @@ from polaris_data import (
     read_problems,
     read_profile,
 )
-from polaris_data.difficulty import check_recorded_problems
-from polaris_data.import_problems import import_problems, set_aside_path, write_published_profile
-from polaris_data.importers import IMPORTERS, find_importer, parse_columns
+from polaris_data.problems.catalog import IMPORTERS, find_importer, parse_columns
+from polaris_data.problems.importing import import_problems, set_aside_path, write_published_profile
+from polaris_data.profile.files import check_recorded_problems
 
 
 def write_rows(path, *rows):

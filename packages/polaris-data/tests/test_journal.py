@@ -2,8 +2,7 @@ import json
 
 import pytest
 from polaris_data import Journal, OtherRunError
-from polaris_data.journal import claim, write_text
-from polaris_data.outputs import check_output, claim_output, settings_path
+from polaris_data.files.journal import check_output, claim, claim_output, settings_path, write_text
 
 
 def test_records_survive_a_restart_and_are_sorted_when_finished(tmp_path):

@@ -1,9 +1,16 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from polaris_data import minhash
-from polaris_data.minhash import BandIndex, candidate_pairs, candidates_between, join_sketches, passages, sketch
-from polaris_data.wording import Wording
+from polaris_data.duplicates import minhash
+from polaris_data.duplicates.minhash import (
+    BandIndex,
+    candidate_pairs,
+    candidates_between,
+    join_sketches,
+    passages,
+    sketch,
+)
+from polaris_data.duplicates.wording import Wording
 
 WORDS = st.sampled_from([f"word{letter}" for letter in "abcdefghijklmnopqrst"] + ["3", "4", "+", "$x"])
 QUESTIONS = st.lists(st.lists(WORDS, max_size=30).map(lambda words: Wording(tuple(words), "")), max_size=12)

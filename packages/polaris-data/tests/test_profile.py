@@ -6,8 +6,8 @@ import sys
 
 import pytest
 from polaris_data import Journal, OtherRunError, ProblemFileError, read_problems, read_profile, to_prompt
-from polaris_data.adaptive import Settling
-from polaris_data.profile import profile, profile_settings
+from polaris_data.profile.adaptive import Settling
+from polaris_data.profile.sampling import profile, profile_settings
 from polaris_reward.records import Grade, Outcome
 from polaris_rollout.records import Completion, Group, SamplingParams, completion_seed
 
@@ -124,7 +124,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from polaris_data import Journal
-from polaris_data.profile import profile
+from polaris_data.profile.sampling import profile
 sys.path.insert(0, {folder!r})
 import {module} as test
 

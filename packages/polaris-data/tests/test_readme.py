@@ -22,7 +22,7 @@ def test_the_examples_of_the_readme_run(tmp_path, monkeypatch, capsys):
 
 def test_the_readme_names_every_command_and_its_options():
     import typer.main
-    from polaris_data.cli import app
+    from polaris_data.cli.main import app
 
     text = README.read_text(encoding="utf-8")
     group = typer.main.get_command(app)

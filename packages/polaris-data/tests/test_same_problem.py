@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polaris_data.same_problem import compare, normal_answer, read_statement
+from polaris_data.duplicates.same_problem import compare, normal_answer, read_statement
 
 PERIMETER = (
     "In triangle $ABC$ with $AB = 5$ and $AC = 7$, find the smallest possible integer perimeter of the triangle."

@@ -27,9 +27,10 @@ from polaris_data import (
     write_problems,
     write_selection,
 )
-from polaris_data.difficulty import write_profile
-from polaris_data.rules import bin_of, pool, probability_above, read_rules, shuffled, to_data
-from polaris_data.select import attempts_of, decide, histograms
+from polaris_data.profile.attempts import bin_of, pool
+from polaris_data.profile.files import write_profile
+from polaris_data.selection.decisions import attempts_of, decide, histograms
+from polaris_data.selection.rules import probability_above, read_rules, shuffled, to_data
 
 PUBLISHED_7B = (8877, 2583, 2070, 1839, 1852, 1900, 2530, 4513, 14183)
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from polaris_data import Difficulty, Histogram, ProblemFileError, histogram
-from polaris_data.shape import name_shape
+from polaris_data.profile.shape import name_shape
 
 # Digitised from the figures of the POLARIS report: problems solved 0, 1, ..., 8 times out of 8.
 PUBLISHED_7B = (8877, 2583, 2070, 1839, 1852, 1900, 2530, 4513, 14183)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from polaris_data import ProblemFileError, read_problems
-from polaris_data.import_problems import import_problems
-from polaris_data.importers import find_importer
+from polaris_data.problems.catalog import find_importer
+from polaris_data.problems.importing import import_problems
 
 DATA = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
 NUM_ROWS = {

@@ -7,10 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from polaris_data import Difficulty, Histogram, Problem, ProblemFileError, histogram
-from polaris_data.difficulty import write_profile
-from polaris_data.plots import draw_histograms, draw_shift, to_svg, write_png
-from polaris_data.shift import shift
-from polaris_data.show import describe_problems, describe_profile, describe_shift, histogram_table, transition_table
+from polaris_data.profile.files import write_profile
+from polaris_data.profile.shift import shift
+from polaris_data.view.plots import draw_histograms, draw_shift, to_svg, write_png
+from polaris_data.view.terminal import (
+    describe_problems,
+    describe_profile,
+    describe_shift,
+    histogram_table,
+    transition_table,
+)
 from rich.console import Console
 
 

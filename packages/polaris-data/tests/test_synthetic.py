@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polaris_data import synthetic_problems
-from polaris_data.synthetic import MAX_LEVEL, MAX_VALUE, generate_chains, split_of, write_solution
+from polaris_data.problems.synthetic import MAX_LEVEL, MAX_VALUE, generate_chains, split_of, write_solution
 
 seeds = st.integers(0, 2**32)
 

@@ -15,7 +15,7 @@ from polaris_data import (
     read_visits,
     select_by_visits,
 )
-from polaris_data.visits import attempts_by_problem
+from polaris_data.selection.visits import attempts_by_problem
 
 PUBLISHED_LOG = Path(__file__).resolve().parents[3] / ".." / "shared" / "facts" / "sink_log.jsonl"
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from polaris_data import Difficulty, Extreme, Problem, ProblemFileError, Visit, select, write_problems, write_selection
-from polaris_data.difficulty import write_profile
-from polaris_data.select import attempts_of
-from polaris_data.why import history, sparkline
+from polaris_data.profile.files import write_profile
+from polaris_data.selection.decisions import attempts_of
+from polaris_data.selection.history import history, sparkline
 
 
 def problem(name):

@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from polaris_data.wording import read_wording
+from polaris_data.duplicates.wording import read_wording
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from polaris_data.records import Problem
-from polaris_eval.benchmarks import BENCHMARKS, content_checksum, load_benchmark
+from polaris_eval.benchmarks.published import PUBLISHED
+from polaris_eval.benchmarks.registry import BENCHMARKS, content_checksum, load_benchmark
 from polaris_eval.errors import BenchmarkError
-from polaris_eval.published import PUBLISHED
 from polaris_reward import BOXED, Grader, Outcome
 
 REAL = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"

@@ -9,14 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from polaris_data.journal import Journal
-from polaris_eval.benchmarks import BENCHMARKS
-from polaris_eval.cli import main
-from polaris_eval.cut import default_budgets
-from polaris_eval.evaluate import finish
-from polaris_eval.job import Job, plan_jobs
-from polaris_eval.protocol import protocol, protocol_hash, run_settings
-from polaris_eval.run import POLICY, sample_jobs, score_jobs
+from polaris_data.files.journal import Journal
+from polaris_eval.benchmarks.registry import BENCHMARKS
+from polaris_eval.cli.main import main
+from polaris_eval.running.job import Job, plan_jobs
+from polaris_eval.running.protocol import protocol, protocol_hash, run_settings
+from polaris_eval.running.queue import default_budgets, finish
+from polaris_eval.running.run import POLICY, sample_jobs, score_jobs
 from polaris_reward.records import Grade, Outcome
 from polaris_rollout.records import Completion, Group, Prompt, SamplingParams
 
@@ -299,7 +298,7 @@ def test_list_tells_everything_about_one(monkeypatch: pytest.MonkeyPatch, capsys
 def test_help_names_files_and_gives_an_example_without_loading_anything_heavy():
     code = (
         "import sys; sys.argv = ['polaris-eval', 'run', '--help']\n"
-        "from polaris_eval.cli import main\n"
+        "from polaris_eval.cli.main import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'vllm', 'transformers', 'datasets', 'sympy', 'pyarrow'} & set(sys.modules)\n"

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from polaris_eval.cli import main
-from polaris_eval.compare import compare_scores, protocol_differences, read_scores
+from polaris_eval.cli.main import main
 from polaris_eval.errors import MixedProblemsError, ScoresFileError
-from polaris_eval.grade import score_graded
-from polaris_eval.metrics import paired_difference
-from polaris_eval.scores_file import read_evaluations
-from polaris_eval.side_by_side import side_by_side
-from polaris_eval.summary import summarize
+from polaris_eval.records import read_evaluations
+from polaris_eval.report.side_by_side import side_by_side
+from polaris_eval.running.graded import score_graded
+from polaris_eval.scores.compare import compare_scores, protocol_differences, read_scores
+from polaris_eval.scores.means import paired_difference
+from polaris_eval.scores.summary import summarize
 
 SOLVED = {"p0": 1, "p1": 2, "p2": 4}
 BETTER = {"p0": 3, "p1": 3, "p2": 4}

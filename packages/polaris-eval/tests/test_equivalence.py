@@ -4,7 +4,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from polaris_eval.equivalence import vote_classes
+from polaris_eval.scores.equivalence import vote_classes
 from polaris_reward import BOXED, Grader, Outcome
 from polaris_reward.records import Grade
 

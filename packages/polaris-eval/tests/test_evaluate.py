@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from polaris_data.journal import Journal
+from polaris_data.files.journal import Journal
 from polaris_data.records import Problem
 from polaris_eval.errors import UnscorableError
-from polaris_eval.evaluate import Task, evaluate, finish, sample_missing
 from polaris_eval.records import Lengths
-from polaris_eval.summary import correct_by_problem, summarize
+from polaris_eval.running.queue import Task, evaluate, finish, sample_missing
+from polaris_eval.scores.summary import correct_by_problem, summarize
 from polaris_reward.records import Grade, Outcome
 from polaris_rollout.records import Completion, Group, Prompt, SamplingParams, completion_seed
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polaris_eval.metrics import (
+from polaris_eval.scores.means import (
     bootstrap_interval,
     clustered_mean,
     mean_at_k,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from polaris_eval.protocol import protocol, protocol_hash, run_settings
+from polaris_eval.running.protocol import protocol, protocol_hash, run_settings
 from polaris_reward import BOXED, POLARIS_V1
 from polaris_rollout.errors import ModelError
 from polaris_rollout.records import SamplingParams

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from polaris_eval.browser import MIN_TEXT_CHARS, browser_part
-from polaris_eval.plots import draw_scores
-from polaris_eval.report_files import write_reports
-from polaris_eval.summary import summarize
+from polaris_eval.report.browser import MIN_TEXT_CHARS, browser_part
+from polaris_eval.report.pages import write_reports
+from polaris_eval.report.plots import draw_scores
+from polaris_eval.scores.summary import summarize
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 OPTIONS = (

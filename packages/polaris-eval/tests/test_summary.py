@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polaris_eval.lengths import group_by_length
-from polaris_eval.metrics import bootstrap_interval, mean_at_k
 from polaris_eval.records import LengthGroup
-from polaris_eval.summary import summarize
+from polaris_eval.scores.lengths import group_by_length
+from polaris_eval.scores.means import bootstrap_interval, mean_at_k
+from polaris_eval.scores.summary import summarize
 
 FIGURES = Path(__file__).resolve().parents[3] / ".." / "shared" / "facts" / "figures.json"
 NUM_PROBLEMS, NUM_SAMPLES = 30, 32

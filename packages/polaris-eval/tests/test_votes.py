@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from polaris_eval.votes import best_of, majority_at_k, pass_at_k, weighted_vote
+from polaris_eval.scores.votes import best_of, majority_at_k, pass_at_k, weighted_vote
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=10), st.data())

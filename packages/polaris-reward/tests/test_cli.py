@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from polaris_reward.cli import main
-from polaris_reward.policy import POLICIES
+from polaris_reward.cli.main import main
+from polaris_reward.convention import POLICIES
 from polaris_reward.rows import BATCH
 
 Run = Callable[..., tuple[int, str, str]]
@@ -296,7 +296,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     def peak_mib(num_rows: int) -> float:
         path = write(tmp_path / "r.jsonl", *[{"response": "x" * 20_000 + r"\boxed{7}", "answer": "7"}] * num_rows)
         code = (
-            "import resource, sys; from polaris_reward.cli import app; "
+            "import resource, sys; from polaris_reward.cli.main import app; "
             f"app(['grade', {str(path)!r}, '--out', {str(tmp_path / 'out')!r}], standalone_mode=False); "
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
         )

@@ -3,7 +3,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polaris_reward.exact import MAX_NUMBER_CHARS, compare_exactly
+from polaris_reward.equality.exact import MAX_NUMBER_CHARS, compare_exactly
 
 EQUAL = [
     ("42", "42"),

@@ -3,8 +3,9 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polaris_reward import BOXED, Policy, extract, final_answer
-from polaris_reward.extract import find_answer, last_box, reference_answer
+from polaris_reward import BOXED, Policy, final_answer
+from polaris_reward.finding import extract
+from polaris_reward.finding.extract import find_answer, last_box, reference_answer
 
 THINKING = Policy(name="thinking", require_think=True)
 

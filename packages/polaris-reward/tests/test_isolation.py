@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from polaris_reward import Grader, Outcome, WorkerStartError
 from polaris_reward.errors import GraderClosedError
-from polaris_reward.pool import WorkerPool
+from polaris_reward.workers.pool import WorkerPool
 
 # For the workers themselves, which do not know that most answers are settled before they reach them.
 STUCK = ("10^{10^{10}}", ["1/x"])
@@ -157,7 +157,7 @@ def test_whoever_waits_for_a_worker_learns_that_the_grader_was_closed() -> None:
 def test_ctrl_c_ends_a_batch_and_leaves_the_workers_usable() -> None:
     script = (
         "import signal, threading, time\n"
-        "from polaris_reward.pool import WorkerPool\n"
+        "from polaris_reward.workers.pool import WorkerPool\n"
         "pool = WorkerPool(num_workers=2, deadline_s=5.0, memory_gib=1.0)\n"
         f"pool.judge([{HARD!r}])\n"
         "main = threading.main_thread().ident\n"

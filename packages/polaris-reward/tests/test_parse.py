@@ -4,11 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polaris_reward import DEFAULT, Outcome
-from polaris_reward.compare import compare
-from polaris_reward.lexer import tokenize
-from polaris_reward.notation import TooLarge, Unreadable, Unsupported, normalise
-from polaris_reward.parse import Reading, parse
-from polaris_reward.tree import (
+from polaris_reward.equality.compare import compare
+from polaris_reward.reading.lexer import TooLarge, Unreadable, Unsupported, normalise, tokenize
+from polaris_reward.reading.parse import Reading, parse
+from polaris_reward.reading.tree import (
     BaseNumber,
     Call,
     Constant,

@@ -3,18 +3,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from polaris_reward import (
-    BOXED,
-    DEFAULT,
-    POLARIS_V1,
-    POLICIES,
-    Grader,
-    Outcome,
-    Policy,
-    SettingsError,
-    final_answer,
-)
-from polaris_reward.compare import compare
+from polaris_reward import BOXED, DEFAULT, POLARIS_V1, POLICIES, Grader, Outcome, Policy, SettingsError, final_answer
+from polaris_reward.equality.compare import compare
 
 
 def accepts(policy: Policy, answer: str, reference: str) -> bool:

@@ -4,8 +4,8 @@ from functools import partial
 from typing import Any
 
 import pytest
+from polaris_reward.convention import POLARIS_V1
 from polaris_reward.errors import CircuitBreakerError, ReferencesError
-from polaris_reward.policy import POLARIS_V1
 from polaris_reward.trl import accuracy_reward
 
 

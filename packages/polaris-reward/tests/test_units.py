@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import pytest
 from polaris_reward import Outcome
-from polaris_reward.units import ratio_of_units
+from polaris_reward.reading.units import ratio_of_units
 
 Verdict = Callable[[str, str], Outcome | None]
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 from polaris_reward import Outcome
-from polaris_reward.worker import READY, judge, to_message
+from polaris_reward.workers.worker import READY, judge, to_message
 
 Connect = Callable[[str], tuple[subprocess.Popen[str], socket.socket]]
 
@@ -46,7 +46,9 @@ def connect() -> Iterator[Connect]:
     with ExitStack() as stack:
 
         def connect(load: str) -> tuple[subprocess.Popen[str], socket.socket]:
-            script = f"import os\nfrom polaris_reward.worker import Outcome, main\n{load}\nmain(5, 0.5, load=load)"
+            script = (
+                f"import os\nfrom polaris_reward.workers.worker import Outcome, main\n{load}\nmain(5, 0.5, load=load)"
+            )
             requests, theirs = (stack.enter_context(end) for end in socket.socketpair())
             keeper = subprocess.Popen(
                 [sys.executable, "-c", script],
@@ -143,7 +145,7 @@ def test_the_graders_own_process_never_imports_the_algebra() -> None:
 def test_algebra_needs_no_evaluation_of_text(answer: str, reference: str) -> None:
     script = (
         "import sys\n"
-        "from polaris_reward.worker import judge, load_symbolic, refuse_evaluation\n"
+        "from polaris_reward.workers.worker import judge, load_symbolic, refuse_evaluation\n"
         "compare = load_symbolic()\n"
         "sys.addaudithook(refuse_evaluation)\n"
         f"print(judge({answer!r}, [{reference!r}], compare)[0])\n"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polaris_rollout import Completion, Group, Prompt, SamplingParams
-from polaris_rollout.balance import SharedSampler, fair_share, longest_first, shared_work
 from polaris_rollout.errors import SettingError
+from polaris_rollout.sharing.work import SharedSampler, fair_share, longest_first, shared_work
 
 
 class ThreadStore:

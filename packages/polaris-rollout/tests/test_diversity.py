@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from polaris_rollout.diversity import (
+from polaris_rollout.errors import SettingError
+from polaris_rollout.temperature.diversity import (
     answer_entropy,
     bootstrap_interval,
     default_num_tokens,
@@ -15,7 +16,6 @@ from polaris_rollout.diversity import (
     expected_distinct_n,
     token_entropy,
 )
-from polaris_rollout.errors import SettingError
 
 LETTERS = "ab\0é漢😀\ud800 \t\n\x1c\x85\xa0\u2003\u200b\u3000"
 TEXTS = st.lists(st.text(LETTERS, max_size=40), max_size=5)

@@ -2,8 +2,8 @@
 
 import pytest
 from polaris_rollout import Completion, Group, Prompt, SamplingParams, StoreError
-from polaris_rollout.job import read_prompts, sample_missing
-from polaris_rollout.store import RolloutStore, read_store
+from polaris_rollout.store.folder import RolloutStore, read_store
+from polaris_rollout.store.resume import read_prompts, sample_missing
 
 PARAMS = SamplingParams(temperature=0.5, seed=3)
 

@@ -5,14 +5,20 @@ import json
 import numpy as np
 import pytest
 from polaris_rollout import Completion, Group, SamplingParams, StoreError, completion_seed
-from polaris_rollout.calibration import read_earlier, to_report, write_report
-from polaris_rollout.calibration_view import describe_decision, draw_report, report_table
-from polaris_rollout.diversity import expected_distinct_n
 from polaris_rollout.errors import SettingError
-from polaris_rollout.graders import open_grader
-from polaris_rollout.probe import ModelProbe, read_probe_problems
-from polaris_rollout.probes import ProbeRun
-from polaris_rollout.search import find_diversity
+from polaris_rollout.temperature.budget import ProbeRun
+from polaris_rollout.temperature.diversity import expected_distinct_n
+from polaris_rollout.temperature.graders import open_grader
+from polaris_rollout.temperature.measure import ModelProbe, read_probe_problems
+from polaris_rollout.temperature.report import (
+    describe_decision,
+    draw_report,
+    read_earlier,
+    report_table,
+    to_report,
+    write_report,
+)
+from polaris_rollout.temperature.search import find_diversity
 from rich.console import Console
 
 NUM_PROBLEMS = 12
@@ -90,7 +96,7 @@ def test_a_probe_measures_what_was_drawn(tmp_path, problems):
 def test_diversity_is_that_of_the_tokens_of_all_answers(tmp_path, problems):
     sampler = Parrot()
     measured = make_probe(tmp_path / "probes", sampler, problems, num_tokens=20).measure(1.0, 4)
-    from polaris_rollout.store import read_store
+    from polaris_rollout.store.folder import read_store
 
     groups = {group.problem_id: group for group in read_store(next((tmp_path / "probes").iterdir()))}
     samples = [
@@ -113,7 +119,7 @@ def test_nothing_is_drawn_twice(tmp_path, problems):
 def test_batches_and_temperatures_have_answers_of_their_own(tmp_path, problems):
     probe = make_probe(tmp_path / "probes", Parrot(), problems)
     probe.measure(1.0, 8), probe.measure(1.05, 4)
-    from polaris_rollout.store import read_store
+    from polaris_rollout.store.folder import read_store
 
     drawn = [
         tuple(each.token_ids for each in group.completions)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from polaris_rollout.errors import SettingError
-from polaris_rollout.probes import GRID, Probe, ProbeRun
-from polaris_rollout.search import find_diversity, find_exploration_start
+from polaris_rollout.temperature.budget import GRID, Probe, ProbeRun
+from polaris_rollout.temperature.search import find_diversity, find_exploration_start
 
 NUM_PROBLEMS = 40
 

@@ -15,10 +15,10 @@ from itertools import count
 
 import pytest
 from polaris_rollout.errors import EndpointError, PromptTooLongError
-from polaris_rollout.lane import Patience
 from polaris_rollout.models import model_digest
 from polaris_rollout.records import Prompt, SamplingParams, completion_seed
-from polaris_rollout.server_sampler import ServerSampler
+from polaris_rollout.servers.pool import Patience
+from polaris_rollout.servers.sampler import ServerSampler
 
 MODEL = "lab/model"
 PARAMS = SamplingParams(temperature=1.3, max_tokens=40, seed=5)
@@ -688,7 +688,7 @@ def test_no_prompts_give_no_groups():
 
 
 def test_servers_are_sampled_from_without_an_engine_here():
-    code = "import sys, polaris_rollout.server_sampler; print({'torch', 'vllm', 'transformers'} & set(sys.modules))"
+    code = "import sys, polaris_rollout.servers.sampler; print({'torch', 'vllm', 'transformers'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
@@ -696,7 +696,7 @@ def test_the_limit_on_open_files_is_raised_for_the_connections_or_the_call_is_re
     code = """if True:
         import resource
         from polaris_rollout.errors import EndpointError
-        from polaris_rollout.server_sampler import ServerSampler
+        from polaris_rollout.servers.sampler import ServerSampler
 
         resource.setrlimit(resource.RLIMIT_NOFILE, (200, 600))
         for max_in_flight in (300, 400):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polaris_rollout.errors import SettingError
-from polaris_rollout.simulate import (
+from polaris_rollout.sharing.simulate import (
     SCHEMES,
     Workload,
     draw_lengths,

@@ -11,8 +11,9 @@ import tracemalloc
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from polaris_rollout import Completion, Group, SamplingParams, StoreError, completion_seed, store
-from polaris_rollout.store import RolloutStore, read_columns, read_groups, read_store, write_groups
+from polaris_rollout import Completion, Group, SamplingParams, StoreError, completion_seed
+from polaris_rollout.store import folder as store
+from polaris_rollout.store.folder import RolloutStore, read_columns, read_groups, read_store, write_groups
 
 PARAMS = SamplingParams(temperature=0.5, seed=3)
 

@@ -6,13 +6,13 @@ import sys
 import time
 
 import pytest
+from polaris_rollout.engines.watchdog import STALL_EXIT_CODE, watch
 from polaris_rollout.errors import SettingError
-from polaris_rollout.watchdog import STALL_EXIT_CODE, watch
 
 PROGRAM = """
 import ctypes, sys, threading, time
 from polaris_rollout.records import EngineStatus
-from polaris_rollout.watchdog import watch
+from polaris_rollout.engines.watchdog import watch
 
 class Engine:
     sampled_tokens = 12345

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from polaris_rollout import ModelError
-from polaris_rollout.engine_options import CPU_BATCHED_TOKENS, engine_options
+from polaris_rollout.engines.vllm import CPU_BATCHED_TOKENS, engine_options
 from polaris_rollout.errors import SettingError
-from polaris_rollout.yarn import yarn_config
+from polaris_rollout.models import yarn_config
 
 PLAIN = {
     "max_position_embeddings": 40960,

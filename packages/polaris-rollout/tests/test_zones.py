@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from polaris_rollout.zones import COLLAPSE_LOSS, AccuracyFit, fit_accuracy
+from polaris_rollout.temperature.zones import COLLAPSE_LOSS, AccuracyFit, fit_accuracy
 from scipy.optimize import brentq
 
 TEMPERATURES = np.round(np.arange(0.6, 1.85, 0.1), 2)

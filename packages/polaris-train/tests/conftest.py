@@ -3,6 +3,11 @@
 from jaxtyping import install_import_hook
 
 install_import_hook(
-    ["polaris_train.advantage", "polaris_train.logprobs", "polaris_train.loss", "polaris_train.mismatch"],
+    [
+        "polaris_train.grpo.advantage",
+        "polaris_train.model.logprobs",
+        "polaris_train.grpo.loss",
+        "polaris_train.grpo.loss",
+    ],
     "beartype.beartype",
 )

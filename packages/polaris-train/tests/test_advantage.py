@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from polaris_train.advantage import group_advantages
+from polaris_train.grpo.advantage import group_advantages
 
 GOLDEN = {  # k correct of 8: advantage of a correct and of a wrong completion, unbiased standard deviation
     1: (2.474874, -0.353553),

@@ -1,7 +1,7 @@
 """Every alarm rings where it should, and is silent elsewhere."""
 
 import pytest
-from polaris_train.alarms import alarms
+from polaris_train.stage.monitor import alarms
 
 HEALTHY = {
     "prob_gap_mean": 0.004, "truncated_share": 0.08, "informative_share": 0.5, "entropy": 0.6, "grad_norm": 0.4,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 from polaris_rollout import Completion, Group, Prompt, SamplingParams
-from polaris_rollout.balance import SharedSampler
+from polaris_rollout.sharing.work import SharedSampler
 from polaris_train import all_engines
 
 folder, rank, num_ranks, num_prompts = Path(sys.argv[1]), *map(int, sys.argv[2:])

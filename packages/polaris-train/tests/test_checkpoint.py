@@ -12,10 +12,10 @@ import pytest
 import torch
 import torch.distributed as dist
 from polaris_rollout import Completion, Group
-from polaris_train.checkpoint import Checkpointer, TrainingState, checkpoint_steps, load_weights, receipt
 from polaris_train.errors import RunFolderError
-from polaris_train.policy import load_policy
-from polaris_train.rescue import RescueBuffer, Stored
+from polaris_train.grpo.rescue import RescueBuffer, Stored
+from polaris_train.model.policy import load_policy
+from polaris_train.stage.checkpoint import Checkpointer, TrainingState, checkpoint_steps, load_weights, receipt
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 POSITION = {"epoch": 1, "cursor": 8, "permutation_seed": 5}
@@ -79,9 +79,9 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from polaris_train.checkpoint import Checkpointer, TrainingState
-from polaris_train.policy import load_policy
-from polaris_train.rescue import RescueBuffer
+from polaris_train.stage.checkpoint import Checkpointer, TrainingState
+from polaris_train.model.policy import load_policy
+from polaris_train.grpo.rescue import RescueBuffer
 
 
 def new_state():
@@ -239,7 +239,7 @@ def test_the_newest_are_kept(new_state, checkpointer, tmp_path):
 
 
 def said_by_us(caplog):
-    return [record.message for record in caplog.records if record.name == "polaris_train.checkpoint"]
+    return [record.message for record in caplog.records if record.name == "polaris_train.stage.checkpoint"]
 
 
 def flip_a_byte(folder):

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polaris_data.errors import OtherRunError, ProblemFileError
-from polaris_data.problems import read_problems, write_problems
+from polaris_data.problems.reading import read_problems, write_problems
+from polaris_data.problems.synthetic import synthetic_problems
 from polaris_data.records import Problem
-from polaris_data.synthetic import synthetic_problems
-from polaris_eval.benchmarks import BENCHMARKS, content_checksum
+from polaris_eval.benchmarks.registry import BENCHMARKS, content_checksum
 from polaris_train.errors import RecipeError, RunFolderError
-from polaris_train.evaluation import is_due
-from polaris_train.evaluation_problems import choose_held_out, evaluation_problems, without
 from polaris_train.recipe import ResolvedStage, load_recipe
-from polaris_train.stage import prepare_stage
+from polaris_train.stage.evaluation import is_due
+from polaris_train.stage.evaluation_problems import choose_held_out, evaluation_problems, without
+from polaris_train.stage.launch import prepare_stage
 
 DATA = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
 PROBLEMS = synthetic_problems(60, seed=1, split="train")

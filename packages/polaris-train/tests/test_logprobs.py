@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from polaris_train.logprobs import token_logprobs
+from polaris_train.model.logprobs import token_logprobs
 from torch.utils._python_dispatch import TorchDispatchMode
 
 HALVES = [torch.bfloat16, torch.float16]

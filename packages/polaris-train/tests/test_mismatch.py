@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from polaris_train.mismatch import mismatch_weights
+from polaris_train.grpo.loss import mismatch_weights
 
 logprob_pairs = st.lists(st.tuples(st.floats(-9, 0), st.floats(-9, 0)), min_size=1, max_size=20)
 

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polaris_train.overlong import soft_overlong_penalty
+from polaris_train.grpo.advantage import soft_overlong_penalty
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from polaris_train.packing import TrainingSequence, pack, partition
-from polaris_train.policy import Policy
+from polaris_train.model.packing import TrainingSequence, pack, partition
+from polaris_train.model.policy import Policy
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 

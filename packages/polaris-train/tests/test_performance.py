@@ -4,7 +4,7 @@ import time
 
 import pytest
 import torch
-from polaris_train.performance import Phases
+from polaris_train.stage.monitor import Phases
 
 MIB = 2**20
 

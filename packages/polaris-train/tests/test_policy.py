@@ -3,10 +3,9 @@
 import pytest
 import torch
 import torch.distributed as dist
-from polaris_train.attention import packed_sdpa
 from polaris_train.embedded import tiny_model
-from polaris_train.packing import TrainingSequence, pack
-from polaris_train.policy import Policy, load_policy
+from polaris_train.model.packing import TrainingSequence, pack
+from polaris_train.model.policy import Policy, load_policy, packed_sdpa
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 

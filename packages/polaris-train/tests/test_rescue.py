@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polaris_reward import Outcome
 from polaris_rollout import Completion, Group, SamplingParams
-from polaris_train.packing import pack
+from polaris_train.grpo.batches import token_losses, training_batches
+from polaris_train.grpo.rescue import RescueBuffer
+from polaris_train.model.packing import pack
 from polaris_train.recipe import ResolvedStage
-from polaris_train.rescue import RescueBuffer
-from polaris_train.rollout import GradedGroup, visits
-from polaris_train.update import token_losses, training_batches
+from polaris_train.records import GradedGroup
+from polaris_train.stage.sampling import visits
 
 MAX_AGE, MAX_TOKENS = 3, 6
 SAMPLES = 3

@@ -9,7 +9,8 @@ from polaris_data.records import Visit
 from polaris_reward import Outcome
 from polaris_rollout import Completion, Group
 from polaris_train.recipe import ResolvedStage
-from polaris_train.rollout import GradedGroup, expected_tokens, visits
+from polaris_train.records import GradedGroup
+from polaris_train.stage.sampling import expected_tokens, visits
 
 
 def completion(num_tokens, finish_reason="stop"):

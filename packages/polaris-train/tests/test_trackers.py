@@ -4,12 +4,12 @@ import sys
 from contextlib import ExitStack
 
 import pytest
-from polaris_data.problems import write_problems
-from polaris_data.synthetic import synthetic_problems
+from polaris_data.problems.reading import write_problems
+from polaris_data.problems.synthetic import synthetic_problems
 from polaris_train.errors import RecipeError
 from polaris_train.recipe import ResolvedStage, load_recipe
-from polaris_train.stage import prepare_stage
-from polaris_train.trackers import Trackers
+from polaris_train.stage.launch import prepare_stage
+from polaris_train.stage.output import Trackers
 
 RECORDS = [
     {"step": step, "reward": 0.5 / step, "loss": None, "outcomes": {"correct": 3 * step}, "alarms": ["one"]}

@@ -3,9 +3,9 @@
 import pytest
 from polaris_reward import Outcome
 from polaris_rollout import Completion, Group
+from polaris_train.grpo.batches import training_batches
 from polaris_train.recipe import ResolvedStage
-from polaris_train.rollout import GradedGroup
-from polaris_train.update import training_batches
+from polaris_train.records import GradedGroup
 
 MAX_ANSWER_TOKENS = 20
 

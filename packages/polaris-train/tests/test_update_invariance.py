@@ -17,11 +17,10 @@ import torch
 import torch.distributed as dist
 from polaris_reward import Outcome
 from polaris_rollout import Completion, Group
-from polaris_train.attention import attention_implementation
-from polaris_train.policy import Policy, load_policy
+from polaris_train.grpo.batches import training_batches, update
+from polaris_train.model.policy import Policy, attention_implementation, load_policy
 from polaris_train.recipe import ResolvedStage
-from polaris_train.rollout import GradedGroup
-from polaris_train.update import training_batches, update
+from polaris_train.records import GradedGroup
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM

@@ -3,15 +3,15 @@
 import json
 
 import pytest
-from polaris_data.problems import read_problems, write_problems
-from polaris_data.synthetic import synthetic_problems
+from polaris_data.problems.reading import read_problems, write_problems
+from polaris_data.problems.synthetic import synthetic_problems
 from polaris_rollout import Completion, Group, SamplingParams
-from polaris_rollout.store import write_groups
-from polaris_train.checkpoint import checkpoint_steps
+from polaris_rollout.store.folder import write_groups
 from polaris_train.embedded import tiny_model
 from polaris_train.recipe import load_recipe
-from polaris_train.rollout import draw_problems
-from polaris_train.stage import prepare_stage, run_stage
+from polaris_train.stage.checkpoint import checkpoint_steps
+from polaris_train.stage.launch import prepare_stage, run_stage
+from polaris_train.stage.sampling import draw_problems
 from safetensors.torch import load_file, save_file
 
 SAMPLES, TOKENS = 4, 600
@@ -59,7 +59,7 @@ def metrics(folder):
 SCARCE = """
 import sys
 
-if "polaris_train.worker" in sys.orig_argv:
+if "polaris_train.stage.worker" in sys.orig_argv:
     import os
     import resource
     from pathlib import Path

@@ -1,19 +1,19 @@
 """Problems for reinforcement learning: reading them, how hard they are for a model, which of them to keep.
 
-Profiling is in `polaris_data.profile`, imported on its own because it needs the extra ``profile``.
+Profiling is in `polaris_data.profile.sampling`, imported on its own because it needs the extra ``profile``.
 """
 
-from polaris_data.difficulty import read_profile
 from polaris_data.errors import DataError, MissingExtraError, OtherRunError, ProblemFileError, SettingError
-from polaris_data.journal import Journal
-from polaris_data.problems import content_hash, iterate_problems, read_problems, write_problems
-from polaris_data.prompt import PROMPT_SUFFIX, to_prompt
-from polaris_data.records import Difficulty, Problem, Visit
-from polaris_data.rules import Accuracy, Attempt, Cap, Extreme, Reshape, Rule, parse_rule
-from polaris_data.select import Decision, count_reasons, select, select_by_visits, write_selection
-from polaris_data.shape import Histogram, Shape, histogram
-from polaris_data.synthetic import synthetic_problems
-from polaris_data.visits import VisitLog, read_visits
+from polaris_data.files.journal import Journal
+from polaris_data.problems.reading import content_hash, iterate_problems, read_problems, write_problems
+from polaris_data.problems.synthetic import synthetic_problems
+from polaris_data.profile.attempts import Attempt
+from polaris_data.profile.files import read_profile
+from polaris_data.profile.shape import Histogram, Shape, histogram
+from polaris_data.records import PROMPT_SUFFIX, Difficulty, Problem, Visit, to_prompt
+from polaris_data.selection.decisions import Decision, count_reasons, select, select_by_visits, write_selection
+from polaris_data.selection.rules import Accuracy, Cap, Extreme, Reshape, Rule, parse_rule
+from polaris_data.selection.visits import VisitLog, read_visits
 
 __all__ = [
     "PROMPT_SUFFIX",

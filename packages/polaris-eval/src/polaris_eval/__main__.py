@@ -1,6 +1,6 @@
 """Run the command as ``python -m polaris_eval``."""
 
-from polaris_eval.cli import main
+from polaris_eval.cli.main import main
 
 if __name__ == "__main__":
     main()

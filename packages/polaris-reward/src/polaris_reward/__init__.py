@@ -1,5 +1,6 @@
 """A grader for mathematical answers that cannot hang."""
 
+from polaris_reward.convention import BOXED, DEFAULT, POLARIS_V1, POLICIES, Policy
 from polaris_reward.errors import (
     CircuitBreakerError,
     GraderClosedError,
@@ -9,10 +10,10 @@ from polaris_reward.errors import (
     SettingsError,
     WorkerStartError,
 )
-from polaris_reward.extract import final_answer
+from polaris_reward.finding.extract import final_answer
 from polaris_reward.grader import MAX_FAILED_SHARE, Grader, check_failures, grade
-from polaris_reward.policy import BOXED, DEFAULT, POLARIS_V1, POLICIES, Policy
 from polaris_reward.records import Grade, Outcome
+from polaris_reward.rows import to_references
 
 __all__ = [
     "BOXED",
@@ -34,4 +35,5 @@ __all__ = [
     "check_failures",
     "final_answer",
     "grade",
+    "to_references",
 ]

@@ -10,13 +10,13 @@ from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from polaris_reward.convention import DEFAULT, Policy
 from polaris_reward.errors import CircuitBreakerError, ReferencesError, SettingsError
-from polaris_reward.extract import Extracted, find_answer, reference_answer
-from polaris_reward.policy import DEFAULT, Policy
+from polaris_reward.finding.extract import Extracted, find_answer, reference_answer
 from polaris_reward.records import Grade, Outcome
 
 if TYPE_CHECKING:
-    from polaris_reward.pool import Task, Verdict
+    from polaris_reward.workers.pool import Task, Verdict
 
 Item = tuple[str, Sequence[str]]
 """A response and its references."""
@@ -97,7 +97,7 @@ class Grader:
         self._max_failed_share = max_failed_share
         self._remembered: dict[Task, Verdict] = {}
         # Importing what runs processes would double the time that importing this package takes.
-        from polaris_reward.pool import WorkerPool
+        from polaris_reward.workers.pool import WorkerPool
 
         self._pool = WorkerPool(num_workers=num_workers, deadline_s=deadline_s, memory_gib=memory_gib)
 
@@ -162,7 +162,7 @@ class Grader:
 
     def explain(self, response: str, references: Sequence[str], *, policy: Policy | None = None) -> str:
         """Return lines that say what was taken for the answer, and what comparing it with each reference told."""
-        from polaris_reward.compare import compare
+        from polaris_reward.equality.compare import compare
 
         policy = policy or self._policy
         given = self.grade(response, references, policy=policy)
@@ -248,7 +248,7 @@ def _draft(response: str, references: Sequence[str], policy: Policy) -> _Draft:
 
 def _compare(draft: _Draft, found: Extracted, policy: Policy) -> Outcome:
     """Return the outcome as far as it can be told without algebra, and note what needs it."""
-    from polaris_reward.compare import compare
+    from polaris_reward.equality.compare import compare
 
     outcomes = [Outcome.INCORRECT]
     for index, reference in enumerate(draft.references):
@@ -276,7 +276,7 @@ def _compare_unread(answer: str, expected: str, policy: Policy) -> Outcome:
 
 def _try_joined(draft: _Draft, joined: str, policy: Policy) -> None:
     """Take boxes in a row for one list, which only a reference that is a list can equal."""
-    from polaris_reward.compare import compare
+    from polaris_reward.equality.compare import compare
 
     if len(joined) > policy.max_answer_chars:
         return

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from polaris_reward.convention import DEFAULT, Policy
 from polaris_reward.errors import ReferencesError
 from polaris_reward.grader import Grader
-from polaris_reward.policy import DEFAULT, Policy
 from polaris_reward.records import Outcome
 from polaris_reward.rows import to_references
 

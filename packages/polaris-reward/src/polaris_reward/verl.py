@@ -4,9 +4,9 @@ import logging
 from functools import lru_cache
 from typing import Any, TypedDict
 
+from polaris_reward.convention import POLICIES
 from polaris_reward.errors import ReferencesError, SettingsError
 from polaris_reward.grader import grade
-from polaris_reward.policy import POLICIES
 from polaris_reward.records import Outcome
 from polaris_reward.rows import to_references
 

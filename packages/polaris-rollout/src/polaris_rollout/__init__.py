@@ -1,36 +1,8 @@
 """Sampling groups of completions from a reasoning model.
 
-The engine is in `polaris_rollout.vllm_sampler`, imported on its own because it takes seconds to load.
+The engine is in `polaris_rollout.engines.vllm`, imported on its own because it takes seconds to load.
 """
 
-from polaris_rollout.errors import (
-    EngineMissingError,
-    ModelError,
-    PromptTooLongError,
-    RolloutError,
-    StoreError,
-)
-from polaris_rollout.records import (
-    Completion,
-    Group,
-    Prompt,
-    Sampler,
-    SamplingParams,
-    completion_seed,
-    derive_seed,
-)
+import lazy_loader
 
-__all__ = [
-    "Completion",
-    "EngineMissingError",
-    "Group",
-    "ModelError",
-    "Prompt",
-    "PromptTooLongError",
-    "RolloutError",
-    "Sampler",
-    "SamplingParams",
-    "StoreError",
-    "completion_seed",
-    "derive_seed",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

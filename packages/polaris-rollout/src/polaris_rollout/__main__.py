@@ -1,6 +1,6 @@
 """Run the command as ``python -m polaris_rollout``."""
 
-from polaris_rollout.cli import main
+from polaris_rollout.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -10,26 +10,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from polaris_data.difficulty import read_profile
-from polaris_data.journal import Journal, claim, write_json
-from polaris_data.problems import write_problems
+from polaris_data import Journal, Problem, read_profile, select, synthetic_problems, write_problems, write_selection
+from polaris_data.files import claim, write_json
 from polaris_data.profile import profile
-from polaris_data.records import Problem
-from polaris_data.select import PUBLISHED_FOR_PROFILES, attempts_of, select, write_selection
-from polaris_data.synthetic import synthetic_problems
-from polaris_eval.evaluate import evaluate
-from polaris_eval.metrics import mean_at_k, paired_difference
-from polaris_eval.records import Estimate
-from polaris_eval.summary import correct_by_problem
+from polaris_data.selection import PUBLISHED_FOR_PROFILES, attempts_of
+from polaris_eval import Estimate, correct_by_problem, evaluate, mean_at_k, paired_difference
 from polaris_reward import BOXED, Grader
-from polaris_rollout import Sampler, SamplingParams
-from polaris_rollout.progress import track
+from polaris_rollout import Sampler, SamplingParams, track
 from rich.console import Console
 from rich.table import Table
 
 from polaris_train.errors import TrainError
 from polaris_train.recipe import Recipe, load_recipe
-from polaris_train.stage import prepare_stage, run_stage
+from polaris_train.stage.launch import prepare_stage, run_stage
 
 NUM_TRAINING = 192
 NUM_HELD_OUT = 128
@@ -89,7 +82,7 @@ def _before_training(folder: _Folder, training: Sequence[Problem], held_out: Seq
     difficulties, completions = Journal(folder.data / "profile.jsonl"), Journal(folder.completions("before"))
     if difficulties.finished and completions.finished:
         return
-    from polaris_rollout.vllm_sampler import VllmSampler
+    from polaris_rollout.engines import VllmSampler
 
     _say(f"1/3  profile {len(training)} problems with the tiny model, evaluate it on {len(held_out)} others")
     params = _params(recipe)
@@ -122,7 +115,7 @@ def _after_training(folder: _Folder, held_out: Sequence[Problem], recipe: Recipe
     completions = Journal(folder.completions("after"))
     if completions.finished:
         return
-    from polaris_rollout.vllm_sampler import VllmSampler
+    from polaris_rollout.engines import VllmSampler
 
     _say("3/3  evaluate the trained model on the same held-out problems")
     model = str(folder.stage / "model")

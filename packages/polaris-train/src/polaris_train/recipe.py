@@ -9,8 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from polaris_data.prompt import PROMPT_SUFFIX
-from polaris_rollout.records import MAX_TEMPERATURE
+from polaris_data import PROMPT_SUFFIX
+from polaris_rollout import MAX_TEMPERATURE
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from polaris_train.errors import RecipeError
@@ -76,7 +76,7 @@ class _Constants(BaseModel):
     """Parts that a step's problems are trained on one after the other; ratios differ from 1 with more than one."""
 
     mismatch_correction: Literal["truncate", "mask", "none"] = "truncate"
-    """What is done about tokens that trainer and engine give different probabilities; see `polaris_train.mismatch`."""
+    """What is done about tokens that trainer and engine give different probabilities; see `polaris_train.grpo.loss`."""
 
     mismatch_low: float = Field(default=0.5, ge=0, lt=1)
     """Lower end of the band of ``mask``."""

@@ -1,4 +1,4 @@
-r"""The embedded default: a Qwen3 of about a million parameters that has something to learn.
+"""The embedded default: a Qwen3 of about a million parameters that has something to learn.
 
 It is trained from scratch on the synthetic problems in four answer styles: a direct guess, partly worked,
 fully worked, worked with a check. The worked styles are right far more often but are not its habit, so
@@ -17,10 +17,9 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
-from polaris_data.prompt import to_prompt
-from polaris_data.records import Problem
-from polaris_data.synthetic import MAX_LEVEL, Chain, Style, generate_chains, write_solution
-from polaris_rollout.chat import encode_prompt
+from polaris_data import Problem, to_prompt
+from polaris_data.problems import MAX_LEVEL, Chain, Style, generate_chains, write_solution
+from polaris_rollout import encode_prompt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from torch.nn import functional
@@ -28,10 +27,19 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config,
 
 logger = logging.getLogger(__name__)
 
+
 VOCAB_SIZE = 512
+
+
 MAX_POSITIONS = 2048
+
+
 NUM_STEPS = 1500
+
+
 BATCH_SIZE = 32
+
+
 PEAK_LEARNING_RATE = 2e-3
 
 
@@ -50,17 +58,28 @@ class _Phase:
 
 
 ALL_LEVELS = tuple(range(1, MAX_LEVEL + 1))
+
+
 LEARNING: dict[Style, float] = {"direct": 0.1, "partial": 0.1, "worked": 0.6, "checked": 0.2}
+
+
 HABIT: dict[Style, float] = {"direct": 0.65, "partial": 0.15, "worked": 0.12, "checked": 0.08}
+
+
 PHASES = (_Phase(0.3, (1, 2), LEARNING), _Phase(0.4, ALL_LEVELS, LEARNING), _Phase(0.3, ALL_LEVELS, HABIT))
 """It learns to calculate from short worked answers, then from all, and then gets into the habit of guessing."""
+
 
 SLIP_SHARE = 0.3
 """Share of checked answers whose first pass holds a slip that the check puts right."""
 
+
 LOG_EVERY = 100
 
+
 END_OF_TURN, END_OF_TEXT = "<|im_end|>", "<|endoftext|>"
+
+
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"

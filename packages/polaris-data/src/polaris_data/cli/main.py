@@ -1,0 +1,56 @@
+"""The ``polaris-data`` command."""
+
+import logging
+import sys
+
+import typer
+
+from polaris_data.cli.duplicates import decontaminate_command, dedup_command
+from polaris_data.cli.problems import check_command, export_command, import_command, synthetic_command
+from polaris_data.cli.profile import profile_command
+from polaris_data.cli.selection import select_command, show_command, why_command
+from polaris_data.errors import DataError
+
+app = typer.Typer(
+    name="polaris-data",
+    help="Problems: how hard they are for a model, and which of them it can still learn from.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def _start() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for package in ("polaris_data", "polaris_rollout"):
+        logging.getLogger(package).setLevel(logging.INFO)
+
+
+app.command("import")(import_command)
+app.command("export")(export_command)
+app.command("check")(check_command)
+app.command("dedup")(dedup_command)
+app.command("decontaminate")(decontaminate_command)
+app.command("profile")(profile_command)
+app.command("select")(select_command)
+app.command("show")(show_command)
+app.command("why")(why_command)
+app.command("synthetic")(synthetic_command)
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except _user_errors() as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _user_errors() -> tuple[type[Exception], ...]:
+    """Return what a user can get wrong here and in the packages that the command has loaded."""
+    bases = {"polaris_rollout.errors": "RolloutError", "polaris_reward.errors": "RewardError"}
+    loaded = [getattr(sys.modules[module], name) for module, name in bases.items() if module in sys.modules]
+    return (DataError, *loaded)

@@ -1,0 +1,238 @@
+"""The command ``polaris-data profile``."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from polaris_data.cli.options import DataSplit, Limit, ProblemsArgument, Revision, SkipInvalid, read
+from polaris_data.cli.selection import print_profile
+from polaris_data.errors import SettingError
+
+if TYPE_CHECKING:
+    from polaris_rollout import SamplingParams
+
+    from polaris_data.profile.adaptive import Settling
+    from polaris_data.records import Problem
+
+DEFAULT_MODEL = "tiny"
+
+
+def profile_command(
+    problems: ProblemsArgument,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Model folder, Hub id or '{DEFAULT_MODEL}'.  [default: {DEFAULT_MODEL}]", show_default=False
+        ),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(help="Answers sampled for each problem, 1 or more; with --adaptive at most so many.")
+    ] = 8,
+    temperature: Annotated[
+        float | None, typer.Option(min=0.0, help="Divides the logits.  [default: 1]", show_default=False)
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Longest prompt and answer together, in tokens; more than the model has derives YaRN.  [default: "
+            "the model's]",
+        ),
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Longest answer, in tokens.  [default: fills the context]")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    adaptive: Annotated[
+        bool, typer.Option("--adaptive", help="Stop sampling a problem once its answers settle what --bound asks.")
+    ] = False,
+    error: Annotated[
+        float, typer.Option(help="Largest probability that the answers left out by --adaptive would change that.")
+    ] = 0.02,
+    bound: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="What --adaptive settles: whether all --samples answers reach this accuracy; 1 is 'always solved', "
+            "0.01 'ever solved'. Repeat it for bins.  [default: 1]",
+            show_default=False,
+        ),
+    ] = None,
+    at_a_time: Annotated[
+        int, typer.Option(help="Answers that --adaptive draws between two looks; a divisor of --samples.")
+    ] = 1,
+    completions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Sample nothing: take the answers from what `polaris-rollout sample` wrote, or from a file of "
+            "answers, graded or not.",
+            show_default=False,
+        ),
+    ] = None,
+    endpoint: Annotated[
+        list[str] | None,
+        typer.Option(help="Address of a running `vllm serve`; repeat it for several.  [default: vLLM in here]"),
+    ] = None,
+    tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs that share one copy of the model in here.")] = 1,
+    stall_limit: Annotated[
+        float, typer.Option(min=1, help="Seconds without a new token until the job is ended with exit code 75.")
+    ] = 1800.0,
+    canary: Annotated[
+        bool, typer.Option(help="Compare the engine's log-probabilities with those of transformers first.")
+    ] = True,
+    out: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="File to write.  [default: ./NAME.profile.jsonl]", show_default=False),
+    ] = None,
+    limit: Limit = None,
+    skip_invalid: SkipInvalid = False,
+    split: DataSplit = "train",
+    revision: Revision = None,
+) -> None:
+    """Measure how often a model solves each problem.
+
+    Reads PROBLEMS, samples answers with vLLM, grades them, and writes one line for each problem to --out
+    (samples, correct, truncated, mean tokens) and the settings beside it (OUT.settings.json). Every finished
+    answer group is kept: after an interruption the same command samples only what is left.
+
+    \b
+    Examples:
+      polaris-data profile synthetic --limit 64
+      polaris-data profile train.jsonl --model Qwen/Qwen3-4B --temperature 1.4 --context 40960
+      polaris-data profile train.jsonl --model Qwen/Qwen3-4B --adaptive --endpoint http://host:8000
+      polaris-data profile train.jsonl --completions rollouts
+    """
+    from polaris_data.files.journal import settings_path
+    from polaris_data.profile.files import read_profile
+
+    if samples < 1:
+        raise SettingError(f"--samples is {samples}; give 1 or more")
+    if endpoint and tensor_parallel > 1:
+        raise SettingError("--tensor-parallel is for the engine in this process; start the servers with it instead")
+    out = out or _default_out(problems)
+    if completions is not None:
+        if adaptive or endpoint:
+            raise SettingError("--completions samples nothing; leave out --adaptive and --endpoint")
+        rows = read(problems, limit=limit, skip_invalid=skip_invalid, split=split, revision=revision)
+        wanted = {"model": model, "temperature": temperature, "context": context, "max_tokens": max_tokens}
+        _count_completions(rows, completions, out, wanted)
+    else:
+        from polaris_data.profile.adaptive import Settling
+        from polaris_data.profile.sampling import profile_settings
+
+        model = model or _default_model()
+        rows = read(problems, limit=limit, skip_invalid=skip_invalid, split=split, revision=revision)
+        settling = None
+        if adaptive:
+            settling = Settling(bounds=tuple(sorted(bound or [1.0])), error=error, at_a_time=at_a_time)
+        params = _params(1.0 if temperature is None else temperature, max_tokens, seed)
+        settings = profile_settings(
+            rows,
+            model=model,
+            context=context,
+            params=params,
+            num_samples=samples,
+            settling=settling,
+            endpoints=endpoint or (),
+        )
+        engine_options = {
+            "context": context,
+            "endpoints": endpoint or (),
+            "tensor_parallel": tensor_parallel,
+            "canary": canary,
+        }
+        _sample(rows, out, settings, params, settling, engine_options, model=model, stall_limit_s=stall_limit)
+    print_profile(read_profile(out))
+    print(f"\nwrote {out} and {settings_path(out)}")
+
+
+def _sample(
+    rows: "list[Problem]",
+    out: Path,
+    settings: dict[str, Any],
+    params: "SamplingParams",
+    settling: "Settling | None",
+    engine_options: dict[str, Any],
+    *,
+    model: str,
+    stall_limit_s: float,
+) -> None:
+    """Write the profile of a model, or what is left of it."""
+    from polaris_data.files.journal import Journal, check_output, claim_output
+    from polaris_data.files.lock import locked_output
+    from polaris_data.profile.sampling import profile, to_prompts
+    from polaris_data.profile.schedule import Schedule
+
+    check_output(out, settings)
+    Schedule([], num_samples=settings["num_samples"], settling=settling)  # Refuses numbers that do not go together.
+    with locked_output(out):
+        journal = Journal(out)
+        if journal.finished:
+            print(f"{out} is complete: nothing is sampled", file=sys.stderr)
+            return
+        from polaris_reward import BOXED, Grader
+        from polaris_rollout.engines import open_engine, watch
+
+        with Grader(policy=BOXED, max_failed_share=None) as grader, open_engine(model, **engine_options) as engine:
+            engine.check_prompts(to_prompts(rows), params.max_tokens)
+            claim_output(out, settings)
+            with watch(engine, stall_limit_s=stall_limit_s, label="profiling"):
+                for _ in profile(
+                    rows,
+                    engine,
+                    grader.grade_many,
+                    params=params,
+                    num_samples=settings["num_samples"],
+                    journal=journal,
+                    settling=settling,
+                    engine=engine,
+                ):
+                    pass
+
+
+def _count_completions(rows: "list[Problem]", completions: Path, out: Path, wanted: dict[str, Any]) -> None:
+    """Write the profile that existing completions give."""
+    from polaris_reward import BOXED, Grader
+
+    from polaris_data.files.journal import check_output, claim_output
+    from polaris_data.files.lock import locked_output
+    from polaris_data.profile.counting import (
+        completions_settings,
+        profile_completions,
+        recorded_settings,
+        refuse_other_source,
+    )
+    from polaris_data.profile.files import write_profile
+
+    recorded = recorded_settings(completions)
+    refuse_other_source(completions, recorded, wanted)
+    settings = completions_settings(rows, completions, recorded | {k: v for k, v in wanted.items() if v is not None})
+    check_output(out, settings)
+    with locked_output(out):
+        if out.exists():
+            print(f"{out} is complete: nothing is counted", file=sys.stderr)
+            return
+        with Grader(policy=BOXED, max_failed_share=None) as grader:
+            profile = profile_completions(rows, completions, grader.grade_many)
+        claim_output(out, settings)
+        write_profile(out, profile)
+
+
+def _params(temperature: float, max_tokens: int | None, seed: int) -> "SamplingParams":
+    from polaris_rollout import SamplingParams
+
+    try:
+        return SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed)
+    except ValueError as error:
+        raise SettingError(str(error)) from None
+
+
+def _default_out(problems: str) -> Path:
+    name = Path(problems).stem if Path(problems).is_file() else Path(problems).name
+    return Path(f"{name.replace(':', '-')}.profile.jsonl")
+
+
+def _default_model() -> str:
+    print(f"no --model given: using {DEFAULT_MODEL!r}, the demonstration model of polaris-train", file=sys.stderr)
+    return DEFAULT_MODEL

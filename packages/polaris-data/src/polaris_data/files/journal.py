@@ -1,0 +1,176 @@
+"""Results that survive a kill: settings that claim an output, and an append-only file of JSON lines.
+
+While a run is under way its records are in ``NAME.partial``; the file gets its name when the run is complete,
+so a file under its own name is always whole.
+
+Who an output belongs to: the settings of the run that writes it lie beside it.
+
+A file is never overwritten by a run with other settings, nor one that has no settings beside it.
+"""
+
+import json
+import os
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from polaris_data.errors import OtherRunError
+
+
+@contextmanager
+def whole_file(path: Path) -> Generator[Path]:
+    """Yield a temporary name; what the block writes there gets its own name at the end, unless the block fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str | Iterable[str]) -> None:
+    """Write a whole file, given as one text or piece by piece, so that no reader sees half of it."""
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines([text] if isinstance(text, str) else text)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write one JSON document, indented, as `write_text` does."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def claim(path: Path, settings: Mapping[str, Any], *, free: Collection[str] = (), output: Path | None = None) -> None:
+    """Record the settings of a run, or make sure that the recorded ones are the same.
+
+    Args:
+        path: The file of settings beside the run's results.
+        settings: Everything that can change the results; must survive a round trip through JSON.
+        free: Settings that may change when a run is continued; the new values are recorded.
+        output: What the settings claim, named in the error; ``None`` is the folder that ``path`` is in.
+
+    Raises:
+        OtherRunError: If the file holds other settings; nothing is overwritten.
+    """
+    if path.exists():
+        old, new = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(settings))
+        _refuse_other(output or path.parent, old, new, free)
+    write_json(path, settings)
+
+
+def append_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Append JSON lines; once this returns, a kill cannot lose them."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(_to_lines(records))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def keep_records(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
+    """Remove from a file of JSON lines the records that ``keep`` refuses, and a last line cut short."""
+    if path.exists():
+        write_text(path, _to_lines(record for record in _read_whole_lines(path) if keep(record)))
+
+
+class Journal:
+    """An append-only file of JSON objects that can be continued after a kill.
+
+    Attributes:
+        path: The final name of the file.
+        records: What earlier runs and this one appended, oldest first.
+        finished: Whether the file is complete.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._partial = path.with_name(f"{path.name}.partial")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.finished = path.exists()
+        if self.finished:  # A kill may have come between the renaming and the removal.
+            self._partial.unlink(missing_ok=True)
+        self.records = _read_whole_lines(path if self.finished else self._partial)
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add one record; once this returns, a kill cannot lose it."""
+        self.extend([record])
+
+    def extend(self, records: Collection[Mapping[str, Any]]) -> None:
+        """Add several records in one go, as `append` does."""
+        if self.finished:
+            raise ValueError(f"{self.path}: this run is complete")
+        append_records(self._partial, records)
+        self.records.extend(map(dict, records))
+
+    def finish(self, order: Callable[[dict[str, Any]], Any]) -> None:
+        """Sort the records by ``order``, so that the file does not depend on timing, and give it its name."""
+        if self.finished:
+            return
+        self.records.sort(key=order)
+        write_text(self.path, _to_lines(self.records))
+        self._partial.unlink(missing_ok=True)
+        self.finished = True
+
+
+def _to_lines(records: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def _read_whole_lines(path: Path) -> list[dict[str, Any]]:
+    """Read a journal; a line that a kill cut short is removed from the file."""
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+    return [json.loads(line) for line in content[:whole].splitlines()]
+
+
+def _refuse_other(output: Path, old: dict[str, Any], new: dict[str, Any], free: Collection[str]) -> None:
+    missing = object()
+    differences = "; ".join(
+        f"{key} was {old.get(key)!r}, now {new.get(key)!r}"
+        for key in sorted(old.keys() | new.keys())
+        if key not in free and old.get(key, missing) != new.get(key, missing)
+    )
+    if differences:
+        raise OtherRunError(f"{output} belongs to another run: {differences}; choose another --out or remove it")
+
+
+def settings_path(out: Path) -> Path:
+    """Return where the settings of a result file are: ``NAME.settings.json`` beside it."""
+    return out.with_name(f"{out.name}.settings.json")
+
+
+def partial_path(out: Path) -> Path:
+    """Return where a `Journal` keeps the records of a run that is under way."""
+    return out.with_name(f"{out.name}.partial")
+
+
+def check_output(out: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse a result file, whole or partial, of a run with other settings or of nobody knows which run.
+
+    Raises:
+        OtherRunError: If it is either; nothing is written.
+    """
+    if settings_path(out).exists():
+        claim(settings_path(out), settings, output=out)
+        return
+    for path in (out, partial_path(out)):
+        if path.exists():
+            raise OtherRunError(
+                f"{path} exists without {settings_path(out).name} beside it, so it is not known which run wrote "
+                "it; choose another --out or remove it"
+            )
+
+
+def claim_output(out: Path, settings: Mapping[str, Any]) -> None:
+    """Make a result file this run's own, by writing its settings beside it.
+
+    Raises:
+        OtherRunError: If it belongs to another run.
+    """
+    check_output(out, settings)
+    claim(settings_path(out), settings, output=out)

@@ -1,0 +1,9 @@
+from .rows import Row as Row
+from .rows import count_rows as count_rows
+from .rows import json_lines as json_lines
+from .rows import read_rows as read_rows
+from .synthetic import MAX_LEVEL as MAX_LEVEL
+from .synthetic import Chain as Chain
+from .synthetic import Style as Style
+from .synthetic import generate_chains as generate_chains
+from .synthetic import write_solution as write_solution

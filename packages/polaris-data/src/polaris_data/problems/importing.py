@@ -1,0 +1,340 @@
+"""From raw data sets to one file of problems: answers normalised, what cannot be used set aside with its reason.
+
+Rows stream through; what stays in memory is an id and a hash for each problem, about 0.2 GB for a million of them.
+Every row is kept, merged with an earlier one, or set aside: the counts add up.
+"""
+
+import hashlib
+import json
+import reprlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from polaris_data.errors import ProblemFileError
+from polaris_data.files.journal import check_output, claim_output, write_text
+from polaris_data.files.progress import track
+from polaris_data.problems.answers import Reason, refusal, to_references
+from polaris_data.problems.catalog import Importer, as_it_is, published_difficulty
+from polaris_data.problems.reading import (
+    DEFAULT_COLUMNS,
+    Columns,
+    content_hash,
+    content_id,
+    iterate_problems,
+    missing_column,
+    source_name,
+    take_fields,
+    to_json_line,
+    to_question,
+    to_text,
+)
+from polaris_data.problems.rows import Row, count_rows, fingerprint, read_rows
+from polaris_data.records import Difficulty, Problem
+
+Ids = Literal["own", "content", "prefixed"]
+"""Ids of the source, where it has any; from the content; of the source, with its name in front."""
+
+NUM_ROWS_WITHOUT_COLUMN = 100
+"""So many rows without a column for the question or the answer, and no usable one, are a source of other columns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """A row that is no problem to train on."""
+
+    place: str
+    """Where it stands: ``problems.jsonl:17``."""
+
+    reason: str
+    """A `Reason`."""
+
+    question: Any
+    """As it is there."""
+
+    answer: Any
+    """As it is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportCounts:
+    """What became of the rows: all of them are kept, merged or set aside."""
+
+    num_rows: int
+    num_kept: int
+    num_merged: int
+    """The same question with the same references and id as an earlier row."""
+
+    set_aside: Mapping[str, int]
+    """Rows for each reason."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What is remembered of the problems so far."""
+
+    contents: dict[str, int] = field(default_factory=dict[str, int])
+    """For each id a hash of question and references."""
+    also_from: dict[str, dict[str, None]] = field(default_factory=dict[str, dict[str, None]])
+    """For each id that came again, where from."""
+    num_merged: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reader:
+    """How the rows of one source are read."""
+
+    label: str
+    """What problems without a source of their own say."""
+    prefix: str
+    """Goes before an id of the source."""
+    ids: Ids
+    columns: Columns
+    clean: Callable[[str], str]
+    answer: Callable[[Any], Any]
+
+
+def set_aside_path(out: Path) -> Path:
+    """Return where the rows are that were set aside: ``NAME.set-aside.jsonl`` beside the problems."""
+    return out.with_name(f"{out.name}.set-aside.jsonl")
+
+
+def import_problems(
+    sources: Sequence[str],
+    out: Path,
+    *,
+    importer: Importer | None = None,
+    columns: Columns = DEFAULT_COLUMNS,
+    ids: Ids = "own",
+    split: str | None = None,
+    revision: str | None = None,
+    limit: int | None = None,
+    strict: bool = False,
+) -> ImportCounts:
+    """Write the problems of one or several sources to one file, and what cannot be used to another.
+
+    Args:
+        sources: As `read_problems` takes them, ``synthetic`` excepted; with an importer none is its Hub data set.
+        out: JSON lines to write; the rows set aside, if there are any, and the settings are written beside it.
+        importer: Of a published data set; brings its own columns, split and revision.
+        columns: Where the fields of a problem stand.
+        ids: Where ids are from.
+        split: Of folders and Hub data sets; ``None`` is the importer's, or ``train``.
+        revision: Of Hub data sets; ``None`` is the importer's, or the newest.
+        limit: Take the first so many rows of each source.
+        strict: Refuse the sources at the first row that would be set aside.
+
+    Raises:
+        ProblemFileError: If a source cannot be read, has other columns or no problem at all, or two different
+            problems have one id.
+        OtherRunError: If the file belongs to a run with other settings.
+        MissingExtraError: If ``datasets`` is needed and not installed.
+    """
+    if importer is not None:
+        columns, split = importer.columns, split or importer.split
+        sources, revision = (sources, revision) if sources else ([importer.hub_id], revision or importer.revision)
+    split = split or "train"
+    if not sources:
+        raise ProblemFileError("no source; give a file, a folder or Hub id, or a ready importer")
+    settings = {
+        "command": "polaris-data import",
+        "sources": [fingerprint(source, split=split, revision=revision) for source in sources],
+        "importer": importer.hub_id if importer else None,
+        "columns": asdict(columns),
+        "ids": ids,
+        "limit": limit,
+        "strict": strict,
+    }
+    check_output(out, settings)
+
+    def read() -> Iterator[tuple[str, Problem | SetAside]]:
+        for source in sources:
+            label = _label(source, importer, revision)
+            rows = islice(read_rows(source, split=split, revision=revision), limit)
+            reader = _Reader(
+                label=label,
+                prefix=f"{Path(source).stem}/" if ids == "prefixed" else "",
+                ids=ids,
+                columns=columns,
+                clean=importer.clean if importer else str,
+                answer=importer.answer if importer else as_it_is,
+            )
+            yield from _convert(track(rows, total=limit or count_rows(source), label=f"importing {label}"), reader)
+
+    temporary, aside = out.with_name(f"{out.name}.tmp"), set_aside_path(out).with_suffix(".tmp")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        seen = _Seen()
+        with temporary.open("w", encoding="utf-8") as kept_file, aside.open("w", encoding="utf-8") as aside_file:
+            reasons = _write(read, kept_file, aside_file, seen, strict=strict)
+        if not seen.contents:
+            raise ProblemFileError(f"no problems in {', '.join(sources)}: {_describe(reasons)}")
+        if seen.also_from:
+            _add_lineage(temporary, seen.also_from)
+        claim_output(out, settings)
+        if reasons:
+            aside.replace(set_aside_path(out))
+        else:
+            set_aside_path(out).unlink(missing_ok=True)
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+        aside.unlink(missing_ok=True)
+    num_kept = len(seen.contents)
+    return ImportCounts(
+        num_rows=num_kept + seen.num_merged + reasons.total(),
+        num_kept=num_kept,
+        num_merged=seen.num_merged,
+        set_aside=dict(reasons.most_common()),
+    )
+
+
+def write_published_profile(path: Path, problems: Path) -> int:
+    """Write the pass rates that imported problems bring with them (``difficulty`` k/n) as a profile.
+
+    How many answers were truncated and how long they were is not published: both are written as 0.
+
+    Returns:
+        How many problems have a published pass rate.
+
+    Raises:
+        ProblemFileError: If none has one.
+        OtherRunError: If the file belongs to another run.
+    """
+    settings = {
+        "command": "polaris-data import",
+        "problems": content_hash(iterate_problems(problems)),
+        "published": "difficulty",
+    }
+    records = [
+        Difficulty(
+            problem_id=problem.problem_id, num_samples=found[1], num_correct=found[0], num_truncated=0, mean_tokens=0.0
+        )
+        for problem in iterate_problems(problems)
+        if (found := published_difficulty(problem.extra)) is not None
+    ]
+    if not records:
+        raise ProblemFileError(f"{problems}: no problem has a 'difficulty' such as '3/8', so there is no profile")
+    claim_output(path, settings)
+    write_text(path, "".join(json.dumps(asdict(record)) + "\n" for record in records))
+    return len(records)
+
+
+def _label(source: str, importer: Importer | None, revision: str | None) -> str:
+    """Return what problems say where they are from."""
+    name = source_name(source)
+    if Path(source).exists():
+        return f"{importer.hub_id} ({name})" if importer else name
+    return f"{name}@{revision}" if revision else name
+
+
+def _convert(rows: Iterable[Row], reader: _Reader) -> Iterator[tuple[str, Problem | SetAside]]:
+    """Turn rows into problems, each with its place; refuse a source that has other columns."""
+    missing, is_usable = "", False
+    for number, row in enumerate(rows, start=1):
+        converted = _to_problem(row, reader)
+        if isinstance(converted, Problem):
+            is_usable = True
+        elif not is_usable:
+            missing = missing or _missing(row, reader.columns)
+            if missing and number >= NUM_ROWS_WITHOUT_COLUMN:
+                break
+        yield row.place, converted
+    if missing and not is_usable:
+        raise ProblemFileError(f"{missing}; say which is which with --columns question=NAME,references=NAME,id=NAME")
+
+
+def _missing(row: Row, columns: Columns) -> str:
+    return (
+        missing_column(row, "question", columns.question) or missing_column(row, "reference", columns.references) or ""
+    )
+
+
+def _to_problem(row: Row, reader: _Reader) -> Problem | SetAside:
+    fields = take_fields(row.columns, reader.columns)
+    question = to_question(fields.question)
+    question = question and to_question(reader.clean(question))
+    references = to_references(reader.answer(fields.references))
+    if question is None:
+        reason = Reason.NO_QUESTION
+    else:
+        reason = references if isinstance(references, Reason) else refusal(question, references)
+    if question is None or isinstance(references, Reason) or reason is not None:
+        return SetAside(place=row.place, reason=str(reason), question=fields.question, answer=fields.references)
+    own_id = None if reader.ids == "content" else to_text(fields.problem_id)
+    return Problem(
+        problem_id=f"{reader.prefix}{own_id}" if own_id else content_id(question, references),
+        question=question,
+        references=references,
+        source=reader.label if fields.source is None else str(fields.source),
+        extra=fields.extra,
+    )
+
+
+def _write(
+    read: Callable[[], Iterator[tuple[str, Problem | SetAside]]],
+    kept_file: TextIO,
+    aside_file: TextIO,
+    seen: _Seen,
+    *,
+    strict: bool,
+) -> Counter[str]:
+    """Write every row to one of the files, or merge it with an earlier one; count the reasons."""
+    reasons: Counter[str] = Counter()
+    for place, row in read():
+        if isinstance(row, SetAside):
+            if strict:
+                raise ProblemFileError(
+                    f"{place}: {row.reason}: the answer is {reprlib.repr(row.answer)}; correct it, or leave out "
+                    "--strict to set such rows aside"
+                )
+            reasons[row.reason] += 1
+            aside_file.write(json.dumps(asdict(row), ensure_ascii=False, default=str) + "\n")
+        elif _is_new(row, seen):
+            kept_file.write(to_json_line(row))
+        elif seen.contents[row.problem_id] != _hash(row):
+            earlier = next(where for where, one in read() if getattr(one, "problem_id", None) == row.problem_id)
+            raise ProblemFileError(
+                f"two different problems have the id {row.problem_id!r}, at {earlier} and {place}; make ids from the "
+                "content with --ids content, or put the name of the source before them with --ids prefixed"
+            )
+        else:
+            seen.num_merged += 1
+            seen.also_from.setdefault(row.problem_id, {})[row.source] = None
+    return reasons
+
+
+def _is_new(problem: Problem, seen: _Seen) -> bool:
+    if problem.problem_id in seen.contents:
+        return False
+    seen.contents[problem.problem_id] = _hash(problem)
+    return True
+
+
+def _hash(problem: Problem) -> int:
+    content = repr((problem.question, problem.references)).encode()
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
+
+
+def _add_lineage(path: Path, also_from: Mapping[str, Mapping[str, None]]) -> None:
+    """Add to each problem that came again the other sources, as ``also_from`` in its ``extra``."""
+
+    def lines() -> Iterator[str]:
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                record = json.loads(line)
+                others = [name for name in also_from.get(record["problem_id"], ()) if name != record["source"]]
+                if others:
+                    record["extra"]["also_from"] = list(dict.fromkeys([*record["extra"].get("also_from", []), *others]))
+                    line = json.dumps(record, ensure_ascii=False) + "\n"
+                yield line
+
+    write_text(path, lines())
+
+
+def _describe(reasons: Counter[str]) -> str:
+    counts = ", ".join(f"{count:,} set aside ({reason})" for reason, count in reasons.most_common())
+    return counts or "every source is empty"

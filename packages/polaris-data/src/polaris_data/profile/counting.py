@@ -1,0 +1,325 @@
+"""Profiles from completions that exist already: a rollout store, or a file of answers with or without grades.
+
+Needs the extra ``profile``. A completion that carries its grade is counted as it is, every other one is graded.
+"""
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from polaris_reward import Outcome
+from polaris_rollout import Group
+from polaris_rollout.store import iterate_groups, read_columns, read_store
+
+from polaris_data.errors import OtherRunError, ProblemFileError
+from polaris_data.files.journal import settings_path
+from polaris_data.files.progress import track
+from polaris_data.problems.reading import content_hash, take_fields, to_question, to_text
+from polaris_data.problems.rows import Row, read_rows
+from polaris_data.profile.sampling import GradeMany
+from polaris_data.records import Difficulty, Problem
+
+logger = logging.getLogger(__name__)
+
+TEXT_COLUMNS = ("response", "completion", "output", "text")
+"""Where the answer of a completion may stand."""
+
+VERDICT_COLUMNS = ("outcome", "correct", "score", "reward")
+"""Where its grade may stand: an outcome of polaris-reward, true or false, 1 or 0."""
+
+LIST_COLUMNS = ("completions", "responses")
+"""Where a row may hold all completions of a problem: texts, or objects as above."""
+
+LIST_VERDICT_COLUMNS = ("scores", "score", "rewards", "outcomes", "correct")
+"""Where such a row may hold their grades."""
+
+_GRADED_AT_ONCE = 256
+
+_HASHED_AT_ONCE = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One completion of one problem, as far as it is known."""
+
+    problem_id: str
+    """Of the problem set."""
+
+    place: str
+    """Where it stands."""
+
+    text: str | None = None
+    """What the model wrote."""
+
+    outcome: Outcome | None = None
+    """Its grade; ``None`` if it has to be graded."""
+
+    num_tokens: int | None = None
+    """Its length."""
+
+    is_truncated: bool = False
+    """Whether the token budget ended it."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    outcomes: Counter[Outcome] = field(default_factory=Counter[Outcome])
+    num_truncated: int = 0
+    num_tokens: int = 0
+    num_unknown_lengths: int = 0
+
+
+def profile_completions(problems: Sequence[Problem], path: Path, grade_many: GradeMany) -> list[Difficulty]:
+    """Count how often each problem was solved by completions that exist already.
+
+    Args:
+        problems: Problems with distinct ids, every one of which has at least one completion there, and no others.
+        path: A folder that ``polaris-rollout sample`` wrote; a parquet file of rollouts, graded or not; or a file
+            of rows (JSON lines, JSON, parquet) with one completion each or all of a problem. A row names its
+            problem by the id or the question. Completions without a grade are graded.
+        grade_many: Grades them.
+
+    Raises:
+        ProblemFileError: If nothing can be read there, or a row cannot be used; if completions are of other
+            problems, or of several states of a model's weights; if a problem has no completion.
+        StoreError: If a rollout store is damaged.
+    """
+    by_id = {problem.problem_id: problem for problem in problems}
+    tallies = {problem_id: _Tally() for problem_id in by_id}
+    answers = iter(track(_read_answers(path, by_id), total=None, label="counting completions"))
+    while batch := list(islice(answers, _GRADED_AT_ONCE)):
+        ungraded = [answer for answer in batch if answer.outcome is None]
+        grades = iter(grade_many([(answer.text or "", by_id[answer.problem_id].references) for answer in ungraded]))
+        for answer in batch:
+            tally = tallies[answer.problem_id]
+            tally.outcomes[answer.outcome or next(grades).outcome] += 1
+            tally.num_truncated += answer.is_truncated
+            tally.num_tokens += answer.num_tokens or 0
+            tally.num_unknown_lengths += answer.num_tokens is None
+    _refuse_missing(tallies, path)
+    if rejected := [each for each, tally in tallies.items() if tally.outcomes[Outcome.REFERENCE_REJECTED]]:
+        logger.warning(
+            "the grader cannot read the references of %d problems, %r for one; their profile means nothing",
+            len(rejected),
+            rejected[0],
+        )
+    return [_to_difficulty(problem_id, tally) for problem_id, tally in tallies.items()]
+
+
+def recorded_settings(path: Path) -> dict[str, Any]:
+    """Return what is recorded beside completions about how they were drawn; nothing if there is no record."""
+    for place in (path / "settings.json", settings_path(path), path.parent / "settings.json"):
+        if place.is_file():
+            settings = json.loads(place.read_text(encoding="utf-8"))
+            return cast(dict[str, Any], settings) if isinstance(settings, dict) else {}
+    return {}
+
+
+def refuse_other_source(path: Path, recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Compare what is recorded about completions with what the caller takes them for.
+
+    Args:
+        path: Named in the message.
+        recorded: As `recorded_settings` returns it.
+        wanted: Model, temperature, and so on; ``None`` stands for whatever it is.
+
+    Raises:
+        OtherRunError: If they differ, as far as it is recorded.
+    """
+    differing = [
+        f"{name} is {recorded[name]!r}, not {value!r}"
+        for name, value in wanted.items()
+        if value is not None and name in recorded and recorded[name] != value
+    ]
+    if differing:
+        raise OtherRunError(
+            f"{path} holds completions of another run: {'; '.join(differing)}; leave the option out to take them as "
+            "they are, or give other completions"
+        )
+
+
+def completions_settings(problems: Sequence[Problem], path: Path, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return everything that a profile from completions depends on, and how they were drawn as far as it is known.
+
+    Raises:
+        ProblemFileError: If there is nothing at ``path``.
+    """
+    if not path.exists():
+        raise ProblemFileError(f"no completions at {str(path)!r}; give a file, or a folder of polaris-rollout sample")
+    drawn_with = ("model", "model_digest", "context", "temperature", "top_p", "top_k", "max_tokens", "seed", "suffix")
+    return {
+        "command": "polaris-data profile --completions",
+        "problems": content_hash(problems),
+        "num_problems": len(problems),
+        "completions": _content_digest(path),
+        **{name: recorded[name] for name in drawn_with if name in recorded},
+    }
+
+
+def _read_answers(path: Path, problems: Mapping[str, Problem]) -> Iterator[Answer]:
+    if path.is_dir():
+        return _from_groups(read_store(path), path, problems)
+    if _is_rollouts(path):
+        graded = "outcome" in pq.read_schema(path).names
+        outcomes = read_columns(path, ["outcome"])["outcome"] if graded else None
+        return _from_groups(iterate_groups(path), path, problems, outcomes=outcomes)
+    by_question = {problem.question.strip(): problem_id for problem_id, problem in problems.items()}
+    return (
+        answer
+        for row in read_rows(path, split="train", revision=None)
+        for answer in _from_row(row, problems, by_question)
+    )
+
+
+def _is_rollouts(path: Path) -> bool:
+    """Return whether a parquet file has the columns of `polaris_rollout.store.table`."""
+    if path.suffix != ".parquet" or not path.is_file():
+        return False
+    try:
+        return {"token_ids", "weights_version"} <= set(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError):
+        return False  # Whoever reads it says what is wrong with it.
+
+
+def _from_groups(
+    groups: Iterable[Group], path: Path, problems: Mapping[str, Problem], *, outcomes: Sequence[str] | None = None
+) -> Iterator[Answer]:
+    verdicts = None if outcomes is None else iter(outcomes)
+    weights_version = None
+    for group in groups:
+        if group.problem_id not in problems:
+            raise _other_problems(str(path), group.problem_id)
+        weights_version = weights_version or group.weights_version
+        if group.weights_version != weights_version:
+            raise ProblemFileError(
+                f"{path} holds completions of several weights, {weights_version!r} and {group.weights_version!r} "
+                "among them; a profile is of one model: give the completions of one"
+            )
+        for completion in group.completions:
+            yield Answer(
+                problem_id=group.problem_id,
+                place=str(path),
+                text=completion.text,
+                outcome=None if verdicts is None else Outcome(next(verdicts)),
+                num_tokens=len(completion.token_ids),
+                is_truncated=completion.finish_reason == "length",
+            )
+
+
+def _from_row(row: Row, problems: Mapping[str, Problem], by_question: Mapping[str, str]) -> list[Answer]:
+    problem_id = _identify(row, problems, by_question)
+    listed = next((name for name in LIST_COLUMNS if isinstance(row.columns.get(name), list)), None)
+    if listed is None:
+        return [_to_answer(row.columns, row.place, problem_id)]
+    values = cast("list[Any]", row.columns[listed])
+    verdicts = next(
+        (row.columns[name] for name in LIST_VERDICT_COLUMNS if isinstance(row.columns.get(name), list)), None
+    )
+    if verdicts is not None and len(verdicts) != len(values):
+        raise ProblemFileError(f"{row.place}: {len(values)} {listed} but {len(verdicts)} grades; give one for each")
+    return [
+        _to_answer(
+            (value if isinstance(value, dict) else {"response": value})
+            | ({} if verdicts is None else {"score": verdicts[number]}),
+            f"{row.place}, {listed} {number + 1}",
+            problem_id,
+        )
+        for number, value in enumerate(values)
+    ]
+
+
+def _identify(row: Row, problems: Mapping[str, Problem], by_question: Mapping[str, str]) -> str:
+    """Find out which problem a row is of: by its id, else by its question."""
+    fields = take_fields(row.columns)
+    name, question = to_text(fields.problem_id), to_question(fields.question)
+    if name is not None and name in problems:
+        if question is not None and problems[name].question.strip() not in question:
+            raise ProblemFileError(
+                f"{row.place}: {name!r} is another problem there: its question is {question!r:.60}, here "
+                f"{problems[name].question!r:.60}; give the problems that were sampled"
+            )
+        return name
+    if question is not None and question.strip() in by_question:
+        return by_question[question.strip()]
+    if name is None and question is None:
+        found = ", ".join(map(repr, row.columns))
+        raise ProblemFileError(f"{row.place}: no 'problem_id' or 'question' says which problem it is of; found {found}")
+    raise _other_problems(row.place, name or f"{question:.40}")
+
+
+def _to_answer(columns: Mapping[str, Any], place: str, problem_id: str) -> Answer:
+    text = next((columns[name] for name in TEXT_COLUMNS if isinstance(columns.get(name), str)), None)
+    outcome = _to_outcome(columns, place)
+    if text is None and outcome is None:
+        raise ProblemFileError(
+            f"{place}: neither an answer ({', '.join(map(repr, TEXT_COLUMNS))}) nor its grade "
+            f"({', '.join(map(repr, VERDICT_COLUMNS))}); found {', '.join(map(repr, columns))}"
+        )
+    num_tokens, token_ids = columns.get("num_tokens"), columns.get("token_ids")
+    return Answer(
+        problem_id=problem_id,
+        place=place,
+        text=text,
+        outcome=outcome,
+        num_tokens=len(token_ids) if isinstance(token_ids, list) else num_tokens if type(num_tokens) is int else None,
+        is_truncated=columns.get("finish_reason") == "length",
+    )
+
+
+def _to_outcome(columns: Mapping[str, Any], place: str) -> Outcome | None:
+    name = next((name for name in VERDICT_COLUMNS if columns.get(name) is not None), None)
+    if name is None:
+        return None
+    value = columns[name]
+    if value in tuple(Outcome):
+        return Outcome(value)
+    if isinstance(value, bool | int | float) and value in (0, 1):
+        return Outcome.CORRECT if value else Outcome.INCORRECT
+    expected = "true, false, 1, 0" if name != "outcome" else ", ".join(Outcome)
+    raise ProblemFileError(f"{place}: {name!r} is {value!r}; expected one of {expected}")
+
+
+def _other_problems(place: str, problem_id: str) -> ProblemFileError:
+    return ProblemFileError(
+        f"{place}: completions of {problem_id!r}, which is not among the problems; give the problems (and the "
+        "--limit) that were sampled"
+    )
+
+
+def _refuse_missing(tallies: Mapping[str, _Tally], path: Path) -> None:
+    if missing := [problem_id for problem_id, tally in tallies.items() if not tally.outcomes]:
+        raise ProblemFileError(
+            f"{path}: {len(missing)} of {len(tallies)} problems have no completion, {missing[0]!r} for one; sample "
+            "them all, or give the --limit that was sampled"
+        )
+
+
+def _to_difficulty(problem_id: str, tally: _Tally) -> Difficulty:
+    num_samples = tally.outcomes.total()
+    return Difficulty(
+        problem_id=problem_id,
+        num_samples=num_samples,
+        num_correct=tally.outcomes[Outcome.CORRECT],
+        num_truncated=tally.num_truncated,
+        mean_tokens=None if tally.num_unknown_lengths else tally.num_tokens / num_samples,
+    )
+
+
+def _content_digest(path: Path) -> str:
+    """Return a fingerprint of a file, or of the parts of a rollout store."""
+    digest = hashlib.sha256()
+    paths = sorted(path.glob("part-*")) if path.is_dir() else [path]
+    for each in paths:
+        digest.update(f"{each.name}\0".encode())
+        with each.open("rb") as file:
+            while block := file.read(_HASHED_AT_ONCE):
+                digest.update(block)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,157 @@
+"""Profiling: how often a model solves each problem.
+
+Needs the extra ``profile``. Whatever was finished before a kill is kept, and only the rest is sampled.
+"""
+
+import logging
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from polaris_data.errors import MissingExtraError, OtherRunError
+from polaris_data.files.journal import Journal
+from polaris_data.problems.reading import content_hash
+from polaris_data.profile.adaptive import Settling
+from polaris_data.profile.schedule import Schedule
+from polaris_data.records import PROMPT_SUFFIX, Difficulty, Problem, to_prompt
+
+try:
+    from polaris_reward import Grade, Outcome
+    from polaris_rollout import Engine, Group, Prompt, Sampler, SamplingParams, track
+    from polaris_rollout.engines import check_model
+except ImportError as error:
+    raise MissingExtraError(
+        f"profiling needs polaris-reward and polaris-rollout: pip install 'polaris-data[profile]>=2026.11' ({error})"
+    ) from error
+
+logger = logging.getLogger(__name__)
+
+GradeMany = Callable[[Sequence[tuple[str, Sequence[str]]]], Sequence[Grade]]
+"""Grades responses against their references, in order: ``polaris_reward.Grader.grade_many`` is one."""
+
+
+def profile(
+    problems: Sequence[Problem],
+    sampler: Sampler,
+    grade_many: GradeMany,
+    *,
+    params: SamplingParams,
+    num_samples: int,
+    journal: Journal,
+    settling: Settling | None = None,
+    suffix: str = PROMPT_SUFFIX,
+    engine: Engine | None = None,
+) -> Iterator[Difficulty]:
+    """Sample every problem, grade the answers, and yield how often each one was solved.
+
+    Problems that the journal shows to be done are yielded first and not sampled again; every other group is
+    written to the journal before it counts. When the last one is out, the journal is finished with one record
+    for each problem, in their order, so that its file depends on the completions alone.
+
+    Completion ``i`` of a problem is the same with and without ``settling`` (as far as the engine repeats itself):
+    the samples of an adaptive profile are the first of those that a profile of all samples draws.
+
+    Args:
+        problems: Problems with distinct ids.
+        sampler: Draws the completions.
+        grade_many: Grades them.
+        params: How completions are drawn.
+        num_samples: Completions for each problem; with ``settling`` the most of them.
+        journal: Of this very job: same problems, model and parameters.
+        settling: When sampling a problem stops early; see `polaris_data.profile.schedule`. ``None`` never stops early.
+        suffix: Put after every question.
+        engine: Asked what it is doing, for the progress on stderr; most samplers are one.
+
+    Raises:
+        OtherRunError: If the journal holds a problem that is not among these.
+        SettingError: If ``num_samples`` is not positive, or cannot be drawn as ``settling`` says.
+    """
+    by_id = {problem.problem_id: problem for problem in problems}
+    drawn = [Difficulty(**record) for record in journal.records]
+    _refuse_other_problems(drawn, by_id, journal)
+    schedule = Schedule(list(by_id), num_samples=num_samples, settling=settling, drawn=drawn)
+    yield from schedule.settled
+
+    def sample() -> Iterator[Difficulty]:
+        while schedule:
+            prompts = (_to_prompt(by_id[each], schedule.tallies.get(each), suffix) for each in schedule.draw())
+            for group in sampler.sample(prompts, params, n=schedule.at_a_time):
+                difficulty = _measure(group, by_id[group.problem_id], grade_many)
+                journal.append(asdict(difficulty))
+                yield from schedule.add(difficulty)
+
+    yield from track(sample(), total=len(problems), done=len(schedule.settled), label="profiling", engine=engine)
+    journal.records = [asdict(schedule.tallies[each]) for each in by_id if each in schedule.tallies]
+    positions = {problem_id: position for position, problem_id in enumerate(by_id)}
+    journal.finish(lambda record: positions[record["problem_id"]])
+
+
+def profile_settings(
+    problems: Sequence[Problem],
+    *,
+    model: str,
+    context: int | None,
+    params: SamplingParams,
+    num_samples: int,
+    settling: Settling | None = None,
+    suffix: str = PROMPT_SUFFIX,
+    endpoints: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return everything that a profile depends on: what `polaris_data.files.journal.claim_output` records beside it.
+
+    Raises:
+        ModelError: If the model cannot be used, or not with this context.
+    """
+    return {
+        "command": "polaris-data profile",
+        "problems": content_hash(problems),
+        "num_problems": len(problems),
+        "model": model,
+        "model_digest": check_model(model, context, endpoints=endpoints),
+        "context": context,
+        "num_samples": num_samples,
+        **asdict(params),
+        "suffix": suffix,
+        **({"adaptive": asdict(settling)} if settling else {}),
+    }
+
+
+def to_prompts(problems: Iterable[Problem], *, suffix: str = PROMPT_SUFFIX) -> list[Prompt]:
+    """Return what is sent to the sampler for each problem."""
+    return [_to_prompt(problem, None, suffix) for problem in problems]
+
+
+def _to_prompt(problem: Problem, tally: Difficulty | None, suffix: str) -> Prompt:
+    """Return the prompt for a problem's next samples, given those that it has."""
+    return Prompt(
+        problem_id=problem.problem_id,
+        text=to_prompt(problem, suffix=suffix),
+        first_sample=tally.num_samples if tally else 0,
+    )
+
+
+def _refuse_other_problems(drawn: Iterable[Difficulty], problem_ids: Container[str], journal: Journal) -> None:
+    for difficulty in drawn:
+        if difficulty.problem_id not in problem_ids:
+            raise OtherRunError(
+                f"{journal.path} has a profile of {difficulty.problem_id!r}, which is not among the problems; "
+                "choose another --out or remove it"
+            )
+
+
+def _measure(group: Group, problem: Problem, grade_many: GradeMany) -> Difficulty:
+    completions = group.completions
+    grades = grade_many([(completion.text, problem.references) for completion in completions])
+    if any(grade.outcome is Outcome.REFERENCE_REJECTED for grade in grades):
+        logger.warning(
+            "%s: the grader cannot read the reference %r; its profile means nothing",
+            problem.problem_id,
+            problem.references,
+        )
+    return Difficulty(
+        problem_id=problem.problem_id,
+        num_samples=len(completions),
+        num_correct=sum(grade.outcome is Outcome.CORRECT for grade in grades),
+        num_truncated=sum(completion.finish_reason == "length" for completion in completions),
+        mean_tokens=sum(len(completion.token_ids) for completion in completions) / len(completions),
+    )

@@ -1,0 +1,321 @@
+"""Rules of selection as data: each names what it drops, from what was measured of every problem.
+
+Rules are applied in order, each to the problems that the ones before it have left. None of them depends on the order
+of the problems: where a rule takes some of a bin, it takes them by a hash of seed and problem id.
+"""
+
+import hashlib
+import json
+import math
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
+from functools import cache
+from math import ceil, floor
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args, get_origin
+
+from polaris_data.errors import SettingError
+from polaris_data.files.journal import settings_path
+from polaris_data.profile.attempts import Attempt, Evidence, bin_of, pool, resolution
+from polaris_data.profile.shape import name_shape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extreme:
+    """Drop what was solved every time, the published rule for profiles, or what was never solved."""
+
+    name: ClassVar[str] = "drop"
+
+    solved: Literal["always", "never"] = "always"
+    """The end of the histogram that is dropped."""
+
+    @property
+    def reason(self) -> str:
+        """Why a problem is out."""
+        return f"{self.solved} solved"
+
+    def dropped(self, evidence: Evidence, *, seed: int) -> list[str]:
+        """Return the ids that this rule drops."""
+        share = 1.0 if self.solved == "always" else 0.0
+        return [problem_id for problem_id, attempts in evidence.items() if _accuracy(pool(attempts)) == share]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """Drop what is solved more often than a limit; above 0.9 by the mean is the published rule between stages."""
+
+    name: ClassVar[str] = "accuracy"
+
+    above: float
+    """Dropped when strictly above it; from 0 to 1."""
+
+    by: Literal["mean", "latest", "certainty"] = "mean"
+    """The share of correct completions over all attempts, in the latest attempt, or: dropped once the true pass rate
+    is above the limit with probability ``certainty`` (a lower bound of the posterior under a uniform prior)."""
+
+    window: int | None = None
+    """Count only so many of the latest attempts."""
+
+    min_visits: int = 1
+    """Keep what has had fewer attempts."""
+
+    certainty: float = 0.95
+    """Used by ``by = "certainty"`` only; between 0 and 1."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.above <= 1, "above", self.above, "a share from 0 to 1")
+        _require(self.window is None or self.window >= 1, "window", self.window, "1 or more attempts")
+        _require(self.min_visits >= 1, "min_visits", self.min_visits, "1 or more")
+        _require(0 < self.certainty < 1, "certainty", self.certainty, "a probability between 0 and 1")
+        if self.by == "latest" and self.window is not None:
+            raise SettingError(f"window is {self.window!r} with by=latest; give by=mean to average over a window")
+
+    @property
+    def reason(self) -> str:
+        """Why a problem is out."""
+        what = "latest accuracy" if self.by == "latest" else "accuracy" if self.by == "certainty" else "mean accuracy"
+        over = f" over the last {self.window} visits" if self.window else ""
+        sure = f", {self.certainty:.4g} certain" if self.by == "certainty" else ""
+        after = f", after {self.min_visits} visits or more" if self.min_visits > 1 else ""
+        return f"{what}{over} above {self.above:g}{sure}{after}"
+
+    def dropped(self, evidence: Evidence, *, seed: int) -> list[str]:
+        """Return the ids that this rule drops."""
+        return [
+            problem_id
+            for problem_id, attempts in evidence.items()
+            if len(attempts) >= self.min_visits and self._is_above(attempts)
+        ]
+
+    def _is_above(self, attempts: Sequence[Attempt]) -> bool:
+        window = 1 if self.by == "latest" else self.window or len(attempts)
+        pooled = pool(attempts[-window:])
+        if self.by == "certainty":
+            return probability_above(self.above, pooled) >= self.certainty
+        return _accuracy(pooled) > self.above
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cap:
+    """Drop problems of one bin until it is no more than a share of what is kept."""
+
+    name: ClassVar[str] = "cap"
+
+    bin: str
+    """``k/n``; see `bin_of` for problems with another number of samples."""
+
+    share: float
+    """Of the problems that are kept; from 0 to 1, 1 excluded."""
+
+    def __post_init__(self) -> None:
+        k, _, n = self.bin.partition("/")
+        _require(k.isdecimal() and n.isdecimal() and 0 <= int(k) <= int(n) > 0, "bin", self.bin, "k/n, such as 0/8")
+        _require(0 <= self.share < 1, "share", self.share, "a share from 0 to below 1")
+
+    @property
+    def reason(self) -> str:
+        """Why a problem is out."""
+        return f"bin {self.bin} capped at a share of {self.share:g}"
+
+    def dropped(self, evidence: Evidence, *, seed: int) -> list[str]:
+        """Return the ids that this rule drops."""
+        k, n = map(int, self.bin.split("/"))
+        members = _bins(evidence, n)[k]
+        others = len(evidence) - len(members)
+        most = int(others * self.share / (1 - self.share) + 1e-9)  # 6 * 0.4 / 0.6 is 4, not 3.9999999999999996
+        return shuffled(members, seed=seed)[most:]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reshape:
+    """Drop as little as gives the histogram the shape mirrored-J: the fullest bins but 0/n are cut to one height."""
+
+    name: ClassVar[str] = "shape"
+
+    target: Literal["mirrored-J"] = "mirrored-J"
+    """The shape of problems that are calibrated to a model."""
+
+    @property
+    def reason(self) -> str:
+        """Why a problem is out."""
+        return f"trimmed to the shape {self.target}"
+
+    def dropped(self, evidence: Evidence, *, seed: int) -> list[str]:
+        """Return the ids that this rule drops.
+
+        Raises:
+            SettingError: If no problem was never solved: then no part of the problems has the shape.
+        """
+        never, *others = _bins(evidence, resolution(evidence))
+        height = _greatest_height(len(never), [len(members) for members in others])
+        return [problem_id for members in others for problem_id in shuffled(members, seed=seed)[height:]]
+
+
+Rule = Extreme | Accuracy | Cap | Reshape
+
+
+@cache
+def probability_above(rate: float, attempt: Attempt) -> float:
+    """Return the posterior probability that the true pass rate is above a rate.
+
+    The prior is uniform, the posterior Beta(k + 1, n - k + 1); its upper tail at ``x`` is the probability that a
+    binomial of n + 1 trials with success probability ``x`` is at most k.
+    """
+    if rate <= 0 or rate >= 1:
+        return float(rate <= 0)
+    trials = attempt.num_samples + 1
+    log_terms = (
+        math.lgamma(trials + 1)
+        - math.lgamma(hits + 1)
+        - math.lgamma(trials - hits + 1)
+        + hits * math.log(rate)
+        + (trials - hits) * math.log1p(-rate)
+        for hits in range(attempt.num_correct + 1)
+    )
+    return min(1.0, math.fsum(map(math.exp, log_terms)))
+
+
+def shuffled(problem_ids: Iterable[str], *, seed: int) -> list[str]:
+    """Order ids by a hash of seed and id: a random order that does not depend on the one given."""
+    return sorted(problem_ids, key=lambda problem_id: hashlib.sha256(f"{seed}:{problem_id}".encode()).digest())
+
+
+def to_data(rule: Rule) -> dict[str, Any]:
+    """Return a rule as a table that `parse_rule` reads back."""
+    values = {name: value for name, value in asdict(rule).items() if value is not None}
+    if isinstance(rule, Accuracy) and rule.by != "certainty":
+        del values["certainty"]
+    return {"rule": rule.name, **values}
+
+
+def parse_rule(data: str | Mapping[str, Any]) -> Rule:
+    """Read a rule from a table (``{"rule": "accuracy", "above": 0.9}``) or a line (``accuracy above=0.9 by=latest``).
+
+    Raises:
+        SettingError: If there is no such rule, or a setting of it is missing, unknown or out of range.
+    """
+    if isinstance(data, str):
+        name, *settings = data.split() or [""]
+        data = {"rule": name} | {key: _number(value) for key, _, value in (each.partition("=") for each in settings)}
+    known = {rule.name: rule for rule in get_args(Rule)}
+    values = {key: value for key, value in data.items() if key != "rule"}
+    if (name := data.get("rule")) not in known:
+        raise SettingError(f"no rule {name!r}; give one of {', '.join(known)}")
+    try:
+        _check_settings(known[name], values)
+        return known[name](**values)
+    except SettingError as error:
+        raise SettingError(f"rule {name!r}: {error}") from None
+
+
+def read_rules(path: Path) -> tuple[Rule, ...]:
+    """Read the tables ``[[rules]]`` of a TOML file, or the list ``rules`` of a JSON file (``decisions.json`` is one).
+
+    Raises:
+        SettingError: If the file is missing or malformed, or holds no rule.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        data: Any = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except (OSError, ValueError) as error:
+        raise SettingError(f"cannot read the rules {str(path)!r}: {error}; give a TOML or JSON file") from None
+    tables: Any = data.get("rules") if isinstance(data, dict) else None
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables) or not tables:
+        raise SettingError(f"{path}: no rules; write a table [[rules]] for each, such as rule = 'drop'")
+    return tuple(parse_rule(table) for table in tables)
+
+
+def _accuracy(attempt: Attempt) -> float:
+    return attempt.num_correct / attempt.num_samples
+
+
+def _bins(evidence: Evidence, n: int) -> list[list[str]]:
+    """Return [n + 1] the ids in each bin."""
+    bins: dict[int, list[str]] = defaultdict(list)
+    for problem_id, attempts in evidence.items():
+        bins[bin_of(pool(attempts), n)].append(problem_id)
+    return [bins[k] for k in range(n + 1)]
+
+
+def _greatest_height(never: int, others: Sequence[int]) -> int:
+    """Return to what height the other bins must be cut, at least, for a mirrored J.
+
+    Cutting lower never loses the shape again, so the height can be searched for by halving.
+    """
+    if never == 0:
+        raise SettingError("rule 'shape': no problem was never solved, so no part of them is a mirrored J")
+    low, high = 0, max(others)
+    while low < high:
+        height = (low + high + 1) // 2
+        reached = name_shape((never, *(min(count, height) for count in others))) == "mirrored-J"
+        low, high = (height, high) if reached else (low, height - 1)
+    return low
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _check_settings(rule: type[Rule], values: Mapping[str, Any]) -> None:
+    expected = {field.name: field for field in fields(rule)}
+    names = ", ".join(map(repr, expected))
+    for name, value in values.items():
+        if name not in expected:
+            raise SettingError(f"unknown setting {name!r}; expected {names}")
+        kind: Any = expected[name].type
+        if get_origin(kind) is Literal:
+            _require(value in get_args(kind), name, value, f"one of {', '.join(get_args(kind))}")
+        elif kind is str:
+            _require(isinstance(value, str), name, value, "text")
+        else:
+            whole = kind is not float
+            _require(type(value) is int or (type(value) is float and not whole), name, value, "a number")
+    for name, field in expected.items():
+        if field.default is MISSING and name not in values:
+            raise SettingError(f"no {name!r}; expected {names}")
+
+
+def _require(condition: bool, name: str, value: object, expected: str) -> None:
+    if not condition:
+        raise SettingError(f"{name} is {value!r}; expected {expected}")
+
+
+def unsettled_rules(path: Path, rules: Iterable[Rule]) -> list[str]:
+    """Say which rules of selection ask what a profile does not answer, because sampling stopped before.
+
+    Args:
+        path: Of the profile; its settings tell whether it is adaptive.
+        rules: To be applied to it.
+    """
+    place = settings_path(path)
+    settings = json.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
+    if "adaptive" not in settings:
+        return []
+    num_samples, bounds = settings["num_samples"], settings["adaptive"]["bounds"]
+    settled = {ceil(bound * num_samples - _ROUNDING) for bound in bounds}
+    return [
+        f"the profile is adaptive with --bound {' and '.join(f'{bound:g}' for bound in bounds)}, which does not settle "
+        f"{rule.reason!r}; profile with the bound that the rule asks for, or without --adaptive"
+        for rule in rules
+        if _num_correct_asked(rule, num_samples) not in settled
+    ]
+
+
+def _num_correct_asked(rule: Rule, num_samples: int) -> int | None:
+    """Return how many right answers tell a rule's two sides apart; ``None`` if it needs to know more than that."""
+    if isinstance(rule, Extreme):
+        return num_samples if rule.solved == "always" else 1
+    if isinstance(rule, Accuracy) and rule.by != "certainty":
+        return floor(rule.above * num_samples + _ROUNDING) + 1
+    return None
+
+
+_ROUNDING = 1e-9
+"""0.07 of 100 samples are 7, not 7.000000000000001."""

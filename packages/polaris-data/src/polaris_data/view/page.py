@@ -1,0 +1,81 @@
+"""Self-contained HTML pages: one file with inline pictures, no script, nothing loaded from elsewhere."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polaris_data.files.journal import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222 }
+figure { margin: 0 }
+svg { width: 100%; height: auto }
+table { border-collapse: collapse; margin: 1em 0 }
+td, th { padding: .2em .9em; border-bottom: 1px solid #ddd; text-align: right }
+td:first-child, th:first-child { text-align: left }
+.warning { background: #fff3cd; padding: .4em .8em; border-left: 4px solid #e0a800; margin: .5em 0 }
+"""
+
+
+def write_page(path: Path, title: str, parts: Iterable[str]) -> None:
+    """Write a page of parts, each an HTML fragment; the file appears whole."""
+    body = "\n".join(parts)
+    write_text(
+        path,
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n",
+    )
+
+
+def write_selection_page(path: Path, figure: "Figure", summary: Mapping[str, Any]) -> None:
+    """Write what a selection did: its histograms, warnings, and the count of each reason.
+
+    Args:
+        path: The file.
+        figure: The histograms before and after.
+        summary: What ``decisions.json`` holds besides the decisions.
+    """
+    warnings = [*summary.get("after", {}).get("warnings", []), *summary["notes"]]
+    reasons = [(reason, f"{count:,}") for reason, count in summary["reasons"].items()]
+    rules = [
+        (rule["rule"], ", ".join(f"{key} {value}" for key, value in rule.items() if key != "rule"))
+        for rule in summary["rules"]
+    ]
+    write_page(
+        path,
+        f"Selection: {summary['num_kept']:,} of {summary['num_problems']:,} problems",
+        [
+            svg_part(figure),
+            *map(warning_part, warnings),
+            table_part(("reason", "problems"), reasons),
+            table_part(("rules, in this order", "settings"), rules),
+        ],
+    )
+
+
+def svg_part(figure: "Figure") -> str:
+    """Return a picture as a fragment."""
+    from polaris_data.view.plots import to_svg
+
+    return f"<figure>{to_svg(figure)}</figure>"
+
+
+def warning_part(text: str) -> str:
+    """Return a highlighted sentence as a fragment."""
+    return f'<p class="warning">{escape(text)}</p>'
+
+
+def text_part(text: str) -> str:
+    """Return a paragraph as a fragment; its line breaks stay."""
+    return f"<p>{escape(text).replace(chr(10), '<br>')}</p>"
+
+
+def table_part(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table as a fragment."""
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"

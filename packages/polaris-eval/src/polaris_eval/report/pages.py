@@ -1,0 +1,123 @@
+"""Reports that can be sent to others: Markdown, and one HTML page that needs no other file."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from polaris_data.files import write_text
+from polaris_data.problems import json_lines
+
+from polaris_eval.records import Evaluation, read_content, read_evaluations
+from polaris_eval.report.tables import detail_tables, summary_rows
+
+
+def write_reports(out: Path) -> tuple[Path, Path]:
+    """Write ``report.md`` and ``report.html`` from the scores and completions of an evaluation.
+
+    Args:
+        out: Folder that ``run`` or ``grade`` wrote. A benchmark whose completions are gone has its scores only.
+
+    Returns:
+        The two files.
+
+    Raises:
+        ScoresFileError: If there are no scores, or they cannot be read.
+        DataError: If a file of completions is damaged.
+    """
+    content, evaluations = read_content(out), read_evaluations(out)
+    model, protocol = str(content.get("model")), content.get("protocol") or {}
+    records = {each.benchmark: read_records(out, each.benchmark) for each in evaluations}
+    markdown, page = out / "report.md", out / "report.html"
+    write_text(markdown, _markdown(model, protocol, evaluations))
+    _write_page(page, model, protocol, evaluations, {name: lines for name, lines in records.items() if lines})
+    return markdown, page
+
+
+def read_records(out: Path, benchmark: str) -> list[Mapping[str, Any]]:
+    """Return the completions of a benchmark, none where they are gone.
+
+    Raises:
+        DataError: If the file is damaged.
+    """
+    path = out / benchmark / "completions.jsonl"
+    return [row.columns for row in json_lines(path)] if path.is_file() else []
+
+
+def _markdown(model: str, protocol: Mapping[str, Any], evaluations: Sequence[Evaluation]) -> str:
+    """Return the tables of the terminal as Markdown, and the protocol below them."""
+    tables = {"mean@k in percent, with its 95% interval clustered by problem": summary_rows(evaluations)}
+    parts = [f"# Evaluation of {_cell(model)}"]
+    for heading, rows in (tables | detail_tables(evaluations)).items():
+        parts.append(f"## {heading}\n\n{_markdown_table(rows)}")
+    parts += [f"{_cell(text)}" for text in _notes(evaluations)]
+    parts.append(f"## Protocol\n\n```json\n{json.dumps(protocol, indent=2, ensure_ascii=False)}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def _write_page(
+    path: Path,
+    model: str,
+    protocol: Mapping[str, Any],
+    evaluations: Sequence[Evaluation],
+    records: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> None:
+    # The pictures need a library that takes a second to import.
+    from polaris_data.view import svg_part, table_part, text_part, warning_part, write_page
+
+    from polaris_eval.report.browser import browser_part
+    from polaris_eval.report.plots import draw_budgets, draw_length_groups, draw_outcomes, draw_scores
+
+    figures = (draw_scores(evaluations), draw_length_groups(evaluations), draw_budgets(evaluations))
+    scores, lengths, budgets = (None if figure is None else svg_part(figure) for figure in figures)
+    tables = [
+        f"<h2>{heading}</h2>{table_part(rows[0], rows[1:])}" for heading, rows in detail_tables(evaluations).items()
+    ]
+    summary = summary_rows(evaluations)
+    parts = [
+        text_part("Shares in percent; intervals are 95%, clustered by problem."),
+        *map(warning_part, _notes(evaluations)),
+        table_part(summary[0], summary[1:]),
+        scores,
+        lengths and f"<h2>Length</h2>{lengths}",
+        budgets and f"<h2>Token budget</h2>{budgets}",
+        *(["<h2>Every completion</h2>"] if records else []),
+        *(svg_part(draw_outcomes(name, _outcomes(lines))) for name, lines in records.items()),
+        *tables,
+        "<h2>Protocol</h2>" + table_part(("setting", "value"), _flat(protocol)),
+        browser_part(records) if records else None,
+    ]
+    write_page(path, f"Evaluation of {model}", [part for part in parts if part])
+
+
+def _outcomes(records: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    return {record["problem_id"]: [each["outcome"] for each in record["completions"]] for record in records}
+
+
+def _notes(evaluations: Sequence[Evaluation]) -> list[str]:
+    return [
+        f"{each.benchmark}: {len(each.unscored)} of {each.num_problems} problems are left out: the grader cannot "
+        f"read their references: {', '.join(each.unscored[:5])}{', ...' if len(each.unscored) > 5 else ''}"
+        for each in evaluations
+        if each.unscored
+    ]
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            rows += _flat(cast(Mapping[str, Any], item), f"{prefix}{key}.")
+        else:
+            rows.append((f"{prefix}{key}", json.dumps(item, ensure_ascii=False)))
+    return rows
+
+
+def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    lines = [" | ".join(map(_cell, row)) for row in rows]
+    rule = " | ".join("---:" if number else "---" for number in range(len(rows[0])))
+    return "\n".join(f"| {line} |" for line in (lines[0], rule, *lines[1:]))
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|").replace("\n", " ")

@@ -1,0 +1,193 @@
+"""Evaluations as terminal tables, and the table of named benchmarks."""
+
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from polaris_eval.records import Estimate, Evaluation, LengthGroup, Score
+from polaris_eval.scores.compare import Comparison
+
+_FILE_WIDTH = 120
+"""Columns where the output is not a terminal."""
+
+
+def print_evaluations(evaluations: Iterable[Evaluation], *, model: str) -> None:
+    """Print one line for each benchmark to stdout, then what else is known of it; shares in percent."""
+    evaluations = list(evaluations)
+    print(f"{model}, mean@k in percent with its 95% interval, clustered by problem:\n")
+    _print(_filled(summary_rows(evaluations)))
+    for heading, rows in detail_tables(evaluations).items():
+        print(f"\n{heading}:\n")
+        _print(_filled(rows))
+
+
+def summary_rows(evaluations: Iterable[Evaluation]) -> list[list[str]]:
+    """Return one row of text for each benchmark, below one that names the columns; shares in percent."""
+    return [
+        ["benchmark", "problems", "k", "mean@k", "truncated %", "no answer %", "mean tokens"],
+        *(
+            [
+                each.benchmark,
+                _num_scored(each),
+                str(each.num_samples),
+                percent_with_interval(each.score("mean@k")),
+                next((_percent(score.value) for score in _of(each, "truncated")), "?"),
+                _percent(each.score("no_answer").value),
+                "?" if each.lengths is None else _tokens(each.lengths.mean),
+            ]
+            for each in evaluations
+        ),
+    ]
+
+
+def detail_tables(evaluations: Sequence[Evaluation]) -> dict[str, list[list[str]]]:
+    """Return, by heading, the tables below the first one: rows of text, of which the first names the columns.
+
+    A table to which no benchmark contributes is left out.
+    """
+    tables = {
+        "pass@k and maj@k (votes by equivalent answers, ties shared), in percent": [
+            ["benchmark", "k", "pass@k", "maj@k"],
+            *(
+                [each.benchmark, str(score.k), percent_with_interval(score), percent_with_interval(vote)]
+                for each in evaluations
+                for score, vote in zip(_of(each, "pass@k"), _of(each, "maj@k"), strict=True)
+            ),
+        ],
+        "Choosing by the completions' own scores, in percent": [
+            ["benchmark", "k", "metric", "value"],
+            *(
+                [each.benchmark, str(score.k), score.metric, percent_with_interval(score)]
+                for each in evaluations
+                for score in (*_of(each, "weighted_vote"), *_of(each, "best_of"))
+            ),
+        ],
+        "Spread and length": [
+            ["benchmark", "bootstrap interval of mean@k", "distinct-4 %", "median tokens", "95% of tokens"],
+            *(
+                [
+                    each.benchmark,
+                    _interval(each.bootstrap),
+                    _percent(each.distinct_4),
+                    "?" if each.lengths is None else _tokens(each.lengths.median),
+                    "?" if each.lengths is None else _tokens(each.lengths.p95),
+                ]
+                for each in evaluations
+            ),
+        ],
+    }
+    return {heading: rows for heading, rows in tables.items() if len(rows) > 1} | length_tables(evaluations)
+
+
+def length_tables(evaluations: Sequence[Evaluation]) -> dict[str, list[list[str]]]:
+    """Return those of `detail_tables` that say what lengths and token budgets do."""
+    tables = {
+        "Accuracy by length": [
+            ["benchmark", "tokens", "completions", "of problems", "correct %"],
+            *(
+                [
+                    each.benchmark,
+                    length_range(group),
+                    f"{group.num_completions:,}",
+                    f"{group.num_problems:,}",
+                    _percent(group.accuracy),
+                ]
+                for each in evaluations
+                for group in each.length_groups
+            ),
+        ],
+        "If every completion were cut after so many tokens, in percent": [
+            ["benchmark", "budget", "mean@k", "cut %"],
+            *(
+                [
+                    each.benchmark,
+                    f"{point.max_tokens:,}",
+                    percent_with_interval(point.accuracy),
+                    f"{100 * point.cut:.1f}",
+                ]
+                for each in evaluations
+                for point in each.budgets
+            ),
+        ],
+    }
+    return {heading: rows for heading, rows in tables.items() if len(rows) > 1}
+
+
+def print_comparisons(
+    comparisons: Iterable[Comparison], pairs: Iterable[Sequence[Evaluation]], *, before: str, after: str
+) -> None:
+    """Print one line for each benchmark to stdout, then lengths and budgets of both sides."""
+    print(f"A: {before}\nB: {after}\nmean@k in percent, and the paired difference with its 95% interval:\n")
+    _print(_filled(comparison_rows(comparisons)))
+    for heading, rows in length_tables([evaluation for pair in pairs for evaluation in pair]).items():
+        print(f"\n{heading}:\n")
+        _print(_filled(rows))
+
+
+def comparison_rows(comparisons: Iterable[Comparison]) -> list[list[str]]:
+    """Return one row of text for each benchmark, below one that names the columns; differences in points."""
+    rows = [["benchmark", "problems", "A", "B", "B - A", "sign is right"]]
+    for each in comparisons:
+        low, high = each.difference.interval
+        points = f"{100 * each.difference.value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+        chance = f"{_percent(each.probability)}%"
+        rows.append(
+            [each.benchmark, str(each.num_problems), _percent(each.before), _percent(each.after), points, chance]
+        )
+    return rows
+
+
+def length_range(group: LengthGroup) -> str:
+    """Return the lengths of a group as text: ``16,384 to 32,767``."""
+    if group.high is None:
+        return f"{group.low:,} or more"
+    return f"below {group.high:,}" if group.low == 0 else f"{group.low:,} to {group.high - 1:,}"
+
+
+def percent_with_interval(score: Score | Estimate) -> str:
+    """Return a share as text: ``41.2 [36.0, 46.5]``."""
+    return f"{100 * score.value:.1f} {_interval(score.interval)}"
+
+
+def _interval(interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _tokens(count: float) -> str:
+    return f"{count:,.0f}"
+
+
+def _of(evaluation: Evaluation, metric: str) -> list[Score]:
+    return [score for score in evaluation.scores if score.metric == metric]
+
+
+def _num_scored(evaluation: Evaluation) -> str:
+    scored = evaluation.num_problems - len(evaluation.unscored)
+    return f"{scored} of {evaluation.num_problems}" if evaluation.unscored else str(scored)
+
+
+def _filled(rows: Sequence[Sequence[str]]) -> Table:
+    table = _table()
+    for number, heading in enumerate(rows[0]):
+        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
+    for row in rows[1:]:
+        table.add_row(*row)
+    return table
+
+
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+
+
+def _print(table: Table) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH
+    console.print(table)

@@ -1,0 +1,98 @@
+"""Grade and score a file of completions from elsewhere."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from polaris_data.files import claim, track, write_json, write_text
+from polaris_reward import Policy
+
+from polaris_eval.records import Evaluation
+from polaris_eval.scores.equivalence import GradeMany, vote_classes
+from polaris_eval.scores.summary import summarize
+
+logger = logging.getLogger(__name__)
+
+_MANY_SILENT = 0.5
+"""Share of completions without an answer at which the rule for finding answers is suspect."""
+
+
+def grade_groups(
+    groups: Sequence[dict[str, Any]], grade_many: GradeMany, *, count_tokens: Callable[[str], int] | None = None
+) -> list[dict[str, Any]]:
+    """Grade the groups that `polaris_eval.running.formats.read_completions` returns, and number equivalent answers.
+
+    Args:
+        groups: Left as they are.
+        grade_many: Grades the completions of a group.
+        count_tokens: Says how long a text is where its file does not; ``None`` leaves that unknown.
+
+    Returns:
+        Lines of ``completions.jsonl``.
+    """
+    return [
+        {**group, "completions": _grade(group, grade_many, count_tokens)}
+        for group in track(groups, total=len(groups), label="grading")
+    ]
+
+
+def grade_file_settings(path: Path, *, name: str, policy: Policy, tokenizer: str | None) -> dict[str, Any]:
+    """Return what the scores of a graded file depend on, fit for JSON."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "command": "polaris-eval grade",
+        "benchmark": name,
+        "completions_sha256": digest,
+        "tokenizer": tokenizer,
+        "grader": asdict(policy) | {"polaris-reward": version("polaris-reward")},
+    }
+
+
+def score_graded(
+    name: str, records: Sequence[dict[str, Any]], *, settings: dict[str, Any], model: str, out: Path
+) -> Evaluation:
+    """Score graded groups, and write ``out/NAME/completions.jsonl``, its settings, and ``out/scores.json``.
+
+    Raises:
+        OtherRunError: If the folder belongs to another run; nothing is overwritten.
+        UnscorableError: If no problem has a reference that the grader can read.
+    """
+    evaluation = summarize(name, records)
+    if evaluation.score("no_answer").value > _MANY_SILENT:
+        logger.warning("%s: most completions have no answer in a box; --policy default looks for others", name)
+    claim(out / name / "settings.json", settings)
+    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    write_text(out / name / "completions.jsonl", lines)
+    protocol = {"source": settings["command"], "grader": settings["grader"]}
+    write_json(out / "scores.json", {"model": model, "protocol": protocol, "evaluations": [asdict(evaluation)]})
+    return evaluation
+
+
+def _grade(
+    group: dict[str, Any], grade_many: GradeMany, count_tokens: Callable[[str], int] | None
+) -> list[dict[str, Any]]:
+    completions = group["completions"]
+    grades = grade_many([(completion["text"], group["references"]) for completion in completions])
+    graded = [
+        {
+            **completion,
+            "num_tokens": _num_tokens(completion, count_tokens),
+            "outcome": grade.outcome.value,
+            "answer": grade.answer,
+        }
+        for completion, grade in zip(completions, grades, strict=True)
+    ]
+    (classes,) = vote_classes([graded], grade_many)
+    return [{**completion, "vote": vote} for completion, vote in zip(graded, classes, strict=True)]
+
+
+def _num_tokens(completion: dict[str, Any], count_tokens: Callable[[str], int] | None) -> int | None:
+    if completion["num_tokens"] is None and count_tokens is not None:
+        return count_tokens(completion["text"])
+    return completion["num_tokens"]

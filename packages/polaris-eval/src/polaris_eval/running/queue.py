@@ -1,0 +1,282 @@
+"""Sample benchmarks and grade them while sampling goes on.
+
+All completions of all benchmarks are one queue of work, so that the engine is never kept waiting by the last long
+answer of a problem or of a benchmark. Every completion is graded and on disk by itself, so that a kill loses no more
+than what is in flight. The completed files hold no times and are the same whether or not there was a kill.
+
+What a completion would have been with a smaller token budget: its first tokens, decoded again.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from polaris_data import PROMPT_SUFFIX, Journal, Problem, to_prompt
+from polaris_reward import Grade
+from polaris_rollout import Completion, Group, ModelError, Prompt, Sampler, SamplingParams
+
+from polaris_eval.errors import SettingError
+from polaris_eval.records import Evaluation
+from polaris_eval.running.protocol import model_folder
+from polaris_eval.scores.equivalence import GradeMany, vote_classes
+from polaris_eval.scores.summary import summarize
+
+Decode = Callable[[Sequence[int]], str]
+"""From token ids to text, special tokens left out."""
+
+
+PUBLISHED_BUDGETS = tuple(1024 * thousands for thousands in (32, 48, 64, 80, 96))
+"""Of the published scaling curve, in tokens."""
+
+
+def default_budgets(longest: int | None) -> tuple[int, ...]:
+    """Return the published budgets that are below the longest completion allowed, or sixths of it where none is.
+
+    Args:
+        longest: In tokens; ``None`` if nobody knows.
+    """
+    if longest is None:
+        return PUBLISHED_BUDGETS
+    published = tuple(budget for budget in PUBLISHED_BUDGETS if budget < longest)
+    return published or tuple(sorted({longest * part // 6 for part in range(1, 6)} - {0}))
+
+
+def parse_budgets(text: str) -> tuple[int, ...]:
+    """Read ``32768,49152`` as budgets, ascending; ``none`` is none.
+
+    Raises:
+        SettingError: If a part is not a positive whole number.
+    """
+    parts = [] if text.strip() == "none" else text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise SettingError(f"--budgets is {text!r}; give token counts like 32768,49152, or none")
+    return tuple(sorted({int(part) for part in parts}))
+
+
+def open_decoder(model: str, *, endpoints: Sequence[str] = ()) -> Decode | None:
+    """Return the decoder of a model's own tokenizer; ``None`` where its files are not on this machine."""
+    try:
+        folder = model_folder(model, endpoints=endpoints)
+    except ModelError:
+        return None
+    if folder is None:
+        return None
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+
+    def decode(token_ids: Sequence[int]) -> str:
+        return tokenizer.decode(list(token_ids), skip_special_tokens=True)
+
+    return decode
+
+
+def cut_texts(token_ids: Sequence[int], budgets: Sequence[int], decode: Decode) -> dict[str, str]:
+    """Return the text of a completion at each budget that is shorter than it, by budget."""
+    return {str(budget): decode(token_ids[:budget]) for budget in budgets if budget < len(token_ids)}
+
+
+Track = Callable[[Iterable[Group]], Iterable[Group]]
+"""Passes completions through, each a group of its own, and shows progress."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One benchmark to be sampled."""
+
+    name: str
+    """Of the benchmark."""
+
+    problems: Sequence[Problem]
+    """With distinct ids."""
+
+    num_samples: int
+    """Completions per problem."""
+
+    journal: Journal
+    """Where completions are written as they finish; those it already holds are not sampled again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ticket:
+    """What a prompt was sent for."""
+
+    task: Task
+    problem: Problem
+    sample: int
+
+
+def evaluate(
+    name: str,
+    problems: Sequence[Problem],
+    sampler: Sampler,
+    grade_many: GradeMany,
+    *,
+    params: SamplingParams,
+    num_samples: int,
+    journal: Journal,
+    suffix: str = PROMPT_SUFFIX,
+    budgets: Sequence[int] = (),
+    decode: Decode | None = None,
+    track: Track = iter,
+) -> Evaluation:
+    """Measure a model on one benchmark; `sample_missing` takes several.
+
+    Args:
+        name: Of the benchmark, for the record.
+        problems: With distinct ids.
+        sampler: Answers the prompts.
+        grade_many: Grades completions; called from another thread while sampling goes on.
+        params: How completions are drawn.
+        num_samples: Completions per problem.
+        journal: Where completions are written as they finish; those it already holds are not sampled again.
+        suffix: Appended to every question.
+        budgets: Token budgets at which longer completions are graded as well; needs ``decode``.
+        decode: From tokens to text.
+        track: Shows progress.
+
+    Raises:
+        UnscorableError: If no problem has a reference that the grader can read.
+    """
+    task = Task(name=name, problems=problems, num_samples=num_samples, journal=journal)
+    sample_missing(
+        [task], sampler, grade_many, params=params, suffix=suffix, budgets=budgets, decode=decode, track=track
+    )
+    finish(task, grade_many)
+    return summarize(name, journal.records)
+
+
+def count_missing(task: Task) -> int:
+    """Return how many completions the journal of a task does not hold yet."""
+    return len(_missing(task))
+
+
+def to_prompts(problems: Iterable[Problem], *, suffix: str = PROMPT_SUFFIX) -> list[Prompt]:
+    """Return what the model is asked, problem by problem."""
+    return [Prompt(problem_id=problem.problem_id, text=to_prompt(problem, suffix=suffix)) for problem in problems]
+
+
+def sample_missing(
+    tasks: Sequence[Task],
+    sampler: Sampler,
+    grade_many: GradeMany,
+    *,
+    params: SamplingParams,
+    suffix: str = PROMPT_SUFFIX,
+    budgets: Sequence[int] = (),
+    decode: Decode | None = None,
+    track: Track = iter,
+) -> None:
+    """Sample and grade what the journals do not hold yet, the completions of all tasks at once; see `evaluate`.
+
+    Completion ``i`` of a problem depends on the seed, the benchmark's name, the problem and ``i`` alone, not on what
+    else is sampled.
+    """
+    tickets = {
+        f"{task.name}/{problem.problem_id}/{sample}": _Ticket(task, problem, sample)
+        for task in tasks
+        for problem, sample in _missing(task)
+    }
+    if not tickets:
+        return
+    prompts = (
+        Prompt(problem_id=prompt_id, text=to_prompt(ticket.problem, suffix=suffix))
+        for prompt_id, ticket in tickets.items()
+    )
+    finished: deque[Group] = deque()
+
+    def grade_finished() -> None:
+        batch: list[tuple[_Ticket, Completion]] = []
+        while finished:
+            group = finished.popleft()
+            batch.append((tickets[group.problem_id], group.completions[0]))
+        _grade_and_keep(batch, grade_many, budgets if decode else (), decode)
+
+    # One thread: journals are written by it alone, and it takes all that finished while it was busy.
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="grading") as pool:
+        gradings: deque[Future[None]] = deque()
+        for group in track(sampler.sample(prompts, params, n=1)):
+            finished.append(group)
+            gradings.append(pool.submit(grade_finished))
+            while gradings and gradings[0].done():
+                gradings.popleft().result()
+        for grading in gradings:
+            grading.result()
+
+
+def finish(task: Task, grade_many: GradeMany) -> None:
+    """Complete the journal of a fully sampled task: a line for each problem, in their order, with votes."""
+    if task.journal.finished:
+        return
+    completions = {(record["problem_id"], record["sample"]): record["completion"] for record in task.journal.records}
+    groups = [
+        [completions[problem.problem_id, sample] for sample in range(task.num_samples)] for problem in task.problems
+    ]
+    classes = vote_classes(groups, grade_many)
+    task.journal.records = [
+        {
+            "problem_id": problem.problem_id,
+            "question": problem.question,
+            "references": list(problem.references),
+            "completions": [completion | {"vote": vote} for completion, vote in zip(group, votes, strict=True)],
+        }
+        for problem, group, votes in zip(task.problems, groups, classes, strict=True)
+    ]
+    order = {problem.problem_id: index for index, problem in enumerate(task.problems)}
+    task.journal.finish(lambda record: order[record["problem_id"]])
+
+
+def _missing(task: Task) -> list[tuple[Problem, int]]:
+    if task.journal.finished:
+        return []
+    done = {(record["problem_id"], record["sample"]) for record in task.journal.records}
+    return [
+        (problem, sample)
+        for problem in task.problems
+        for sample in range(task.num_samples)
+        if (problem.problem_id, sample) not in done
+    ]
+
+
+def _grade_and_keep(
+    batch: Sequence[tuple[_Ticket, Completion]], grade_many: GradeMany, budgets: Sequence[int], decode: Decode | None
+) -> None:
+    """Grade completions, whole and cut to the budgets, and write each to the journal of its task."""
+    if not batch:
+        return
+    cuts = [cut_texts(completion.token_ids, budgets, decode) if decode else {} for _, completion in batch]
+    grades = iter(
+        grade_many(
+            [
+                (text, ticket.problem.references)
+                for (ticket, completion), texts in zip(batch, cuts, strict=True)
+                for text in (completion.text, *texts.values())
+            ]
+        )
+    )
+    kept: dict[str, list[dict[str, Any]]] = {}
+    for (ticket, completion), texts in zip(batch, cuts, strict=True):
+        grade = next(grades)
+        at_budgets = {budget: next(grades).outcome.value for budget in texts}
+        kept.setdefault(ticket.task.name, []).append(
+            {
+                "problem_id": ticket.problem.problem_id,
+                "sample": ticket.sample,
+                "completion": _to_record(completion, grade, at_budgets),
+            }
+        )
+    for task in {ticket.task.name: ticket.task for ticket, _ in batch}.values():
+        task.journal.extend(kept[task.name])
+
+
+def _to_record(completion: Completion, grade: Grade, at_budgets: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "text": completion.text,
+        "num_tokens": len(completion.token_ids),
+        "finish_reason": completion.finish_reason,
+        "outcome": grade.outcome.value,
+        "answer": grade.answer,
+        "budgets": dict(at_budgets),
+    }

@@ -1,0 +1,130 @@
+"""Run the benchmarks of one command: sample what is missing on one engine, then score everything."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from polaris_data import Journal
+from polaris_data.files import locked_output, write_json
+from polaris_reward import BOXED, Grader
+from polaris_rollout import Engine, Sampler, SamplingParams, track
+
+from polaris_eval.records import Evaluation
+from polaris_eval.running.job import Job
+from polaris_eval.running.protocol import protocol, protocol_hash
+from polaris_eval.running.queue import Decode, count_missing, finish, open_decoder, sample_missing, to_prompts
+from polaris_eval.scores.equivalence import GradeMany
+from polaris_eval.scores.summary import summarize
+
+POLICY = BOXED
+"""What is an answer: the prompt asks for a box."""
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    *,
+    model: str,
+    context: int | None,
+    yarn_factor: float | None = None,
+    params: SamplingParams,
+    out: Path,
+    endpoints: Sequence[str] = (),
+    tensor_parallel: int = 1,
+    stall_limit_s: float = 1800.0,
+    canary: bool = True,
+) -> list[Evaluation]:
+    """Measure a model on every job's benchmark and write ``out/scores.json``.
+
+    No engine is started when an earlier command sampled everything.
+
+    Args:
+        jobs: As `plan_jobs` made them, for the same model, context and params.
+        model: A folder, a Hub id, or a carried name.
+        context: Longest prompt and completion together; ``None`` is the model's, more than that derives YaRN.
+        yarn_factor: Of YaRN, for any context; ``None`` derives it where the context needs it.
+        params: How completions are drawn.
+        out: Folder of the evaluation.
+        endpoints: Servers to sample with; none opens an engine in this process.
+        tensor_parallel: GPUs that share the model in this process.
+        stall_limit_s: Seconds without a new token until the process is ended.
+        canary: Compare the engine's log-probabilities with those of transformers first.
+
+    Raises:
+        OtherRunError: If another process writes there, or a folder belongs to another run.
+        RolloutError: If there is no engine, the model cannot be used, or a prompt does not fit.
+        UnscorableError: If no problem of a benchmark has a reference that the grader can read.
+    """
+    with locked_output(out / "scores.json"):
+        if not all(job.is_finished for job in jobs):
+            with Grader(policy=POLICY, max_failed_share=None) as grader:
+                if any(not job.is_started or count_missing(job.task()) for job in jobs):
+                    from polaris_rollout.engines import open_engine, watch
+
+                    with open_engine(
+                        model,
+                        context=context,
+                        yarn_factor=yarn_factor,
+                        endpoints=endpoints,
+                        tensor_parallel=tensor_parallel,
+                        canary=canary,
+                    ) as engine:
+                        for job in jobs:
+                            engine.check_prompts(to_prompts(job.problems), max_tokens=params.max_tokens)
+                        with watch(engine, stall_limit_s=stall_limit_s, label="evaluating"):
+                            decode = open_decoder(model, endpoints=endpoints)
+                            sample_jobs(jobs, engine, grader.grade_many, params=params, decode=decode, engine=engine)
+                for job in jobs:
+                    finish(job.task(), grader.grade_many)
+        return score_jobs(jobs, model=model, out=out)
+
+
+def sample_jobs(
+    jobs: Sequence[Job],
+    sampler: Sampler,
+    grade_many: GradeMany,
+    *,
+    params: SamplingParams,
+    decode: Decode | None = None,
+    engine: Engine | None = None,
+) -> None:
+    """Claim the jobs' folders and sample what they do not hold yet, all at once, with one progress bar.
+
+    Args:
+        jobs: With the same settings but for the benchmark.
+        sampler: Draws the completions.
+        grade_many: Grades them.
+        params: How completions are drawn.
+        decode: Of the model's tokenizer, to grade completions cut to ``budgets``; without it they are not.
+        engine: Asked what it is doing, for the progress.
+    """
+    for job in jobs:
+        job.claim()
+    tasks = [job.task() for job in jobs]
+    total = sum(len(task.problems) * task.num_samples for task in tasks)
+    left = sum(count_missing(task) for task in tasks)
+    sample_missing(
+        tasks,
+        sampler,
+        grade_many,
+        params=params,
+        budgets=jobs[0].settings["budgets"],
+        decode=decode,
+        track=partial(track, total=total, done=total - left, label="evaluating", engine=engine),
+    )
+
+
+def score_jobs(jobs: Sequence[Job], *, model: str, out: Path) -> list[Evaluation]:
+    """Score the completed files of jobs and write ``out/scores.json``, with the protocol that they were made by."""
+    evaluations = [summarize(job.name, Journal(job.completions_path).records) for job in jobs]
+    made_by = protocol([job.settings for job in jobs])
+    write_json(
+        out / "scores.json",
+        {
+            "model": model,
+            "protocol_hash": protocol_hash(made_by),
+            "protocol": made_by,
+            "evaluations": [asdict(evaluation) for evaluation in evaluations],
+        },
+    )
+    return evaluations

@@ -1,0 +1,1 @@
+"""Means, votes, lengths and comparisons, with intervals."""

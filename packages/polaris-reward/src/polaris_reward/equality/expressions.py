@@ -1,0 +1,322 @@
+"""Whether two expressions have the same value, and two equations the same solutions.
+
+Numbers are compared by value, expressions with variables at points drawn at random; see
+`polaris_reward.equality.value`.
+"""
+
+import zlib
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from typing import Any
+
+import mpmath
+
+from polaris_reward.convention import Policy
+from polaris_reward.equality.value import (
+    DIGITS,
+    INTEGRAL_DIGITS,
+    MORE_DIGITS,
+    Undefined,
+    Value,
+    agree,
+    chosen_value,
+    evaluate,
+    is_zero,
+    one_allowance,
+)
+from polaris_reward.reading.lexer import TooLarge, TooMuchWork, Unreadable
+from polaris_reward.reading.tree import (
+    Call,
+    Constant,
+    Integral,
+    Node,
+    Number,
+    Relation,
+    Series,
+    Symbol,
+    is_expression,
+    symbols,
+    walk,
+)
+
+FAR = 1_009
+"""What some points are scaled with: `|x - 100|` is `100 - x` near 0."""
+
+_WHOLE_NAMES = frozenset("n m k p q i j N M K".split())
+"""Variables that stand for whole numbers where something is rounded."""
+
+
+class Undecided(Exception):
+    """The rules here do not tell whether the two are equal."""
+
+
+def same_value(left: Node, right: Node, policy: Policy) -> bool:
+    """Whether two expressions have the same value, for all values of their variables.
+
+    Raises:
+        Undecided: If a node is no expression, or this cannot be told.
+        TooLarge: If a number or the work passes a bound.
+    """
+    if not is_expression(left) or not is_expression(right):
+        holds_integral = any(isinstance(one, Integral) for one in (*walk(left), *walk(right)))
+        if holds_integral and _surely_differ(left, right):
+            return False
+        if (is_expression(left) or is_expression(right)) and not holds_integral:
+            return False
+        raise Undecided
+    if policy.strict_integers and _is_integer(right) and not _is_literal(left):
+        return False
+    signs = (_sign_of_infinity(left), _sign_of_infinity(right))
+    if any(signs):
+        return signs[0] == signs[1]
+    return any(_agree(one, other, values, policy) for one, other, values in _conventions(left, right))
+
+
+def _surely_differ(left: Node, right: Node) -> bool:
+    """Whether two values with integrals in them are different numbers; that they look equal proves nothing."""
+    if symbols(left) | symbols(right):
+        return False
+    try:
+        with one_allowance():
+            one, other = evaluate(left, {}, digits=20), evaluate(right, {}, digits=20)
+    except (Undefined, TooLarge, Unreadable):
+        return False
+    return abs(one.real - other.real) > (abs(one.real) + abs(other.real)) * mpmath.mpf(10) ** (2 - INTEGRAL_DIGITS)
+
+
+def _agree(left: Node, right: Node, conventions: Mapping[str, Any], policy: Policy) -> bool:
+    names = symbols(left) | symbols(right)
+    degrees = "degrees" in conventions
+    if not names:
+        return _constants(left, right, conventions, policy, degrees=degrees)
+    compared, too_large = 0, None
+    draws = _draws(names, left, right)
+    for point, all_positive in draws:
+        try:
+            verdict = _agree_at(left, right, {**point, **conventions}, all_positive=all_positive, degrees=degrees)
+        except TooMuchWork:
+            raise
+        except TooLarge as error:
+            # Far out, where values grow; the other points tell.
+            too_large = error
+            continue
+        if verdict is False:
+            return False
+        compared += bool(verdict)
+    if compared < 2:
+        raise too_large or Undecided
+    point, _ = draws[0]
+    return _agree_at(left, right, {**point, **conventions}, digits=MORE_DIGITS, degrees=degrees) is not False
+
+
+def _constants(left: Node, right: Node, conventions: Mapping[str, Any], policy: Policy, *, degrees: bool) -> bool:
+    for digits in (DIGITS, MORE_DIGITS):
+        try:
+            one = evaluate(left, conventions, digits=digits, degrees=degrees)
+            other = evaluate(right, conventions, digits=digits, degrees=degrees)
+        except Undefined:
+            return False
+        if not agree(one, other, digits=digits):
+            return _near(left, right, one, other, policy)
+        if one.is_exact and other.is_exact:
+            return True
+        if digits == MORE_DIGITS and (one.rounded or other.rounded):
+            # Rational numbers that agree to so many digits may still differ.
+            raise Undecided
+    return True
+
+
+def _near(left: Node, right: Node, one: Value, other: Value, policy: Policy) -> bool:
+    """Whether the policy lets two different numbers pass for the same."""
+    if not one.is_real or not other.is_real:
+        return False
+    difference = abs(one.real - other.real)
+    if policy.tolerance and difference <= policy.tolerance * abs(other.real):
+        return True
+    return policy.float_digits is not None and any(
+        _is_printed(side, policy.float_digits) and difference <= _printing_error(side, value, against)
+        for side, value, against in ((left, one, right), (right, other, left))
+    )
+
+
+def _is_printed(node: Node, digits: int) -> bool:
+    """Whether a node is a decimal with the digits of a floating-point number."""
+    inner = _unsigned(node)
+    return isinstance(inner, Number) and (inner.significant_digits or 0) >= digits
+
+
+def _printing_error(node: Node, value: Value, against: Node) -> Any:
+    """Return how far a printed number may be from what it was printed from: its last digit, and a double's last bit."""
+    inner = _unsigned(node)
+    assert isinstance(inner, Number)
+    written = inner.significant_digits or 0
+    first_place = int(mpmath.floor(mpmath.log10(abs(value.real)))) if value.number else 0
+    last_digit = mpmath.mpf(10) ** (first_place + 1 - written)
+    last_bit = abs(value.real) * mpmath.mpf(2) ** -51 if written <= 17 else 0
+    # Two decimals are compared as they are written.
+    return last_bit if isinstance(_unsigned(against), Number) else max(last_digit, last_bit)
+
+
+def proportional(left: Relation, right: Relation, *, positive: bool) -> bool:
+    """Whether two equations or inequalities say the same: their differences of sides have a constant ratio.
+
+    Args:
+        left: A relation of two expressions.
+        right: Another one, with the same operator.
+        positive: Whether the ratio must be, as for inequalities.
+    """
+    one, other = (Call("subtract", (relation.sides[0], relation.sides[1])) for relation in (left, right))
+    names = symbols(one) | symbols(other)
+    if not names:
+        raise Undecided
+    ratios: list[Value] = []
+    for point, all_positive in _draws(names, one, other):
+        try:
+            ratio = evaluate(Call("divide", (one, other)), point)
+        except TooMuchWork:
+            raise
+        except (Undefined, TooLarge):
+            continue
+        if all_positive or ratio.is_real:
+            ratios.append(ratio)
+    if len(ratios) < 3 or any(not agree(ratio, ratios[0]) for ratio in ratios) or is_zero(ratios[0]):
+        return False
+    return not positive or (ratios[0].is_real and ratios[0].real > 0)
+
+
+def _agree_at(
+    left: Node, right: Node, point: Mapping[str, Any], *, all_positive: bool = True, digits: int = DIGITS, degrees: bool
+) -> bool | None:
+    """Compare two expressions at one point; ``None`` if it tells nothing."""
+    try:
+        one = evaluate(left, point, digits=digits, degrees=degrees)
+        other = evaluate(right, point, digits=digits, degrees=degrees)
+    except Undefined:
+        return None
+    if not all_positive and not (one.is_real and other.is_real):
+        return None
+    return agree(one, other, digits=digits)
+
+
+def _conventions(left: Node, right: Node) -> Iterator[tuple[Node, Node, dict[str, Any]]]:
+    """Yield the ways to read both sides, the usual one first.
+
+    A percent sign or a degree sign on one side alone may also be a unit, and a logarithm without a base is of an
+    unknown base unless that leaves the question open.
+    """
+    names = [{node.name for node in walk(side) if isinstance(node, Call)} for side in (left, right)]
+    usual: dict[str, Any] = {}
+    yield left, right, usual
+    if ("percent" in names[0] and "degree" in names[1]) or ("degree" in names[0] and "percent" in names[1]):
+        # Two different units.
+        return
+    if ("percent" in names[0]) != ("percent" in names[1]):
+        yield left, right, {"unit of percent": Fraction(1)}
+    if ("degree" in names[0]) != ("degree" in names[1]):
+        yield left, right, {"degrees": Fraction(1)}
+    if "log" in names[0] | names[1] and "ln" not in names[0] | names[1]:
+        yield left, right, {"base of log": Fraction(10)}
+    if (renamed := _constant_of_integration(left, right)) is not None:
+        yield *renamed, usual
+
+
+def _constant_of_integration(left: Node, right: Node) -> tuple[Node, Node] | None:
+    """Return both sides without the constant ``C`` they end with, and without the numbers that it absorbs."""
+    terms = [_terms(side) for side in (left, right)]
+    if not any(Symbol("C") in side for side in terms):
+        return None
+    kept: list[Node] = []
+    for side in terms:
+        constant = next((name for name in (Symbol("C"), Symbol("c"), Symbol("K")) if name in side), None)
+        if constant is None:
+            return None
+        rest = [term for term in side if term != constant and symbols(term)]
+        if not rest or any(constant.name in symbols(term) for term in rest):
+            return None
+        total = rest[0]
+        for term in rest[1:]:
+            total = Call("add", (total, term))
+        kept.append(total)
+    return kept[0], kept[1]
+
+
+def _terms(node: Node) -> list[Node]:
+    match node:
+        case Call("add", (left, right)):
+            return [*_terms(left), *_terms(right)]
+        case Call("subtract", (left, right)):
+            return [*_terms(left), *(Call("negate", (term,)) for term in _terms(right))]
+        case _:
+            return [node]
+
+
+def _draws(names: set[str], *nodes: Node) -> list[tuple[dict[str, Any], bool]]:
+    """Return points to compare expressions at, and whether all their coordinates are positive."""
+    parts = [part for node in nodes for part in walk(node)]
+    has_steps = any(isinstance(part, Call) and part.name in {"floor", "ceil", "mod", "gcd", "lcm"} for part in parts)
+    if any(map(_needs_whole_numbers, parts)) or (has_steps and names <= _WHOLE_NAMES):
+        # Steps are only told apart far out.
+        return [(_whole_point(names, draw, reach=5_003 if has_steps and draw % 2 else 7), True) for draw in range(8)]
+    positive = [_point(names, 0), _point(names, 1), _point(names, 2, scale=FAR)]
+    mixed = [_point(names, 3, signs=1), _point(names, 4, signs=3), _point(names, 5, signs=2, scale=FAR)]
+    return [*((point, True) for point in positive), *((point, False) for point in mixed)]
+
+
+def _point(names: set[str], draw: int, *, scale: int = 1, signs: int = 0) -> dict[str, Any]:
+    """Draw a value for each name: positive ones, all negative ones (``signs=1``), or every other one negative."""
+    point: dict[str, Any] = {"draw": Fraction(draw)}
+    for index, name in enumerate(sorted(names)):
+        negative = signs == 1 or (signs > 1 and index % 2 == signs % 2)
+        point[name] = scale * chosen_value(name, Fraction(draw)) * (-1 if negative else 1)
+    return point
+
+
+def _whole_point(names: set[str], draw: int, *, reach: int) -> dict[str, Any]:
+    """Draw whole numbers; over eight draws any three names are odd and even in all combinations."""
+    point: dict[str, Any] = {"draw": Fraction(draw)}
+    for index, name in enumerate(sorted(names)):
+        even = 2 * (zlib.crc32(f"{name}{draw}".encode()) % reach) + 4
+        point[name] = Fraction(even + (draw >> index % 3 & 1))
+    return point
+
+
+def _needs_whole_numbers(node: Node) -> bool:
+    """Whether an operation makes sense for whole numbers only: a series up to ``n``, a power of -1."""
+    match node:
+        case Series(_, _, first, last):
+            return bool(symbols(first) | symbols(last))
+        case Call("power", (Call("negate", (Number(),)), exponent)):
+            return bool(symbols(exponent))
+        case Call("gcd" | "lcm" | "double factorial"):
+            return bool(symbols(node))
+        case _:
+            return False
+
+
+def _is_integer(node: Node) -> bool:
+    inner = _unsigned(node)
+    return isinstance(inner, Number) and inner.value.denominator == 1
+
+
+def _is_literal(node: Node) -> bool:
+    while isinstance(node, Call) and node.name in {"negate", "percent", "degree"}:
+        node = node.arguments[0]
+    return isinstance(node, Number)
+
+
+def _unsigned(node: Node) -> Node:
+    return node.arguments[0] if isinstance(node, Call) and node.name == "negate" else node
+
+
+def _sign_of_infinity(node: Node) -> int:
+    """Return 1 or -1 for an infinite expression such as ``-\\infty`` or ``\\infty + 1``, else 0."""
+    match node:
+        case Constant("infinity"):
+            return 1
+        case Call("negate", (inner,)):
+            return -_sign_of_infinity(inner)
+        case Call("add" | "subtract", (left, right)):
+            one, other = _sign_of_infinity(left), _sign_of_infinity(right) * (-1 if node.name == "subtract" else 1)
+            return one + other if not one or not other else 0
+        case _:
+            return 0

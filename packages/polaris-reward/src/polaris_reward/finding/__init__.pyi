@@ -1,0 +1,1 @@
+from .extract import reference_answer as reference_answer

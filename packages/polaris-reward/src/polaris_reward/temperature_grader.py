@@ -1,0 +1,21 @@
+"""The grader that polaris-rollout finds by the name ``polaris``."""
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+
+from polaris_reward.convention import BOXED
+from polaris_reward.grader import Grader
+from polaris_reward.records import Outcome
+
+GradeMany = Callable[[Sequence[tuple[str, Sequence[str]]]], list[tuple[bool, str | None]]]
+
+
+@contextmanager
+def open_grader() -> Generator[GradeMany]:
+    """Give a function from responses with their references to whether each is correct, and its final answer."""
+    with Grader(policy=BOXED, max_failed_share=None) as grader:
+
+        def grade_many(items: Sequence[tuple[str, Sequence[str]]]) -> list[tuple[bool, str | None]]:
+            return [(grade.outcome is Outcome.CORRECT, grade.answer) for grade in grader.grade_many(items)]
+
+        yield grade_many

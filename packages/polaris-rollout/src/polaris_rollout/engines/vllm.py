@@ -1,0 +1,431 @@
+"""Sampling with vLLM inside this process; the only module that imports vllm.
+
+The engine runs in the process itself, which starts it six times faster than a child process would, lets a
+trainer hand it weights directly, and needs no ``__main__`` guard.
+
+What vLLM is told when it is started: derived from the model's configuration, the context and the platform.
+"""
+
+import gc
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count, islice
+from types import TracebackType
+from typing import Any, Self, cast
+
+import torch
+from vllm.inputs import TokensPrompt
+from vllm.logprobs import FlatLogprobs
+from vllm.outputs import CompletionOutput
+from vllm.platforms import current_platform
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.request import RequestStatus
+
+from polaris_rollout.errors import EngineMissingError, SettingError
+from polaris_rollout.models import (
+    check_lengths,
+    encode_prompt,
+    model_config,
+    model_digest,
+    resolve_model,
+    stop_token_ids,
+    yarn_config,
+)
+from polaris_rollout.records import Completion, EngineStatus, Group, Prompt, SamplingParams, completion_seed
+
+logger = logging.getLogger(__name__)
+
+
+GPU_MEMORY_SHARE = 0.8
+"""Of each GPU, when the engine is awake; the published recipe's figure."""
+
+
+CPU_BATCHED_TOKENS = 8192
+"""Prompt tokens prefilled at once on CPU, at least."""
+
+
+def engine_options(
+    config: Mapping[str, Any],
+    *,
+    context: int | None,
+    yarn_factor: float | None = None,
+    extend_positions: bool = False,
+    tensor_parallel: int = 1,
+    per_rank: bool = False,
+    dtype: str = "auto",
+    on_cpu: bool,
+) -> dict[str, Any]:
+    """Return keyword arguments of ``vllm.LLM`` that make it sample as this package promises.
+
+    Args:
+        config: The model's, as in ``config.json``.
+        context: Longest prompt and completion together; ``None`` takes the model's positions, more than those
+            derives YaRN.
+        yarn_factor: Of YaRN, for any context; ``None`` derives it where the context needs it.
+        extend_positions: Raise the positions and leave the rotary frequencies, rather than use YaRN.
+        tensor_parallel: Processes that share one copy of the model.
+        per_rank: These are the processes of a ``torchrun`` launch.
+        dtype: Of the weights on a GPU, ``auto`` the model's own; a CPU computes in float32.
+        on_cpu: Whether vLLM runs on CPU.
+
+    Raises:
+        ModelError: If the model cannot be used with this context.
+        SettingError: If the ranks cannot be shared out.
+    """
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if tensor_parallel < 1 or (per_rank and ranks % tensor_parallel):
+        wanted = f"a divisor of the {ranks} ranks" if per_rank else "1 or more"
+        raise SettingError(f"tensor_parallel is {tensor_parallel}; give {wanted}")
+    positions: int = config.get("max_position_embeddings", 0)
+    yarn = {} if extend_positions else yarn_config(config, context, factor=yarn_factor)
+    context = yarn.get("max_position_embeddings", context)
+    options: dict[str, Any] = {
+        "max_model_len": context,
+        "tensor_parallel_size": tensor_parallel,
+        "seed": 0,
+        "logprobs_mode": "processed_logprobs",
+        "generation_config": "vllm",
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+    }
+    if context is not None and extend_positions:
+        options["hf_overrides"] = {"max_position_embeddings": max(context, positions)}
+    elif yarn:
+        options["hf_overrides"] = yarn
+    if per_rank:
+        options["distributed_executor_backend"] = "external_launcher"
+    if not on_cpu:
+        return options | {"dtype": dtype, "gpu_memory_utilization": GPU_MEMORY_SHARE, "enable_sleep_mode": True}
+    # A seeded request whose prefill is split raises "CPU Generator does not use offset" (vLLM 0.32): prompts
+    # are prefilled whole there, which needs room for the longest of them.
+    return options | {
+        "dtype": "float32",
+        "enforce_eager": True,
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(context or positions, CPU_BATCHED_TOKENS),
+    }
+
+
+# Read by vLLM when it is imported, therefore set here; otherwise a user's own setting wins.
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+
+
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+
+
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+
+
+# Splitting one attention over threads makes its rounding depend on what else is in the batch.
+os.environ.setdefault("VLLM_CPU_ATTN_SPLIT_KV", "0")
+
+
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+
+
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
+
+# vLLM warns about the platform before it has read its own logging level.
+logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
+
+
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+
+
+warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
+
+
+try:
+    import vllm
+except ImportError as error:
+    raise EngineMissingError(
+        "no sampling engine is installed: pip install 'polaris-rollout[gpu]' (CUDA) or "
+        f"'polaris-rollout[cpu]' ({error})"
+    ) from error
+
+
+class VllmSampler:
+    """One vLLM engine in this process; an `Engine`.
+
+    Attributes:
+        max_in_flight: Completions that the engine works on at the same time.
+        tokenizer: The model's tokenizer.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        context: int | None = None,
+        yarn_factor: float | None = None,
+        extend_positions: bool = False,
+        max_in_flight: int = 256,
+        per_rank: bool = False,
+        tensor_parallel: int = 1,
+        dtype: str = "auto",
+    ) -> None:
+        """Load a model into a new engine.
+
+        Args:
+            model: A folder, a Hub id, or a carried name; see `resolve_model`.
+            context: Longest prompt and completion together; ``None`` takes the model's positions, more than
+                those derives YaRN (`yarn_config`).
+            yarn_factor: Of YaRN, for any context; ``None`` derives it where the context needs it.
+            extend_positions: Leave the rotary frequencies as they are beyond the model's positions: plain
+                extrapolation, as in the published recipe's later stages.
+            max_in_flight: Completions that the engine works on at the same time.
+            per_rank: One engine for each process of a ``torchrun`` launch, or for each ``tensor_parallel``
+                neighbouring ones, which must then make the same calls. The process group exists already.
+            tensor_parallel: GPUs that share one copy of the model. Without ``per_rank`` the engine starts
+                processes of its own, so the program needs a ``__main__`` guard.
+            dtype: Of the weights on a GPU: ``bfloat16``, ``float16``, ``float32``, or ``auto``, the model's own. A
+                CPU computes in float32.
+
+        Raises:
+            ModelError: If the model cannot be used with this context.
+            SettingError: If the ranks cannot be shared out, or there is no process group.
+        """
+        # vLLM would make a process group of its own, of as many ranks as one engine has.
+        if per_rank and not torch.distributed.is_initialized():
+            raise SettingError(
+                "per_rank needs the ranks' process group; call torch.distributed.init_process_group first"
+            )
+        folder = resolve_model(model)
+        options = engine_options(
+            model_config(folder),
+            context=context,
+            yarn_factor=yarn_factor,
+            extend_positions=extend_positions,
+            tensor_parallel=tensor_parallel,
+            per_rank=per_rank,
+            dtype=dtype,
+            on_cpu=current_platform.is_cpu(),
+        )
+        if rope := options.get("hf_overrides", {}).get("rope_parameters"):
+            longest = options["max_model_len"]
+            logger.warning("%s: YaRN with factor %.4g for a context of %d tokens", model, rope["factor"], longest)
+        self.max_in_flight = max_in_flight
+        self._request_ids = count()
+        self._can_sleep = not current_platform.is_cpu()
+        self._shares_weights = per_rank or tensor_parallel == 1
+        self._name = f"rank {os.environ['RANK']}" if per_rank else "engine"
+        self._weights = self._weights_version = model_digest(folder) or model
+        self._num_updates = self._num_sampled = 0
+        self._llm = vllm.LLM(model=folder, max_num_seqs=max_in_flight, **options)
+        self._context: int = self._llm.model_config.max_model_len
+        self._dtype = str(self._llm.model_config.dtype).removeprefix("torch.")
+        self.tokenizer: Any = self._llm.get_tokenizer()
+        self._stop_token_ids = stop_token_ids(folder)
+        if self.tokenizer.chat_template is None:
+            logger.warning("%s has no chat template: problems are given to it as plain text", model)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the engine and free its memory; of a ``torchrun`` launch it leaves the process group."""
+        if hasattr(self, "_llm"):
+            self._llm.llm_engine.engine_core.shutdown()
+            del self._llm
+            gc.collect()
+
+    @property
+    def context(self) -> int:
+        """Longest prompt and completion together, in tokens."""
+        return self._context
+
+    @property
+    def dtype(self) -> str:
+        """Precision that the engine computes in, such as ``float32``."""
+        return self._dtype
+
+    @property
+    def weights_version(self) -> str:
+        """Fingerprint of the model's files or its Hub id; ``+3`` after the third update."""
+        return self._weights_version
+
+    def status(self) -> list[EngineStatus]:
+        """Say what the engine is doing; callable from another thread while it samples, at any moment."""
+        llm = getattr(self, "_llm", None)
+        # Copied in one go under the interpreter's lock: the engine changes it between steps.
+        requests = [] if llm is None else list(llm.llm_engine.engine_core.engine_core.scheduler.requests.values())
+        lengths = [request.num_output_tokens for request in requests]
+        running = sum(request.status == RequestStatus.RUNNING for request in requests)
+        return [
+            EngineStatus(
+                name=self._name,
+                state="closed" if llm is None else "sampling" if requests else "idle",
+                running=running,
+                waiting=len(requests) - running,
+                longest_running=max(lengths, default=0),
+                sampled_tokens=self._num_sampled + sum(lengths),
+            )
+        ]
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the prompt that the model sees for a user turn, chat template included."""
+        return encode_prompt(self.tokenizer, text)
+
+    def check_prompts(self, prompts: Sequence[Prompt], max_tokens: int | None = None) -> None:
+        """Refuse prompts that leave no room for an answer: for ``max_tokens``, or for one token.
+
+        Raises:
+            PromptTooLongError: Naming the prompts, their lengths, and the context they need.
+        """
+        lengths = {prompt.problem_id: len(self.encode(prompt.text)) for prompt in prompts}
+        check_lengths(lengths, context=self.context, max_tokens=max_tokens)
+
+    def sample(self, prompts: Iterable[Prompt], params: SamplingParams, *, n: int) -> Iterator[Group]:
+        """Yield a group of ``n`` completions for each prompt, as groups finish; see `Sampler.sample`.
+
+        At temperature 0 the log-probabilities are those at temperature 1.
+
+        Raises:
+            ValueError: If ``n`` is not positive.
+            RuntimeError: If an earlier request is still going on.
+            PromptTooLongError: If a prompt leaves no room for an answer.
+        """
+        if n < 1:
+            raise ValueError(f"n is {n}; give 1 or more samples")
+        self._require_idle()
+        engine = self._llm.llm_engine
+        open_groups: dict[str, _OpenGroup] = {}
+        requests = self._requests(prompts, params, n, open_groups)
+        in_flight: dict[str, tuple[str, int]] = {}
+        try:
+            while True:
+                for problem_id, index, prompt, request_params in islice(requests, self.max_in_flight - len(in_flight)):
+                    request_id = str(next(self._request_ids))
+                    engine.add_request(request_id, prompt, request_params)
+                    in_flight[request_id] = (problem_id, index)
+                if not in_flight:
+                    return
+                for output in cast(list[vllm.RequestOutput], engine.step()):
+                    problem_id, index = in_flight.pop(output.request_id)
+                    group = open_groups[problem_id]
+                    completion = self._completion(output.outputs[0])
+                    self._num_sampled += len(completion.token_ids)
+                    group.completions[index] = completion
+                    if len(group.completions) == n:
+                        yield open_groups.pop(problem_id).close(problem_id, self._weights_version)
+        finally:
+            # The caller may have stopped early: the engine must be empty for the next call.
+            self._num_sampled = self.status()[0].sampled_tokens
+            engine.abort_request(list(in_flight))
+
+    def update_weights(self, weights: Iterable[tuple[str, torch.Tensor]], *, version: str | None = None) -> None:
+        """Replace the model's weights in place and forget what was computed with the old ones.
+
+        Args:
+            weights: Names as in the model's ``named_parameters``, and whole tensors; one at a time.
+            version: Name of these weights; ``None`` counts updates.
+
+        Raises:
+            SettingError: If the engine's processes are not those of a ``torchrun`` launch.
+        """
+        if not self._shares_weights:
+            raise SettingError(
+                "an engine with tensor parallel processes of its own takes no new weights; start the program with "
+                "torchrun and give per_rank=True"
+            )
+        self._require_idle()
+        tied = self._llm.model_config.hf_config.tie_word_embeddings
+        weights = _with_tied_head(weights) if tied else iter(weights)
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+        self._llm.reset_prefix_cache()
+        self._num_updates += 1
+        self._weights_version = f"{self._weights}+{self._num_updates}" if version is None else version
+
+    def sleep(self) -> None:
+        """Free the engine's device memory until `wake`; does nothing where the platform has no sleep mode."""
+        if self._can_sleep:
+            self._llm.sleep(level=2)
+
+    def wake(self) -> None:
+        """Take the device memory back after `sleep`; the weights must be updated before sampling."""
+        if self._can_sleep and self._llm.llm_engine.is_sleeping():
+            self._llm.wake_up()
+
+    def _require_idle(self) -> None:
+        if self._llm.llm_engine.has_unfinished_requests():
+            raise RuntimeError("an earlier sample() is still going on: read it to its end or close it first")
+
+    def _requests(
+        self, prompts: Iterable[Prompt], params: SamplingParams, n: int, open_groups: dict[str, "_OpenGroup"]
+    ) -> Iterator[tuple[str, int, TokensPrompt, vllm.SamplingParams]]:
+        """Yield one request for each completion, opening the group of each prompt as it is drawn."""
+        text, token_ids = None, ()
+        for prompt in prompts:
+            if prompt.text != text:  # An evaluation asks the same many times in a row, each as a prompt of its own.
+                text, token_ids = prompt.text, self.encode(prompt.text)
+            room = self.context - len(token_ids)
+            if room < 1:
+                self.check_prompts([prompt])
+            open_groups[prompt.problem_id] = _OpenGroup(token_ids)
+            for index in range(n):
+                yield (
+                    prompt.problem_id,
+                    index,
+                    TokensPrompt(prompt_token_ids=list(token_ids)),
+                    vllm.SamplingParams(
+                        temperature=params.temperature,
+                        top_p=params.top_p,
+                        top_k=params.top_k,
+                        max_tokens=min(room, params.max_tokens or room),
+                        seed=completion_seed(params.seed, prompt.problem_id, prompt.first_sample + index),
+                        stop_token_ids=self._stop_token_ids,
+                        logprobs=0,
+                        flat_logprobs=True,
+                        detokenize=False,
+                        output_kind=RequestOutputKind.FINAL_ONLY,
+                        skip_clone=True,
+                    ),
+                )
+
+    def _completion(self, output: CompletionOutput) -> Completion:
+        logprobs = output.logprobs
+        if not isinstance(logprobs, FlatLogprobs) or output.finish_reason not in ("stop", "length"):
+            raise RuntimeError(f"the engine ended a completion with {output.finish_reason!r}")
+        token_ids = tuple(output.token_ids)
+        return Completion(
+            token_ids=token_ids,
+            logprobs=tuple(logprobs.logprobs),
+            text=self.tokenizer.decode(token_ids, skip_special_tokens=True),
+            finish_reason=output.finish_reason,
+        )
+
+
+@dataclass(slots=True)
+class _OpenGroup:
+    """A group some of whose completions are still being sampled."""
+
+    prompt_token_ids: tuple[int, ...]
+    completions: dict[int, Completion] = field(default_factory=dict[int, Completion])
+
+    def close(self, problem_id: str, weights_version: str) -> Group:
+        return Group(
+            problem_id=problem_id,
+            prompt_token_ids=self.prompt_token_ids,
+            completions=tuple(self.completions[index] for index in range(len(self.completions))),
+            weights_version=weights_version,
+        )
+
+
+def _with_tied_head(weights: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Name a tied head as well: vLLM 0.32 on CPU packs a copy of it, which the embedding alone does not renew."""
+    for name, tensor in weights:
+        yield name, tensor
+        if name == "model.embed_tokens.weight":
+            yield "lm_head.weight", tensor

@@ -1,0 +1,5 @@
+from .folder import read_groups as read_groups
+from .folder import read_store as read_store
+from .folder import write_groups as write_groups
+from .table import iterate_groups as iterate_groups
+from .table import read_columns as read_columns

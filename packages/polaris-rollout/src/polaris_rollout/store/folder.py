@@ -1,0 +1,251 @@
+"""Sampled groups on disk: parquet files with a row for each completion, and a folder of them that grows.
+
+A `RolloutStore` fills ``part-000001.parquet``, ``part-000002.parquet``, and so on. The groups of the next part are in
+``part-000003.tail``, each appended whole, with a checksum, the moment it is finished: a kill at any time leaves at
+most one torn group at its end, which is dropped. A part is complete when it has its name; the tail of the same
+number, which a kill may have left behind, is then only a copy.
+"""
+
+import fcntl
+import json
+import os
+import re
+import zlib
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from struct import Struct
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import pyarrow as pa
+
+from polaris_rollout.errors import StoreError
+from polaris_rollout.records import Group, SamplingParams
+from polaris_rollout.store.table import (
+    explain_reading,
+    explain_writing,
+    iterate_groups,
+    read_columns,
+    read_groups,
+    renamed_when_whole,
+    to_groups,
+    to_table,
+    write_groups,
+    write_table,
+)
+
+__all__ = ["RolloutStore", "read_columns", "read_groups", "read_store", "write_groups"]
+
+TAIL_BYTES = 2**26
+"""A tail of this size becomes a part."""
+
+_FRAME = Struct("<II")
+"""Before each group of a tail: the bytes that follow, and their CRC-32."""
+
+_PART_NAME = re.compile(r"part-(\d{6,})\.(parquet|tail)")
+
+
+class RolloutStore:
+    """A folder of groups for one writer, readable by others at any time; a context manager.
+
+    Attributes:
+        folder: Where the groups are.
+        finished: Problems whose groups are on disk; a kill, a full disk or another run does not lose them.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any] | None = None) -> None:
+        """Open a folder for writing and recover what a killed writer left.
+
+        Args:
+            folder: Created if there is none.
+            settings: Everything that changes what is drawn, fit for JSON. The first group claims the folder for
+                them: they are kept in ``settings.json``.
+
+        Raises:
+            StoreError: If the folder belongs to other settings, another process writes to it, it cannot be
+                written, or a part is damaged.
+        """
+        self.folder = folder
+        self._settings = settings
+        _refuse_other_settings(folder, settings)
+        with explain_writing(folder), ExitStack() as stack:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_locked(folder))
+            _refuse_other_settings(folder, settings)  # Another writer may have come and gone in between.
+            for left_over in folder.glob("*.tmp"):
+                left_over.unlink()
+            self._number = _next_number(folder)
+            self._tail = stack.enter_context(_tail_path(folder, self._number).open("ab", buffering=0))
+            self.finished = self._recover()
+            stack.callback(self._remove_empty_tail)
+            self._resources = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                with explain_writing(self.folder):
+                    self._seal()
+        finally:
+            self.close()
+
+    def append(self, group: Group, params: SamplingParams) -> None:
+        """Write a finished group; once this returns, it survives whatever happens to the process.
+
+        Args:
+            group: Of a problem that is not among ``finished``.
+            params: What it was sampled with.
+
+        Raises:
+            ValueError: If the group of this problem is there already.
+            StoreError: If the disk is full, for example; every group that was finished before is kept.
+        """
+        if group.problem_id in self.finished:
+            raise ValueError(f"the group of {group.problem_id!r} is in {self.folder} already")
+        with explain_writing(self.folder):
+            if self._settings is not None:
+                _write_settings(self.folder, self._settings)
+                self._settings = None
+            size = _append_frame(self._tail, to_table([group], params))
+            self.finished.add(group.problem_id)
+            if size >= TAIL_BYTES:
+                self._seal()
+                self._number += 1
+                tail = _tail_path(self.folder, self._number)
+                self._tail = self._resources.enter_context(tail.open("ab", buffering=0))
+
+    def close(self) -> None:
+        """Release the folder; what the tail holds stays there for the next writer."""
+        self._resources.close()
+
+    def _recover(self) -> set[str]:
+        """Return the problems in the parts and the tail, and cut off what is torn at the tail's end."""
+        finished: set[str] = set()
+        for number in _numbers(self.folder):
+            if number != self._number:
+                finished.update(read_columns(_part_path(self.folder, number), ["problem_id"])["problem_id"])
+        end = 0
+        for frame_end, table in _read_frames(_tail_path(self.folder, self._number)):
+            finished.update(table["problem_id"].to_pylist())
+            end = frame_end
+        self._tail.truncate(end)
+        return finished
+
+    def _seal(self) -> None:
+        """Make the tail a part; if that fails, the tail stays as it is."""
+        tail = _tail_path(self.folder, self._number)
+        if tables := [table for _, table in _read_frames(tail)]:
+            write_table(_part_path(self.folder, self._number), pa.concat_tables(tables))
+        self._tail.close()
+        tail.unlink()
+
+    def _remove_empty_tail(self) -> None:
+        tail = _tail_path(self.folder, self._number)
+        if tail.exists() and not tail.stat().st_size:
+            tail.unlink()
+
+
+def read_store(folder: Path) -> Iterator[Group]:
+    """Yield the groups of a `RolloutStore` in the order they finished, also while it is being written.
+
+    Never more than a few completions and one group are in memory.
+
+    Raises:
+        StoreError: If there is no such folder, or a part is damaged.
+    """
+    if not folder.is_dir():
+        raise StoreError(f"no folder {str(folder)!r}; give one that groups were written to")
+    for number in _numbers(folder):
+        # A part has its name before its tail is removed: of the two, one is always there.
+        try:
+            for _, table in _read_frames(_tail_path(folder, number)):
+                yield from to_groups(table.to_pylist())
+        except FileNotFoundError:
+            yield from iterate_groups(_part_path(folder, number))
+
+
+def _append_frame(tail: BinaryIO, table: Any) -> int:
+    """Write one whole frame, or nothing; return the size of the tail."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    payload = sink.getvalue()
+    frame = _FRAME.pack(payload.size, zlib.crc32(payload)) + payload.to_pybytes()
+    size = os.fstat(tail.fileno()).st_size
+    left = memoryview(frame)
+    try:
+        while left:  # The system may take less than it is given: what is left of the disk, for example.
+            left = left[tail.write(left) :]
+    finally:
+        if left:
+            tail.truncate(size)
+    return size + len(frame)
+
+
+def _read_frames(tail: Path) -> Iterator[tuple[int, Any]]:
+    """Yield the groups of a tail, each with the place where it ends, up to one that is torn or being written."""
+    with tail.open("rb") as file:
+        while len(header := file.read(_FRAME.size)) == _FRAME.size:
+            num_bytes, checksum = _FRAME.unpack(header)
+            payload = file.read(num_bytes)
+            if not payload or len(payload) < num_bytes or zlib.crc32(payload) != checksum:
+                return
+            yield file.tell(), pa.ipc.open_stream(payload).read_all()
+
+
+def _write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    with renamed_when_whole(folder / "settings.json") as file:
+        file.write((json.dumps(settings, indent=2) + "\n").encode())
+
+
+def _refuse_other_settings(folder: Path, settings: Mapping[str, Any] | None) -> None:
+    path = folder / "settings.json"
+    if settings is None or not path.exists():
+        return
+    with explain_reading(path):
+        old = json.loads(path.read_text(encoding="utf-8"))
+    new = json.loads(json.dumps(settings))
+    if old != new:
+        differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        what = ", ".join(f"{key} was {old.get(key)!r}, now {new.get(key)!r}" for key in differing)
+        raise StoreError(f"{folder} belongs to another job ({what}); choose another folder or remove it")
+
+
+@contextmanager
+def _locked(folder: Path) -> Generator[None]:
+    """Keep every other writer out; the system releases the lock when the process ends, however it ends."""
+    with (folder / ".lock").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(f"another process is writing to {folder}; wait for it or choose another folder") from None
+        yield
+
+
+def _numbers(folder: Path) -> list[int]:
+    """Return the numbers of the parts and of the tail, ascending."""
+    found = (_PART_NAME.fullmatch(path.name) for path in folder.iterdir())
+    return sorted({int(match[1]) for match in found if match})
+
+
+def _next_number(folder: Path) -> int:
+    """Return the number of the part to be filled, and remove tails that became parts."""
+    numbers = _numbers(folder)
+    for number in numbers:
+        if _part_path(folder, number).exists():
+            _tail_path(folder, number).unlink(missing_ok=True)
+    last = max(numbers, default=0)
+    return last if _tail_path(folder, last).exists() else last + 1
+
+
+def _part_path(folder: Path, number: int) -> Path:
+    return folder / f"part-{number:06d}.parquet"
+
+
+def _tail_path(folder: Path, number: int) -> Path:
+    return folder / f"part-{number:06d}.tail"

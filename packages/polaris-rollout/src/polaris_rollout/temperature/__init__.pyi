@@ -1,0 +1,1 @@
+from .diversity import distinct_n as distinct_n

@@ -1,0 +1,214 @@
+"""Probing a model at a temperature: draw answers, grade them, measure how right and how different they are.
+
+Whatever was drawn is kept in the folder and never drawn again, so an interrupted search continues where it was.
+"""
+
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polaris_rollout.errors import StoreError
+from polaris_rollout.records import Completion, Group, Prompt, Sampler, SamplingParams, derive_seed
+from polaris_rollout.store.folder import RolloutStore, read_store
+from polaris_rollout.store.resume import read_prompts
+from polaris_rollout.temperature.budget import Probe
+from polaris_rollout.temperature.diversity import (
+    answer_entropy,
+    default_num_tokens,
+    distinct_n,
+    expected_distinct_n,
+    token_entropy,
+)
+
+Floats = NDArray[np.float64]
+
+GradeMany = Callable[[Sequence[tuple[str, Sequence[str]]]], Sequence[tuple[bool, str | None]]]
+"""From responses with their references to whether each is correct, and the final answer found in it."""
+
+Follow = Callable[[Iterator[Group], int, str], Iterator[Group]]
+"""Passes groups through, given how many are to come and a label, to show progress."""
+
+NGRAM = 4
+"""Tokens of the n-grams that diversity counts, as published."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeProblem:
+    """A problem to probe with."""
+
+    prompt: Prompt
+    """What the model is asked."""
+
+    references: tuple[str, ...]
+    """Accepted answers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Texture:
+    """Further figures of the first batch of answers at one temperature, means over problems."""
+
+    distinct_4: float
+    """The published score, 0 to 1: 4-grams of words; falls with the number of answers and their length."""
+
+    answer_entropy: float
+    """Of the final answers of a problem, in nats; 0 where all agree."""
+
+    token_entropy: float
+    """Mean of ``-logprob`` over the tokens, in nats."""
+
+
+def read_probe_problems(path: Path, *, suffix: str, num_problems: int, seed: int) -> list[ProbeProblem]:
+    """Read problems with references from JSON lines and draw some of them.
+
+    Args:
+        path: Lines as `read_prompts` takes them, with ``references`` (a list) or ``answer`` (a text or a list).
+        suffix: Appended to every question.
+        num_problems: How many to draw; all if there are no more.
+        seed: Of the draw.
+
+    Raises:
+        StoreError: If a line is malformed or has no reference.
+    """
+    prompts = {prompt.problem_id: prompt for prompt in read_prompts(path, suffix=suffix)}
+    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    problems = [
+        ProbeProblem(prompt=prompt, references=_references(row, f"{path}: {prompt.problem_id!r}"))
+        for prompt, row in zip(prompts.values(), rows, strict=True)
+    ]
+    if len(problems) <= num_problems:
+        return problems
+    return random.Random(derive_seed(seed, "probe")).sample(problems, num_problems)
+
+
+class ModelProbe:
+    """Measures a model at any temperature; the `measure` of a `polaris_rollout.temperature.search.ProbeRun`.
+
+    Attributes:
+        num_tokens: Window of the diversity, once known; see `diversity.expected_distinct_n`.
+        textures: By temperature.
+    """
+
+    def __init__(
+        self,
+        problems: Sequence[ProbeProblem],
+        open_sampler: Callable[[], Sampler],
+        grade_many: GradeMany,
+        *,
+        folder: Path,
+        params: SamplingParams,
+        batch: int,
+        num_tokens: int | None = None,
+        settings: Mapping[str, Any],
+        follow: Follow,
+    ) -> None:
+        """Prepare to measure.
+
+        Args:
+            problems: Of every probe.
+            open_sampler: Gives the engine; called only when something is not on disk yet.
+            grade_many: Judges the answers.
+            folder: Keeps what is drawn, a store for each batch.
+            params: How answers are drawn; the temperature is the probe's.
+            batch: Answers of each problem drawn at once, and of the subsets that diversity is expected of.
+            num_tokens: Window of the diversity; by default what nearly all answers of the first probe fill.
+            settings: Everything else that changes what is drawn; a folder of other settings is refused.
+            follow: Shows progress.
+        """
+        self.num_tokens = num_tokens
+        self.textures: dict[float, Texture] = {}
+        self._problems = {problem.prompt.problem_id: problem for problem in problems}
+        self._open_sampler, self._grade_many = open_sampler, grade_many
+        self._folder, self._params, self._batch = folder, params, batch
+        self._settings, self._follow = settings, follow
+        self._answers: dict[float, list[_Answers]] = {}
+
+    def measure(self, temperature: float, num_samples: int) -> Probe:
+        """Return what ``num_samples`` answers of each problem show, drawing those that are missing."""
+        answers = self._answers.setdefault(temperature, [_Answers() for _ in self._problems])
+        for batch in range(len(answers[0].correct) // self._batch, num_samples // self._batch):
+            groups = self._draw(temperature, batch)
+            for each, problem_id in zip(answers, self._problems, strict=True):
+                each.add(groups[problem_id], self._grades(groups[problem_id]))
+            if batch == 0:
+                self.textures[temperature] = _texture(list(groups.values()), answers)
+        samples, truncated = [each.token_ids for each in answers], [each.truncated for each in answers]
+        if self.num_tokens is None:
+            self.num_tokens = default_num_tokens(samples, n=NGRAM, truncated=truncated)
+        for each in answers:
+            each.shorten(self.num_tokens)
+        diversity = expected_distinct_n(
+            samples, num_samples=self._batch, num_tokens=self.num_tokens, n=NGRAM, truncated=truncated
+        )
+        return Probe(
+            temperature=temperature,
+            num_samples=num_samples,
+            accuracy=np.array([float(np.mean(each.correct)) for each in answers]),
+            diversity=diversity,
+            truncated=np.array([float(np.mean(each.truncated)) for each in answers]),
+            tokens=np.array([float(np.mean(each.num_tokens)) for each in answers]),
+        )
+
+    def _draw(self, temperature: float, batch: int) -> dict[str, Group]:
+        """Return a batch by problem, in the order of the problems."""
+        params = replace(
+            self._params, temperature=temperature, seed=derive_seed(self._params.seed, f"{temperature:g}", batch)
+        )
+        folder = self._folder / f"temperature-{temperature:g}-batch-{batch + 1}"
+        with RolloutStore(folder, {**self._settings, **asdict(params), "samples": self._batch}) as store:
+            left = [each.prompt for key, each in self._problems.items() if key not in store.finished]
+            if left:
+                groups = self._open_sampler().sample(left, params, n=self._batch)
+                for group in self._follow(groups, len(left), f"temperature {temperature:g}"):
+                    store.append(group, params)
+        drawn = {group.problem_id: group for group in read_store(folder)}
+        return {problem_id: drawn[problem_id] for problem_id in self._problems}
+
+    def _grades(self, group: Group) -> Sequence[tuple[bool, str | None]]:
+        references = self._problems[group.problem_id].references
+        return self._grade_many([(completion.text, references) for completion in group.completions])
+
+
+@dataclass(slots=True)
+class _Answers:
+    """All answers to one problem at one temperature."""
+
+    correct: list[bool] = field(default_factory=list[bool])
+    final: list[str | None] = field(default_factory=list[str | None])
+    truncated: list[bool] = field(default_factory=list[bool])
+    num_tokens: list[int] = field(default_factory=list[int])
+    token_ids: list[NDArray[np.int64]] = field(default_factory=list[NDArray[np.int64]])
+
+    def add(self, group: Group, grades: Sequence[tuple[bool, str | None]]) -> None:
+        for completion, (correct, final) in zip(group.completions, grades, strict=True):
+            self.correct.append(correct)
+            self.final.append(final)
+            self.truncated.append(completion.finish_reason == "length")
+            self.num_tokens.append(len(completion.token_ids))
+            self.token_ids.append(np.array(completion.token_ids))
+
+    def shorten(self, num_tokens: int) -> None:
+        """Forget what is beyond the window: answers of 50,000 tokens would fill the memory."""
+        self.token_ids[:] = [ids[:num_tokens].copy() for ids in self.token_ids]
+
+
+def _texture(groups: Sequence[Group], answers: Sequence[_Answers]) -> Texture:
+    completions: list[tuple[Completion, ...]] = [group.completions for group in groups]
+    return Texture(
+        distinct_4=float(distinct_n([[each.text for each in of_problem] for of_problem in completions]).mean()),
+        answer_entropy=float(np.mean([answer_entropy(each.final) for each in answers])),
+        token_entropy=float(np.mean([token_entropy([each.logprobs for each in group]) for group in completions])),
+    )
+
+
+def _references(row: dict[str, object], where: str) -> tuple[str, ...]:
+    found = row.get("references", row.get("answer"))
+    texts = [found] if isinstance(found, str) else found
+    if not isinstance(texts, list) or not texts or not all(isinstance(each, str) and each.strip() for each in texts):
+        raise StoreError(f"{where} has no 'references' or 'answer' to grade against, found {found!r}; add one")
+    return tuple(texts)

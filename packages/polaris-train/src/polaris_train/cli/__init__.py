@@ -1,0 +1,1 @@
+"""The commands ``polaris-train`` and ``polaris``."""

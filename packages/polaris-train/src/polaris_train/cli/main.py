@@ -1,0 +1,133 @@
+"""The ``polaris-train`` command."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Train a reasoning model with GRPO, a stage at a time.",
+)
+
+RecipeArgument = Annotated[
+    str, typer.Argument(help="A recipe's TOML file, or a packaged recipe: see 'polaris-train show'.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override one value, e.g. --set stages.0.temperature=1.2; repeatable."),
+]
+
+
+@app.command()
+def stage(
+    recipe: RecipeArgument,
+    stage: Annotated[str, typer.Argument(help="Name of the stage, e.g. stage-1.")],
+    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/RECIPE.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Start from this model, not from the recipe's or the stage before.")
+    ] = None,
+    problems: Annotated[str | None, typer.Option(help="Train on these problems, not on the recipe's.")] = None,
+    set_: SetOption = None,
+) -> None:
+    """Run one stage of a recipe, or continue it where it stopped.
+
+    Reads the recipe and its problems; writes RUN/STAGE: resolved.json (everything that was decided),
+    problems.jsonl, metrics.jsonl (a line a step), visits.jsonl (what each problem saw), rollouts/ (every
+    completion), eval/ (if the recipe evaluates), checkpoints/ and, at the end, model/ (Hugging Face format).
+
+    A killed stage continues with the same command: finished steps are not sampled again.
+
+    Example: polaris-train stage tiny-cpu stage-1 --out runs/first --set stages.0.steps=10
+    """
+    from polaris_train.recipe import load_recipe
+    from polaris_train.stage.launch import prepare_stage, run_stage
+
+    loaded = load_recipe(recipe, set_)
+    run = out or Path("runs") / loaded.name
+    folder = prepare_stage(loaded, loaded.stage(stage), run, model=model, problems=problems)
+    if code := run_stage(folder):
+        raise typer.Exit(code)
+    print(f"model: {folder / 'model'}\nmetrics: {folder / 'metrics.jsonl'}")
+
+
+@app.command()
+def show(
+    recipe: Annotated[str | None, typer.Argument(help="A recipe; without it the packaged ones are listed.")] = None,
+    set_: SetOption = None,
+) -> None:
+    """Check a recipe and print it with every default filled in.
+
+    Example: polaris-train show qwen3-4b --set stages.0.temperature=1.2
+    """
+    from polaris_train.recipe import load_recipe, packaged_recipes
+
+    if recipe is None:
+        for name, path in packaged_recipes().items():
+            print(f"{name:16}{path}")
+        return
+    print(load_recipe(recipe, set_).model_dump_json(indent=2))
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="Folder of a stage: RUN/STAGE.")],
+    out: Annotated[Path | None, typer.Option(help="Model folder to write; default STAGE/model.")] = None,
+) -> None:
+    """Write the newest checkpoint of a stage as a Hugging Face model.
+
+    A finished stage has done this already; use it to look at a stage that is still running or was stopped.
+
+    Example: polaris-train export runs/first/stage-1 --out first-model
+    """
+    from polaris_train.errors import RunFolderError
+
+    if not list((folder / "checkpoints").glob("step-*")):
+        raise RunFolderError(f"{folder} has no checkpoints; give the folder of a stage that has run, RUN/STAGE")
+    from polaris_train.stage.checkpoint import export_checkpoint
+
+    print(f"model: {export_checkpoint(folder, out or folder / 'model')}")
+
+
+@app.command("make-tiny")
+def make_tiny(
+    out: Annotated[Path, typer.Option(help="Model folder to write.")],
+    seed: Annotated[int, typer.Option(help="Of the weights, the problems and the answer styles.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps; the embedded model's by default.")] = None,
+) -> None:
+    """Train the embedded tiny model from scratch; takes about ten minutes on two cores.
+
+    Example: polaris-train make-tiny --out tiny
+    """
+    import logging
+
+    from polaris_train.tiny import NUM_STEPS
+    from polaris_train.tiny import make_tiny as make
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    make(out, seed=seed, num_steps=steps or NUM_STEPS)
+    print(f"model: {out}")
+
+
+def main() -> None:
+    """Run the command line."""
+    run_app(app)
+
+
+def run_app(app: typer.Typer) -> None:
+    """Run a command line; an error that a user can mend is one sentence and exit code 2."""
+    from polaris_data import DataError
+    from polaris_eval import EvalError
+    from polaris_reward import RewardError
+    from polaris_rollout import RolloutError
+
+    from polaris_train.errors import TrainError
+
+    try:
+        app()
+    except (DataError, EvalError, RewardError, RolloutError, TrainError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

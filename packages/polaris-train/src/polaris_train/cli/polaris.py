@@ -1,0 +1,49 @@
+"""The ``polaris`` command: the whole recipe, and every package's command as a sub-command."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from polaris_data.cli import app as data_app
+from polaris_eval.cli import app as eval_app
+from polaris_reward.cli import app as reward_app
+from polaris_rollout.cli import app as rollout_app
+
+from polaris_train.cli.main import app as train_app
+from polaris_train.cli.main import run_app
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Make a small reasoning model a better one with reinforcement learning on verifiable mathematics.",
+)
+for name, package_app in (
+    ("data", data_app),
+    ("rollout", rollout_app),
+    ("reward", reward_app),
+    ("train", train_app),
+    ("eval", eval_app),
+):
+    app.add_typer(package_app, name=name)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything that the demo writes.")] = Path("demo"),
+) -> None:
+    """Show the whole job on a CPU in minutes, without any download.
+
+    Profiles synthetic problems with the embedded tiny model, drops what it always solves, trains one GRPO
+    stage, and evaluates before and after on held-out problems. A killed demo continues with the same command.
+
+    Example: polaris demo --out demo
+    """
+    from polaris_train.demo import run_demo
+
+    run_demo(out)
+
+
+def main() -> None:
+    """Run the command line."""
+    run_app(app)

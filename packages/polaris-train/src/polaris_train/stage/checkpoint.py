@@ -1,0 +1,355 @@
+"""Checkpoints that a killed stage continues from, on the same or another number of ranks.
+
+A checkpoint is a folder: weights and optimizer sharded by torch.distributed.checkpoint, every rank's random state,
+the rescue buffer, and ``state.json`` with everything small. It is written while the next steps run, under a
+temporary name, and gets its name when the checksums of all its files are in ``manifest.json``; so what is under its
+own name is whole, and what a disk spoils afterwards is noticed.
+
+A stage's newest checkpoint as a Hugging Face model.
+"""
+
+import json
+import logging
+import random
+import re
+import shutil
+import zlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from polaris_data.files import write_json
+from polaris_rollout import SamplingParams
+from torch.distributed.checkpoint.staging import BlockingAsyncStager
+from torch.distributed.checkpoint.state_dict import (
+    get_model_state_dict,
+    get_state_dict,
+    set_model_state_dict,
+    set_state_dict,
+)
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import async_save
+
+from polaris_train.errors import RunFolderError
+from polaris_train.grpo.rescue import RescueBuffer
+from polaris_train.model.policy import Policy, load_policy
+from polaris_train.recipe import ResolvedStage
+
+logger = logging.getLogger(__name__)
+
+
+_NAME = re.compile(r"step-(\d{6})")
+
+
+_READ_BYTES = 2**24
+
+
+@dataclass(slots=True, kw_only=True)
+class TrainingState:
+    """Everything that changes while a stage is trained."""
+
+    policy: Policy
+    """Weights."""
+
+    optimizer: torch.optim.Optimizer
+    """Of the policy."""
+
+    scaler: torch.amp.GradScaler
+    """Of the loss, for float16."""
+
+    rescue: RescueBuffer
+    """Correct completions of earlier steps; the same on all ranks."""
+
+    step: int = 0
+    """Steps done."""
+
+    skipped_in_row: int = 0
+    """Newest steps that were skipped because loss or gradient was not finite."""
+
+
+class Checkpointer:
+    """Writes a stage's checkpoints in the background, keeps the newest, and restores the newest that is whole.
+
+    All methods but `close` are collective.
+    """
+
+    def __init__(self, folder: Path, *, keep: int, identity: Mapping[str, Any], logs: Sequence[Path] = ()) -> None:
+        """Prepare to write into a folder.
+
+        Args:
+            folder: Shared by all ranks.
+            keep: Newest checkpoints that are kept.
+            identity: What a checkpoint belongs to: one with other values is refused.
+            logs: Files that grow with the steps; a checkpoint records their sizes and `restore` cuts them back.
+        """
+        self._folder = folder
+        self._keep = keep
+        self._identity = json.loads(json.dumps(identity))
+        self._logs = logs
+        # The background thread needs ranks of its own to talk to: its messages must not mix with those of training.
+        self._group = cast(dist.ProcessGroup, dist.new_group(backend="gloo"))
+        self._finishing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+
+    def save(self, state: TrainingState, position: Mapping[str, Any]) -> None:
+        """Write the state after a step; returns once it is copied, while it is being written.
+
+        Args:
+            state: Copied, so that training can go on.
+            position: Where the sampler is, recorded for the receipt.
+        """
+        self.wait()
+        final = self._folder / f"step-{state.step:06d}"
+        partial = final.with_name(f"{final.name}.partial")
+        if dist.get_rank() == 0:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            if state.rescue.stored:
+                state.rescue.save(partial / "rescue.parquet", SamplingParams())
+            write_json(partial / "state.json", self._small_state(state, position))
+        dist.barrier()
+        torch.save(_random_state(), partial / f"random-{dist.get_rank():05d}.pt")
+        contents = _contents(state)
+        dist.barrier()
+        written = async_save(
+            contents,
+            checkpoint_id=partial,
+            async_stager=BlockingAsyncStager(),
+            process_group=self._group,
+        )
+        self._writing = self._finishing.submit(self._finish, _as_future(written), partial, final)
+
+    def wait(self) -> None:
+        """Wait until what is being written is complete.
+
+        Raises:
+            RunFolderError: If it could not be written.
+        """
+        error = self._settle()
+        if error is not None:
+            reason = " ".join(str(error).split())
+            raise RunFolderError(f"{self._folder}: a checkpoint could not be written: {reason}") from error
+        dist.barrier()
+
+    def close(self) -> None:
+        """Let what is being written be finished where a stage ends with an error; waits for no other rank."""
+        self._settle()
+        self._finishing.shutdown()
+
+    def _settle(self) -> BaseException | None:
+        writing, self._writing = self._writing, None
+        return None if writing is None else writing.exception()
+
+    def restore(self, state: TrainingState) -> dict[str, Any] | None:
+        """Continue from the newest checkpoint that is whole.
+
+        Args:
+            state: Changed in place; as it is when there is no checkpoint.
+
+        Returns:
+            The checkpoint's ``state.json``, or ``None`` when there is no checkpoint.
+
+        Raises:
+            RunFolderError: If the checkpoint is of another recipe or model, or a log is shorter than it was.
+        """
+        chosen: list[str | None] = [None]
+        if dist.get_rank() == 0:
+            chosen = [self._newest_whole()]
+        dist.broadcast_object_list(chosen, src=0)
+        if chosen[0] is None:
+            return None
+        folder = self._folder / chosen[0]
+        small = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        self._refuse_other(folder, small["identity"])
+        contents = _contents(state)
+        load(contents, checkpoint_id=folder)
+        model, optimizer = contents["model"], contents["optimizer"]
+        set_state_dict(state.policy, state.optimizer, model_state_dict=model, optim_state_dict=optimizer)
+        state.step, state.skipped_in_row = small["step"], small["skipped_in_row"]
+        if small["scaler"]:
+            state.scaler.load_state_dict(small["scaler"])
+        if (folder / "rescue.parquet").exists():
+            state.rescue.load(folder / "rescue.parquet")
+        if small["num_ranks"] == dist.get_world_size():
+            _set_random_state(torch.load(folder / f"random-{dist.get_rank():05d}.pt", weights_only=False))
+        if dist.get_rank() == 0:
+            for log in self._logs:
+                _cut(log, small["logs"][log.name])
+        dist.barrier()
+        return small
+
+    def _small_state(self, state: TrainingState, position: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "step": state.step,
+            "position": dict(position),
+            "skipped_in_row": state.skipped_in_row,
+            "num_rescue": len(state.rescue.stored),
+            "scaler": state.scaler.state_dict(),
+            "num_ranks": dist.get_world_size(),
+            "logs": {log.name: log.stat().st_size if log.exists() else 0 for log in self._logs},
+            "identity": self._identity,
+        }
+
+    def _finish(self, written: "Future[Any]", partial: Path, final: Path) -> None:
+        """Give a written checkpoint its name and remove old ones; runs in the background."""
+        written.result()
+        if dist.get_rank() != 0:
+            return
+        names = sorted(path.name for path in partial.rglob("*") if path.is_file())
+        write_json(partial / "manifest.json", {name: _checksum(partial / name) for name in names})
+        partial.replace(final)
+        for old in checkpoint_steps(self._folder)[: -self._keep]:
+            shutil.rmtree(self._folder / f"step-{old:06d}")
+        for stale in self._folder.glob("*.partial"):
+            shutil.rmtree(stale)
+
+    def _newest_whole(self) -> str | None:
+        """Return the name of the newest checkpoint that is what was written; others are moved aside."""
+        folders = [self._folder / f"step-{step:06d}" for step in reversed(checkpoint_steps(self._folder))]
+        for index, folder in enumerate(folders):
+            damage = _damage(folder)
+            if damage is None:
+                return folder.name
+            aside = folder.with_name(f"{folder.name}.damaged")
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.replace(aside)
+            older = [older.name for older in folders[index + 1 :]]
+            instead = f"{older[0]} is used" if older else "the stage starts again from its first step"
+            logger.warning("checkpoint %s is damaged (%s): moved to %s; %s", folder, damage, aside, instead)
+        return None
+
+    def _refuse_other(self, folder: Path, identity: Mapping[str, Any]) -> None:
+        differences = "; ".join(
+            f"{key} was {identity.get(key)!r}, now {self._identity.get(key)!r}"
+            for key in sorted(identity.keys() | self._identity.keys())
+            if identity.get(key) != self._identity.get(key)
+        )
+        if differences:
+            raise RunFolderError(
+                f"{folder} is a checkpoint of another recipe or model: {differences}; choose another run folder, or "
+                "remove the checkpoint to start the stage again"
+            )
+
+
+def checkpoint_steps(folder: Path) -> list[int]:
+    """Return the steps of the complete checkpoints in a folder, oldest first."""
+    matches = [_NAME.fullmatch(path.name) for path in folder.glob("step-*")]
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def load_weights(folder: Path, policy: Policy) -> int:
+    """Read the weights of the newest checkpoint that is whole; collective.
+
+    Returns:
+        Its step, or 0 when there is no checkpoint.
+    """
+    whole = [step for step in checkpoint_steps(folder) if _damage(folder / f"step-{step:06d}") is None]
+    if not whole:
+        return 0
+    model = get_model_state_dict(policy)
+    load({"model": model}, checkpoint_id=folder / f"step-{whole[-1]:06d}")
+    set_model_state_dict(policy, model)
+    return whole[-1]
+
+
+def receipt(small: Mapping[str, Any], *, num_steps: int, num_ranks: int) -> str:
+    """Say in one line what a stage continues from.
+
+    Args:
+        small: What `Checkpointer.restore` returned.
+        num_steps: Of the stage.
+        num_ranks: That continue it.
+    """
+    position = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in small["position"].items())
+    ranks = f"{small['num_ranks']} rank{'s' if small['num_ranks'] > 1 else ''}"
+    now = "" if num_ranks == small["num_ranks"] else f", now {num_ranks}: random states start anew"
+    logs = ", ".join(f"{name} {size:,} bytes" for name, size in small["logs"].items())
+    return (
+        f"continuing after step {small['step']} of {num_steps}: weights, optimizer and random states of {ranks}{now}; "
+        f"{position}; {small['num_rescue']} answers for rescue; {logs}"
+    )
+
+
+def _contents(state: TrainingState) -> dict[str, Any]:
+    """Return weights and optimizer as torch.distributed.checkpoint takes them."""
+    if not state.optimizer.state:
+        # Taken from an optimizer that has not stepped, its state is made by a step of no length, which counts.
+        get_state_dict(state.policy, state.optimizer)
+        for each in state.optimizer.state.values():
+            each["step"].zero_()
+    model, optimizer = get_state_dict(state.policy, state.optimizer)
+    return {"model": model, "optimizer": optimizer}
+
+
+def _damage(folder: Path) -> str | None:
+    """Return what is wrong with a checkpoint, or ``None``."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return " ".join(str(error).split())
+    for name, checksum in manifest.items():
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+        if _checksum(folder / name) != checksum:
+            return f"{name} has changed since it was written"
+    return None
+
+
+def _checksum(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(_READ_BYTES):
+            checksum = zlib.crc32(block, checksum)
+    return checksum
+
+
+def _cut(log: Path, size: int) -> None:
+    """Remove from a log what steps after the checkpoint wrote."""
+    found = log.stat().st_size if log.exists() else 0
+    if found < size:
+        raise RunFolderError(f"{log} has {found} bytes but had {size} at the checkpoint; put back what was removed")
+    if found > size:
+        with log.open("r+b") as file:
+            file.truncate(size)
+
+
+def _random_state() -> dict[str, Any]:
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+    return {"python": random.getstate(), "torch": torch.get_rng_state(), "cuda": cuda}
+
+
+def _set_random_state(state: Mapping[str, Any]) -> None:
+    random.setstate(state["python"])
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def _as_future(written: Any) -> "Future[Any]":
+    """Return the future of the upload: async_save gives it alone or beside that of the copying."""
+    return getattr(written, "upload_completion", written)
+
+
+def export_checkpoint(folder: Path, out: Path) -> Path:
+    """Write the newest checkpoint of a stage in Hugging Face format, on one CPU process.
+
+    Args:
+        folder: Of the stage.
+        out: Model folder to write.
+    """
+    config = ResolvedStage.model_validate_json((folder / "resolved.json").read_text(encoding="utf-8"))
+    dist.init_process_group("gloo", init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
+    try:
+        policy = load_policy(config.model, device=torch.device("cpu"), context=config.context)
+        load_weights(folder / "checkpoints", policy)
+        incoming = out.with_name(f"{out.name}.partial")
+        shutil.rmtree(incoming, ignore_errors=True)
+        policy.save(incoming, source=config.model)
+        incoming.replace(out)
+    finally:
+        dist.destroy_process_group()
+    return out
