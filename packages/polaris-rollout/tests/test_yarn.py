@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from polaris_rollout import ModelError
-from polaris_rollout.engines.vllm import CPU_BATCHED_TOKENS, engine_options
+from polaris_rollout.engines.options import CPU_BATCHED_TOKENS, engine_options
 from polaris_rollout.errors import SettingError
 from polaris_rollout.models import yarn_config
 

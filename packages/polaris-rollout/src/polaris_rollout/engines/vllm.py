@@ -2,19 +2,51 @@
 
 The engine runs in the process itself, which starts it six times faster than a child process would, lets a
 trainer hand it weights directly, and needs no ``__main__`` guard.
-
-What vLLM is told when it is started: derived from the model's configuration, the context and the platform.
 """
 
 import gc
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
 from types import TracebackType
 from typing import Any, Self, cast
+
+# Read by vLLM when it is imported, therefore set here; otherwise a user's own setting wins.
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+# Splitting one attention over threads makes its rounding depend on what else is in the batch.
+os.environ.setdefault("VLLM_CPU_ATTN_SPLIT_KV", "0")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+# vLLM warns about the platform before it has read its own logging level.
+logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
+
+from polaris_rollout.engines.options import engine_options
+from polaris_rollout.errors import EngineMissingError, SettingError
+from polaris_rollout.models import (
+    check_lengths,
+    encode_prompt,
+    model_config,
+    model_digest,
+    resolve_model,
+    stop_token_ids,
+)
+from polaris_rollout.records import Completion, EngineStatus, Group, Prompt, SamplingParams, completion_seed
+
+try:
+    import vllm
+except ImportError as error:
+    raise EngineMissingError(
+        "no sampling engine is installed: pip install 'polaris-rollout[gpu]' (CUDA) or "
+        f"'polaris-rollout[cpu]' ({error})"
+    ) from error
 
 import torch
 from vllm.inputs import TokensPrompt
@@ -24,131 +56,7 @@ from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.request import RequestStatus
 
-from polaris_rollout.errors import EngineMissingError, SettingError
-from polaris_rollout.models import (
-    check_lengths,
-    encode_prompt,
-    model_config,
-    model_digest,
-    resolve_model,
-    stop_token_ids,
-    yarn_config,
-)
-from polaris_rollout.records import Completion, EngineStatus, Group, Prompt, SamplingParams, completion_seed
-
 logger = logging.getLogger(__name__)
-
-
-GPU_MEMORY_SHARE = 0.8
-"""Of each GPU, when the engine is awake; the published recipe's figure."""
-
-
-CPU_BATCHED_TOKENS = 8192
-"""Prompt tokens prefilled at once on CPU, at least."""
-
-
-def engine_options(
-    config: Mapping[str, Any],
-    *,
-    context: int | None,
-    yarn_factor: float | None = None,
-    extend_positions: bool = False,
-    tensor_parallel: int = 1,
-    per_rank: bool = False,
-    dtype: str = "auto",
-    on_cpu: bool,
-) -> dict[str, Any]:
-    """Return keyword arguments of ``vllm.LLM`` that make it sample as this package promises.
-
-    Args:
-        config: The model's, as in ``config.json``.
-        context: Longest prompt and completion together; ``None`` takes the model's positions, more than those
-            derives YaRN.
-        yarn_factor: Of YaRN, for any context; ``None`` derives it where the context needs it.
-        extend_positions: Raise the positions and leave the rotary frequencies, rather than use YaRN.
-        tensor_parallel: Processes that share one copy of the model.
-        per_rank: These are the processes of a ``torchrun`` launch.
-        dtype: Of the weights on a GPU, ``auto`` the model's own; a CPU computes in float32.
-        on_cpu: Whether vLLM runs on CPU.
-
-    Raises:
-        ModelError: If the model cannot be used with this context.
-        SettingError: If the ranks cannot be shared out.
-    """
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    if tensor_parallel < 1 or (per_rank and ranks % tensor_parallel):
-        wanted = f"a divisor of the {ranks} ranks" if per_rank else "1 or more"
-        raise SettingError(f"tensor_parallel is {tensor_parallel}; give {wanted}")
-    positions: int = config.get("max_position_embeddings", 0)
-    yarn = {} if extend_positions else yarn_config(config, context, factor=yarn_factor)
-    context = yarn.get("max_position_embeddings", context)
-    options: dict[str, Any] = {
-        "max_model_len": context,
-        "tensor_parallel_size": tensor_parallel,
-        "seed": 0,
-        "logprobs_mode": "processed_logprobs",
-        "generation_config": "vllm",
-        "disable_log_stats": True,
-        "use_tqdm_on_load": False,
-    }
-    if context is not None and extend_positions:
-        options["hf_overrides"] = {"max_position_embeddings": max(context, positions)}
-    elif yarn:
-        options["hf_overrides"] = yarn
-    if per_rank:
-        options["distributed_executor_backend"] = "external_launcher"
-    if not on_cpu:
-        return options | {"dtype": dtype, "gpu_memory_utilization": GPU_MEMORY_SHARE, "enable_sleep_mode": True}
-    # A seeded request whose prefill is split raises "CPU Generator does not use offset" (vLLM 0.32): prompts
-    # are prefilled whole there, which needs room for the longest of them.
-    return options | {
-        "dtype": "float32",
-        "enforce_eager": True,
-        "enable_chunked_prefill": False,
-        "max_num_batched_tokens": max(context or positions, CPU_BATCHED_TOKENS),
-    }
-
-
-# Read by vLLM when it is imported, therefore set here; otherwise a user's own setting wins.
-os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-
-
-os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-
-
-os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-
-
-# Splitting one attention over threads makes its rounding depend on what else is in the batch.
-os.environ.setdefault("VLLM_CPU_ATTN_SPLIT_KV", "0")
-
-
-os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-
-
-os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-
-
-os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-
-
-# vLLM warns about the platform before it has read its own logging level.
-logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
-
-
-logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-
-
-warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
-
-
-try:
-    import vllm
-except ImportError as error:
-    raise EngineMissingError(
-        "no sampling engine is installed: pip install 'polaris-rollout[gpu]' (CUDA) or "
-        f"'polaris-rollout[cpu]' ({error})"
-    ) from error
 
 
 class VllmSampler:

@@ -1,3 +1,4 @@
+from .folder import RolloutStore as RolloutStore
 from .folder import read_groups as read_groups
 from .folder import read_store as read_store
 from .folder import write_groups as write_groups
