@@ -180,7 +180,7 @@ def measure(num_problems: int) -> None:
     params = SamplingParams(temperature=1.0, seed=0)
     with (
         tempfile.TemporaryDirectory() as folder,
-        Grader(policy=BOXED, max_failed_share=None) as grader,
+        Grader(convention=BOXED, max_failed_share=None) as grader,
         VllmSampler("tiny") as sampler,
     ):
 

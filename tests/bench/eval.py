@@ -38,10 +38,10 @@ def main() -> None:
         started = time.perf_counter()
         groups = read_completions(path)
         read = time.perf_counter()
-        with Grader(num_workers=2, policy=BOXED, max_failed_share=None) as grader:
+        with Grader(num_workers=2, convention=BOXED, max_failed_share=None) as grader:
             records = grade_groups(groups, grader.grade_many)
         graded = time.perf_counter()
-        settings = grade_file_settings(path, name="long", policy=BOXED, tokenizer=None)
+        settings = grade_file_settings(path, name="long", convention=BOXED, tokenizer=None)
         evaluation = score_graded("long", records, settings=settings, model="made up", out=Path(folder))
         scored = time.perf_counter()
         write_reports(Path(folder))

@@ -145,7 +145,7 @@ def run_ours(
             yield group
 
     def work(folder: Path) -> None:
-        with Grader(policy=BOXED, max_failed_share=None) as grader, watch(sampler):
+        with Grader(convention=BOXED, max_failed_share=None) as grader, watch(sampler):
             evaluate(
                 NAME,
                 problems,

@@ -10,7 +10,7 @@ from polaris_reward import BOXED, Grader
 
 @pytest.fixture(scope="module")
 def grade_many():
-    with Grader(1, policy=BOXED, max_failed_share=None) as grader:
+    with Grader(1, convention=BOXED, max_failed_share=None) as grader:
         yield grader.grade_many
 
 

@@ -122,7 +122,7 @@ def test_the_real_files_have_the_count_and_the_checksum(name: str, caplog: pytes
 def test_every_reference_of_the_real_files_is_graded_as_correct(name: str):
     problems = load_benchmark(name, data_dir=REAL)[1]
     pairs = [(problem, reference) for problem in problems for reference in problem.references]
-    with Grader(policy=BOXED, max_failed_share=None) as grader:
+    with Grader(convention=BOXED, max_failed_share=None) as grader:
         grades = grader.grade_many([(rf"\boxed{{{reference}}}", problem.references) for problem, reference in pairs])
     wrong = [
         (problem.problem_id, reference, grade.outcome.value)

@@ -15,7 +15,7 @@ from polaris_eval.cli.main import main
 from polaris_eval.running.job import Job, plan_jobs
 from polaris_eval.running.protocol import protocol, protocol_hash, run_settings
 from polaris_eval.running.queue import default_budgets, finish
-from polaris_eval.running.run import POLICY, sample_jobs, score_jobs
+from polaris_eval.running.run import CONVENTION, sample_jobs, score_jobs
 from polaris_reward.records import Grade, Outcome
 from polaris_rollout.records import Completion, Group, Prompt, SamplingParams
 
@@ -74,7 +74,7 @@ def grade_equal(items: Sequence[tuple[str, Sequence[str]]]) -> list[Grade]:
 
 def plan(*names: Path | str, model: Path, out: Path, num_samples: int | None = None) -> list[Job]:
     settings = run_settings(
-        str(model), params=SamplingParams(), context=None, policy=POLICY, budgets=default_budgets(64)
+        str(model), params=SamplingParams(), context=None, convention=CONVENTION, budgets=default_budgets(64)
     )
     return plan_jobs(
         [str(name) for name in names],

@@ -21,7 +21,7 @@ def test_equivalent_answers_share_a_class_and_no_answer_has_none():
         ("0.5", RIGHT), ("7", WRONG), (r"\frac{1}{2}", RIGHT), (None, NONE), ("7.0", WRONG), (r"\frac12", RIGHT),
         ("14/2", WRONG), ("x", WRONG), ("x y", WRONG), ("xy", WRONG),
     )  # fmt: skip
-    with Grader(num_workers=1, policy=BOXED, max_failed_share=None) as grader:
+    with Grader(num_workers=1, convention=BOXED, max_failed_share=None) as grader:
         found = vote_classes([mixed, completions((None, NONE), ("7", WRONG))], grader.grade_many)
     assert found == [[0, 1, 0, None, 1, 0, 1, 2, 3, 3], [None, 0]]
 
@@ -30,7 +30,7 @@ def test_answers_that_nobody_can_read_are_equal_only_when_their_texts_are():
     broken = completions(
         ("}{", WRONG), ("} {", WRONG), (r"\frac{", WRONG), ("y" * 5000, WRONG), ("y" * 5000, WRONG), ("1", RIGHT)
     )
-    with Grader(num_workers=1, policy=BOXED, max_failed_share=None) as grader:
+    with Grader(num_workers=1, convention=BOXED, max_failed_share=None) as grader:
         ((first, second, third, *long, right),) = vote_classes([broken], grader.grade_many)
     assert first == second
     assert long[0] == long[1]

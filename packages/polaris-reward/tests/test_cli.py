@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from polaris_reward.cli.main import main
-from polaris_reward.convention import POLICIES
+from polaris_reward.convention import CONVENTIONS
 from polaris_reward.rows import BATCH
 
 Run = Callable[..., tuple[int, str, str]]
@@ -77,7 +77,7 @@ def test_fields_go_by_several_names(run: Run, tmp_path: Path, row: dict[str, obj
 
 def test_a_policy_is_asked_for_by_its_name(run: Run, tmp_path: Path) -> None:
     path = write(tmp_path / "r.jsonl", {"response": r"\boxed{7}", "answer": "7"})
-    outcomes = {name: json.loads(run("grade", path, "--policy", name)[1])["outcome"] for name in POLICIES}
+    outcomes = {name: json.loads(run("grade", path, "--policy", name)[1])["outcome"] for name in CONVENTIONS}
     assert outcomes == {"default": "correct", "boxed": "correct", "polaris-v1": "no_answer"}
 
 
@@ -260,7 +260,7 @@ def test_help_teaches_by_example(command: list[str]) -> None:
 
 
 def test_the_help_of_grade_knows_every_policy(run: Run) -> None:
-    assert all(f"'{name}'" in run("grade", "--help")[1] for name in POLICIES)
+    assert all(f"'{name}'" in run("grade", "--help")[1] for name in CONVENTIONS)
 
 
 def in_a_terminal(*arguments: object, cwd: Path) -> str:

@@ -3,11 +3,11 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polaris_reward import BOXED, Policy, final_answer
+from polaris_reward import BOXED, Convention, final_answer
 from polaris_reward.finding import extract
 from polaris_reward.finding.extract import find_answer, last_box, reference_answer
 
-THINKING = Policy(name="thinking", require_think=True)
+THINKING = Convention(name="thinking", require_think=True)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_boxes_with_nothing_but_commas_between_them_may_be_a_list(response: str,
 )
 def test_only_what_follows_the_thinking_counts(response: str, lenient: str | None, strict: str | None) -> None:
     assert final_answer(response) == lenient
-    assert final_answer(response, policy=THINKING) == strict
+    assert final_answer(response, convention=THINKING) == strict
 
 
 @pytest.mark.parametrize(
@@ -238,8 +238,8 @@ def test_an_empty_response_has_no_answer(response: str) -> None:
 )
 def test_a_policy_that_requires_a_box_takes_nothing_else(response: str) -> None:
     assert final_answer(response) is not None
-    assert final_answer(response, policy=BOXED) is None
-    assert final_answer(rf"{response} \boxed{{43}}", policy=BOXED) == "43"
+    assert final_answer(response, convention=BOXED) is None
+    assert final_answer(rf"{response} \boxed{{43}}", convention=BOXED) == "43"
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def _best_time(text: str) -> float:
 def test_any_text_is_read_without_an_error(text: str) -> None:
     answer = final_answer(text)
     assert answer is None or answer.strip()
-    boxed = final_answer(text, policy=BOXED)
+    boxed = final_answer(text, convention=BOXED)
     assert boxed is None or boxed in text
 
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from polaris_reward import (
     BOXED,
     CircuitBreakerError,
+    Convention,
     Grader,
     GraderClosedError,
     Outcome,
-    Policy,
     ReferencesError,
     RewardError,
     SettingsError,
@@ -112,18 +112,18 @@ def test_boxes_in_a_row_are_a_list_where_the_reference_is_one(grader: Grader) ->
 
 
 def test_an_answer_too_long_to_be_read_can_still_be_the_reference_itself(grader: Grader) -> None:
-    policy = Policy(max_answer_chars=3)
-    assert grader.grade(r"\boxed{7777}", ["7777"], policy=policy).outcome is Outcome.CORRECT
-    long = grader.grade(r"\boxed{7777}", ["7.7", "8"], policy=policy)
+    convention = Convention(max_answer_chars=3)
+    assert grader.grade(r"\boxed{7777}", ["7777"], convention=convention).outcome is Outcome.CORRECT
+    long = grader.grade(r"\boxed{7777}", ["7.7", "8"], convention=convention)
     assert (long.outcome, long.answer, long.reference) == (Outcome.ANSWER_REJECTED, "7777", "7.7")
-    assert grader.grade(r"\boxed{7}", ["7777"], policy=policy).outcome is Outcome.REFERENCE_REJECTED
+    assert grader.grade(r"\boxed{7}", ["7777"], convention=convention).outcome is Outcome.REFERENCE_REJECTED
 
 
 def test_a_call_may_bring_another_policy_than_that_of_the_grader() -> None:
-    with Grader(1, policy=BOXED) as grader:
+    with Grader(1, convention=BOXED) as grader:
         assert grader.grade("The answer is 7.", ["7"]).outcome is Outcome.NO_ANSWER
-        assert grader.grade("The answer is 7.", ["7"], policy=Policy()).outcome is Outcome.CORRECT
-        assert grader.grade_many([(r"\boxed{7}", ["7"])], policy=Policy(require_think=True))[0].answer is None
+        assert grader.grade("The answer is 7.", ["7"], convention=Convention()).outcome is Outcome.CORRECT
+        assert grader.grade_many([(r"\boxed{7}", ["7"])], convention=Convention(require_think=True))[0].answer is None
 
 
 def test_a_batch_keeps_its_order(grader: Grader) -> None:

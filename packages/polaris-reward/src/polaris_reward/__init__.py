@@ -1,6 +1,6 @@
 """A grader for mathematical answers that cannot hang."""
 
-from polaris_reward.convention import BOXED, DEFAULT, POLARIS_V1, POLICIES, Policy
+from polaris_reward.convention import BOXED, CONVENTIONS, DEFAULT, POLARIS_V1, POLICIES, Convention, Policy
 from polaris_reward.errors import (
     CircuitBreakerError,
     GraderClosedError,
@@ -11,18 +11,21 @@ from polaris_reward.errors import (
     WorkerStartError,
 )
 from polaris_reward.finding.extract import final_answer
-from polaris_reward.grader import MAX_FAILED_SHARE, Grader, check_failures, grade
-from polaris_reward.records import Grade, Outcome
+from polaris_reward.grader import MAX_FAILED_SHARE, Grader, boxed_grader, check_failures, grade
+from polaris_reward.records import Grade, GradeMany, Outcome
 from polaris_reward.rows import to_references
 
 __all__ = [
     "BOXED",
+    "CONVENTIONS",
     "DEFAULT",
     "MAX_FAILED_SHARE",
     "POLARIS_V1",
     "POLICIES",
     "CircuitBreakerError",
+    "Convention",
     "Grade",
+    "GradeMany",
     "Grader",
     "GraderClosedError",
     "Outcome",
@@ -32,6 +35,7 @@ __all__ = [
     "RowsFileError",
     "SettingsError",
     "WorkerStartError",
+    "boxed_grader",
     "check_failures",
     "final_answer",
     "grade",

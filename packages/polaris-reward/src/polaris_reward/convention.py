@@ -9,7 +9,7 @@ MAX_ANSWER_CHARS = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class Convention:
     """Rules for finding and judging answers."""
 
     name: str = "default"
@@ -43,14 +43,19 @@ class Policy:
             raise SettingsError(f"float_digits is {self.float_digits!r}; give 6 or more, or None")
 
 
-DEFAULT = Policy()
+DEFAULT = Convention()
 """Any answer that a reader would find, wherever it stands."""
 
-BOXED = Policy(name="boxed", require_box=True)
+BOXED = Convention(name="boxed", require_box=True)
 """Only boxes: for training and for prompts that ask for a box."""
 
-POLARIS_V1 = Policy(name="polaris-v1", require_think=True, require_box=True, strict_integers=True, float_digits=None)
+POLARIS_V1 = Convention(
+    name="polaris-v1", require_think=True, require_box=True, strict_integers=True, float_digits=None
+)
 """The published rule: a closed think section, then the last box; with the mathematics right."""
 
-POLICIES = {policy.name: policy for policy in (DEFAULT, BOXED, POLARIS_V1)}
-"""The named policies, by name."""
+CONVENTIONS = {convention.name: convention for convention in (DEFAULT, BOXED, POLARIS_V1)}
+"""The named ones, by name."""
+
+Policy, POLICIES = Convention, CONVENTIONS
+"""Earlier names: elsewhere in this field, and in polaris-train, a policy is the model that is trained."""

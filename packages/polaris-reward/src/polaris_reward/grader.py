@@ -10,7 +10,7 @@ from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from polaris_reward.convention import DEFAULT, Policy
+from polaris_reward.convention import BOXED, DEFAULT, Convention
 from polaris_reward.errors import CircuitBreakerError, ReferencesError, SettingsError
 from polaris_reward.finding.extract import Extracted, find_answer, reference_answer
 from polaris_reward.records import Grade, Outcome
@@ -66,7 +66,7 @@ class Grader:
         num_workers: Most worker processes; ``None`` for one per CPU, four at most.
         deadline_s: Longest wall-clock time for one answer; then its worker is killed and replaced.
         memory_gib: Ceiling of a worker's address space; an idle worker takes about 0.1.
-        policy: What counts as an answer where a call does not say otherwise.
+        convention: What counts as an answer where a call does not say otherwise.
         max_failed_share: Largest share of a batch of 16 items or more that may time out or have a rejected
             reference; ``None`` for no limit.
 
@@ -80,7 +80,7 @@ class Grader:
         *,
         deadline_s: float = 5.0,
         memory_gib: float = 1.0,
-        policy: Policy = DEFAULT,
+        convention: Convention = DEFAULT,
         max_failed_share: float | None = MAX_FAILED_SHARE,
     ) -> None:
         if num_workers is None:
@@ -93,7 +93,7 @@ class Grader:
             raise SettingsError(f"memory_gib is {memory_gib!r}; give 0.25 or more")
         if max_failed_share is not None and not 0 <= max_failed_share <= 1:
             raise SettingsError(f"max_failed_share is {max_failed_share!r}; give a share from 0 to 1, or None")
-        self._policy = policy
+        self._convention = convention
         self._max_failed_share = max_failed_share
         self._remembered: dict[Task, Verdict] = {}
         # Importing what runs processes would double the time that importing this package takes.
@@ -118,31 +118,31 @@ class Grader:
         """Kill the workers; the grader cannot be used any more."""
         self._pool.close()
 
-    def grade(self, response: str, references: Sequence[str], *, policy: Policy | None = None) -> Grade:
+    def grade(self, response: str, references: Sequence[str], *, convention: Convention | None = None) -> Grade:
         """Grade one response; it is correct if its answer equals any reference.
 
         Args:
             response: What the model wrote, without the prompt.
             references: Accepted answers, as bare LaTeX, within dollars, boxed, or plain.
-            policy: What counts as an answer; the grader's own policy if not given.
+            convention: What counts as an answer; the grader's own convention if not given.
 
         Raises:
             ReferencesError: If there are no references, or they are not strings.
             WorkerStartError: If the worker process cannot start.
         """
-        return self.grade_many([(response, references)], policy=policy)[0]
+        return self.grade_many([(response, references)], convention=convention)[0]
 
-    def grade_many(self, items: Sequence[Item], *, policy: Policy | None = None) -> list[Grade]:
+    def grade_many(self, items: Sequence[Item], *, convention: Convention | None = None) -> list[Grade]:
         """Grade responses, in order; those that need algebra are shared out among the workers.
 
         Raises:
             ReferencesError: As `grade`; no item is graded then.
             CircuitBreakerError: If too large a share timed out or had a rejected reference.
         """
-        policy = policy or self._policy
+        convention = convention or self._convention
         for number, (_, references) in enumerate(items):
             _check_references(references, number)
-        drafts = [_draft(response, references, policy) for response, references in items]
+        drafts = [_draft(response, references, convention) for response, references in items]
         open_drafts = [draft for draft in drafts if draft.undecided]
         verdicts = self._judge([(draft.answer or "", _undecided(draft)) for draft in open_drafts])
         for draft, verdict in zip(open_drafts, verdicts, strict=True):
@@ -154,23 +154,23 @@ class Grader:
             check_failures([one.outcome for one in grades], max_failed_share=self._max_failed_share, hint=hint)
         return grades
 
-    async def agrade_many(self, items: Sequence[Item], *, policy: Policy | None = None) -> list[Grade]:
+    async def agrade_many(self, items: Sequence[Item], *, convention: Convention | None = None) -> list[Grade]:
         """Grade as `grade_many` does, without blocking the event loop."""
         import asyncio
 
-        return await asyncio.to_thread(self.grade_many, items, policy=policy)
+        return await asyncio.to_thread(self.grade_many, items, convention=convention)
 
-    def explain(self, response: str, references: Sequence[str], *, policy: Policy | None = None) -> str:
+    def explain(self, response: str, references: Sequence[str], *, convention: Convention | None = None) -> str:
         """Return lines that say what was taken for the answer, and what comparing it with each reference told."""
         from polaris_reward.equality.compare import compare
 
-        policy = policy or self._policy
-        given = self.grade(response, references, policy=policy)
-        found = find_answer(response, policy=policy)
+        convention = convention or self._convention
+        given = self.grade(response, references, convention=convention)
+        found = find_answer(response, convention=convention)
         where = "no answer found" if found is None else f"answer {found.text!r} from the {found.source}"
         lines = [f"outcome {given.outcome}: {where}"]
-        for reference in references if found is not None and len(found.text) <= policy.max_answer_chars else ():
-            verdict = compare(found.text, reference_answer(reference), policy) if found else None
+        for reference in references if found is not None and len(found.text) <= convention.max_answer_chars else ():
+            verdict = compare(found.text, reference_answer(reference), convention) if found else None
             if verdict is not None:
                 told = verdict.outcome or "left to computer algebra"
                 lines.append(f"  against {reference!r}: {told} ({verdict.because})")
@@ -213,9 +213,17 @@ def check_failures(outcomes: Sequence[Outcome], *, max_failed_share: float, hint
     )
 
 
-def grade(response: str, references: Sequence[str], *, policy: Policy = DEFAULT) -> Grade:
+def grade(response: str, references: Sequence[str], *, convention: Convention = DEFAULT) -> Grade:
     """Grade one response with a `Grader` that the whole process shares; see `Grader.grade`."""
-    return _shared_grader().grade(response, references, policy=policy)
+    return _shared_grader().grade(response, references, convention=convention)
+
+
+def boxed_grader(num_workers: int | None = None) -> Grader:
+    """Return the grader of profiling, training and evaluation: an answer is in a box, and no batch is refused.
+
+    A batch is what happens to finish together there, so a share of it says little; see `check_failures`.
+    """
+    return Grader(num_workers, convention=BOXED, max_failed_share=None)
 
 
 @lru_cache(maxsize=1)
@@ -234,29 +242,29 @@ def _check_references(references: Sequence[str], number: int) -> None:
             raise ReferencesError(f"item {number} has the reference {reference!r}; give a string")
 
 
-def _draft(response: str, references: Sequence[str], policy: Policy) -> _Draft:
+def _draft(response: str, references: Sequence[str], convention: Convention) -> _Draft:
     started = time.perf_counter()
     draft = _Draft(references=references)
-    if (found := find_answer(response, policy=policy)) is not None:
+    if (found := find_answer(response, convention=convention)) is not None:
         draft.answer = found.text
-        draft.outcome = _compare(draft, found, policy)
+        draft.outcome = _compare(draft, found, convention)
         if found.joined is not None and draft.outcome is not Outcome.CORRECT:
-            _try_joined(draft, found.joined, policy)
+            _try_joined(draft, found.joined, convention)
     draft.seconds = time.perf_counter() - started
     return draft
 
 
-def _compare(draft: _Draft, found: Extracted, policy: Policy) -> Outcome:
+def _compare(draft: _Draft, found: Extracted, convention: Convention) -> Outcome:
     """Return the outcome as far as it can be told without algebra, and note what needs it."""
     from polaris_reward.equality.compare import compare
 
     outcomes = [Outcome.INCORRECT]
     for index, reference in enumerate(draft.references):
         expected = reference_answer(reference)
-        if max(len(found.text), len(expected)) > policy.max_answer_chars:
-            outcome = _compare_unread(found.text, expected, policy)
+        if max(len(found.text), len(expected)) > convention.max_answer_chars:
+            outcome = _compare_unread(found.text, expected, convention)
         else:
-            outcome = compare(found.text, expected, policy).outcome
+            outcome = compare(found.text, expected, convention).outcome
         if outcome is None:
             draft.undecided.append(index)
         else:
@@ -267,21 +275,21 @@ def _compare(draft: _Draft, found: Extracted, policy: Policy) -> Outcome:
     return min(outcomes, key=_PRECEDENCE.index)
 
 
-def _compare_unread(answer: str, expected: str, policy: Policy) -> Outcome:
+def _compare_unread(answer: str, expected: str, convention: Convention) -> Outcome:
     """Compare texts of which one is too long to be read."""
     if answer.strip() == expected.strip():
         return Outcome.CORRECT
-    return Outcome.REFERENCE_REJECTED if len(expected) > policy.max_answer_chars else Outcome.ANSWER_REJECTED
+    return Outcome.REFERENCE_REJECTED if len(expected) > convention.max_answer_chars else Outcome.ANSWER_REJECTED
 
 
-def _try_joined(draft: _Draft, joined: str, policy: Policy) -> None:
+def _try_joined(draft: _Draft, joined: str, convention: Convention) -> None:
     """Take boxes in a row for one list, which only a reference that is a list can equal."""
     from polaris_reward.equality.compare import compare
 
-    if len(joined) > policy.max_answer_chars:
+    if len(joined) > convention.max_answer_chars:
         return
     for index, reference in enumerate(draft.references):
-        if compare(joined, reference_answer(reference), policy).outcome is Outcome.CORRECT:
+        if compare(joined, reference_answer(reference), convention).outcome is Outcome.CORRECT:
             draft.answer, draft.outcome, draft.equal_to, draft.undecided = joined, Outcome.CORRECT, index, []
             return
 

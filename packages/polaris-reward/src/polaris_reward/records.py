@@ -1,5 +1,6 @@
 """What a grader says about a response; standard library only."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -39,3 +40,7 @@ class Grade:
     def reward(self) -> float:
         """1.0 for a correct answer, else 0.0."""
         return float(self.outcome is Outcome.CORRECT)
+
+
+GradeMany = Callable[[Sequence[tuple[str, Sequence[str]]]], Sequence[Grade]]
+"""Grades responses against their references, in order: ``polaris_reward.Grader.grade_many`` is one."""

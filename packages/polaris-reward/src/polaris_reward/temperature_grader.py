@@ -3,17 +3,16 @@
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
-from polaris_reward.convention import BOXED
-from polaris_reward.grader import Grader
+from polaris_reward.grader import boxed_grader
 from polaris_reward.records import Outcome
 
-GradeMany = Callable[[Sequence[tuple[str, Sequence[str]]]], list[tuple[bool, str | None]]]
+Judge = Callable[[Sequence[tuple[str, Sequence[str]]]], list[tuple[bool, str | None]]]
 
 
 @contextmanager
-def open_grader() -> Generator[GradeMany]:
+def open_grader() -> Generator[Judge]:
     """Give a function from responses with their references to whether each is correct, and its final answer."""
-    with Grader(policy=BOXED, max_failed_share=None) as grader:
+    with boxed_grader() as grader:
 
         def grade_many(items: Sequence[tuple[str, Sequence[str]]]) -> list[tuple[bool, str | None]]:
             return [(grade.outcome is Outcome.CORRECT, grade.answer) for grade in grader.grade_many(items)]

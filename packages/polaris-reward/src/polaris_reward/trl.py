@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from polaris_reward.convention import DEFAULT, Policy
+from polaris_reward.convention import DEFAULT, Convention
 from polaris_reward.errors import ReferencesError
 from polaris_reward.grader import Grader
 from polaris_reward.records import Outcome
@@ -19,7 +19,7 @@ Message = Mapping[str, Any]
 def accuracy_reward(
     completions: Sequence[str | Sequence[Message]],
     *,
-    policy: Policy = DEFAULT,
+    policy: Convention = DEFAULT,
     log_extra: Callable[[str, list[Any]], None] | None = None,
     **columns: Any,
 ) -> list[float | None]:
@@ -44,7 +44,7 @@ def accuracy_reward(
     """
     references = _references(columns)
     items = [(_text(one), accepted) for one, accepted in zip(completions, references, strict=True) if accepted]
-    remaining = iter(_grader().grade_many(items, policy=policy))
+    remaining = iter(_grader().grade_many(items, convention=policy))
     grades = [next(remaining) if accepted else None for accepted in references]
     if log_extra is not None:
         log_extra("extracted", [grade and grade.answer for grade in grades])

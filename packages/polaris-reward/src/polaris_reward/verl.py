@@ -4,7 +4,7 @@ import logging
 from functools import lru_cache
 from typing import Any, TypedDict
 
-from polaris_reward.convention import POLICIES
+from polaris_reward.convention import CONVENTIONS
 from polaris_reward.errors import ReferencesError, SettingsError
 from polaris_reward.grader import grade
 from polaris_reward.records import Outcome
@@ -59,13 +59,13 @@ def compute_score(
         ReferencesError: If the ground truth is something else: the data set was prepared in another way.
         SettingsError: If there is no such policy.
     """
-    if policy not in POLICIES:
-        raise SettingsError(f"unknown policy {policy!r}; choose one of {', '.join(map(repr, POLICIES))}")
+    if policy not in CONVENTIONS:
+        raise SettingsError(f"unknown policy {policy!r}; choose one of {', '.join(map(repr, CONVENTIONS))}")
     # A list in a Parquet file arrives as a numpy array.
     references = to_references(ground_truth.tolist() if hasattr(ground_truth, "tolist") else ground_truth)
     if not references:
         raise ReferencesError(f"reward_model.ground_truth is {ground_truth!r}; give an answer or a list of answers")
-    result = grade(solution_str, references, policy=POLICIES[policy])
+    result = grade(solution_str, references, convention=CONVENTIONS[policy])
     if result.outcome is Outcome.REFERENCE_REJECTED:
         _warn(references)
     return Score(

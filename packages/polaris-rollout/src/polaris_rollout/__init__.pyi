@@ -1,3 +1,4 @@
+from .alongside import alongside as alongside
 from .errors import EngineMissingError as EngineMissingError
 from .errors import ModelError as ModelError
 from .errors import PromptTooLongError as PromptTooLongError

@@ -15,7 +15,7 @@ from polaris_data.files import claim, write_json
 from polaris_data.profile import profile
 from polaris_data.selection import PUBLISHED_FOR_PROFILES, attempts_of
 from polaris_eval import Estimate, correct_by_problem, evaluate, mean_at_k, paired_difference
-from polaris_reward import BOXED, Grader
+from polaris_reward import Grader, boxed_grader
 from polaris_rollout import Sampler, SamplingParams, track
 from rich.console import Console
 from rich.table import Table
@@ -87,7 +87,7 @@ def _before_training(folder: _Folder, training: Sequence[Problem], held_out: Seq
     _say(f"1/3  profile {len(training)} problems with the tiny model, evaluate it on {len(held_out)} others")
     params = _params(recipe)
     with (
-        Grader(policy=BOXED, max_failed_share=None) as grader,
+        boxed_grader() as grader,
         VllmSampler(recipe.model, context=recipe.stages[0].context) as sampler,
     ):
         for _ in profile(
@@ -120,7 +120,7 @@ def _after_training(folder: _Folder, held_out: Sequence[Problem], recipe: Recipe
     _say("3/3  evaluate the trained model on the same held-out problems")
     model = str(folder.stage / "model")
     with (
-        Grader(policy=BOXED, max_failed_share=None) as grader,
+        boxed_grader() as grader,
         VllmSampler(model, context=recipe.stages[0].context) as sampler,
     ):
         _evaluate(held_out, sampler, grader, _params(recipe), completions)

@@ -237,7 +237,7 @@ def check_command(
     from polaris_data.problems.rows import count_rows, fingerprint
 
     try:
-        from polaris_reward import BOXED, Grader
+        from polaris_reward import boxed_grader
     except ImportError as error:
         raise MissingExtraError(
             f"checking references needs polaris-reward: pip install 'polaris-data[profile]>=2026.11' ({error})"
@@ -255,7 +255,7 @@ def check_command(
         problems, limit=limit, split=split, revision=revision, on_invalid="skip" if skip_invalid else "error"
     )
     counts: Counter[str] = Counter()
-    with Grader(policy=BOXED, max_failed_share=None) as grader:
+    with boxed_grader() as grader:
         shown = track(rows, total=limit or count_rows(problems), label="checking")
         checked = _counted(check_references(shown, grader.grade_many), counts)
         if out is None:

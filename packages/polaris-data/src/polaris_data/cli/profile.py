@@ -171,10 +171,10 @@ def _sample(
         if journal.finished:
             print(f"{out} is complete: nothing is sampled", file=sys.stderr)
             return
-        from polaris_reward import BOXED, Grader
+        from polaris_reward import boxed_grader
         from polaris_rollout.engines import open_engine, watch
 
-        with Grader(policy=BOXED, max_failed_share=None) as grader, open_engine(model, **engine_options) as engine:
+        with boxed_grader() as grader, open_engine(model, **engine_options) as engine:
             engine.check_prompts(to_prompts(rows), params.max_tokens)
             claim_output(out, settings)
             with watch(engine, stall_limit_s=stall_limit_s, label="profiling"):
@@ -193,7 +193,7 @@ def _sample(
 
 def _count_completions(rows: "list[Problem]", completions: Path, out: Path, wanted: dict[str, Any]) -> None:
     """Write the profile that existing completions give."""
-    from polaris_reward import BOXED, Grader
+    from polaris_reward import boxed_grader
 
     from polaris_data.files.journal import check_output, claim_output
     from polaris_data.files.lock import locked_output
@@ -213,7 +213,7 @@ def _count_completions(rows: "list[Problem]", completions: Path, out: Path, want
         if out.exists():
             print(f"{out} is complete: nothing is counted", file=sys.stderr)
             return
-        with Grader(policy=BOXED, max_failed_share=None) as grader:
+        with boxed_grader() as grader:
             profile = profile_completions(rows, completions, grader.grade_many)
         claim_output(out, settings)
         write_profile(out, profile)

@@ -6,7 +6,7 @@ completion and teach a model that nothing is right. A suspicious one passes, but
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,10 +18,7 @@ from polaris_data.problems.reading import to_json_line
 from polaris_data.records import Problem
 
 if TYPE_CHECKING:
-    from polaris_reward import Grade
-
-GradeMany = Callable[[Sequence[tuple[str, Sequence[str]]]], "list[Grade]"]
-"""Grades responses against their references, as ``Grader.grade_many`` does."""
+    from polaris_reward import GradeMany
 
 BATCH = 512
 """Problems that are graded together."""

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from polaris_reward import Outcome
+from polaris_reward import GradeMany, Outcome
 from polaris_rollout import Group
 from polaris_rollout.store import iterate_groups, read_columns, read_store
 
@@ -24,7 +24,6 @@ from polaris_data.files.journal import settings_path
 from polaris_data.files.progress import track
 from polaris_data.problems.reading import content_hash, take_fields, to_question, to_text
 from polaris_data.problems.rows import Row, read_rows
-from polaris_data.profile.sampling import GradeMany
 from polaris_data.records import Difficulty, Problem
 
 logger = logging.getLogger(__name__)

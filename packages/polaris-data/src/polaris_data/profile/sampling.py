@@ -4,7 +4,7 @@ Needs the extra ``profile``. Whatever was finished before a kill is kept, and on
 """
 
 import logging
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,7 +16,7 @@ from polaris_data.profile.schedule import Schedule
 from polaris_data.records import PROMPT_SUFFIX, Difficulty, Problem, to_prompt
 
 try:
-    from polaris_reward import Grade, Outcome
+    from polaris_reward import GradeMany, Outcome
     from polaris_rollout import Engine, Group, Prompt, Sampler, SamplingParams, track
     from polaris_rollout.engines import check_model
 except ImportError as error:
@@ -25,9 +25,6 @@ except ImportError as error:
     ) from error
 
 logger = logging.getLogger(__name__)
-
-GradeMany = Callable[[Sequence[tuple[str, Sequence[str]]]], Sequence[Grade]]
-"""Grades responses against their references, in order: ``polaris_reward.Grader.grade_many`` is one."""
 
 
 def profile(

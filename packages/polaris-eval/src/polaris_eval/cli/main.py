@@ -116,7 +116,7 @@ def run_command(
     from polaris_eval.running.job import plan_jobs
     from polaris_eval.running.protocol import run_settings
     from polaris_eval.running.queue import default_budgets, parse_budgets
-    from polaris_eval.running.run import POLICY, run_jobs
+    from polaris_eval.running.run import CONVENTION, run_jobs
 
     _show_progress()
     if endpoint and tensor_parallel > 1:
@@ -139,7 +139,7 @@ def run_command(
         params=params,
         context=context,
         yarn_factor=yarn_factor,
-        policy=POLICY,
+        convention=CONVENTION,
         budgets=default_budgets(longest) if budgets is None else parse_budgets(budgets),
         endpoints=endpoint or (),
         tensor_parallel=tensor_parallel,

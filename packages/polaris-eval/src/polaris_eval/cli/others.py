@@ -187,7 +187,7 @@ def grade_command(
 
     Example: polaris-eval grade aime24.parquet --model Qwen3-4B --out eval/qwen3-4b
     """
-    from polaris_reward import POLICIES, Grader
+    from polaris_reward import CONVENTIONS, Grader
 
     from polaris_eval.errors import CompletionsFileError, SettingError
     from polaris_eval.report.pages import write_reports
@@ -195,8 +195,8 @@ def grade_command(
     from polaris_eval.running.formats import read_completions
     from polaris_eval.running.graded import grade_file_settings, grade_groups, score_graded
 
-    if policy not in POLICIES:
-        raise SettingError(f"--policy is {policy!r}; give one of: {', '.join(POLICIES)}")
+    if policy not in CONVENTIONS:
+        raise SettingError(f"--policy is {policy!r}; give one of: {', '.join(CONVENTIONS)}")
     if not file.is_file():
         raise CompletionsFileError(f"no file {str(file)!r}; give a file of completions")
     name = name or (file.stem if file.stem != "completions" else file.absolute().parent.name)
@@ -205,10 +205,10 @@ def grade_command(
     out = out or Path("eval") / name
     if out.exists() and not out.is_dir():
         raise SettingError(f"--out is {str(out)!r}, which is a file; give a folder")
-    settings = grade_file_settings(file, name=name, policy=POLICIES[policy], tokenizer=tokenizer)
+    settings = grade_file_settings(file, name=name, convention=CONVENTIONS[policy], tokenizer=tokenizer)
     count_tokens = _open_counter(tokenizer) if tokenizer else None
     groups = read_completions(file)
-    with Grader(policy=POLICIES[policy], max_failed_share=None) as grader:
+    with Grader(convention=CONVENTIONS[policy], max_failed_share=None) as grader:
         records = grade_groups(groups, grader.grade_many, count_tokens=count_tokens)
     evaluation = score_graded(name, records, settings=settings, model=model, out=out)
     pages = write_reports(out)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from polaris_data.files import claim, track, write_json, write_text
-from polaris_reward import Policy
+from polaris_reward import Convention, GradeMany
 
 from polaris_eval.records import Evaluation
-from polaris_eval.scores.equivalence import GradeMany, vote_classes
+from polaris_eval.scores.equivalence import vote_classes
 from polaris_eval.scores.summary import summarize
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def grade_groups(
     ]
 
 
-def grade_file_settings(path: Path, *, name: str, policy: Policy, tokenizer: str | None) -> dict[str, Any]:
+def grade_file_settings(path: Path, *, name: str, convention: Convention, tokenizer: str | None) -> dict[str, Any]:
     """Return what the scores of a graded file depend on, fit for JSON."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -50,7 +50,7 @@ def grade_file_settings(path: Path, *, name: str, policy: Policy, tokenizer: str
         "benchmark": name,
         "completions_sha256": digest,
         "tokenizer": tokenizer,
-        "grader": asdict(policy) | {"polaris-reward": version("polaris-reward")},
+        "grader": asdict(convention) | {"polaris-reward": version("polaris-reward")},
     }
 
 

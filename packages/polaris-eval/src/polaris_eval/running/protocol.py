@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from polaris_data import PROMPT_SUFFIX
-from polaris_reward import Policy
+from polaris_reward import Convention
 from polaris_rollout import (
     ModelError,
     SamplingParams,
@@ -41,7 +41,7 @@ def run_settings(
     params: SamplingParams,
     context: int | None,
     yarn_factor: float | None = None,
-    policy: Policy,
+    convention: Convention,
     budgets: Sequence[int],
     endpoints: Sequence[str] = (),
     tensor_parallel: int = 1,
@@ -56,7 +56,7 @@ def run_settings(
         params: How completions are drawn.
         context: Longest prompt and completion together; ``None`` is the model's.
         yarn_factor: Of YaRN; ``None`` derives it where the context needs it.
-        policy: What the grader takes for an answer.
+        convention: What the grader takes for an answer.
         budgets: Token budgets at which completions are graded as well.
         endpoints: Servers that sample; none for the engine in this process.
         tensor_parallel: GPUs that share the model.
@@ -78,7 +78,7 @@ def run_settings(
         "context": context,
         "yarn": yarn.get("rope_parameters"),
         "budgets": list(budgets) if folder else [],
-        "grader": asdict(policy) | {"version": _version("polaris-reward")},
+        "grader": asdict(convention) | {"version": _version("polaris-reward")},
         "engine": "vllm serve"
         if endpoints
         else {name: _version(*published) for name, published in _ENGINE_PACKAGES.items()}

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from polaris_data import PROMPT_SUFFIX, Journal, Problem, to_prompt
-from polaris_reward import Grade
+from polaris_reward import Grade, GradeMany
 from polaris_rollout import Completion, Group, ModelError, Prompt, Sampler, SamplingParams
 
 from polaris_eval.errors import SettingError
 from polaris_eval.records import Evaluation
 from polaris_eval.running.protocol import model_folder
-from polaris_eval.scores.equivalence import GradeMany, vote_classes
+from polaris_eval.scores.equivalence import vote_classes
 from polaris_eval.scores.summary import summarize
 
 Decode = Callable[[Sequence[int]], str]

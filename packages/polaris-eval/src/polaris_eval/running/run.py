@@ -7,17 +7,16 @@ from pathlib import Path
 
 from polaris_data import Journal
 from polaris_data.files import locked_output, write_json
-from polaris_reward import BOXED, Grader
+from polaris_reward import BOXED, GradeMany, boxed_grader
 from polaris_rollout import Engine, Sampler, SamplingParams, track
 
 from polaris_eval.records import Evaluation
 from polaris_eval.running.job import Job
 from polaris_eval.running.protocol import protocol, protocol_hash
 from polaris_eval.running.queue import Decode, count_missing, finish, open_decoder, sample_missing, to_prompts
-from polaris_eval.scores.equivalence import GradeMany
 from polaris_eval.scores.summary import summarize
 
-POLICY = BOXED
+CONVENTION = BOXED
 """What is an answer: the prompt asks for a box."""
 
 
@@ -57,7 +56,7 @@ def run_jobs(
     """
     with locked_output(out / "scores.json"):
         if not all(job.is_finished for job in jobs):
-            with Grader(policy=POLICY, max_failed_share=None) as grader:
+            with boxed_grader() as grader:
                 if any(not job.is_started or count_missing(job.task()) for job in jobs):
                     from polaris_rollout.engines import open_engine, watch
 

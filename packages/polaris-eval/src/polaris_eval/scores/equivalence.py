@@ -1,12 +1,9 @@
 """Which answers of a group are the same answer, however they are written."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from polaris_reward import Grade, Outcome
-
-GradeMany = Callable[[Sequence[tuple[str, Sequence[str]]]], Sequence[Grade]]
-"""Grades responses against their references, in order: `polaris_reward.Grader.grade_many` is one."""
+from polaris_reward import Grade, GradeMany, Outcome
 
 _COMPARABLE = (Outcome.INCORRECT.value, Outcome.REFERENCE_REJECTED.value)
 """Answers that were rejected or timed out are not given to the grader again."""

@@ -70,13 +70,13 @@ def grade_command(
 
     Example: polaris-reward grade responses.jsonl --out grades.jsonl --explain 5
     """
-    from polaris_reward.convention import POLICIES
+    from polaris_reward.convention import CONVENTIONS
     from polaris_reward.grader import Grader
     from polaris_reward.records import Outcome
     from polaris_reward.rows import Row, in_batches, result_file
 
-    if policy not in POLICIES:
-        raise SettingsError(f"unknown policy {policy!r}; choose one of {', '.join(map(repr, POLICIES))}")
+    if policy not in CONVENTIONS:
+        raise SettingsError(f"unknown policy {policy!r}; choose one of {', '.join(map(repr, CONVENTIONS))}")
     if out is not None and out.exists() and responses.exists() and out.samefile(responses):
         raise RowsFileError(f"{out}: is the file to read; give --out another name")
     counts: Counter[str] = Counter()
@@ -87,7 +87,7 @@ def grade_command(
             closing(_parsed(responses, Row.item, counts, strict=strict, show_bar=not file.isatty())) as rows,
         ):
             for batch in in_batches(rows):
-                grades = grader.grade_many([item for _, item in batch], policy=POLICIES[policy])
+                grades = grader.grade_many([item for _, item in batch], convention=CONVENTIONS[policy])
                 for (row, item), grade in zip(batch, grades, strict=True):
                     counts[grade.outcome] += 1
                     file.write(json.dumps(_to_record(row, grade)) + "\n")
@@ -96,7 +96,10 @@ def grade_command(
         _print_outcomes(counts)
         for row, item in to_explain:
             print(
-                f"\n{row.where} {_name(row)}", grader.explain(*item, policy=POLICIES[policy]), sep="\n", file=sys.stderr
+                f"\n{row.where} {_name(row)}",
+                grader.explain(*item, convention=CONVENTIONS[policy]),
+                sep="\n",
+                file=sys.stderr,
             )
     _refuse_skipped(counts)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from polaris_reward.convention import Policy
+from polaris_reward.convention import Convention
 from polaris_reward.equality.equal import Equality
 from polaris_reward.equality.exact import clean, compare_exactly
 from polaris_reward.equality.expressions import Undecided
@@ -36,36 +36,36 @@ class Verdict:
 
 
 @lru_cache(maxsize=32_768)
-def compare(answer: str, reference: str, policy: Policy) -> Verdict:
+def compare(answer: str, reference: str, convention: Convention) -> Verdict:
     """Compare an answer with one reference."""
     if not reference.strip():
         return Verdict(Outcome.REFERENCE_REJECTED, "the reference is blank")
     exactly = compare_exactly(answer, reference)
-    if exactly is not None and _is_final(answer, reference, policy, equal=exactly):
+    if exactly is not None and _is_final(answer, reference, convention, equal=exactly):
         return _verdict(exactly, "spelled alike, or plain numbers")
     words = compare_words(answer, reference)
     if words is not None:
         return _verdict(words, "compared as words, option letters, times or dates")
-    return _compare_trees(answer, reference, policy)
+    return _compare_trees(answer, reference, convention)
 
 
-def _is_final(answer: str, reference: str, policy: Policy, *, equal: bool) -> bool:
-    """Whether the exact comparison is the last word under a policy."""
+def _is_final(answer: str, reference: str, convention: Convention, *, equal: bool) -> bool:
+    """Whether the exact comparison is the last word under a convention."""
     if equal:
         return not (
-            policy.strict_integers and ("/" in answer or r"\frac" in answer) and clean(answer) != clean(reference)
+            convention.strict_integers and ("/" in answer or r"\frac" in answer) and clean(answer) != clean(reference)
         )
-    if policy.tolerance:
+    if convention.tolerance:
         return False
     longest = max(len(answer) * ("." in answer), len(reference) * ("." in reference))
-    return policy.float_digits is None or longest <= policy.float_digits
+    return convention.float_digits is None or longest <= convention.float_digits
 
 
 def _verdict(equal: bool, because: str) -> Verdict:
     return Verdict(Outcome.CORRECT if equal else Outcome.INCORRECT, because)
 
 
-def _compare_trees(answer: str, reference: str, policy: Policy) -> Verdict:
+def _compare_trees(answer: str, reference: str, convention: Convention) -> Verdict:
     try:
         expected = tree(reference)
     except TooLarge as error:
@@ -80,7 +80,7 @@ def _compare_trees(answer: str, reference: str, policy: Policy) -> Verdict:
         return _unread("answer", answer, error)
     try:
         with one_allowance():
-            return _compare_readings(_readings(answer, reference, given, expected), Equality(policy))
+            return _compare_readings(_readings(answer, reference, given, expected), Equality(convention))
     except TooLarge as error:
         return Verdict(_whose_fault(expected), f"too large: {error}")
     except RecursionError:
@@ -113,7 +113,7 @@ def _whose_fault(expected: Node) -> Outcome:
     """Tell whether a bound was passed by the reference, by comparing it with a number."""
     try:
         with one_allowance():
-            Equality(Policy())(Number(Fraction(27182818284590452)), expected)
+            Equality(Convention())(Number(Fraction(27182818284590452)), expected)
     except TooLarge:
         return Outcome.REFERENCE_REJECTED
     except (Undecided, Unreadable, Undefined):

@@ -1,6 +1,6 @@
 """Whether two trees mean the same.
 
-Structures are compared part by part, expressions by their values. What is asked of the policy is only how near two
+Structures are compared part by part, expressions by their values. What is asked of the convention is only how near two
 numbers must be; everything else is mathematics and the conventions that the documentation lists.
 """
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from polaris_reward.convention import Policy
+from polaris_reward.convention import Convention
 from polaris_reward.equality.beside import (
     assignments,
     bare,
@@ -54,9 +54,9 @@ _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 
 @dataclass(frozen=True, slots=True)
 class Equality:
-    """Compares trees under a policy."""
+    """Compares trees under a convention."""
 
-    policy: Policy
+    convention: Convention
     """How near two numbers must be."""
 
     def __call__(self, left: Node, right: Node) -> bool:
@@ -108,7 +108,7 @@ class Equality:
                 # A base is part of the answer: 1010_2 is neither 10 nor 1010.
                 return left == right
             case _:
-                return same_value(left, right, self.policy)
+                return same_value(left, right, self.convention)
 
     def _words(self, words: str, other: Node) -> bool:
         if isinstance(other, Text):
@@ -130,7 +130,7 @@ class Equality:
         renamed = substitute(right.integrand, right.variable, Symbol(left.variable))
         if self._ordered(left.bounds, right.bounds) and self(left.integrand, renamed):
             return True
-        return bool(left.bounds and right.bounds) and same_value(left, right, self.policy)
+        return bool(left.bounds and right.bounds) and same_value(left, right, self.convention)
 
     def _ratios(self, terms: tuple[Node, ...], others: tuple[Node, ...]) -> bool:
         if len(terms) != len(others):

@@ -11,7 +11,7 @@ from typing import Any
 
 import mpmath
 
-from polaris_reward.convention import Policy
+from polaris_reward.convention import Convention
 from polaris_reward.equality.value import (
     DIGITS,
     INTEGRAL_DIGITS,
@@ -50,7 +50,7 @@ class Undecided(Exception):
     """The rules here do not tell whether the two are equal."""
 
 
-def same_value(left: Node, right: Node, policy: Policy) -> bool:
+def same_value(left: Node, right: Node, convention: Convention) -> bool:
     """Whether two expressions have the same value, for all values of their variables.
 
     Raises:
@@ -64,12 +64,12 @@ def same_value(left: Node, right: Node, policy: Policy) -> bool:
         if (is_expression(left) or is_expression(right)) and not holds_integral:
             return False
         raise Undecided
-    if policy.strict_integers and _is_integer(right) and not _is_literal(left):
+    if convention.strict_integers and _is_integer(right) and not _is_literal(left):
         return False
     signs = (_sign_of_infinity(left), _sign_of_infinity(right))
     if any(signs):
         return signs[0] == signs[1]
-    return any(_agree(one, other, values, policy) for one, other, values in _conventions(left, right))
+    return any(_agree(one, other, values, convention) for one, other, values in _conventions(left, right))
 
 
 def _surely_differ(left: Node, right: Node) -> bool:
@@ -84,11 +84,11 @@ def _surely_differ(left: Node, right: Node) -> bool:
     return abs(one.real - other.real) > (abs(one.real) + abs(other.real)) * mpmath.mpf(10) ** (2 - INTEGRAL_DIGITS)
 
 
-def _agree(left: Node, right: Node, conventions: Mapping[str, Any], policy: Policy) -> bool:
+def _agree(left: Node, right: Node, conventions: Mapping[str, Any], convention: Convention) -> bool:
     names = symbols(left) | symbols(right)
     degrees = "degrees" in conventions
     if not names:
-        return _constants(left, right, conventions, policy, degrees=degrees)
+        return _constants(left, right, conventions, convention, degrees=degrees)
     compared, too_large = 0, None
     draws = _draws(names, left, right)
     for point, all_positive in draws:
@@ -109,7 +109,9 @@ def _agree(left: Node, right: Node, conventions: Mapping[str, Any], policy: Poli
     return _agree_at(left, right, {**point, **conventions}, digits=MORE_DIGITS, degrees=degrees) is not False
 
 
-def _constants(left: Node, right: Node, conventions: Mapping[str, Any], policy: Policy, *, degrees: bool) -> bool:
+def _constants(
+    left: Node, right: Node, conventions: Mapping[str, Any], convention: Convention, *, degrees: bool
+) -> bool:
     for digits in (DIGITS, MORE_DIGITS):
         try:
             one = evaluate(left, conventions, digits=digits, degrees=degrees)
@@ -117,7 +119,7 @@ def _constants(left: Node, right: Node, conventions: Mapping[str, Any], policy: 
         except Undefined:
             return False
         if not agree(one, other, digits=digits):
-            return _near(left, right, one, other, policy)
+            return _near(left, right, one, other, convention)
         if one.is_exact and other.is_exact:
             return True
         if digits == MORE_DIGITS and (one.rounded or other.rounded):
@@ -126,15 +128,15 @@ def _constants(left: Node, right: Node, conventions: Mapping[str, Any], policy: 
     return True
 
 
-def _near(left: Node, right: Node, one: Value, other: Value, policy: Policy) -> bool:
-    """Whether the policy lets two different numbers pass for the same."""
+def _near(left: Node, right: Node, one: Value, other: Value, convention: Convention) -> bool:
+    """Whether the convention lets two different numbers pass for the same."""
     if not one.is_real or not other.is_real:
         return False
     difference = abs(one.real - other.real)
-    if policy.tolerance and difference <= policy.tolerance * abs(other.real):
+    if convention.tolerance and difference <= convention.tolerance * abs(other.real):
         return True
-    return policy.float_digits is not None and any(
-        _is_printed(side, policy.float_digits) and difference <= _printing_error(side, value, against)
+    return convention.float_digits is not None and any(
+        _is_printed(side, convention.float_digits) and difference <= _printing_error(side, value, against)
         for side, value, against in ((left, one, right), (right, other, left))
     )
 

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from polaris_reward.convention import DEFAULT, Policy
+from polaris_reward.convention import DEFAULT, Convention
 
 THINK_OPEN = "<think>"
 
@@ -81,7 +81,7 @@ class _Box:
     """The box around this one."""
 
 
-def final_answer(response: str, *, policy: Policy = DEFAULT) -> str | None:
+def final_answer(response: str, *, convention: Convention = DEFAULT) -> str | None:
     r"""Return what the response gives as its answer, or ``None``.
 
     Only the text after the last ``</think>`` counts, and nothing after a ``<think>`` that never closes. The last box
@@ -90,21 +90,21 @@ def final_answer(response: str, *, policy: Policy = DEFAULT) -> str | None:
 
     Args:
         response: What the model wrote, without the prompt.
-        policy: Whether an answer may stand without a box, and without ``</think>``.
+        convention: Whether an answer may stand without a box, and without ``</think>``.
     """
-    found = find_answer(response, policy=policy)
+    found = find_answer(response, convention=convention)
     return None if found is None else found.text
 
 
-def find_answer(response: str, *, policy: Policy = DEFAULT) -> Extracted | None:
+def find_answer(response: str, *, convention: Convention = DEFAULT) -> Extracted | None:
     """Return the final answer of a response with where it was found; see `final_answer`."""
     _, close, rest = response.rpartition(THINK_CLOSE)
-    if policy.require_think and not close:
+    if convention.require_think and not close:
         return None
     text = _until_next_turn(rest.partition(THINK_OPEN)[0])
     if _first_box(text):
         return _boxed(text)
-    if policy.require_box:
+    if convention.require_box:
         return None
     # Prompts ask for boxes; the patterns for everything else are not loaded before they are needed.
 

@@ -140,7 +140,7 @@ Aggregation = Literal["token-mean", "sequence-mean", "constant"]
 
 def token_weights(
     lengths: Sequence[int],
-    multiplicities: Sequence[float],
+    multiplicities: Sequence[int],
     *,
     aggregation: Aggregation,
     max_tokens: int,

@@ -16,7 +16,7 @@ from polaris_train.model.policy import Policy
 from polaris_train.recipe import ResolvedStage
 
 
-class _Engine:
+class StageEngine:
     """The rank's engine: started when something must be sampled, asleep while the policy is trained."""
 
     def __init__(self, config: ResolvedStage, policy: Policy, stack: ExitStack, store: WorkStore) -> None:

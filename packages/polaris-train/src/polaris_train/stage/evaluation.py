@@ -14,7 +14,16 @@ from typing import Any
 
 import torch.distributed as dist
 from polaris_eval import Evaluation, read_evaluations
-from polaris_eval.running import POLICY, Job, count_missing, finish, plan_jobs, run_settings, sample_missing, score_jobs
+from polaris_eval.running import (
+    CONVENTION,
+    Job,
+    count_missing,
+    finish,
+    plan_jobs,
+    run_settings,
+    sample_missing,
+    score_jobs,
+)
 from polaris_reward import Grader
 from polaris_rollout import Group, Meter, Sampler, SamplingParams
 
@@ -92,7 +101,7 @@ def _unfinished_jobs(config: ResolvedStage, out: Path, step: int) -> list[Job]:
         config.model,
         params=_params(config),
         context=None,
-        policy=POLICY,
+        convention=CONVENTION,
         budgets=(),
         tensor_parallel=config.tensor_parallel,
     ) | {

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from polaris_data import DataError, Problem, read_problems, to_prompt
 from polaris_data.files import append_records, write_json
 from polaris_eval import EvalError
-from polaris_reward import BOXED, Grader, RewardError
+from polaris_reward import RewardError, boxed_grader
 from polaris_rollout import RolloutError, encode_prompt, model_digest
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
@@ -30,7 +30,7 @@ from polaris_train.grpo.rescue import RescueBuffer
 from polaris_train.model.policy import Policy, load_policy
 from polaris_train.recipe import FREE_FIELDS, ResolvedStage
 from polaris_train.stage.checkpoint import Checkpointer, TrainingState, receipt
-from polaris_train.stage.engine import _Engine
+from polaris_train.stage.engine import StageEngine
 from polaris_train.stage.launch import die_with_parent
 from polaris_train.stage.loop import StepResult, train_stage
 from polaris_train.stage.output import StepTable, Trackers
@@ -91,7 +91,7 @@ def _train(config: ResolvedStage, folder: Path, stack: ExitStack) -> None:
         cpu_offload=config.cpu_offload,
     )
     state = _start(config, load(), device)
-    engine = _Engine(config, state.policy, stack, PrefixStore("engines", store))
+    engine = StageEngine(config, state.policy, stack, PrefixStore("engines", store))
     problems = _usable_problems(read_problems(folder / "problems.jsonl"), config)
     identity = config.model_dump(mode="json", exclude=set(FREE_FIELDS)) | {"digest": model_digest(config.model)}
     logs = [folder / name for name in ("visits.jsonl", "metrics.jsonl", "performance.jsonl")]
@@ -112,7 +112,7 @@ def _train(config: ResolvedStage, folder: Path, stack: ExitStack) -> None:
         state=state,
         checkpointer=checkpointer,
         open_sampler=engine.awake,
-        grader=stack.enter_context(Grader(policy=BOXED, max_failed_share=None)),
+        grader=stack.enter_context(boxed_grader()),
         folder=folder,
         reference=load().requires_grad_(requires_grad=False).eval() if config.kl_coef else None,
         history=_records(folder / "metrics.jsonl"),
@@ -162,7 +162,8 @@ def _follow(steps: Iterator[StepResult], config: ResolvedStage, folder: Path, st
     trackers = Trackers(config, folder, stack)
     with StepTable(f"{config.run}/{config.stage}", num_steps=config.steps) as table:
         for result in steps:
-            append_records(folder / "visits.jsonl", map(asdict, visits(result.rollout, config, step=result.step)))
+            seen = visits(result.rollout, config, step=result.step)
+            append_records(folder / "visits.jsonl", [asdict(visit) for visit in seen])
             append_records(folder / "metrics.jsonl", [result.metrics])
             append_records(folder / "performance.jsonl", [result.performance])
             table.add(result.metrics, result.performance)

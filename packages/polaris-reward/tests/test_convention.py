@@ -3,17 +3,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from polaris_reward import BOXED, DEFAULT, POLARIS_V1, POLICIES, Grader, Outcome, Policy, SettingsError, final_answer
+from polaris_reward import (
+    BOXED,
+    CONVENTIONS,
+    DEFAULT,
+    POLARIS_V1,
+    Convention,
+    Grader,
+    Outcome,
+    SettingsError,
+    final_answer,
+)
 from polaris_reward.equality.compare import compare
 
 
-def accepts(policy: Policy, answer: str, reference: str) -> bool:
-    return compare(answer, reference, policy).outcome is Outcome.CORRECT
+def accepts(convention: Convention, answer: str, reference: str) -> bool:
+    return compare(answer, reference, convention).outcome is Outcome.CORRECT
 
 
 def test_the_named_policies_are_found_by_their_names() -> None:
-    assert POLICIES == {"default": DEFAULT, "boxed": BOXED, "polaris-v1": POLARIS_V1}
-    assert Policy() == DEFAULT
+    assert CONVENTIONS == {"default": DEFAULT, "boxed": BOXED, "polaris-v1": POLARIS_V1}
+    assert Convention() == DEFAULT
 
 
 @pytest.mark.parametrize(
@@ -32,7 +42,11 @@ def test_the_named_policies_are_found_by_their_names() -> None:
 def test_policies_differ_in_where_an_answer_may_stand(
     response: str, default: str | None, boxed: str | None, polaris: str | None
 ) -> None:
-    assert [final_answer(response, policy=policy) for policy in POLICIES.values()] == [default, boxed, polaris]
+    assert [final_answer(response, convention=convention) for convention in CONVENTIONS.values()] == [
+        default,
+        boxed,
+        polaris,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -87,13 +101,13 @@ def test_strict_integers_ask_nothing_of_other_answers(answer: str, reference: st
 def test_a_rounded_answer_is_right_only_under_a_policy_with_a_tolerance(
     answer: str, reference: str, tolerance: float
 ) -> None:
-    assert not any(accepts(policy, answer, reference) for policy in POLICIES.values())
-    assert accepts(Policy(tolerance=tolerance), answer, reference)
-    assert not accepts(Policy(tolerance=tolerance / 100), answer, reference)
+    assert not any(accepts(convention, answer, reference) for convention in CONVENTIONS.values())
+    assert accepts(Convention(tolerance=tolerance), answer, reference)
+    assert not accepts(Convention(tolerance=tolerance / 100), answer, reference)
 
 
 def test_a_tolerance_is_relative_and_leaves_structure_and_variables_alone() -> None:
-    tolerant = Policy(tolerance=0.01)
+    tolerant = Convention(tolerance=0.01)
     assert not accepts(tolerant, "0.001", "0")
     assert not accepts(tolerant, r"\frac{1}{2004!}", r"\frac{1}{2006!}")
     assert not accepts(tolerant, "(1.001, 2)", "(2, 1)")
@@ -114,7 +128,7 @@ def test_a_decimal_of_fifteen_digits_stands_for_the_number_it_was_printed_from(a
     assert accepts(DEFAULT, answer, reference)
     assert accepts(DEFAULT, reference, answer)
     assert not accepts(POLARIS_V1, answer, reference)
-    assert not accepts(Policy(float_digits=None), answer, reference)
+    assert not accepts(Convention(float_digits=None), answer, reference)
 
 
 @pytest.mark.parametrize(
@@ -135,8 +149,8 @@ def test_a_decimal_with_fewer_or_other_digits_does_not(answer: str, reference: s
 
 
 def test_a_policy_may_ask_for_fewer_digits() -> None:
-    assert accepts(Policy(float_digits=6), "3.14159", r"\pi")
-    assert not accepts(Policy(float_digits=6), "3.1416", r"\pi")
+    assert accepts(Convention(float_digits=6), "3.14159", r"\pi")
+    assert not accepts(Convention(float_digits=6), "3.1416", r"\pi")
 
 
 @pytest.mark.parametrize(
@@ -145,7 +159,7 @@ def test_a_policy_may_ask_for_fewer_digits() -> None:
 )
 def test_a_value_that_makes_no_sense_is_refused_by_name(field: str, value: float) -> None:
     with pytest.raises(SettingsError, match=f"{field} is {value!r}; give"):
-        Policy(**{field: value})  # pyright: ignore[reportArgumentType]
+        Convention(**{field: value})  # pyright: ignore[reportArgumentType]
 
 
 # Where `POLARIS_V1` differs from the recorded verdicts of the released grader, and why.
@@ -189,7 +203,7 @@ def test_verdicts_on_pairs_differ_from_the_released_grader_only_for_a_reason(
 ) -> None:
     def accepted(answer: str, reference: str) -> bool:
         response = rf"<think>x</think> \boxed{{{answer}}}"
-        return grader.grade(response, [reference], policy=POLARIS_V1).reward == 1
+        return grader.grade(response, [reference], convention=POLARIS_V1).reward == 1
 
     rows = {(row["boxed"], row["truth"]): row["grade"] for row in golden["pairs"]}
     assert {pair for pair, verdict in rows.items() if accepted(*pair) is not verdict} == PAIRS.keys()
@@ -198,13 +212,13 @@ def test_verdicts_on_pairs_differ_from_the_released_grader_only_for_a_reason(
 def test_rewards_differ_from_the_released_grader_only_for_a_reason(grader: Grader, golden: dict[str, Any]) -> None:
     def reward(row: dict[str, Any]) -> float:
         truths = row["truth"] if isinstance(row["truth"], list) else [row["truth"]]
-        return grader.grade(row["sequence"], [str(truth) for truth in truths], policy=POLARIS_V1).reward
+        return grader.grade(row["sequence"], [str(truth) for truth in truths], convention=POLARIS_V1).reward
 
     assert {row["sequence"] for row in golden["reward"] if reward(row) != row["reward"]} == REWARDS.keys()
 
 
 def test_extracted_answers_differ_from_the_released_grader_only_for_a_reason(golden: dict[str, Any]) -> None:
     def extracted(row: dict[str, Any]) -> str | None:
-        return final_answer(f"</think>{row['text']}", policy=POLARIS_V1)
+        return final_answer(f"</think>{row['text']}", convention=POLARIS_V1)
 
     assert {row["text"] for row in golden["extract"] if extracted(row) != row["extracted"]} == EXTRACTED.keys()
