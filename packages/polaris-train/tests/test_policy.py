@@ -10,6 +10,8 @@ from polaris_train.policy import Policy, load_policy
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+pytestmark = pytest.mark.numerics
+
 CPU = torch.device("cpu")
 
 
