@@ -1,5 +1,6 @@
 """Shapes and types of the numeric functions are checked at run time while they are tested."""
 
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 install_import_hook(
@@ -11,3 +12,7 @@ install_import_hook(
     ],
     "beartype.beartype",
 )
+
+# How long an example takes says something about the machine only.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")

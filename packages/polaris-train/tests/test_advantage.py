@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polaris_train.grpo.advantage import group_advantages
 
+pytestmark = pytest.mark.numerics
+
 GOLDEN = {  # k correct of 8: advantage of a correct and of a wrong completion, unbiased standard deviation
     1: (2.474874, -0.353553),
     2: (1.620185, -0.540062),

@@ -7,6 +7,8 @@ import torch
 from polaris_train.model.logprobs import token_logprobs
 from torch.utils._python_dispatch import TorchDispatchMode
 
+pytestmark = pytest.mark.numerics
+
 HALVES = [torch.bfloat16, torch.float16]
 
 

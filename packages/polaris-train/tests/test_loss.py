@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polaris_train.grpo.loss import MAX_LOG_RATIO, cispo_loss, clipped_loss, gspo_loss, kl_penalty
 
+pytestmark = pytest.mark.numerics
+
 LOW, HIGH, DUAL = 0.2, 0.28, 3.0
 PUBLISHED = {"clip_low": LOW, "clip_high": HIGH}
 

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polaris_train.grpo.loss import mismatch_weights
 
+pytestmark = pytest.mark.numerics
+
 logprob_pairs = st.lists(st.tuples(st.floats(-9, 0), st.floats(-9, 0)), min_size=1, max_size=20)
 
 

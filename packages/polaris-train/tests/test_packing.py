@@ -114,6 +114,7 @@ def policy():
     return Policy(Qwen3ForCausalLM(config))
 
 
+@pytest.mark.numerics
 def test_packed_sequences_do_not_see_each_other(policy):
     sequences = [sequence(range(3), range(5, 12)), sequence([7], [9, 9]), sequence(range(20), range(20, 25))]
     packed, entropies = policy(pack(sequences), temperature=1.2)
@@ -122,6 +123,7 @@ def test_packed_sequences_do_not_see_each_other(policy):
     assert torch.allclose(entropies, torch.cat([entropy for _, entropy in alone]), atol=1e-6)
 
 
+@pytest.mark.numerics
 def test_logprobs_are_those_of_the_whole_model_at_the_sampling_temperature(policy):
     prompt, answer = [1, 2, 3], [4, 5, 6, 7]
     logprobs, _ = policy(pack([sequence(prompt, answer)]), temperature=1.4)

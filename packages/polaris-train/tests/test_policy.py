@@ -9,6 +9,8 @@ from polaris_train.model.policy import Policy, load_policy, packed_sdpa
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+pytestmark = pytest.mark.numerics
+
 CPU = torch.device("cpu")
 
 

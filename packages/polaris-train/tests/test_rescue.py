@@ -148,6 +148,7 @@ def rescued_batch(**values):
     return rescued[0], batch
 
 
+@pytest.mark.numerics
 def test_a_rescued_answer_pulls_by_its_ratio_to_the_policy_that_sampled_it():
     new, batch = rescued_batch(dual_clip=None, clip_low=0.2, clip_high=0.28)
     micro = pack(batch.sequences)

@@ -45,6 +45,7 @@ def slopes_and_lengths(num_good, *, equal):
     return torch.randn(size, 5, dtype=torch.float64, generator=generator), lengths
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize(("num_good", "num_bad"), CASES)
 @pytest.mark.parametrize(
     ("aggregation", "equal"), [("sequence-mean", False), ("constant", False), ("token-mean", True)]
