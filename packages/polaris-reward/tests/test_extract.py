@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from polaris_reward import BOXED, Convention, final_answer
-from polaris_reward.finding import extract
-from polaris_reward.finding.extract import find_answer, last_box, reference_answer
+from polaris_reward.finding import boxes
+from polaris_reward.finding.boxes import last_box
+from polaris_reward.finding.extract import find_answer
+from polaris_reward.finding.references import reference_answer
 
 THINKING = Convention(name="thinking", require_think=True)
 
@@ -329,5 +331,5 @@ def _balanced(text: str) -> bool:
 
 @given(st.lists(st.sampled_from(["\\", "\b", "boxed", "fbox", "oxed", "b", "x", "{", " "]), max_size=12).map("".join))
 def test_the_first_box_is_the_one_that_the_pattern_finds(text: str) -> None:
-    found, expected = extract._first_box(text), extract._BOX.search(text)
+    found, expected = boxes.first_box(text), boxes._BOX.search(text)
     assert (found and found.span()) == (expected and expected.span())

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Self
 
 from polaris_reward.convention import BOXED, DEFAULT, Convention
 from polaris_reward.errors import CircuitBreakerError, ReferencesError, SettingsError
-from polaris_reward.finding.extract import Extracted, find_answer, reference_answer
-from polaris_reward.records import Grade, Outcome
+from polaris_reward.finding.boxes import Extracted
+from polaris_reward.finding.extract import find_answer
+from polaris_reward.finding.references import reference_answer
+from polaris_reward.records import Grade, Outcome, outcome_that_stands
 
 if TYPE_CHECKING:
-    from polaris_reward.workers.pool import Task, Verdict
+    from polaris_reward.workers.pool import Judgement, Task
 
 Item = tuple[str, Sequence[str]]
 """A response and its references."""
@@ -28,18 +30,9 @@ MAX_FAILED_SHARE = 0.25
 """Of a batch, that may time out or have a rejected reference before it is refused."""
 
 MAX_REMEMBERED = 16_384
-"""Verdicts of workers that a grader remembers."""
+"""Judgements of workers that a grader remembers."""
 
 _FAILURES = (Outcome.ANSWER_TIMEOUT, Outcome.REFERENCE_REJECTED)
-
-# Which outcome stands when references disagree: an unreadable one must not pass for a wrong answer.
-_PRECEDENCE = (
-    Outcome.CORRECT,
-    Outcome.REFERENCE_REJECTED,
-    Outcome.ANSWER_TIMEOUT,
-    Outcome.ANSWER_REJECTED,
-    Outcome.INCORRECT,
-)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,7 +88,7 @@ class Grader:
             raise SettingsError(f"max_failed_share is {max_failed_share!r}; give a share from 0 to 1, or None")
         self._convention = convention
         self._max_failed_share = max_failed_share
-        self._remembered: dict[Task, Verdict] = {}
+        self._remembered: dict[Task, Judgement] = {}
         # Importing what runs processes would double the time that importing this package takes.
         from polaris_reward.workers.pool import WorkerPool
 
@@ -144,9 +137,9 @@ class Grader:
             _check_references(references, number)
         drafts = [_draft(response, references, convention) for response, references in items]
         open_drafts = [draft for draft in drafts if draft.undecided]
-        verdicts = self._judge([(draft.answer or "", _undecided(draft)) for draft in open_drafts])
-        for draft, verdict in zip(open_drafts, verdicts, strict=True):
-            _apply(draft, verdict)
+        judgements = self._judge([(draft.answer or "", _undecided(draft)) for draft in open_drafts])
+        for draft, judgement in zip(open_drafts, judgements, strict=True):
+            _apply(draft, judgement)
         grades = [_to_grade(draft) for draft in drafts]
         if self._max_failed_share is not None:
             failure = next((one for one in grades if one.outcome in _FAILURES), None)
@@ -162,7 +155,7 @@ class Grader:
 
     def explain(self, response: str, references: Sequence[str], *, convention: Convention | None = None) -> str:
         """Return lines that say what was taken for the answer, and what comparing it with each reference told."""
-        from polaris_reward.equality.compare import compare
+        from polaris_reward.equality.comparison import compare
 
         convention = convention or self._convention
         given = self.grade(response, references, convention=convention)
@@ -176,17 +169,17 @@ class Grader:
                 lines.append(f"  against {reference!r}: {told} ({verdict.because})")
         return "\n".join(lines)
 
-    def _judge(self, tasks: "Sequence[Task]") -> "list[Verdict]":
+    def _judge(self, tasks: "Sequence[Task]") -> "list[Judgement]":
         """Let the workers judge each task once, and remember what they said; a time-out may pass next time."""
         # Without a lock, which a fork could leave held for ever: each step is atomic, and forgetting is harmless.
-        known = {task: verdict for task in tasks if (verdict := self._remembered.get(task)) is not None}
+        known = {task: judgement for task in tasks if (judgement := self._remembered.get(task)) is not None}
         new = [task for task in dict.fromkeys(tasks) if task not in known]
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.clear()
-        for task, verdict in zip(new, self._pool.judge(new), strict=True):
-            known[task] = verdict
-            if verdict.outcome is not Outcome.ANSWER_TIMEOUT:
-                self._remembered[task] = verdict
+        for task, judgement in zip(new, self._pool.judge(new), strict=True):
+            known[task] = judgement
+            if judgement.outcome is not Outcome.ANSWER_TIMEOUT:
+                self._remembered[task] = judgement
         return [known[task] for task in tasks]
 
 
@@ -256,7 +249,7 @@ def _draft(response: str, references: Sequence[str], convention: Convention) -> 
 
 def _compare(draft: _Draft, found: Extracted, convention: Convention) -> Outcome:
     """Return the outcome as far as it can be told without algebra, and note what needs it."""
-    from polaris_reward.equality.compare import compare
+    from polaris_reward.equality.comparison import compare
 
     outcomes = [Outcome.INCORRECT]
     for index, reference in enumerate(draft.references):
@@ -272,7 +265,7 @@ def _compare(draft: _Draft, found: Extracted, convention: Convention) -> Outcome
         if outcome is Outcome.CORRECT:
             draft.equal_to, draft.undecided = index, []
             break
-    return min(outcomes, key=_PRECEDENCE.index)
+    return outcome_that_stands(outcomes)
 
 
 def _compare_unread(answer: str, expected: str, convention: Convention) -> Outcome:
@@ -284,7 +277,7 @@ def _compare_unread(answer: str, expected: str, convention: Convention) -> Outco
 
 def _try_joined(draft: _Draft, joined: str, convention: Convention) -> None:
     """Take boxes in a row for one list, which only a reference that is a list can equal."""
-    from polaris_reward.equality.compare import compare
+    from polaris_reward.equality.comparison import compare
 
     if len(joined) > convention.max_answer_chars:
         return
@@ -298,11 +291,11 @@ def _undecided(draft: _Draft) -> tuple[str, ...]:
     return tuple(reference_answer(draft.references[index]) for index in draft.undecided)
 
 
-def _apply(draft: _Draft, verdict: "Verdict") -> None:
-    draft.seconds += verdict.seconds
-    if verdict.reference is not None:
-        draft.equal_to = draft.undecided[verdict.reference]
-    draft.outcome = min(draft.outcome, verdict.outcome, key=_PRECEDENCE.index)
+def _apply(draft: _Draft, judgement: "Judgement") -> None:
+    draft.seconds += judgement.seconds
+    if judgement.reference is not None:
+        draft.equal_to = draft.undecided[judgement.reference]
+    draft.outcome = outcome_that_stands([draft.outcome, judgement.outcome])
 
 
 def _to_grade(draft: _Draft) -> Grade:

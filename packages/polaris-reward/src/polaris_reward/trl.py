@@ -6,9 +6,9 @@ from typing import Any
 
 from polaris_reward.convention import DEFAULT, Convention
 from polaris_reward.errors import ReferencesError
+from polaris_reward.finding.references import to_references
 from polaris_reward.grader import Grader
 from polaris_reward.records import Outcome
-from polaris_reward.rows import to_references
 
 REFERENCE_COLUMNS = ("solution", "answer", "references", "ground_truth")
 """Names of a data set's column of accepted answers; the first that is there counts."""

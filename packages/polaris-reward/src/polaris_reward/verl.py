@@ -6,9 +6,9 @@ from typing import Any, TypedDict
 
 from polaris_reward.convention import CONVENTIONS
 from polaris_reward.errors import ReferencesError, SettingsError
+from polaris_reward.finding.references import to_references
 from polaris_reward.grader import grade
 from polaris_reward.records import Outcome
-from polaris_reward.rows import to_references
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,8 @@
 """What an answer says beside its value: names, chains of equalities, and the two signs of a plus-minus."""
 
-from polaris_reward.equality.value import Undefined, evaluate
-from polaris_reward.reading.lexer import TooLarge, Unreadable
+from polaris_reward.equality.evaluator import evaluate
+from polaris_reward.equality.value import Undefined
+from polaris_reward.reading.refusals import TooLarge, Unreadable
 from polaris_reward.reading.tree import (
     Call,
     Matrix,

@@ -23,7 +23,7 @@ from polaris_reward.equality.beside import (
 )
 from polaris_reward.equality.expressions import Undecided, proportional, same_value
 from polaris_reward.equality.realset import equal_sets, is_set_notation, real_set, variable
-from polaris_reward.reading.lexer import TooLarge
+from polaris_reward.reading.refusals import TooLarge
 from polaris_reward.reading.tree import (
     BaseNumber,
     Call,

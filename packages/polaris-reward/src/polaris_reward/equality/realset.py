@@ -10,8 +10,9 @@ from fractions import Fraction
 from functools import cmp_to_key
 from typing import Literal
 
-from polaris_reward.equality.value import Undefined, Value, agree, evaluate, is_zero
-from polaris_reward.reading.lexer import TooLarge, Unreadable
+from polaris_reward.equality.evaluator import evaluate
+from polaris_reward.equality.value import Undefined, Value, agree, is_zero
+from polaris_reward.reading.refusals import TooLarge, Unreadable
 from polaris_reward.reading.tree import (
     Call,
     Constant,

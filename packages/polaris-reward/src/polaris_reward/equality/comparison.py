@@ -14,8 +14,9 @@ from polaris_reward.equality.equal import Equality
 from polaris_reward.equality.exact import clean, compare_exactly
 from polaris_reward.equality.expressions import Undecided
 from polaris_reward.equality.value import Undefined, one_allowance
-from polaris_reward.reading.lexer import TooLarge, Unreadable, Unsupported
-from polaris_reward.reading.parse import USUAL, Reading, parse
+from polaris_reward.reading.cursor import USUAL, Reading
+from polaris_reward.reading.parser import parse
+from polaris_reward.reading.refusals import TooLarge, Unreadable, Unsupported
 from polaris_reward.reading.tree import Node, Number, Sequence, walk
 from polaris_reward.reading.words import compare_words, formula, plain, without_label
 from polaris_reward.records import Outcome

@@ -1,16 +1,16 @@
-"""Files of JSON lines: read one row at a time, say precisely what is wrong with one, write results whole."""
+"""Files of JSON lines: read one row at a time, and say precisely what is wrong with one."""
 
 import json
-import math
-import sys
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
-from typing import Any, TextIO, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from polaris_reward.errors import RowsFileError
+from polaris_reward.finding.references import to_references
+
+logger = logging.getLogger(__name__)
 
 BATCH, BATCH_BYTES = 256, 2**24
 """Most rows, and bytes of them, handled together; memory stays constant however long the file is."""
@@ -114,6 +114,11 @@ class Row:
         """The row's own id, under its own name; empty if it has none."""
         return {name: self.fields[name] for name in ID_FIELDS if name in self.fields}
 
+    @property
+    def name(self) -> object:
+        """The row's own id, or nothing."""
+        return next(iter(self.identity.values()), "")
+
     def _first_of(self, names: Sequence[str]) -> tuple[str, Any]:
         for name in names:
             parent, _, child = name.rpartition(".")
@@ -122,6 +127,59 @@ class Row:
                 return name, cast(dict[str, Any], fields)[child]
         wanted, found = " or ".join(map(repr, names)), ", ".join(map(repr, self.fields)) or "no field"
         raise RowsFileError(f"{self.where}: needs a field {wanted}; it has {found}")
+
+
+class RowsFile:
+    """A file of JSON lines that is read row by row.
+
+    Args:
+        path: Of the file.
+        strict: Stop at the first row that cannot be read; else it is left out.
+        on_left_out: Told what is wrong with each row that is left out; a warning is logged if not given.
+        on_read: Told how many bytes each line has.
+
+    Attributes:
+        num_left_out: Rows left out so far.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        strict: bool = False,
+        on_left_out: Callable[[RowsFileError], object] = logger.warning,
+        on_read: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        self.path = path
+        self.num_left_out = 0
+        self._strict = strict
+        self._on_left_out = on_left_out
+        self._on_read = on_read
+
+    def batches(self, parse: Callable[[Row], T]) -> Iterator[list[tuple[Row, T]]]:
+        """Yield the rows with what was read from each, some at a time.
+
+        Args:
+            parse: Reads from a row what is needed of it.
+
+        Raises:
+            RowsFileError: If the file cannot be read or has no rows, or a row cannot be read and the file is strict.
+        """
+        return in_batches(self._rows(parse))
+
+    def _rows(self, parse: Callable[[Row], T]) -> Iterator[tuple[Row, T]]:
+        for line in read_lines(self.path):
+            self._on_read(len(line.content))
+            try:
+                row = line.row()
+                needed = parse(row)
+            except RowsFileError as error:
+                if self._strict:
+                    raise
+                self.num_left_out += 1
+                self._on_left_out(error)
+            else:
+                yield row, needed
 
 
 def read_lines(path: Path) -> Iterator[Line]:
@@ -155,57 +213,6 @@ def in_batches(rows: Iterable[tuple[Row, T]]) -> Iterator[list[tuple[Row, T]]]:
             batch, num_bytes = [], 0
     if batch:
         yield batch
-
-
-@contextmanager
-def result_file(out: Path | None) -> Generator[TextIO]:
-    """Open standard output, or a temporary file that takes its name once everything has been written.
-
-    Raises:
-        RowsFileError: If it cannot be written.
-    """
-    if out is None:
-        yield sys.stdout
-        return
-    # A folder, or a device, which a file would replace.
-    if out.exists() and not out.is_file():
-        raise RowsFileError(f"{out}: is not a file; give --out the name of a file")
-    temporary = out.with_name(f"{out.name}.tmp")
-    try:
-        file = temporary.open("w", encoding="utf-8")
-    except OSError as error:
-        raise RowsFileError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
-    try:
-        with file:
-            yield file
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def to_references(value: object) -> tuple[str, ...] | None:
-    """Return accepted answers as strings; a number is one answer, and a blank string stays in its place.
-
-    Args:
-        value: A string, a number, or a list of them.
-
-    Returns:
-        The answers, or ``None`` if the value is anything else; an empty list gives none.
-    """
-    values = cast(Sequence[object], value) if isinstance(value, list | tuple) else (value,)
-    texts = [_as_text(one) for one in values]
-    return None if None in texts else tuple(text for text in texts if text is not None)
-
-
-def _as_text(value: object) -> str | None:
-    if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    # Files of numbers often hold integers as `7.0`, and large or small ones as `1e+20`.
-    return f"{Decimal(str(value)):f}".removesuffix(".0")
 
 
 def _brief(value: object) -> str:
