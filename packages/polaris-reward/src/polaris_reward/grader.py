@@ -160,13 +160,13 @@ class Grader:
         convention = convention or self._convention
         given = self.grade(response, references, convention=convention)
         found = find_answer(response, convention=convention)
-        where = "no answer found" if found is None else f"answer {found.text!r} from the {found.source}"
-        lines = [f"outcome {given.outcome}: {where}"]
-        for reference in references if found is not None and len(found.text) <= convention.max_answer_chars else ():
-            verdict = compare(found.text, reference_answer(reference), convention) if found else None
-            if verdict is not None:
-                told = verdict.outcome or "left to computer algebra"
-                lines.append(f"  against {reference!r}: {told} ({verdict.because})")
+        if found is None:
+            return f"outcome {given.outcome}: no answer found"
+        lines = [f"outcome {given.outcome}: answer {found.text!r} from the {found.source}"]
+        for reference in references if len(found.text) <= convention.max_answer_chars else ():
+            verdict = compare(found.text, reference_answer(reference), convention)
+            told = verdict.outcome or "left to computer algebra"
+            lines.append(f"  against {reference!r}: {told} ({verdict.because})")
         return "\n".join(lines)
 
     def _judge(self, tasks: "Sequence[Task]") -> "list[Judgement]":
@@ -208,7 +208,7 @@ def check_failures(outcomes: Sequence[Outcome], *, max_failed_share: float, hint
 
 def grade(response: str, references: Sequence[str], *, convention: Convention = DEFAULT) -> Grade:
     """Grade one response with a `Grader` that the whole process shares; see `Grader.grade`."""
-    return _shared_grader().grade(response, references, convention=convention)
+    return shared_grader().grade(response, references, convention=convention)
 
 
 def boxed_grader(num_workers: int | None = None) -> Grader:
@@ -220,7 +220,8 @@ def boxed_grader(num_workers: int | None = None) -> Grader:
 
 
 @lru_cache(maxsize=1)
-def _shared_grader() -> Grader:
+def shared_grader() -> Grader:
+    """Return the grader of this process, whose workers start once."""
     return Grader()
 
 
@@ -300,10 +301,7 @@ def _apply(draft: _Draft, judgement: "Judgement") -> None:
 
 def _to_grade(draft: _Draft) -> Grade:
     return Grade(
-        outcome=draft.outcome,
-        answer=draft.answer,
-        reference=draft.references[draft.equal_to],
-        seconds=draft.seconds,
+        outcome=draft.outcome, answer=draft.answer, reference=draft.references[draft.equal_to], seconds=draft.seconds
     )
 
 

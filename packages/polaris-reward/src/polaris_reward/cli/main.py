@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polaris_reward.errors import RewardError, RowsFileError, SettingsError
+from polaris_reward.errors import RewardError, RowsFileError
 
 if TYPE_CHECKING:
     from polaris_reward.files.grading import GradedFile
@@ -62,18 +62,17 @@ def grade_command(
 
     Example: `polaris-reward grade responses.jsonl --out grades.jsonl --explain 5`
     """
-    from polaris_reward.convention import CONVENTIONS
+    from polaris_reward.convention import convention_named
     from polaris_reward.files.grading import grade_file
     from polaris_reward.grader import Grader
 
-    if policy not in CONVENTIONS:
-        raise SettingsError(f"unknown policy {policy!r}; choose one of {', '.join(map(repr, CONVENTIONS))}")
+    convention = convention_named(policy)
     is_bar_shown = out is not None or not sys.stdout.isatty()
     with (
         Grader(num_workers, deadline_s=deadline_s, memory_gib=memory_gib, max_failed_share=None) as grader,
         _opened(responses, strict=strict, show_bar=is_bar_shown) as rows,
     ):
-        graded = grade_file(rows, out, grader, convention=CONVENTIONS[policy], num_explained=explain)
+        graded = grade_file(rows, out, grader, convention=convention, num_explained=explain)
     _print_outcomes(graded)
     for explanation in graded.explanations:
         print(f"\n{explanation}", file=sys.stderr)
@@ -109,14 +108,16 @@ def check_command(
         Grader(num_workers, deadline_s=deadline_s, memory_gib=memory_gib, max_failed_share=None) as grader,
         _opened(problems, strict=strict, show_bar=True) as rows,
     ):
-        checked = check_file(rows, sys.stdout, grader)
+        counts = check_file(rows, sys.stdout, grader)
+    num_by_spelling = counts["spelling_only"]
+    num_accepted = counts["accepted"] + num_by_spelling
     print(
-        f"{checked.num_accepted} of {checked.num_references} references are accepted as their own answer, "
-        f"{checked.num_by_spelling} of them by their spelling only",
+        f"{num_accepted} of {counts.total()} references are accepted as their own answer, "
+        f"{num_by_spelling} of them by their spelling only",
         file=sys.stderr,
     )
     _refuse_left_out(rows)
-    if checked.num_accepted < checked.num_references:
+    if num_accepted < counts.total():
         raise typer.Exit(1)
 
 

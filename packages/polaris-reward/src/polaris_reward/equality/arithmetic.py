@@ -81,7 +81,8 @@ class Arithmetic:
     def power(self, base: Any, exponent: Any) -> Any:
         if isinstance(exponent, Fraction) and exponent.denominator == 1:
             return self._integer_power(base, int(exponent))
-        if isinstance(exponent, Fraction) and exponent.denominator % 2 and self._is_negative(base):
+        is_negative = not isinstance(base, self.context.mpc) and base < 0
+        if isinstance(exponent, Fraction) and exponent.denominator % 2 and is_negative:
             # The real root, as school means it: (-8)^(1/3) is -2.
             sign = -1 if exponent.numerator % 2 else 1
             return sign * self.power(-base, exponent)
@@ -117,7 +118,7 @@ class Arithmetic:
     def negate(self, number: Any) -> Any:
         return -number
 
-    def absolute(self, number: Any) -> Any:
+    def abs(self, number: Any) -> Any:
         return abs(number)
 
     def exp(self, number: Any) -> Any:
@@ -224,14 +225,11 @@ class Arithmetic:
     def lcm(self, *numbers: Any) -> Fraction:
         return Fraction(math.lcm(*[self.integer(one) for one in numbers]))
 
-    def minimum(self, *numbers: Any) -> Any:
+    def min(self, *numbers: Any) -> Any:
         return min(map(self.real, numbers), key=self.float)
 
-    def maximum(self, *numbers: Any) -> Any:
+    def max(self, *numbers: Any) -> Any:
         return max(map(self.real, numbers), key=self.float)
-
-    def _is_negative(self, number: Any) -> bool:
-        return not isinstance(number, self.context.mpc) and number < 0
 
 
 ARITIES = dict.fromkeys("add subtract multiply divide power root binomial mod".split(), 2) | {"log base": 2}
@@ -242,30 +240,11 @@ TRIGONOMETRIC = {
     for name in "sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh coth".split()
 }
 
-OPERATIONS: dict[str, Callable[..., Any]] = {
-    "add": Arithmetic.add,
-    "subtract": Arithmetic.subtract,
-    "multiply": Arithmetic.multiply,
-    "divide": Arithmetic.divide,
-    "negate": Arithmetic.negate,
-    "power": Arithmetic.power,
-    "root": Arithmetic.root,
-    "abs": Arithmetic.absolute,
-    "exp": Arithmetic.exp,
-    "ln": Arithmetic.ln,
-    "log10": Arithmetic.log10,
-    "log base": Arithmetic.log_base,
-    "factorial": Arithmetic.factorial,
-    "double factorial": Arithmetic.double_factorial,
-    "binomial": Arithmetic.binomial,
-    "floor": Arithmetic.floor,
-    "ceil": Arithmetic.ceil,
-    "mod": Arithmetic.mod,
-    "gcd": Arithmetic.gcd,
-    "lcm": Arithmetic.lcm,
-    "min": Arithmetic.minimum,
-    "max": Arithmetic.maximum,
-}
+_NAMES = (
+    "add subtract multiply divide negate power root abs exp ln log10 log_base factorial double_factorial binomial floor "
+    "ceil mod gcd lcm min max"
+).split()
+OPERATIONS: dict[str, Callable[..., Any]] = {name.replace("_", " "): getattr(Arithmetic, name) for name in _NAMES}
 
 
 def _exact_root(base: Fraction, exponent: Fraction) -> Fraction | None:

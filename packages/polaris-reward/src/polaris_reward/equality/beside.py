@@ -112,11 +112,6 @@ def assignments(items: tuple[Node, ...]) -> list[dict[Node, Node]] | None:
     return records
 
 
-def number_of_names(records: list[dict[Node, Node]]) -> int:
-    """Return how many different names records use."""
-    return len({name for record in records for name in record})
-
-
 def is_name(node: Node) -> bool:
     """Whether a node names something rather than says a value: ``x``, ``f(x)``, ``(a, b)``, words."""
     match node:

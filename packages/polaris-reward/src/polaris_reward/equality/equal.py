@@ -10,17 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from polaris_reward.convention import Convention
-from polaris_reward.equality.beside import (
-    assignments,
-    bare,
-    expanded,
-    is_name,
-    number_of_names,
-    plus_minus,
-    spread,
-    unnamed,
-    without_names,
-)
+from polaris_reward.equality import beside
 from polaris_reward.equality.expressions import Undecided, proportional, same_value
 from polaris_reward.equality.realset import equal_sets, is_set_notation, real_set, variable
 from polaris_reward.reading.refusals import TooLarge
@@ -66,16 +56,16 @@ class Equality:
             Undecided: If this cannot be told here.
             TooLarge: If a number or the work passes a bound.
         """
-        left, right = bare(left), bare(right)
+        left, right = beside.bare(left), beside.bare(right)
         if left == right:
             return True
-        left, right = without_names(left, right), without_names(right, left)
-        left, right = spread(left, right), spread(right, left)
+        left, right = beside.without_names(left, right), beside.without_names(right, left)
+        left, right = beside.spread(left, right), beside.spread(right, left)
         if isinstance(left, Relation) and isinstance(right, Relation):
             return self._relations(left, right)
         if is_set_notation(left) or is_set_notation(right):
             return self._sets(left, right)
-        left, right = plus_minus(left), plus_minus(right)
+        left, right = beside.plus_minus(left), beside.plus_minus(right)
         if isinstance(left, Sequence) or isinstance(right, Sequence):
             return self._sequences(left, right)
         if isinstance(left, Relation) or isinstance(right, Relation):
@@ -160,7 +150,7 @@ class Equality:
             alike = (left.opening, left.closing) == (right.opening, right.closing) or len(left.items) > 2
             return alike and self._ordered(left.items, right.items)
         if kinds == {"", "("}:
-            return self._ordered(unnamed(left), unnamed(right))
+            return self._ordered(beside.unnamed(left), beside.unnamed(right))
         if ("{" in kinds and kinds & {"(", "["}) or kinds == {"", "["}:
             return False
         return self._unordered_with_names(left, right)
@@ -169,12 +159,29 @@ class Equality:
         return len(left) == len(right) and all(self(one, other) for one, other in zip(left, right, strict=True))
 
     def _unordered_with_names(self, left: Sequence, right: Sequence) -> bool:
-        one, other = assignments(left.items), assignments(right.items)
+        one, other = beside.assignments(left.items), beside.assignments(right.items)
         if one is not None and other is not None:
             return self._same_members(one, other, self._same_record)
-        if (one is None and other is None) or number_of_names(one or other or []) == 1:
-            return self._same_members(expanded(unnamed(left)), expanded(unnamed(right)), self)
-        return self._ordered(unnamed(left), unnamed(right))
+        if (one is None and other is None) or len({name for record in one or other or [] for name in record}) == 1:
+            values = [beside.expanded(beside.unnamed(side)) for side in (left, right)]
+            return self._same_members(*values, self)
+        return self._ordered(beside.unnamed(left), beside.unnamed(right))
+        if ("{" in kinds and kinds & {"(", "["}) or kinds == {"", "["}:
+            return False
+        return self._unordered_with_names(left, right)
+
+    def _ordered(self, left: tuple[Node, ...], right: tuple[Node, ...]) -> bool:
+        return len(left) == len(right) and all(self(one, other) for one, other in zip(left, right, strict=True))
+
+    def _unordered_with_names(self, left: Sequence, right: Sequence) -> bool:
+        one, other = beside.assignments(left.items), beside.assignments(right.items)
+        if one is not None and other is not None:
+            return self._same_members(one, other, self._same_record)
+        if (one is None and other is None) or len({name for record in one or other or [] for name in record}) == 1:
+            return self._same_members(
+                beside.expanded(beside.unnamed(left)), beside.expanded(beside.unnamed(right)), self
+            )
+        return self._ordered(beside.unnamed(left), beside.unnamed(right))
 
     def _same_record(self, left: Mapping[Node, Node], right: Mapping[Node, Node]) -> bool:
         return left.keys() == right.keys() and all(self(left[name], right[name]) for name in left)
@@ -207,7 +214,7 @@ class Equality:
         if len(left.sides) > 2:
             return all(self._equations(one, other) for one, other in zip(_steps(left), _steps(right), strict=True))
         (name, value), (other_name, other_value) = left.sides[:2], right.sides[:2]  # pyright: ignore[reportAssignmentType]
-        if is_name(name) and name == other_name:
+        if beside.is_name(name) and name == other_name:
             return self(value, other_value)
         if all(is_expression(side) for side in (*left.sides, *right.sides)):
             return proportional(left, right, positive=False)

@@ -7,7 +7,6 @@ each end of an interval and between any two neighbouring ends, so that no normal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cmp_to_key
 from typing import Literal
 
 from polaris_reward.equality.evaluator import evaluate
@@ -91,7 +90,7 @@ def variable(node: Node) -> str | None:
     """Return the variable that an inequality or a membership is about."""
     match node:
         case Relation(sides, _):
-            names = {name for side in sides if not isinstance(side, Sequence) for name in _unknowns(side)}
+            names = {name for side in sides if not isinstance(side, Sequence) for name in symbols(_named(side))}
             return names.pop() if len(names) == 1 else None
         case Sequence(items) if items:
             names = {variable(item) for item in items}
@@ -109,7 +108,7 @@ def equal_sets(left: RealSet, right: RealSet) -> bool:
     for end in all_ends:
         if not any(agree(end, known) for known in ends):
             ends.append(end)
-    ends.sort(key=cmp_to_key(_order))
+    ends.sort(key=lambda end: end.real)
     # Ends stand at odd places, the numbers between them at even ones.
     places: dict[int, int] = {
         id(end): 2 * next(index for index, known in enumerate(ends) if agree(end, known)) + 1 for end in all_ends
@@ -141,10 +140,6 @@ def _ends(members: RealSet) -> list[Value]:
     if isinstance(members, Combination):
         return _ends(members.left) + _ends(members.right)
     return [end for end in (members.low, members.high) if not isinstance(end, str)]
-
-
-def _order(left: Value, right: Value) -> int:
-    return -1 if left.real < right.real else 1
 
 
 def _read(node: Node) -> RealSet | None:
@@ -205,10 +200,6 @@ def _end(node: Node) -> End:
             return value if isinstance(value.number, Fraction) else Value(value.real, value.scale, value.rounded)
 
 
-def _unknowns(node: Node) -> set[str]:
-    return symbols(_named(node))
-
-
 def _named(node: Node) -> Node:
     """Treat an unknown function of something, such as ``f(2)``, as a variable of its own."""
     return Symbol(str(node)) if isinstance(node, Call) and node.name.endswith("()") else node
@@ -223,8 +214,8 @@ def _inequality(relation: Relation) -> RealSet | None:
     names = symbols(sides[0]) | symbols(sides[1])
     if len(names) != 1:
         return None
-    infinite = [isinstance(_as_end(side), str) for side in sides]
-    if any(infinite):
+    infinity = Constant("infinity")
+    if any(side in (infinity, Call("negate", (infinity,))) for side in sides):
         return EVERYTHING
     (name,) = names
     difference = Call("subtract", (sides[0], sides[1]))
@@ -246,12 +237,4 @@ def _inequality(relation: Relation) -> RealSet | None:
         Interval("-infinity", bound, has_low=False, has_high=closed)
         if below
         else Interval(bound, "+infinity", has_low=closed, has_high=False)
-    )
-
-
-def _as_end(node: Node) -> End | None:
-    return (
-        _end(node)
-        if isinstance(node, Constant) or (isinstance(node, Call) and node.name == "negate" and not symbols(node))
-        else None
     )

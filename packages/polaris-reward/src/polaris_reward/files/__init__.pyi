@@ -1,4 +1,3 @@
-from .checking import CheckedFile as CheckedFile
 from .checking import check_file as check_file
 from .checking import check_references as check_references
 from .grading import GradedFile as GradedFile

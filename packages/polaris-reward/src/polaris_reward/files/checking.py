@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, TextIO
 
 from polaris_reward.files.lines import Row, RowsFile
@@ -15,28 +14,19 @@ PROBE = r"\boxed{27182818284590452}"
 """An answer that is spelled like no reference: whoever rejects the reference then cannot read it."""
 
 Finding = Outcome | Literal["accepted", "spelling_only"]
-"""Of a reference: how it was accepted as its own answer, or the outcome that was not ``correct``."""
+"""Accepted as its own answer, though maybe without a meaning that the grader can read, or what became of it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckedFile:
-    """What became of the references of a file."""
-
-    num_references: int
-    num_accepted: int
-    """References that are accepted as their own answer."""
-
-    num_by_spelling: int
-    """Accepted ones in which the grader can read no meaning, so that an answer must be spelled like them."""
-
-
-def check_file(problems: RowsFile, listing: TextIO, grader: Grader) -> CheckedFile:
+def check_file(problems: RowsFile, listing: TextIO, grader: Grader) -> Counter[Finding]:
     """Check every reference of a file, and list those that are not accepted, or only by their spelling.
 
     Args:
         problems: Rows as `polaris_reward.files.lines.Row.references` reads them.
         listing: Receives a line for each: where it is, id, `Finding`, reference, with tabs between them.
         grader: One without a circuit breaker, which would end the file in the middle.
+
+    Returns:
+        How many references there were of each finding.
 
     Raises:
         RowsFileError: If the file cannot be read, or a row cannot be read and the file is strict.
@@ -49,10 +39,7 @@ def check_file(problems: RowsFile, listing: TextIO, grader: Grader) -> CheckedFi
             counts[finding] += 1
             if finding != "accepted":
                 print(row.where, row.name, finding, json.dumps(reference), sep="\t", file=listing)
-    by_spelling = counts["spelling_only"]
-    return CheckedFile(
-        num_references=counts.total(), num_accepted=counts["accepted"] + by_spelling, num_by_spelling=by_spelling
-    )
+    return counts
 
 
 def check_references(references: Sequence[str], grade_many: GradeMany) -> list[Finding]:

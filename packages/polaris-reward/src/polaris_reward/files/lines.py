@@ -28,36 +28,6 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One line of a file, as it is."""
-
-    where: str
-    """``file:line``."""
-
-    number: int
-    """Counted from 1, blank lines included."""
-
-    content: bytes
-
-    def row(self) -> "Row":
-        """Read the line as a JSON object.
-
-        Raises:
-            RowsFileError: If it is not one.
-        """
-        try:
-            # A byte order mark, which some editors write, is not a part of the text.
-            fields = json.loads(self.content.decode("utf-8-sig"))
-        except UnicodeDecodeError as error:
-            raise RowsFileError(f"{self.where}: not UTF-8 at byte {error.start + 1}; convert the file") from None
-        except (ValueError, RecursionError) as error:
-            raise RowsFileError(f"{self.where}: not JSON ({error}); give one JSON object a line") from None
-        if not isinstance(fields, dict):
-            raise RowsFileError(f"{self.where}: {_brief(fields)} is not a JSON object; give one JSON object a line")
-        return Row(where=self.where, line=self.number, num_bytes=len(self.content), fields=cast(dict[str, Any], fields))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One JSON object of a file."""
 
@@ -168,10 +138,10 @@ class RowsFile:
         return in_batches(self._rows(parse))
 
     def _rows(self, parse: Callable[[Row], T]) -> Iterator[tuple[Row, T]]:
-        for line in read_lines(self.path):
-            self._on_read(len(line.content))
+        for number, content in _lines(self.path):
+            self._on_read(len(content))
             try:
-                row = line.row()
+                row = _to_row(f"{self.path}:{number}", number, content)
                 needed = parse(row)
             except RowsFileError as error:
                 if self._strict:
@@ -180,25 +150,6 @@ class RowsFile:
                 self._on_left_out(error)
             else:
                 yield row, needed
-
-
-def read_lines(path: Path) -> Iterator[Line]:
-    """Yield the lines of a file that are not blank.
-
-    Raises:
-        RowsFileError: If the file cannot be read, or has nothing but blank lines.
-    """
-    is_empty = True
-    try:
-        with path.open("rb") as file:
-            for number, content in enumerate(file, start=1):
-                if content.strip():
-                    is_empty = False
-                    yield Line(where=f"{path}:{number}", number=number, content=content)
-    except OSError as error:
-        raise RowsFileError(f"{path}: cannot be read ({error.strerror}); give a file of JSON lines") from None
-    if is_empty:
-        raise RowsFileError(f"{path}: holds no rows; give a file of JSON lines")
 
 
 def in_batches(rows: Iterable[tuple[Row, T]]) -> Iterator[list[tuple[Row, T]]]:
@@ -213,6 +164,34 @@ def in_batches(rows: Iterable[tuple[Row, T]]) -> Iterator[list[tuple[Row, T]]]:
             batch, num_bytes = [], 0
     if batch:
         yield batch
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a file that are not blank, with their numbers."""
+    is_empty = True
+    try:
+        with path.open("rb") as file:
+            for number, content in enumerate(file, start=1):
+                if content.strip():
+                    is_empty = False
+                    yield number, content
+    except OSError as error:
+        raise RowsFileError(f"{path}: cannot be read ({error.strerror}); give a file of JSON lines") from None
+    if is_empty:
+        raise RowsFileError(f"{path}: holds no rows; give a file of JSON lines")
+
+
+def _to_row(where: str, number: int, content: bytes) -> Row:
+    try:
+        # A byte order mark, which some editors write, is not a part of the text.
+        fields = json.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise RowsFileError(f"{where}: not UTF-8 at byte {error.start + 1}; convert the file") from None
+    except (ValueError, RecursionError) as error:
+        raise RowsFileError(f"{where}: not JSON ({error}); give one JSON object a line") from None
+    if not isinstance(fields, dict):
+        raise RowsFileError(f"{where}: {_brief(fields)} is not a JSON object; give one JSON object a line")
+    return Row(where=where, line=number, num_bytes=len(content), fields=cast(dict[str, Any], fields))
 
 
 def _brief(value: object) -> str:

@@ -7,21 +7,9 @@ import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from polaris_reward.reading import vocabulary
 from polaris_reward.reading.notation import GROUPING, ROW
 from polaris_reward.reading.refusals import TooLarge, Unreadable, Unsupported
-from polaris_reward.reading.vocabulary import (
-    CONNECTIVES,
-    FONTS,
-    FUNCTIONS,
-    GREEK,
-    IGNORED,
-    PLAIN_ONLY,
-    POWERS_OF_TEN,
-    SYMBOLS,
-    TEXTS,
-    glued_command,
-    leading_function,
-)
 
 MAX_DIGITS = 4_000
 """Of one numeral, and the largest decimal exponent; Python itself refuses integers of more than 4,300 digits."""
@@ -195,28 +183,29 @@ class _Lexer:
 
     def _letters(self, found: re.Match[str]) -> None:
         word = found[0]
-        if self._tokens and self._tokens[-1].kind in {"_", "^"} and word not in FUNCTIONS and word not in SYMBOLS:
+        is_known = word in vocabulary.FUNCTIONS or word in vocabulary.SYMBOLS
+        if self._tokens and self._tokens[-1].kind in {"_", "^"} and not is_known:
             # Without braces, an index or a power is one letter.
             word = word[0]
         self._at += len(word)
         lower = word.lower()
         if len(word) == 1:
             self._letter(word)
-        elif lower in CONNECTIVES:
+        elif lower in vocabulary.CONNECTIVES:
             self._add("connective", lower)
-        elif lower in POWERS_OF_TEN and self._tokens and self._tokens[-1].kind == "number":
+        elif lower in vocabulary.POWERS_OF_TEN and self._tokens and self._tokens[-1].kind == "number":
             numeral = self._tokens[-1]
             assert numeral.number is not None
-            self._tokens[-1] = replace(numeral, number=numeral.number * 10 ** POWERS_OF_TEN[lower])
-        elif (word in FUNCTIONS or lower in {"sqrt", "exp"}) and not self._is_time_unit(word):
+            self._tokens[-1] = replace(numeral, number=numeral.number * 10 ** vocabulary.POWERS_OF_TEN[lower])
+        elif (word in vocabulary.FUNCTIONS or lower in {"sqrt", "exp"}) and not self._is_time_unit(word):
             self._add("function", lower)
-        elif lower in PLAIN_ONLY:
-            self._add(SYMBOLS[lower])
-        elif word in GREEK:
+        elif lower in vocabulary.PLAIN_ONLY:
+            self._add(vocabulary.SYMBOLS[lower])
+        elif word in vocabulary.GREEK:
             self._add("letter", word)
         elif word.isupper():
             self._add("name", word)
-        elif (known := leading_function(word)) is not None:
+        elif (known := vocabulary.leading_function(word)) is not None:
             self._add("function", known)
             for letter in word[len(known) :]:
                 self._letter(letter)
@@ -248,24 +237,24 @@ class _Lexer:
         name, escaped = found[1], found[2]
         if name is None:
             self._escaped(escaped)
-        elif name in IGNORED:
+        elif name in vocabulary.IGNORED:
             self._spaced = True
-        elif name in TEXTS:
+        elif name in vocabulary.TEXTS:
             self._text_command(name)
-        elif name in FONTS:
+        elif name in vocabulary.FONTS:
             self._font(name)
         elif name in {"dot", "ddot"}:
             self._add("letter", self._argument().strip() + "'" * (len(name) - 2))
         elif name in {"mathbb", "Bbb"}:
             letter = self._argument().strip()
             self._add("reals" if letter == "R" else "name", f"set {letter}")
-        elif name in FUNCTIONS:
+        elif name in vocabulary.FUNCTIONS:
             self._add("function", name)
-        elif name in GREEK:
+        elif name in vocabulary.GREEK:
             self._add("letter", name)
-        elif name in SYMBOLS:
+        elif name in vocabulary.SYMBOLS:
             self._known(name)
-        elif known := glued_command(name):
+        elif known := vocabulary.glued_command(name):
             # The space that ended the command was lost, as in perpOH.
             self._text = f"\\{known} " + self._text[self._at - len(name) + len(known) :]
             self._at = 0
@@ -273,7 +262,7 @@ class _Lexer:
             raise Unsupported(rf"\{name}")
 
     def _known(self, name: str) -> None:
-        kind = SYMBOLS[name]
+        kind = vocabulary.SYMBOLS[name]
         if kind == "angle":
             found = re.compile(r"\s*\{?\s*([A-Z0-9]{1,4})\s*\}?").match(self._text, self._at)
             if found is None:
@@ -320,7 +309,7 @@ class _Lexer:
     def _text_command(self, name: str) -> None:
         content = self._argument()
         words = content.strip().strip(",;").strip().lower()
-        if words in CONNECTIVES:
+        if words in vocabulary.CONNECTIVES:
             self._add("connective", words)
         elif not words:
             self._spaced = True
@@ -328,7 +317,7 @@ class _Lexer:
                 self._add(",")
         elif words in {"m", "s", "g", "h", "l"} and self._tokens and self._tokens[-1].kind in {"number", "}"}:
             self._add("text", words)
-        elif _MATHLIKE.search(content) or len(words) == 1 or words in FUNCTIONS | PLAIN_ONLY:
+        elif _MATHLIKE.search(content) or len(words) == 1 or words in vocabulary.FUNCTIONS | vocabulary.PLAIN_ONLY:
             self._insert(content)
         elif name == "operatorname":
             raise Unreadable(rf"\{name}{{{content}}}")

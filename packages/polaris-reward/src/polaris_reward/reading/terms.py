@@ -8,17 +8,7 @@ from typing import Literal
 from polaris_reward.reading.cursor import Cursor
 from polaris_reward.reading.lexer import Token
 from polaris_reward.reading.refusals import Unreadable, Unsupported
-from polaris_reward.reading.tree import (
-    BaseNumber,
-    Call,
-    Constant,
-    Integral,
-    Node,
-    Number,
-    Sequence,
-    Series,
-    Symbol,
-)
+from polaris_reward.reading.tree import BaseNumber, Call, Constant, Integral, Node, Number, Sequence, Series, Symbol
 from polaris_reward.reading.units import is_unit
 
 MAX_TREE_DEPTH = 100
@@ -342,7 +332,7 @@ class Terms(Cursor, ABC):
 
     def _function_arguments(self) -> tuple[Node, ...]:
         if self._next.kind in {"(", "[", "{"}:
-            inner = self._power_free_group()
+            inner = self._bracketed(self._take().kind)
             if isinstance(inner, Sequence) and inner.opening in {"(", "[", "{"}:
                 return inner.items
             return (inner,)
@@ -354,16 +344,12 @@ class Terms(Cursor, ABC):
             product = Call("multiply", (product, self._power()))
         return (product,)
 
-    def _power_free_group(self) -> Node:
-        opening = self._take().kind
-        return self._bracketed(opening)
-
     def _root(self, name: str) -> Node:
         degree: Node = Number(Fraction(3 if name == "cbrt" else 2))
         if self._skip("["):
             degree = self._sum()
             self._expect("]")
-        inner = self._power_free_group() if self._next.kind in {"(", "{"} else self._atom()
+        inner = self._bracketed(self._take().kind) if self._next.kind in {"(", "{"} else self._atom()
         return Call("root", (inner, degree))
 
     def _series(self, name: Literal["sum", "product"]) -> Node:

@@ -125,22 +125,8 @@ class Matrix:
     kind: Literal["matrix", "cases"] = "matrix"
 
 
-Node = (
-    Number
-    | BaseNumber
-    | Symbol
-    | Constant
-    | Call
-    | Series
-    | Integral
-    | Text
-    | Quantity
-    | Sequence
-    | Ratio
-    | Relation
-    | SetOperation
-    | Matrix
-)
+Leaf = Number | BaseNumber | Symbol | Constant | Text
+Node = Leaf | Call | Series | Integral | Quantity | Sequence | Ratio | Relation | SetOperation | Matrix
 
 
 def children(node: Node) -> tuple[Node, ...]:
