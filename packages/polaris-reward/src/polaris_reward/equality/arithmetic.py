@@ -241,8 +241,8 @@ TRIGONOMETRIC = {
 }
 
 _NAMES = (
-    "add subtract multiply divide negate power root abs exp ln log10 log_base factorial double_factorial binomial floor "
-    "ceil mod gcd lcm min max"
+    "add subtract multiply divide negate power root abs exp ln log10 log_base factorial double_factorial binomial "
+    "floor ceil mod gcd lcm min max"
 ).split()
 OPERATIONS: dict[str, Callable[..., Any]] = {name.replace("_", " "): getattr(Arithmetic, name) for name in _NAMES}
 

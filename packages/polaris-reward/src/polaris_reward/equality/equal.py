@@ -162,26 +162,10 @@ class Equality:
         one, other = beside.assignments(left.items), beside.assignments(right.items)
         if one is not None and other is not None:
             return self._same_members(one, other, self._same_record)
+        values, other_values = beside.unnamed(left), beside.unnamed(right)
         if (one is None and other is None) or len({name for record in one or other or [] for name in record}) == 1:
-            values = [beside.expanded(beside.unnamed(side)) for side in (left, right)]
-            return self._same_members(*values, self)
-        return self._ordered(beside.unnamed(left), beside.unnamed(right))
-        if ("{" in kinds and kinds & {"(", "["}) or kinds == {"", "["}:
-            return False
-        return self._unordered_with_names(left, right)
-
-    def _ordered(self, left: tuple[Node, ...], right: tuple[Node, ...]) -> bool:
-        return len(left) == len(right) and all(self(one, other) for one, other in zip(left, right, strict=True))
-
-    def _unordered_with_names(self, left: Sequence, right: Sequence) -> bool:
-        one, other = beside.assignments(left.items), beside.assignments(right.items)
-        if one is not None and other is not None:
-            return self._same_members(one, other, self._same_record)
-        if (one is None and other is None) or len({name for record in one or other or [] for name in record}) == 1:
-            return self._same_members(
-                beside.expanded(beside.unnamed(left)), beside.expanded(beside.unnamed(right)), self
-            )
-        return self._ordered(beside.unnamed(left), beside.unnamed(right))
+            return self._same_members(beside.expanded(values), beside.expanded(other_values), self)
+        return self._ordered(values, other_values)
 
     def _same_record(self, left: Mapping[Node, Node], right: Mapping[Node, Node]) -> bool:
         return left.keys() == right.keys() and all(self(left[name], right[name]) for name in left)
