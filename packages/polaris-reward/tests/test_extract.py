@@ -261,35 +261,44 @@ def test_a_reference_may_be_a_whole_solution(reference: str, answer: str) -> Non
     assert reference_answer(reference) == answer
 
 
-@pytest.mark.parametrize(
-    "piece",
-    [
-        r"\boxed{",
-        "\\",
-        "{",
-        "}",
-        r"\boxed ",
-        r"\text{",
-        "<think>",
-        "</think>",
-        "<|a",
-        "<|a|>",
-        r"\boxed{1} and ",
-        "$~ ",
-        "The answer is ",
-        "<answer>",
-        "$",
-        "1,234,",
-        "I hope ",
-        '"answer": "',
-        "\n",
-        " \n",
-        "\t",
-        "\n####",
-        "\nQ: the answer is 5",
-    ],
-)
-@pytest.mark.parametrize("frame", [r"\boxed{1}%s", r"\boxed{%s", r"\boxed{%s}", "%s"])
+HOSTILE_PIECES = [
+    r"\boxed{",
+    "\\",
+    "{",
+    "}",
+    r"\boxed ",
+    r"\text{",
+    "<think>",
+    "</think>",
+    "<|a",
+    "<|a|>",
+    r"\boxed{1} and ",
+    "$~ ",
+    "The answer is ",
+    "<answer>",
+    "$",
+    "1,234,",
+    "I hope ",
+    '"answer": "',
+    "\n",
+    " \n",
+    "\t",
+    "\n####",
+    "\nQ: the answer is 5",
+]
+FRAMES = [r"\boxed{1}%s", r"\boxed{%s", r"\boxed{%s}", "%s"]
+
+
+@pytest.mark.parametrize("piece", HOSTILE_PIECES)
+@pytest.mark.parametrize("frame", FRAMES)
+def test_hostile_text_is_read_without_an_error(piece: str, frame: str) -> None:
+    answer = final_answer(frame % (piece * 8_000))
+    assert answer is None or answer.strip()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("piece", HOSTILE_PIECES)
+@pytest.mark.parametrize("frame", FRAMES)
 def test_hostile_text_takes_time_linear_in_its_length(piece: str, frame: str) -> None:
     short, long = (_best_time(frame % (piece * count)) for count in (1_000, 8_000))
     # Eight times the text: linear is 8, quadratic 64. What takes less than a millisecond is not measured well.
