@@ -10,7 +10,7 @@ class ReferencesError(RewardError, ValueError):
 
 
 class SettingsError(RewardError, ValueError):
-    """A policy or a grader was given a value that makes no sense."""
+    """A convention or a grader was given a value that makes no sense."""
 
 
 class GraderClosedError(RewardError, RuntimeError):

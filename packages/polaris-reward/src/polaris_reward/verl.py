@@ -52,12 +52,12 @@ def compute_score(
         solution_str: What the model wrote.
         ground_truth: The accepted answer, or a list of them: strings or numbers.
         extra_info: Not used.
-        policy: Name of a policy; set it with ``custom_reward_function.reward_kwargs``.
+        policy: Name of a convention; set it with ``custom_reward_function.reward_kwargs``.
         kwargs: Not used.
 
     Raises:
         ReferencesError: If the ground truth is something else: the data set was prepared in another way.
-        SettingsError: If there is no such policy.
+        SettingsError: If there is no such convention.
     """
     convention = convention_named(policy)
     # A list in a Parquet file arrives as a numpy array.
