@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from polaris_reward.convention import BOXED, DEFAULT, Convention
-from polaris_reward.errors import CircuitBreakerError, ReferencesError, SettingsError
+from polaris_reward.errors import CircuitBreakerError, ReferencesError, SettingsError, brief
 from polaris_reward.finding.boxes import Extracted
 from polaris_reward.finding.extract import find_answer
 from polaris_reward.finding.references import reference_answer
@@ -97,9 +96,7 @@ class Grader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -140,10 +137,13 @@ class Grader:
         judgements = self._judge([(draft.answer or "", _undecided(draft)) for draft in open_drafts])
         for draft, judgement in zip(open_drafts, judgements, strict=True):
             _apply(draft, judgement)
-        grades = [_to_grade(draft) for draft in drafts]
+        grades = [
+            Grade(outcome=one.outcome, answer=one.answer, reference=one.references[one.equal_to], seconds=one.seconds)
+            for one in drafts
+        ]
         if self._max_failed_share is not None:
             failure = next((one for one in grades if one.outcome in _FAILURES), None)
-            hint = f", such as {_brief(failure.answer)} for {_brief(failure.reference)}" if failure else ""
+            hint = f", such as {brief(failure.answer, 80)} for {brief(failure.reference, 80)}" if failure else ""
             check_failures([one.outcome for one in grades], max_failed_share=self._max_failed_share, hint=hint)
         return grades
 
@@ -297,14 +297,3 @@ def _apply(draft: _Draft, judgement: "Judgement") -> None:
     if judgement.reference is not None:
         draft.equal_to = draft.undecided[judgement.reference]
     draft.outcome = outcome_that_stands([draft.outcome, judgement.outcome])
-
-
-def _to_grade(draft: _Draft) -> Grade:
-    return Grade(
-        outcome=draft.outcome, answer=draft.answer, reference=draft.references[draft.equal_to], seconds=draft.seconds
-    )
-
-
-def _brief(text: str | None) -> str:
-    shown = repr(text)
-    return shown if len(shown) <= 80 else f"{shown[:77]}..."

@@ -7,6 +7,7 @@ numbers must be; everything else is mathematics and the conventions that the doc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import reduce
 from typing import Any
 
 from polaris_reward.convention import Convention
@@ -30,6 +31,8 @@ from polaris_reward.reading.tree import (
     Symbol,
     Text,
     is_expression,
+    rebuilt,
+    steps,
     substitute,
     walk,
 )
@@ -109,11 +112,8 @@ class Equality:
         return bool(letters) and self(_product(letters), other)
 
     def _matrices(self, left: Matrix, right: Matrix) -> bool:
-        one = [[*row] for row in left.rows]
-        other = [[*row] for row in right.rows]
-        if [len(row) for row in one] != [len(row) for row in other]:
-            return False
-        return all(self(a, b) for row, across in zip(one, other, strict=True) for a, b in zip(row, across, strict=True))
+        same_shape = list(map(len, left.rows)) == list(map(len, right.rows))
+        return same_shape and all(map(self._ordered, left.rows, right.rows))
 
     def _integrals(self, left: Integral, right: Integral) -> bool:
         """Compare integrals by what is integrated; computer algebra may know more of definite ones."""
@@ -196,7 +196,7 @@ class Equality:
     def _equations(self, left: Relation, right: Relation) -> bool:
         """Compare equations; of a chain, such as that of a line in space, each step."""
         if len(left.sides) > 2:
-            return all(self._equations(one, other) for one, other in zip(_steps(left), _steps(right), strict=True))
+            return all(self._equations(one, other) for one, other in zip(steps(left), steps(right), strict=True))
         (name, value), (other_name, other_value) = left.sides[:2], right.sides[:2]  # pyright: ignore[reportAssignmentType]
         if beside.is_name(name) and name == other_name:
             return self(value, other_value)
@@ -233,27 +233,20 @@ def _letters(words: str) -> list[str]:
 
 def _product(letters: list[str]) -> Node:
     factors: list[Node] = [Constant(one) if one == "e" or one == "i" else Symbol(one) for one in letters]
-    product = factors[0]
-    for factor in factors[1:]:
-        product = Call("multiply", (product, factor))
-    return product
+    return reduce(lambda product, factor: Call("multiply", (product, factor)), factors)
 
 
 def _as_matrix(node: Node) -> Node:
     """Carry out the product of a number and a matrix."""
     match node:
         case Call("multiply", (Matrix() as matrix, factor)) | Call("multiply", (factor, Matrix() as matrix)):
-            return _each_cell(matrix, lambda cell: Call("multiply", (factor, cell)))
+            return rebuilt(matrix, lambda cell: Call("multiply", (factor, cell)))
         case Call("divide", (Matrix() as matrix, divisor)):
-            return _each_cell(matrix, lambda cell: Call("divide", (cell, divisor)))
+            return rebuilt(matrix, lambda cell: Call("divide", (cell, divisor)))
         case Call("negate", (Matrix() as matrix,)):
-            return _each_cell(matrix, lambda cell: Call("negate", (cell,)))
+            return rebuilt(matrix, lambda cell: Call("negate", (cell,)))
         case _:
             return node
-
-
-def _each_cell(matrix: Matrix, change: Callable[[Node], Node]) -> Matrix:
-    return Matrix(tuple(tuple(change(cell) for cell in row) for row in matrix.rows), matrix.kind)
 
 
 def _vector(matrix: Matrix) -> tuple[Node, ...] | None:
@@ -262,10 +255,6 @@ def _vector(matrix: Matrix) -> tuple[Node, ...] | None:
     if len(matrix.rows) == 1:
         return matrix.rows[0]
     return tuple(row[0] for row in matrix.rows) if len(matrix.rows[0]) == 1 else None
-
-
-def _steps(chain: Relation) -> list[Relation]:
-    return [Relation(chain.sides[at : at + 2], (operator,)) for at, operator in enumerate(chain.operators)]
 
 
 def _flip(relation: Relation) -> Relation | None:

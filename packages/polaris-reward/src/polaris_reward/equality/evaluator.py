@@ -4,7 +4,6 @@ Two expressions without variables are equal if their values are; with variables,
 at random, which for expressions like the answers to problems leaves no room for chance (Schwartz and Zippel).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from mpmath.libmp import NoConvergence
 
 from polaris_reward.equality.arithmetic import ARITIES, OPERATIONS, TRIGONOMETRIC, VARIADIC, Arithmetic
-from polaris_reward.equality.points import chosen_value
+from polaris_reward.equality.points import Point, chosen_value
 from polaris_reward.equality.value import DIGITS, Undefined, Value, context_of
 from polaris_reward.reading.refusals import TooLarge, Unreadable
 from polaris_reward.reading.tree import BaseNumber, Call, Constant, Integral, Matrix, Node, Number, Series, Symbol
@@ -43,9 +42,7 @@ class Meaning:
 USUAL_MEANING = Meaning()
 
 
-def evaluate(
-    node: Node, point: Mapping[str, Fraction], *, digits: int = DIGITS, meaning: Meaning = USUAL_MEANING
-) -> Value:
+def evaluate(node: Node, point: Point, *, digits: int = DIGITS, meaning: Meaning = USUAL_MEANING) -> Value:
     """Return the value of an expression.
 
     Args:
@@ -63,7 +60,7 @@ def evaluate(
 
 
 class _Evaluator:
-    def __init__(self, point: Mapping[str, Fraction], arithmetic: Arithmetic, meaning: Meaning) -> None:
+    def __init__(self, point: Point, arithmetic: Arithmetic, meaning: Meaning) -> None:
         self._point = dict(point)
         self._arithmetic = arithmetic
         self._context = arithmetic.context

@@ -4,15 +4,16 @@ Numbers are compared by value, expressions with variables at points drawn at ran
 `polaris_reward.equality.evaluator`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from fractions import Fraction
+from functools import reduce
 from typing import Any
 
 import mpmath
 
 from polaris_reward.convention import Convention
 from polaris_reward.equality.evaluator import INTEGRAL_DIGITS, USUAL_MEANING, Meaning, evaluate
-from polaris_reward.equality.points import draws
+from polaris_reward.equality.points import Point, draws
 from polaris_reward.equality.value import DIGITS, MORE_DIGITS, Undefined, Value, agree, is_zero, one_allowance
 from polaris_reward.reading.refusals import TooLarge, TooMuchWork, Unreadable
 from polaris_reward.reading.tree import (
@@ -166,13 +167,7 @@ def proportional(left: Relation, right: Relation, *, positive: bool) -> bool:
 
 
 def _agree_at(
-    left: Node,
-    right: Node,
-    point: Mapping[str, Fraction],
-    meaning: Meaning,
-    *,
-    all_positive: bool = True,
-    digits: int = DIGITS,
+    left: Node, right: Node, point: Point, meaning: Meaning, *, all_positive: bool = True, digits: int = DIGITS
 ) -> bool | None:
     """Compare two expressions at one point; ``None`` if it tells nothing."""
     try:
@@ -218,10 +213,7 @@ def _constant_of_integration(left: Node, right: Node) -> tuple[Node, Node] | Non
         rest = [term for term in side if term != constant and symbols(term)]
         if not rest or any(constant.name in symbols(term) for term in rest):
             return None
-        total = rest[0]
-        for term in rest[1:]:
-            total = Call("add", (total, term))
-        kept.append(total)
+        kept.append(reduce(lambda total, term: Call("add", (total, term)), rest))
     return kept[0], kept[1]
 
 

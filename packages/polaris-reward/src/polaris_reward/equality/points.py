@@ -1,9 +1,13 @@
 """Points at which expressions are compared."""
 
 import zlib
+from collections.abc import Mapping
 from fractions import Fraction
 
 from polaris_reward.reading.tree import Call, Node, Number, Series, symbols, walk
+
+Point = Mapping[str, Fraction]
+"""Values of variables, and under ``draw`` what the values of unknown functions are drawn by."""
 
 FAR = 1_009
 """What some points are scaled with: `|x - 100|` is `100 - x` near 0."""
@@ -12,7 +16,7 @@ _WHOLE_NAMES = frozenset("n m k p q i j N M K".split())
 """Variables that stand for whole numbers where something is rounded."""
 
 
-def draws(names: set[str], *nodes: Node) -> list[tuple[dict[str, Fraction], bool]]:
+def draws(names: set[str], *nodes: Node) -> list[tuple[Point, bool]]:
     """Return points to compare expressions at, and whether all their coordinates are positive."""
     parts = [part for node in nodes for part in walk(node)]
     has_steps = any(isinstance(part, Call) and part.name in {"floor", "ceil", "mod", "gcd", "lcm"} for part in parts)

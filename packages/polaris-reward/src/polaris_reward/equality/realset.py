@@ -7,6 +7,7 @@ each end of an interval and between any two neighbouring ends, so that no normal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import reduce
 from typing import Literal
 
 from polaris_reward.equality.evaluator import evaluate
@@ -20,7 +21,9 @@ from polaris_reward.reading.tree import (
     Relation,
     Sequence,
     SetOperation,
+    SetOperator,
     Symbol,
+    steps,
     substitute,
     symbols,
 )
@@ -42,7 +45,7 @@ class Interval:
 class Combination:
     """Two sets and what to do with them."""
 
-    name: Literal["union", "intersection", "difference"]
+    name: SetOperator
     left: "RealSet"
     right: "RealSet"
 
@@ -150,7 +153,8 @@ def _read(node: Node) -> RealSet | None:
             one, other = _read(left), _read(right)
             return None if one is None or other is None else Combination(name, one, other)
         case Sequence(items, "{", "}"):
-            return _united([_point(_end(item)) for item in items])
+            points = [_point(_end(item)) for item in items]
+            return reduce(lambda united, one: Combination("union", united, one), points, NOTHING)
         case Sequence((low, high), "(" | "[", ")" | "]"):
             return Interval(_end(low), _end(high), node.opening == "[", node.closing == "]")
         case Sequence(items, "", "") if items and all(isinstance(item, Relation) for item in items):
@@ -159,21 +163,13 @@ def _read(node: Node) -> RealSet | None:
             return _combined(items, "union") if both is None or equal_sets(both, NOTHING) else both
         case Relation((_, members), ("in",)):
             return _read(members)
-        case Relation(sides, operators):
-            steps = [Relation(sides[at : at + 2], (operator,)) for at, operator in enumerate(operators)]
-            return _inequality(steps[0]) if len(steps) == 1 else _combined(steps, "intersection")
+        case Relation():
+            return _inequality(node) if len(node.operators) == 1 else _combined(steps(node), "intersection")
         case _:
             return None
 
 
-def _united(sets: list[Interval]) -> RealSet:
-    united: RealSet = NOTHING
-    for one in sets:
-        united = Combination("union", united, one)
-    return united
-
-
-def _combined(nodes: "tuple[Node, ...] | list[Relation]", name: Literal["union", "intersection"]) -> RealSet | None:
+def _combined(nodes: "tuple[Node, ...] | list[Relation]", name: SetOperator) -> RealSet | None:
     combined: RealSet | None = None
     for node in nodes:
         one = _read(node)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from polaris_reward.errors import RowsFileError
+from polaris_reward.errors import RowsFileError, brief
 from polaris_reward.finding.references import to_references
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Row:
         """
         name, value = self._first_of(RESPONSE_FIELDS)
         if not isinstance(value, str):
-            raise RowsFileError(f"{self.where}: field {name!r} is {_brief(value)}; expected a string")
+            raise RowsFileError(f"{self.where}: field {name!r} is {brief(value)}; expected a string")
         return value
 
     def references(self, *, allow_blank: bool = True) -> tuple[str, ...]:
@@ -67,7 +67,7 @@ class Row:
         references = to_references(value)
         if not references or not (allow_blank or all(references)):
             raise RowsFileError(
-                f"{self.where}: field {name!r} is {_brief(value)}; expected an answer or a list of answers"
+                f"{self.where}: field {name!r} is {brief(value)}; expected an answer or a list of answers"
             )
         return references
 
@@ -190,10 +190,5 @@ def _to_row(where: str, number: int, content: bytes) -> Row:
     except (ValueError, RecursionError) as error:
         raise RowsFileError(f"{where}: not JSON ({error}); give one JSON object a line") from None
     if not isinstance(fields, dict):
-        raise RowsFileError(f"{where}: {_brief(fields)} is not a JSON object; give one JSON object a line")
+        raise RowsFileError(f"{where}: {brief(fields)} is not a JSON object; give one JSON object a line")
     return Row(where=where, line=number, num_bytes=len(content), fields=cast(dict[str, Any], fields))
-
-
-def _brief(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

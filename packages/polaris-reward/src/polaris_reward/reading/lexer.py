@@ -164,7 +164,8 @@ class _Lexer:
                 digits, self._at = digits + ".", self._at + 1
             elif not re.match(r"[\w.\\]", self._text[self._at + 1 :]):
                 self._at += 1
-        _check_digits(digits)
+        if len(digits) > MAX_DIGITS:
+            raise TooLarge(f"a number of {len(digits)} digits; at most {MAX_DIGITS} are read")
         value, significant = Fraction(digits if digits[-1:] != "." else digits[:-1]), None
         if "." in digits:
             significant = len(digits.replace(".", "").lstrip("0"))
@@ -333,11 +334,6 @@ class _Lexer:
     def _insert(self, content: str) -> None:
         self._text = content + self._text[self._at :]
         self._at = 0
-
-
-def _check_digits(digits: str) -> None:
-    if len(digits) > MAX_DIGITS:
-        raise TooLarge(f"a number of {len(digits)} digits; at most {MAX_DIGITS} are read")
 
 
 def _repeating(digits: str, found: re.Match[str]) -> Fraction:

@@ -20,20 +20,15 @@ from polaris_reward.reading.tree import (
     Relation,
     Sequence,
     SetOperation,
+    SetOperator,
     Text,
     depth,
 )
 
-_SET_OPERATORS: dict[str, Literal["union", "intersection", "difference"]] = {
-    "cup": "union",
-    "cap": "intersection",
-    "setminus": "difference",
-}
+_SET_OPERATORS: dict[str, SetOperator] = {"cup": "union", "cap": "intersection", "setminus": "difference"}
 _CLOSING = {"(": ")", "[": "]", "\\{": "\\}", "{": "}"}
 _NOT_A_UNIT = frozenset("is are not wrong incorrect if else unless otherwise or possibly maybe perhaps but".split())
-_MATRICES = frozenset(
-    {"matrix", "pmatrix", "bmatrix", "Bmatrix", "smallmatrix", "array", "vmatrix", "cases", "aligned"}
-)
+_MATRICES = frozenset("matrix pmatrix bmatrix Bmatrix smallmatrix array vmatrix cases aligned".split())
 
 
 def parse(text: str, reading: Reading = USUAL) -> Node:
@@ -110,17 +105,16 @@ class _Parser(Terms):
         words = [self._take().value]
         while self._next.kind in {"text", "word"}:
             words.append(self._take().value)
-        if len(words) == 1 and self._depth and len(words[0]) <= 3 and self._tokens[self._at - 1].kind == "word":
-            self._at -= 1
-            return self._sum()
-        if len(words) == 1 and self._next.kind in {"*", "/", "+", "-", "^", "_", "(", "letter"}:
+        is_plain, follower = self._tokens[self._at - 1].kind == "word", self._next
+        if len(words) == 1 and (
+            (is_plain and self._depth and len(words[0]) <= 3)
+            or (is_plain and follower.kind == "number" and not follower.spaced)
+            or follower.kind in {"*", "/", "+", "-", "^", "_", "(", "letter"}
+        ):
             # A product of letters, such as `abc/d`.
             self._at -= 1
             return self._sum()
-        if self._next.kind == "number":
-            if len(words) == 1 and not self._next.spaced and self._tokens[self._at - 1].kind == "word":
-                self._at -= 1
-                return self._sum()
+        if follower.kind == "number":
             raise Unreadable("words before a number")
         return Text(" ".join(words))
 

@@ -16,12 +16,10 @@ MAX_TREE_DEPTH = 100
 
 RELATIONS = frozenset({"=", "<", ">", "<=", ">=", "!=", "approx", "in", "notin", "equiv"})
 _STARTS_FACTOR = frozenset(
-    {"number", "letter", "name", "function", "base", "(", "[", "{", "\\{", "frac", "binom", "pi", "infinity", "lfloor"}
-    | {"lceil", "int", "sum", "prod", "begin", "reals", "emptyset", "dots"}
+    r"number letter name function base ( [ { \{ frac binom pi infinity lfloor lceil int sum prod begin reals emptyset "
+    "dots".split()
 )
-_FUNCTION_NAMES = {
-    "asin": "arcsin", "acos": "arccos", "atan": "arctan", "ceiling": "ceil", "lg": "log10",
-}  # fmt: skip
+_FUNCTION_NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "ceiling": "ceil", "lg": "log10"}
 _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot"}
 _CALLED_LETTERS = frozenset("fg")
 """Letters that name a function when a bracket follows."""

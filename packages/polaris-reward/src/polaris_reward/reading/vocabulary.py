@@ -19,11 +19,9 @@ SYMBOLS = {
     "equiv": "equiv", "cong": "equiv", "mid": "|", "vert": "|", "lvert": "|", "rvert": "|", "lfloor": "lfloor",
     "rfloor": "rfloor", "lceil": "lceil", "choose": "choose", "rceil": "rceil", "langle": "(", "rangle": ")",
     "lbrace": "\\{", "rbrace": "\\}", "lbrack": "[", "rbrack": "]", "ldots": "dots", "dots": "dots", "cdots": "dots",
-    "circ": "circ", "degree": "degree", "colon": ":",
-    "sum": "sum", "int": "int",
-    "prod": "prod", "frac": "frac", "binom": "binom",
-    "angle": "angle", "triangle": "angle", "percent": "%", "pct": "%", "percentage": "%", "degrees": "degree",
-    "deg": "degree", "R": "reals",
+    "circ": "circ", "degree": "degree", "colon": ":", "sum": "sum", "int": "int", "prod": "prod", "frac": "frac",
+    "binom": "binom", "angle": "angle", "triangle": "angle", "percent": "%", "pct": "%", "percentage": "%",
+    "degrees": "degree", "deg": "degree", "R": "reals",
 }  # fmt: skip
 POWERS_OF_TEN = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _ELSEWHERE = frozenset(
@@ -32,9 +30,8 @@ _ELSEWHERE = frozenset(
     "simeq arg deg dim ker hom Pr land lor lnot neg wedge vee otimes coprod mapsto colon star".split()
 )
 """Commands without a meaning here that begin like others."""
-PLAIN_ONLY = frozenset(
-    {"inf", "infinity", "oo", "percent", "pct", "percentage", "degree", "degrees", "deg", "mod", "pi"}
-)
+
+PLAIN_ONLY = frozenset("inf infinity oo percent pct percentage degree degrees deg mod pi".split())
 IGNORED = frozenset(
     "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle limits nolimits "
     "quad qquad thinspace enspace space hfill noindent boldmath".split()
