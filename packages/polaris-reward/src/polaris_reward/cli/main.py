@@ -67,10 +67,9 @@ def grade_command(
     from polaris_reward.grader import Grader
 
     convention = convention_named(policy)
-    is_bar_shown = out is not None or not sys.stdout.isatty()
     with (
         Grader(num_workers, deadline_s=deadline_s, memory_gib=memory_gib, max_failed_share=None) as grader,
-        _opened(responses, strict=strict, show_bar=is_bar_shown) as rows,
+        _opened(responses, strict=strict, show_bar=out is not None or not sys.stdout.isatty()) as rows,
     ):
         graded = grade_file(rows, out, grader, convention=convention, num_explained=explain)
     _print_outcomes(graded)

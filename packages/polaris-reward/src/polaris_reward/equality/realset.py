@@ -229,8 +229,6 @@ def _inequality(relation: Relation) -> RealSet | None:
         return Combination("difference", EVERYTHING, _point(bound))
     below = operator.startswith("<") == (slope.real > 0)
     closed = operator.endswith("=")
-    return (
-        Interval("-infinity", bound, has_low=False, has_high=closed)
-        if below
-        else Interval(bound, "+infinity", has_low=closed, has_high=False)
-    )
+    if below:
+        return Interval("-infinity", bound, has_low=False, has_high=closed)
+    return Interval(bound, "+infinity", has_low=closed, has_high=False)

@@ -46,12 +46,9 @@ TEXTS = frozenset("text textrm textbf textit textsf mbox hbox mathrm operatornam
 def leading_function(word: str) -> str | None:
     """Return the function that a run of letters such as ``sinx`` begins with."""
     for length in range(6, 1, -1):
-        if (
-            word[:length] in FUNCTIONS
-            and 1 <= len(word) - length <= 2
-            and word[:length] not in {"min", "max", "det", "abs", "lg"}
-        ):
-            return word[:length]
+        start, num_left = word[:length], len(word) - length
+        if start in FUNCTIONS and 1 <= num_left <= 2 and start not in {"min", "max", "det", "abs", "lg"}:
+            return start
     return None
 
 
