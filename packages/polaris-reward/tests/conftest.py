@@ -2,7 +2,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from polaris_reward import DEFAULT, Grader, Outcome
-from polaris_reward.equality.compare import compare
+from polaris_reward.equality.comparison import compare
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from polaris_reward.cli.main import main
 from polaris_reward.convention import CONVENTIONS
-from polaris_reward.rows import BATCH
+from polaris_reward.files.lines import BATCH
 
 Run = Callable[..., tuple[int, str, str]]
 

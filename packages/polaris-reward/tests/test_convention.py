@@ -14,7 +14,7 @@ from polaris_reward import (
     SettingsError,
     final_answer,
 )
-from polaris_reward.equality.compare import compare
+from polaris_reward.equality.comparison import compare
 
 
 def accepts(convention: Convention, answer: str, reference: str) -> bool:

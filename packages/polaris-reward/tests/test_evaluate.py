@@ -8,10 +8,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from polaris_reward import DEFAULT, Outcome
-from polaris_reward.equality.compare import compare
-from polaris_reward.equality.value import DIGITS, MORE_DIGITS, Undefined, Value, agree, evaluate
-from polaris_reward.reading.lexer import TooLarge, Unreadable
-from polaris_reward.reading.parse import parse
+from polaris_reward.equality.comparison import compare
+from polaris_reward.equality.evaluator import evaluate
+from polaris_reward.equality.value import DIGITS, MORE_DIGITS, Undefined, Value, agree
+from polaris_reward.reading.parser import parse
+from polaris_reward.reading.refusals import TooLarge, Unreadable
 
 
 def value(text: str, *, digits: int = DIGITS, **point: Fraction) -> Value:

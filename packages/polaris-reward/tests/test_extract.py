@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from polaris_reward import BOXED, Convention, final_answer
-from polaris_reward.finding import extract
-from polaris_reward.finding.extract import find_answer, last_box, reference_answer
+from polaris_reward.finding import boxes
+from polaris_reward.finding.boxes import last_box
+from polaris_reward.finding.extract import find_answer
+from polaris_reward.finding.references import reference_answer
 
 THINKING = Convention(name="thinking", require_think=True)
 
@@ -259,35 +261,44 @@ def test_a_reference_may_be_a_whole_solution(reference: str, answer: str) -> Non
     assert reference_answer(reference) == answer
 
 
-@pytest.mark.parametrize(
-    "piece",
-    [
-        r"\boxed{",
-        "\\",
-        "{",
-        "}",
-        r"\boxed ",
-        r"\text{",
-        "<think>",
-        "</think>",
-        "<|a",
-        "<|a|>",
-        r"\boxed{1} and ",
-        "$~ ",
-        "The answer is ",
-        "<answer>",
-        "$",
-        "1,234,",
-        "I hope ",
-        '"answer": "',
-        "\n",
-        " \n",
-        "\t",
-        "\n####",
-        "\nQ: the answer is 5",
-    ],
-)
-@pytest.mark.parametrize("frame", [r"\boxed{1}%s", r"\boxed{%s", r"\boxed{%s}", "%s"])
+HOSTILE_PIECES = [
+    r"\boxed{",
+    "\\",
+    "{",
+    "}",
+    r"\boxed ",
+    r"\text{",
+    "<think>",
+    "</think>",
+    "<|a",
+    "<|a|>",
+    r"\boxed{1} and ",
+    "$~ ",
+    "The answer is ",
+    "<answer>",
+    "$",
+    "1,234,",
+    "I hope ",
+    '"answer": "',
+    "\n",
+    " \n",
+    "\t",
+    "\n####",
+    "\nQ: the answer is 5",
+]
+FRAMES = [r"\boxed{1}%s", r"\boxed{%s", r"\boxed{%s}", "%s"]
+
+
+@pytest.mark.parametrize("piece", HOSTILE_PIECES)
+@pytest.mark.parametrize("frame", FRAMES)
+def test_hostile_text_is_read_without_an_error(piece: str, frame: str) -> None:
+    answer = final_answer(frame % (piece * 8_000))
+    assert answer is None or answer.strip()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("piece", HOSTILE_PIECES)
+@pytest.mark.parametrize("frame", FRAMES)
 def test_hostile_text_takes_time_linear_in_its_length(piece: str, frame: str) -> None:
     short, long = (_best_time(frame % (piece * count)) for count in (1_000, 8_000))
     # Eight times the text: linear is 8, quadratic 64. What takes less than a millisecond is not measured well.
@@ -329,5 +340,5 @@ def _balanced(text: str) -> bool:
 
 @given(st.lists(st.sampled_from(["\\", "\b", "boxed", "fbox", "oxed", "b", "x", "{", " "]), max_size=12).map("".join))
 def test_the_first_box_is_the_one_that_the_pattern_finds(text: str) -> None:
-    found, expected = extract._first_box(text), extract._BOX.search(text)
+    found, expected = boxes.first_box(text), boxes._BOX.search(text)
     assert (found and found.span()) == (expected and expected.span())

@@ -1,7 +1,6 @@
-"""Damaged answers of every kind: whatever comes in, an outcome comes out, in time, and nothing is left behind."""
+"""Damaged answers of every kind: whatever comes in, an outcome comes out, and nothing is left behind."""
 
 import random
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,10 +49,6 @@ RESPONSES = ("\\boxed{%s}", "So it is $\\boxed{%s}$.", "<think>\n\n</think>\\box
 
 BATCH = 1_000
 DEADLINE_S = 2.0
-TIMEOUT_S = DEADLINE_S + 0.5
-"""What one answer may cost that uses up its deadline."""
-ORDINARY_S = 0.2
-"""What one other answer may cost, on average; it is a hundredth of that, but the machine may be loaded."""
 MAX_GROWTH_BYTES = 150 * 2**20
 
 
@@ -131,18 +126,14 @@ def batches(count: int, *, seed: int) -> Iterator[list[tuple[str, list[str]]]]:
 @pytest.mark.parametrize(
     "count", [pytest.param(2_000, id="short"), pytest.param(200_000, id="long", marks=pytest.mark.slow)]
 )
-def test_every_damaged_answer_gets_an_outcome_in_time_and_nothing_is_left_behind(count: int) -> None:
+def test_every_damaged_answer_gets_an_outcome_and_nothing_is_left_behind(count: int) -> None:
     outcomes: Counter[Outcome] = Counter()
     sessions: set[int] = set()
     with Grader(2, deadline_s=DEADLINE_S, max_failed_share=None) as grader:
         for number, items in enumerate(batches(count, seed=1)):
-            started = time.monotonic()
             grades = grader.grade_many(items)
-            elapsed = time.monotonic() - started
-            found = Counter(grade.outcome for grade in grades)
             assert all(type(grade.outcome) is Outcome for grade in grades)
-            assert elapsed < found[Outcome.ANSWER_TIMEOUT] * TIMEOUT_S + len(items) * ORDINARY_S, f"batch {number}"
-            outcomes += found
+            outcomes += Counter(grade.outcome for grade in grades)
             sessions.update(grader.worker_pids)
             if number == 0:
                 resident_at_first = resident_bytes()

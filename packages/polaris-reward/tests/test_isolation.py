@@ -15,9 +15,13 @@ from polaris_reward import Grader, Outcome, WorkerStartError
 from polaris_reward.errors import GraderClosedError
 from polaris_reward.workers.pool import WorkerPool
 
+pytestmark = pytest.mark.timeout(300)
+
 # For the workers themselves, which do not know that most answers are settled before they reach them.
 STUCK = ("10^{10^{10}}", ["1/x"])
 HARD = (r"2\sqrt{2}", [r"\sqrt{8}"])
+# A deadline that does not pass while a test runs; what waits for it hangs until the test is ended.
+NEVER_S = 3600.0
 # For a grader, which leaves integrals and limits to its workers.
 STUCK_RESPONSE = (r"\boxed{\int_0^a e^{-x^2} \sin(x^3) \, dx}", [r"\int_0^a e^{-x^3} \sin(x^2) \, dx"])
 HARD_RESPONSE = (r"\boxed{\lim_{x \to 0} (x + 3)}", ["3"])
@@ -25,8 +29,18 @@ HARD_RESPONSE = (r"\boxed{\lim_{x \to 0} (x + 3)}", ["3"])
 
 @pytest.fixture(scope="module")
 def quick() -> Iterator[WorkerPool]:
-    """Workers with a deadline that even a loaded machine keeps for an ordinary answer."""
-    pool = WorkerPool(num_workers=2, deadline_s=1.0, memory_gib=1.0)
+    """Workers with a deadline that a stuck answer reaches soon, and an ordinary one even on a loaded machine never."""
+    yield from running(deadline_s=2.0)
+
+
+@pytest.fixture(scope="module")
+def patient() -> Iterator[WorkerPool]:
+    """Workers for tests in which no answer is stuck."""
+    yield from running(deadline_s=NEVER_S)
+
+
+def running(*, deadline_s: float) -> Iterator[WorkerPool]:
+    pool = WorkerPool(num_workers=2, deadline_s=deadline_s, memory_gib=1.0)
     pool.judge([HARD] * 4)
     yield pool
     pool.close()
@@ -39,12 +53,12 @@ def grader() -> Iterator[Grader]:
 
 
 def test_a_stuck_answer_ends_at_the_deadline_and_the_next_one_is_graded(quick: WorkerPool) -> None:
-    started = time.monotonic()
-    (stuck,) = quick.judge([STUCK])
-    assert stuck.outcome is Outcome.ANSWER_TIMEOUT
-    assert time.monotonic() - started < 1.0 + 0.5
-    assert 1.0 <= stuck.seconds < 1.5
     assert outcomes(quick, HARD) == ["correct"]
+    before = set(workers(quick))
+    assert outcomes(quick, STUCK) == ["answer_timeout"]
+    assert outcomes(quick, HARD) == ["correct"]
+    # Nothing but the deadline can have ended the worker that was at it.
+    assert len(before - set(workers(quick))) == 1
 
 
 def test_one_stuck_answer_does_not_spoil_its_batch(quick: WorkerPool) -> None:
@@ -53,13 +67,12 @@ def test_one_stuck_answer_does_not_spoil_its_batch(quick: WorkerPool) -> None:
 
 def test_a_long_batch_does_not_keep_another_thread_waiting(quick: WorkerPool) -> None:
     with ThreadPoolExecutor(1) as executor:
-        batch = executor.submit(quick.judge, [STUCK] * 8)
+        batch = executor.submit(quick.judge, [STUCK] * 6)
         time.sleep(0.3)
-        started = time.monotonic()
         assert outcomes(quick, HARD) == ["correct"]
-        # A worker is free after at most one item of the batch, which takes four times as long.
-        assert time.monotonic() - started < 2.0
-        assert [verdict.outcome for verdict in batch.result()] == [Outcome.ANSWER_TIMEOUT] * 8
+        # A worker is free after at most one item of the batch, of which each worker has three.
+        assert not batch.done()
+        assert [verdict.outcome for verdict in batch.result()] == [Outcome.ANSWER_TIMEOUT] * 6
 
 
 @pytest.mark.parametrize(
@@ -76,12 +89,9 @@ def test_a_long_batch_does_not_keep_another_thread_waiting(quick: WorkerPool) ->
         '__import__("os").system("exit 1")',
     ],
 )
-def test_a_pathological_answer_gets_an_outcome_in_time(grader: Grader, quick: WorkerPool, answer: str) -> None:
-    started = time.monotonic()
+def test_a_pathological_answer_gets_an_outcome(grader: Grader, quick: WorkerPool, answer: str) -> None:
     assert outcomes(quick, (answer, ["x"])) != ["correct"]
     assert not grader.grade(rf"\boxed{{{answer}}}", ["x"]).reward
-    # Twice the deadline, and at worst the start of a fresh worker before it.
-    assert time.monotonic() - started < 30
 
 
 def test_an_answer_is_tried_again_when_its_worker_is_killed_and_rejected_when_that_happens_twice(
@@ -112,75 +122,75 @@ def test_after_all_worker_processes_were_killed_there_are_fresh_ones(quick: Work
     assert set(quick.pids).isdisjoint(before)
 
 
-def test_an_idle_worker_that_dies_is_replaced_and_no_answer_is_blamed(quick: WorkerPool) -> None:
-    while len(workers(quick)) < 2:
-        quick.judge([HARD] * 4)
-    kill(*workers(quick))
-    assert outcomes(quick, *[HARD] * 4) == ["correct"] * 4
-    os.killpg(quick.pids[0], signal.SIGKILL)
-    assert outcomes(quick, *[HARD] * 4) == ["correct"] * 4
+def test_an_idle_worker_that_dies_is_replaced_and_no_answer_is_blamed(patient: WorkerPool) -> None:
+    while len(workers(patient)) < 2:
+        patient.judge([HARD] * 4)
+    kill(*workers(patient))
+    assert outcomes(patient, *[HARD] * 4) == ["correct"] * 4
+    os.killpg(patient.pids[0], signal.SIGKILL)
+    assert outcomes(patient, *[HARD] * 4) == ["correct"] * 4
 
 
-def test_a_worker_cannot_take_more_memory_than_its_ceiling(quick: WorkerPool) -> None:
-    quick.judge([HARD])
-    assert workers(quick)
-    for pid in workers(quick):
+def test_a_worker_cannot_take_more_memory_than_its_ceiling(patient: WorkerPool) -> None:
+    patient.judge([HARD])
+    assert workers(patient)
+    for pid in workers(patient):
         limits = Path(f"/proc/{pid}/limits").read_text(encoding="ascii").splitlines()
         (line,) = [line for line in limits if line.startswith("Max address space")]
         assert line.split()[3:5] == [str(2**30), str(2**30)]
 
 
-def test_many_threads_share_the_workers(quick: WorkerPool) -> None:
+def test_many_threads_share_the_workers(patient: WorkerPool) -> None:
     def work(number: int) -> list[str]:
-        return outcomes(quick, (f"{number}x + x", [f"{number + 1 + number % 2}x"]))
+        return outcomes(patient, (f"{number}x + x", [f"{number + 1 + number % 2}x"]))
 
     with ThreadPoolExecutor(8) as executor:
         assert list(executor.map(work, range(24))) == [["correct"], ["incorrect"]] * 12
-    assert len(workers(quick)) <= 2
+    assert len(workers(patient)) <= 2
 
 
 def test_whoever_waits_for_a_worker_learns_that_the_grader_was_closed() -> None:
-    pool = WorkerPool(num_workers=1, deadline_s=20.0, memory_gib=1.0)
+    pool = WorkerPool(num_workers=1, deadline_s=NEVER_S, memory_gib=1.0)
     pool.judge([HARD])
     with ThreadPoolExecutor(2) as executor:
         waiting = [executor.submit(pool.judge, [STUCK] * 2) for _ in range(2)]
         time.sleep(0.5)
-        started = time.monotonic()
         pool.close()
         for one in waiting:
             with pytest.raises(GraderClosedError):
                 one.result()
-    assert time.monotonic() - started < 10
     assert pool.pids == []
 
 
 def test_ctrl_c_ends_a_batch_and_leaves_the_workers_usable() -> None:
+    # All of the batch would take its deadline fifty times.
     script = (
-        "import signal, threading, time\n"
+        "import signal, threading\n"
         "from polaris_reward.workers.pool import WorkerPool\n"
-        "pool = WorkerPool(num_workers=2, deadline_s=5.0, memory_gib=1.0)\n"
+        "pool = WorkerPool(num_workers=2, deadline_s=20, memory_gib=1.0)\n"
         f"pool.judge([{HARD!r}])\n"
         "main = threading.main_thread().ident\n"
         "threading.Timer(0.5, signal.pthread_kill, [main, signal.SIGINT]).start()\n"
-        "started = time.monotonic()\n"
         f"try: pool.judge([{STUCK!r}] * 100)\n"
-        "except KeyboardInterrupt: print('stopped', time.monotonic() - started < 4)\n"
+        "except KeyboardInterrupt: print('stopped')\n"
         f"print(pool.judge([{HARD!r}])[0].outcome)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout.splitlines() == ["stopped True", "correct"], done.stderr
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240, check=False)
+    assert done.stdout.splitlines() == ["stopped", "correct"], done.stderr
 
 
-def test_a_stuck_answer_leaves_the_event_loop_running(grader: Grader) -> None:
-    async def ticks_while_stuck() -> int:
-        task = asyncio.create_task(grader.agrade_many([STUCK_RESPONSE]))
-        ticks = 0
-        while not task.done():
-            await asyncio.sleep(0.05)
-            ticks += 1
-        return ticks
+def test_a_stuck_answer_leaves_the_event_loop_running() -> None:
+    async def close_while_stuck() -> None:
+        with Grader(1, deadline_s=NEVER_S) as grader:
+            stuck = asyncio.create_task(grader.agrade_many([STUCK_RESPONSE]))
+            while not grader.worker_pids:
+                await asyncio.sleep(0.05)
+            assert not stuck.done()
+            grader.close()
+            with pytest.raises(GraderClosedError):
+                await stuck
 
-    assert asyncio.run(ticks_while_stuck()) >= 5
+    asyncio.run(close_while_stuck())
 
 
 def test_a_timer_of_the_caller_still_fires(grader: Grader) -> None:
@@ -195,17 +205,17 @@ def test_a_timer_of_the_caller_still_fires(grader: Grader) -> None:
         signal.signal(signal.SIGALRM, previous)
 
 
-def test_a_forked_child_uses_workers_of_its_own(quick: WorkerPool) -> None:
-    quick.judge([HARD])
-    before = quick.pids
+def test_a_forked_child_uses_workers_of_its_own(patient: WorkerPool) -> None:
+    patient.judge([HARD])
+    before = patient.pids
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            inherited = quick.pids
-            verdicts = outcomes(quick, HARD)
-            os.write(writer, json.dumps([inherited, quick.pids, verdicts]).encode())
-            quick.close()
+            inherited = patient.pids
+            verdicts = outcomes(patient, HARD)
+            os.write(writer, json.dumps([inherited, patient.pids, verdicts]).encode())
+            patient.close()
         finally:
             os._exit(0)
     os.close(writer)
@@ -214,8 +224,8 @@ def test_a_forked_child_uses_workers_of_its_own(quick: WorkerPool) -> None:
     os.waitpid(child, 0)
     assert (inherited, verdicts) == ([], ["correct"])
     assert set(theirs).isdisjoint(before)
-    assert outcomes(quick, HARD) == ["correct"]
-    assert quick.pids == before
+    assert outcomes(patient, HARD) == ["correct"]
+    assert patient.pids == before
 
 
 @pytest.mark.parametrize(
@@ -243,10 +253,9 @@ def test_no_worker_outlives_its_parent(ending: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     session = int(done.stdout)
-    deadline = time.monotonic() + 10
-    while _runs(session) and time.monotonic() < deadline:
+    # Its own timer ends it after some seconds at the latest.
+    while _runs(session):
         time.sleep(0.05)
-    assert not _runs(session)
 
 
 def test_a_worker_that_cannot_start_is_an_error_that_says_why(

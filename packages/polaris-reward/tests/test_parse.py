@@ -4,9 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polaris_reward import DEFAULT, Outcome
-from polaris_reward.equality.compare import compare
-from polaris_reward.reading.lexer import TooLarge, Unreadable, Unsupported, normalise, tokenize
-from polaris_reward.reading.parse import Reading, parse
+from polaris_reward.equality.comparison import compare
+from polaris_reward.reading.cursor import Reading
+from polaris_reward.reading.lexer import tokenize
+from polaris_reward.reading.notation import normalise
+from polaris_reward.reading.parser import parse
+from polaris_reward.reading.refusals import TooLarge, Unreadable, Unsupported
 from polaris_reward.reading.tree import (
     BaseNumber,
     Call,

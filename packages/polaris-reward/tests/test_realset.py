@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from polaris_reward.equality.realset import equal_sets, real_set
-from polaris_reward.reading.parse import parse
+from polaris_reward.reading.parser import parse
 
 SAME = [
     ["[0,1)", r"\left[ 0, 1 \right)", r"0 \le x < 1", "1 > x >= 0", r"x \ge 0 \text{ and } x < 1"],

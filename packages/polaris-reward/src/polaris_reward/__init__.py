@@ -11,9 +11,9 @@ from polaris_reward.errors import (
     WorkerStartError,
 )
 from polaris_reward.finding.extract import final_answer
+from polaris_reward.finding.references import to_references
 from polaris_reward.grader import MAX_FAILED_SHARE, Grader, boxed_grader, check_failures, grade
 from polaris_reward.records import Grade, GradeMany, Outcome
-from polaris_reward.rows import to_references
 
 __all__ = [
     "BOXED",

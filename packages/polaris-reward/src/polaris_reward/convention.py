@@ -59,3 +59,14 @@ CONVENTIONS = {convention.name: convention for convention in (DEFAULT, BOXED, PO
 
 Policy, POLICIES = Convention, CONVENTIONS
 """Earlier names: elsewhere in this field, and in polaris-train, a policy is the model that is trained."""
+
+
+def convention_named(name: str) -> Convention:
+    """Return one of `CONVENTIONS`.
+
+    Raises:
+        SettingsError: If there is none of this name.
+    """
+    if name not in CONVENTIONS:
+        raise SettingsError(f"unknown policy {name!r}; choose one of {', '.join(map(repr, CONVENTIONS))}")
+    return CONVENTIONS[name]

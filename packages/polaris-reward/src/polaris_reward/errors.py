@@ -10,7 +10,7 @@ class ReferencesError(RewardError, ValueError):
 
 
 class SettingsError(RewardError, ValueError):
-    """A policy or a grader was given a value that makes no sense."""
+    """A convention or a grader was given a value that makes no sense."""
 
 
 class GraderClosedError(RewardError, RuntimeError):
@@ -27,3 +27,9 @@ class CircuitBreakerError(RewardError, RuntimeError):
 
 class RowsFileError(RewardError, ValueError):
     """A file of responses or problems is missing, malformed, or empty."""
+
+
+def brief(value: object, most: int = 60) -> str:
+    """Return a value as messages show it: at most so many characters."""
+    shown = repr(value)
+    return shown if len(shown) <= most else f"{shown[: most - 3]}..."

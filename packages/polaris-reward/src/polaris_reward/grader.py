@@ -7,16 +7,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from polaris_reward.convention import BOXED, DEFAULT, Convention
-from polaris_reward.errors import CircuitBreakerError, ReferencesError, SettingsError
-from polaris_reward.finding.extract import Extracted, find_answer, reference_answer
-from polaris_reward.records import Grade, Outcome
+from polaris_reward.errors import CircuitBreakerError, ReferencesError, SettingsError, brief
+from polaris_reward.finding.boxes import Extracted
+from polaris_reward.finding.extract import find_answer
+from polaris_reward.finding.references import reference_answer
+from polaris_reward.records import Grade, Outcome, outcome_that_stands
 
 if TYPE_CHECKING:
-    from polaris_reward.workers.pool import Task, Verdict
+    from polaris_reward.workers.pool import Judgement, Task
 
 Item = tuple[str, Sequence[str]]
 """A response and its references."""
@@ -28,18 +29,9 @@ MAX_FAILED_SHARE = 0.25
 """Of a batch, that may time out or have a rejected reference before it is refused."""
 
 MAX_REMEMBERED = 16_384
-"""Verdicts of workers that a grader remembers."""
+"""Judgements of workers that a grader remembers."""
 
 _FAILURES = (Outcome.ANSWER_TIMEOUT, Outcome.REFERENCE_REJECTED)
-
-# Which outcome stands when references disagree: an unreadable one must not pass for a wrong answer.
-_PRECEDENCE = (
-    Outcome.CORRECT,
-    Outcome.REFERENCE_REJECTED,
-    Outcome.ANSWER_TIMEOUT,
-    Outcome.ANSWER_REJECTED,
-    Outcome.INCORRECT,
-)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,7 +87,7 @@ class Grader:
             raise SettingsError(f"max_failed_share is {max_failed_share!r}; give a share from 0 to 1, or None")
         self._convention = convention
         self._max_failed_share = max_failed_share
-        self._remembered: dict[Task, Verdict] = {}
+        self._remembered: dict[Task, Judgement] = {}
         # Importing what runs processes would double the time that importing this package takes.
         from polaris_reward.workers.pool import WorkerPool
 
@@ -104,9 +96,7 @@ class Grader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -144,13 +134,16 @@ class Grader:
             _check_references(references, number)
         drafts = [_draft(response, references, convention) for response, references in items]
         open_drafts = [draft for draft in drafts if draft.undecided]
-        verdicts = self._judge([(draft.answer or "", _undecided(draft)) for draft in open_drafts])
-        for draft, verdict in zip(open_drafts, verdicts, strict=True):
-            _apply(draft, verdict)
-        grades = [_to_grade(draft) for draft in drafts]
+        judgements = self._judge([(draft.answer or "", _undecided(draft)) for draft in open_drafts])
+        for draft, judgement in zip(open_drafts, judgements, strict=True):
+            _apply(draft, judgement)
+        grades = [
+            Grade(outcome=one.outcome, answer=one.answer, reference=one.references[one.equal_to], seconds=one.seconds)
+            for one in drafts
+        ]
         if self._max_failed_share is not None:
             failure = next((one for one in grades if one.outcome in _FAILURES), None)
-            hint = f", such as {_brief(failure.answer)} for {_brief(failure.reference)}" if failure else ""
+            hint = f", such as {brief(failure.answer, 80)} for {brief(failure.reference, 80)}" if failure else ""
             check_failures([one.outcome for one in grades], max_failed_share=self._max_failed_share, hint=hint)
         return grades
 
@@ -162,31 +155,31 @@ class Grader:
 
     def explain(self, response: str, references: Sequence[str], *, convention: Convention | None = None) -> str:
         """Return lines that say what was taken for the answer, and what comparing it with each reference told."""
-        from polaris_reward.equality.compare import compare
+        from polaris_reward.equality.comparison import compare
 
         convention = convention or self._convention
         given = self.grade(response, references, convention=convention)
         found = find_answer(response, convention=convention)
-        where = "no answer found" if found is None else f"answer {found.text!r} from the {found.source}"
-        lines = [f"outcome {given.outcome}: {where}"]
-        for reference in references if found is not None and len(found.text) <= convention.max_answer_chars else ():
-            verdict = compare(found.text, reference_answer(reference), convention) if found else None
-            if verdict is not None:
-                told = verdict.outcome or "left to computer algebra"
-                lines.append(f"  against {reference!r}: {told} ({verdict.because})")
+        if found is None:
+            return f"outcome {given.outcome}: no answer found"
+        lines = [f"outcome {given.outcome}: answer {found.text!r} from the {found.source}"]
+        for reference in references if len(found.text) <= convention.max_answer_chars else ():
+            verdict = compare(found.text, reference_answer(reference), convention)
+            told = verdict.outcome or "left to computer algebra"
+            lines.append(f"  against {reference!r}: {told} ({verdict.because})")
         return "\n".join(lines)
 
-    def _judge(self, tasks: "Sequence[Task]") -> "list[Verdict]":
+    def _judge(self, tasks: "Sequence[Task]") -> "list[Judgement]":
         """Let the workers judge each task once, and remember what they said; a time-out may pass next time."""
         # Without a lock, which a fork could leave held for ever: each step is atomic, and forgetting is harmless.
-        known = {task: verdict for task in tasks if (verdict := self._remembered.get(task)) is not None}
+        known = {task: judgement for task in tasks if (judgement := self._remembered.get(task)) is not None}
         new = [task for task in dict.fromkeys(tasks) if task not in known]
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.clear()
-        for task, verdict in zip(new, self._pool.judge(new), strict=True):
-            known[task] = verdict
-            if verdict.outcome is not Outcome.ANSWER_TIMEOUT:
-                self._remembered[task] = verdict
+        for task, judgement in zip(new, self._pool.judge(new), strict=True):
+            known[task] = judgement
+            if judgement.outcome is not Outcome.ANSWER_TIMEOUT:
+                self._remembered[task] = judgement
         return [known[task] for task in tasks]
 
 
@@ -215,7 +208,7 @@ def check_failures(outcomes: Sequence[Outcome], *, max_failed_share: float, hint
 
 def grade(response: str, references: Sequence[str], *, convention: Convention = DEFAULT) -> Grade:
     """Grade one response with a `Grader` that the whole process shares; see `Grader.grade`."""
-    return _shared_grader().grade(response, references, convention=convention)
+    return shared_grader().grade(response, references, convention=convention)
 
 
 def boxed_grader(num_workers: int | None = None) -> Grader:
@@ -227,7 +220,8 @@ def boxed_grader(num_workers: int | None = None) -> Grader:
 
 
 @lru_cache(maxsize=1)
-def _shared_grader() -> Grader:
+def shared_grader() -> Grader:
+    """Return the grader of this process, whose workers start once."""
     return Grader()
 
 
@@ -256,7 +250,7 @@ def _draft(response: str, references: Sequence[str], convention: Convention) -> 
 
 def _compare(draft: _Draft, found: Extracted, convention: Convention) -> Outcome:
     """Return the outcome as far as it can be told without algebra, and note what needs it."""
-    from polaris_reward.equality.compare import compare
+    from polaris_reward.equality.comparison import compare
 
     outcomes = [Outcome.INCORRECT]
     for index, reference in enumerate(draft.references):
@@ -272,7 +266,7 @@ def _compare(draft: _Draft, found: Extracted, convention: Convention) -> Outcome
         if outcome is Outcome.CORRECT:
             draft.equal_to, draft.undecided = index, []
             break
-    return min(outcomes, key=_PRECEDENCE.index)
+    return outcome_that_stands(outcomes)
 
 
 def _compare_unread(answer: str, expected: str, convention: Convention) -> Outcome:
@@ -284,7 +278,7 @@ def _compare_unread(answer: str, expected: str, convention: Convention) -> Outco
 
 def _try_joined(draft: _Draft, joined: str, convention: Convention) -> None:
     """Take boxes in a row for one list, which only a reference that is a list can equal."""
-    from polaris_reward.equality.compare import compare
+    from polaris_reward.equality.comparison import compare
 
     if len(joined) > convention.max_answer_chars:
         return
@@ -298,22 +292,8 @@ def _undecided(draft: _Draft) -> tuple[str, ...]:
     return tuple(reference_answer(draft.references[index]) for index in draft.undecided)
 
 
-def _apply(draft: _Draft, verdict: "Verdict") -> None:
-    draft.seconds += verdict.seconds
-    if verdict.reference is not None:
-        draft.equal_to = draft.undecided[verdict.reference]
-    draft.outcome = min(draft.outcome, verdict.outcome, key=_PRECEDENCE.index)
-
-
-def _to_grade(draft: _Draft) -> Grade:
-    return Grade(
-        outcome=draft.outcome,
-        answer=draft.answer,
-        reference=draft.references[draft.equal_to],
-        seconds=draft.seconds,
-    )
-
-
-def _brief(text: str | None) -> str:
-    shown = repr(text)
-    return shown if len(shown) <= 80 else f"{shown[:77]}..."
+def _apply(draft: _Draft, judgement: "Judgement") -> None:
+    draft.seconds += judgement.seconds
+    if judgement.reference is not None:
+        draft.equal_to = draft.undecided[judgement.reference]
+    draft.outcome = outcome_that_stands([draft.outcome, judgement.outcome])

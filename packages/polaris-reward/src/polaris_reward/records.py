@@ -1,6 +1,6 @@
 """What a grader says about a response; standard library only."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -18,6 +18,20 @@ class Outcome(StrEnum):
     ANSWER_REJECTED = "answer_rejected"
     ANSWER_TIMEOUT = "answer_timeout"
     REFERENCE_REJECTED = "reference_rejected"
+
+
+_PRECEDENCE = (
+    Outcome.CORRECT,
+    Outcome.REFERENCE_REJECTED,
+    Outcome.ANSWER_TIMEOUT,
+    Outcome.ANSWER_REJECTED,
+    Outcome.INCORRECT,
+)
+
+
+def outcome_that_stands(outcomes: Iterable[Outcome]) -> Outcome:
+    """Return the outcome of an answer whose references disagree: one that is unreadable does not make it wrong."""
+    return min(outcomes, key=_PRECEDENCE.index)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ def open_grader() -> Generator[Judge]:
     """Give a function from responses with their references to whether each is correct, and its final answer."""
     with boxed_grader() as grader:
 
-        def grade_many(items: Sequence[tuple[str, Sequence[str]]]) -> list[tuple[bool, str | None]]:
+        def judge(items: Sequence[tuple[str, Sequence[str]]]) -> list[tuple[bool, str | None]]:
             return [(grade.outcome is Outcome.CORRECT, grade.answer) for grade in grader.grade_many(items)]
 
-        yield grade_many
+        yield judge

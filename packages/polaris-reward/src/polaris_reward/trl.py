@@ -1,14 +1,13 @@
 """The reward function that TRL's ``GRPOTrainer`` calls: ``GRPOTrainer(reward_funcs=accuracy_reward, ...)``."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from polaris_reward.convention import DEFAULT, Convention
 from polaris_reward.errors import ReferencesError
-from polaris_reward.grader import Grader
+from polaris_reward.finding.references import to_references
+from polaris_reward.grader import shared_grader
 from polaris_reward.records import Outcome
-from polaris_reward.rows import to_references
 
 REFERENCE_COLUMNS = ("solution", "answer", "references", "ground_truth")
 """Names of a data set's column of accepted answers; the first that is there counts."""
@@ -44,17 +43,12 @@ def accuracy_reward(
     """
     references = _references(columns)
     items = [(_text(one), accepted) for one, accepted in zip(completions, references, strict=True) if accepted]
-    remaining = iter(_grader().grade_many(items, convention=policy))
+    remaining = iter(shared_grader().grade_many(items, convention=policy))
     grades = [next(remaining) if accepted else None for accepted in references]
     if log_extra is not None:
         log_extra("extracted", [grade and grade.answer for grade in grades])
         log_extra("outcome", [grade and grade.outcome.value for grade in grades])
     return [None if grade is None or grade.outcome is Outcome.REFERENCE_REJECTED else grade.reward for grade in grades]
-
-
-@lru_cache(maxsize=1)
-def _grader() -> Grader:
-    return Grader()
 
 
 def _references(columns: Mapping[str, Any]) -> list[tuple[str, ...] | None]:

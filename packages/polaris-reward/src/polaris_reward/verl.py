@@ -4,11 +4,11 @@ import logging
 from functools import lru_cache
 from typing import Any, TypedDict
 
-from polaris_reward.convention import CONVENTIONS
-from polaris_reward.errors import ReferencesError, SettingsError
+from polaris_reward.convention import convention_named
+from polaris_reward.errors import ReferencesError
+from polaris_reward.finding.references import to_references
 from polaris_reward.grader import grade
 from polaris_reward.records import Outcome
-from polaris_reward.rows import to_references
 
 logger = logging.getLogger(__name__)
 
@@ -52,20 +52,19 @@ def compute_score(
         solution_str: What the model wrote.
         ground_truth: The accepted answer, or a list of them: strings or numbers.
         extra_info: Not used.
-        policy: Name of a policy; set it with ``custom_reward_function.reward_kwargs``.
+        policy: Name of a convention; set it with ``custom_reward_function.reward_kwargs``.
         kwargs: Not used.
 
     Raises:
         ReferencesError: If the ground truth is something else: the data set was prepared in another way.
-        SettingsError: If there is no such policy.
+        SettingsError: If there is no such convention.
     """
-    if policy not in CONVENTIONS:
-        raise SettingsError(f"unknown policy {policy!r}; choose one of {', '.join(map(repr, CONVENTIONS))}")
+    convention = convention_named(policy)
     # A list in a Parquet file arrives as a numpy array.
     references = to_references(ground_truth.tolist() if hasattr(ground_truth, "tolist") else ground_truth)
     if not references:
         raise ReferencesError(f"reward_model.ground_truth is {ground_truth!r}; give an answer or a list of answers")
-    result = grade(solution_str, references, convention=CONVENTIONS[policy])
+    result = grade(solution_str, references, convention=convention)
     if result.outcome is Outcome.REFERENCE_REJECTED:
         _warn(references)
     return Score(

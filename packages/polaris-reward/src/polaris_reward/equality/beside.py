@@ -1,7 +1,8 @@
 """What an answer says beside its value: names, chains of equalities, and the two signs of a plus-minus."""
 
-from polaris_reward.equality.value import Undefined, evaluate
-from polaris_reward.reading.lexer import TooLarge, Unreadable
+from polaris_reward.equality.evaluator import evaluate
+from polaris_reward.equality.value import Undefined
+from polaris_reward.reading.refusals import TooLarge, Unreadable
 from polaris_reward.reading.tree import (
     Call,
     Matrix,
@@ -109,11 +110,6 @@ def assignments(items: tuple[Node, ...]) -> list[dict[Node, Node]] | None:
                 records.append({})
             records[-1][item.sides[0]] = value
     return records
-
-
-def number_of_names(records: list[dict[Node, Node]]) -> int:
-    """Return how many different names records use."""
-    return len({name for record in records for name in record})
 
 
 def is_name(node: Node) -> bool:

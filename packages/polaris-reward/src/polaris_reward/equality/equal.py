@@ -7,23 +7,14 @@ numbers must be; everything else is mathematics and the conventions that the doc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import reduce
 from typing import Any
 
 from polaris_reward.convention import Convention
-from polaris_reward.equality.beside import (
-    assignments,
-    bare,
-    expanded,
-    is_name,
-    number_of_names,
-    plus_minus,
-    spread,
-    unnamed,
-    without_names,
-)
+from polaris_reward.equality import beside
 from polaris_reward.equality.expressions import Undecided, proportional, same_value
 from polaris_reward.equality.realset import equal_sets, is_set_notation, real_set, variable
-from polaris_reward.reading.lexer import TooLarge
+from polaris_reward.reading.refusals import TooLarge
 from polaris_reward.reading.tree import (
     BaseNumber,
     Call,
@@ -40,6 +31,8 @@ from polaris_reward.reading.tree import (
     Symbol,
     Text,
     is_expression,
+    rebuilt,
+    steps,
     substitute,
     walk,
 )
@@ -66,16 +59,16 @@ class Equality:
             Undecided: If this cannot be told here.
             TooLarge: If a number or the work passes a bound.
         """
-        left, right = bare(left), bare(right)
+        left, right = beside.bare(left), beside.bare(right)
         if left == right:
             return True
-        left, right = without_names(left, right), without_names(right, left)
-        left, right = spread(left, right), spread(right, left)
+        left, right = beside.without_names(left, right), beside.without_names(right, left)
+        left, right = beside.spread(left, right), beside.spread(right, left)
         if isinstance(left, Relation) and isinstance(right, Relation):
             return self._relations(left, right)
         if is_set_notation(left) or is_set_notation(right):
             return self._sets(left, right)
-        left, right = plus_minus(left), plus_minus(right)
+        left, right = beside.plus_minus(left), beside.plus_minus(right)
         if isinstance(left, Sequence) or isinstance(right, Sequence):
             return self._sequences(left, right)
         if isinstance(left, Relation) or isinstance(right, Relation):
@@ -119,11 +112,8 @@ class Equality:
         return bool(letters) and self(_product(letters), other)
 
     def _matrices(self, left: Matrix, right: Matrix) -> bool:
-        one = [[*row] for row in left.rows]
-        other = [[*row] for row in right.rows]
-        if [len(row) for row in one] != [len(row) for row in other]:
-            return False
-        return all(self(a, b) for row, across in zip(one, other, strict=True) for a, b in zip(row, across, strict=True))
+        same_shape = list(map(len, left.rows)) == list(map(len, right.rows))
+        return same_shape and all(map(self._ordered, left.rows, right.rows))
 
     def _integrals(self, left: Integral, right: Integral) -> bool:
         """Compare integrals by what is integrated; computer algebra may know more of definite ones."""
@@ -160,7 +150,7 @@ class Equality:
             alike = (left.opening, left.closing) == (right.opening, right.closing) or len(left.items) > 2
             return alike and self._ordered(left.items, right.items)
         if kinds == {"", "("}:
-            return self._ordered(unnamed(left), unnamed(right))
+            return self._ordered(beside.unnamed(left), beside.unnamed(right))
         if ("{" in kinds and kinds & {"(", "["}) or kinds == {"", "["}:
             return False
         return self._unordered_with_names(left, right)
@@ -169,12 +159,13 @@ class Equality:
         return len(left) == len(right) and all(self(one, other) for one, other in zip(left, right, strict=True))
 
     def _unordered_with_names(self, left: Sequence, right: Sequence) -> bool:
-        one, other = assignments(left.items), assignments(right.items)
+        one, other = beside.assignments(left.items), beside.assignments(right.items)
         if one is not None and other is not None:
             return self._same_members(one, other, self._same_record)
-        if (one is None and other is None) or number_of_names(one or other or []) == 1:
-            return self._same_members(expanded(unnamed(left)), expanded(unnamed(right)), self)
-        return self._ordered(unnamed(left), unnamed(right))
+        values, other_values = beside.unnamed(left), beside.unnamed(right)
+        if (one is None and other is None) or len({name for record in one or other or [] for name in record}) == 1:
+            return self._same_members(beside.expanded(values), beside.expanded(other_values), self)
+        return self._ordered(values, other_values)
 
     def _same_record(self, left: Mapping[Node, Node], right: Mapping[Node, Node]) -> bool:
         return left.keys() == right.keys() and all(self(left[name], right[name]) for name in left)
@@ -205,9 +196,9 @@ class Equality:
     def _equations(self, left: Relation, right: Relation) -> bool:
         """Compare equations; of a chain, such as that of a line in space, each step."""
         if len(left.sides) > 2:
-            return all(self._equations(one, other) for one, other in zip(_steps(left), _steps(right), strict=True))
+            return all(self._equations(one, other) for one, other in zip(steps(left), steps(right), strict=True))
         (name, value), (other_name, other_value) = left.sides[:2], right.sides[:2]  # pyright: ignore[reportAssignmentType]
-        if is_name(name) and name == other_name:
+        if beside.is_name(name) and name == other_name:
             return self(value, other_value)
         if all(is_expression(side) for side in (*left.sides, *right.sides)):
             return proportional(left, right, positive=False)
@@ -242,27 +233,20 @@ def _letters(words: str) -> list[str]:
 
 def _product(letters: list[str]) -> Node:
     factors: list[Node] = [Constant(one) if one == "e" or one == "i" else Symbol(one) for one in letters]
-    product = factors[0]
-    for factor in factors[1:]:
-        product = Call("multiply", (product, factor))
-    return product
+    return reduce(lambda product, factor: Call("multiply", (product, factor)), factors)
 
 
 def _as_matrix(node: Node) -> Node:
     """Carry out the product of a number and a matrix."""
     match node:
         case Call("multiply", (Matrix() as matrix, factor)) | Call("multiply", (factor, Matrix() as matrix)):
-            return _each_cell(matrix, lambda cell: Call("multiply", (factor, cell)))
+            return rebuilt(matrix, lambda cell: Call("multiply", (factor, cell)))
         case Call("divide", (Matrix() as matrix, divisor)):
-            return _each_cell(matrix, lambda cell: Call("divide", (cell, divisor)))
+            return rebuilt(matrix, lambda cell: Call("divide", (cell, divisor)))
         case Call("negate", (Matrix() as matrix,)):
-            return _each_cell(matrix, lambda cell: Call("negate", (cell,)))
+            return rebuilt(matrix, lambda cell: Call("negate", (cell,)))
         case _:
             return node
-
-
-def _each_cell(matrix: Matrix, change: Callable[[Node], Node]) -> Matrix:
-    return Matrix(tuple(tuple(change(cell) for cell in row) for row in matrix.rows), matrix.kind)
 
 
 def _vector(matrix: Matrix) -> tuple[Node, ...] | None:
@@ -271,10 +255,6 @@ def _vector(matrix: Matrix) -> tuple[Node, ...] | None:
     if len(matrix.rows) == 1:
         return matrix.rows[0]
     return tuple(row[0] for row in matrix.rows) if len(matrix.rows[0]) == 1 else None
-
-
-def _steps(chain: Relation) -> list[Relation]:
-    return [Relation(chain.sides[at : at + 2], (operator,)) for at, operator in enumerate(chain.operators)]
 
 
 def _flip(relation: Relation) -> Relation | None:

@@ -32,10 +32,6 @@ _DIGIT = re.compile("[0-9]")
 _NOT_DIGIT = re.compile(r"[^0-9.]")
 
 
-Ratio = tuple[int, int]
-"""A numerator and a denominator that is not 0, not reduced."""
-
-
 def compare_exactly(answer: str, reference: str) -> bool | None:
     r"""Compare two answers as text and as plain numbers.
 
@@ -90,8 +86,8 @@ def _spelling(text: str) -> str:
 
 
 @lru_cache(maxsize=8192)
-def _ratio(text: str) -> Ratio | None:
-    """Read a plain number."""
+def _ratio(text: str) -> tuple[int, int] | None:
+    """Read a plain number as a numerator and a denominator that is not 0, not reduced."""
     if len(text) > MAX_NUMBER_CHARS or not _DIGIT.search(text):
         return None
     found = _NUMBER.fullmatch(text) or _NUMBER.fullmatch(clean(text))
@@ -103,11 +99,8 @@ def _ratio(text: str) -> Ratio | None:
         ratio = int(digits + decimals), 10 ** len(decimals) * int(_digits(bottom) or 1)
     else:
         ratio = int(_digits(top or top_digit)), int(_digits(low or low_digit))
-    return (_signed(sign + top_sign + bottom_sign) * ratio[0], ratio[1]) if ratio[1] else None
-
-
-def _signed(signs: str) -> int:
-    return -1 if signs.count("-") % 2 else 1
+    is_negative = (sign + top_sign + bottom_sign).count("-") % 2
+    return (-ratio[0] if is_negative else ratio[0], ratio[1]) if ratio[1] else None
 
 
 def _digits(numeral: str) -> str:

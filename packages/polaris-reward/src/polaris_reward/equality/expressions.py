@@ -1,30 +1,21 @@
 """Whether two expressions have the same value, and two equations the same solutions.
 
 Numbers are compared by value, expressions with variables at points drawn at random; see
-`polaris_reward.equality.value`.
+`polaris_reward.equality.evaluator`.
 """
 
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from fractions import Fraction
+from functools import reduce
 from typing import Any
 
 import mpmath
 
 from polaris_reward.convention import Convention
-from polaris_reward.equality.value import (
-    DIGITS,
-    INTEGRAL_DIGITS,
-    MORE_DIGITS,
-    Undefined,
-    Value,
-    agree,
-    chosen_value,
-    evaluate,
-    is_zero,
-    one_allowance,
-)
-from polaris_reward.reading.lexer import TooLarge, TooMuchWork, Unreadable
+from polaris_reward.equality.evaluator import INTEGRAL_DIGITS, USUAL_MEANING, Meaning, evaluate
+from polaris_reward.equality.points import Point, draws
+from polaris_reward.equality.value import DIGITS, MORE_DIGITS, Undefined, Value, agree, is_zero, one_allowance
+from polaris_reward.reading.refusals import TooLarge, TooMuchWork, Unreadable
 from polaris_reward.reading.tree import (
     Call,
     Constant,
@@ -32,18 +23,11 @@ from polaris_reward.reading.tree import (
     Node,
     Number,
     Relation,
-    Series,
     Symbol,
     is_expression,
     symbols,
     walk,
 )
-
-FAR = 1_009
-"""What some points are scaled with: `|x - 100|` is `100 - x` near 0."""
-
-_WHOLE_NAMES = frozenset("n m k p q i j N M K".split())
-"""Variables that stand for whole numbers where something is rounded."""
 
 
 class Undecided(Exception):
@@ -69,7 +53,7 @@ def same_value(left: Node, right: Node, convention: Convention) -> bool:
     signs = (_sign_of_infinity(left), _sign_of_infinity(right))
     if any(signs):
         return signs[0] == signs[1]
-    return any(_agree(one, other, values, convention) for one, other, values in _conventions(left, right))
+    return any(_agree(one, other, meaning, convention) for one, other, meaning in _meanings(left, right))
 
 
 def _surely_differ(left: Node, right: Node) -> bool:
@@ -84,16 +68,15 @@ def _surely_differ(left: Node, right: Node) -> bool:
     return abs(one.real - other.real) > (abs(one.real) + abs(other.real)) * mpmath.mpf(10) ** (2 - INTEGRAL_DIGITS)
 
 
-def _agree(left: Node, right: Node, conventions: Mapping[str, Any], convention: Convention) -> bool:
+def _agree(left: Node, right: Node, meaning: Meaning, convention: Convention) -> bool:
     names = symbols(left) | symbols(right)
-    degrees = "degrees" in conventions
     if not names:
-        return _constants(left, right, conventions, convention, degrees=degrees)
+        return _constants(left, right, meaning, convention)
     compared, too_large = 0, None
-    draws = _draws(names, left, right)
-    for point, all_positive in draws:
+    points = draws(names, left, right)
+    for point, all_positive in points:
         try:
-            verdict = _agree_at(left, right, {**point, **conventions}, all_positive=all_positive, degrees=degrees)
+            verdict = _agree_at(left, right, point, meaning, all_positive=all_positive)
         except TooMuchWork:
             raise
         except TooLarge as error:
@@ -105,17 +88,14 @@ def _agree(left: Node, right: Node, conventions: Mapping[str, Any], convention: 
         compared += bool(verdict)
     if compared < 2:
         raise too_large or Undecided
-    point, _ = draws[0]
-    return _agree_at(left, right, {**point, **conventions}, digits=MORE_DIGITS, degrees=degrees) is not False
+    point, _ = points[0]
+    return _agree_at(left, right, point, meaning, digits=MORE_DIGITS) is not False
 
 
-def _constants(
-    left: Node, right: Node, conventions: Mapping[str, Any], convention: Convention, *, degrees: bool
-) -> bool:
+def _constants(left: Node, right: Node, meaning: Meaning, convention: Convention) -> bool:
     for digits in (DIGITS, MORE_DIGITS):
         try:
-            one = evaluate(left, conventions, digits=digits, degrees=degrees)
-            other = evaluate(right, conventions, digits=digits, degrees=degrees)
+            one, other = (evaluate(side, {}, digits=digits, meaning=meaning) for side in (left, right))
         except Undefined:
             return False
         if not agree(one, other, digits=digits):
@@ -172,7 +152,7 @@ def proportional(left: Relation, right: Relation, *, positive: bool) -> bool:
     if not names:
         raise Undecided
     ratios: list[Value] = []
-    for point, all_positive in _draws(names, one, other):
+    for point, all_positive in draws(names, one, other):
         try:
             ratio = evaluate(Call("divide", (one, other)), point)
         except TooMuchWork:
@@ -187,12 +167,11 @@ def proportional(left: Relation, right: Relation, *, positive: bool) -> bool:
 
 
 def _agree_at(
-    left: Node, right: Node, point: Mapping[str, Any], *, all_positive: bool = True, digits: int = DIGITS, degrees: bool
+    left: Node, right: Node, point: Point, meaning: Meaning, *, all_positive: bool = True, digits: int = DIGITS
 ) -> bool | None:
     """Compare two expressions at one point; ``None`` if it tells nothing."""
     try:
-        one = evaluate(left, point, digits=digits, degrees=degrees)
-        other = evaluate(right, point, digits=digits, degrees=degrees)
+        one, other = (evaluate(side, point, digits=digits, meaning=meaning) for side in (left, right))
     except Undefined:
         return None
     if not all_positive and not (one.is_real and other.is_real):
@@ -200,26 +179,25 @@ def _agree_at(
     return agree(one, other, digits=digits)
 
 
-def _conventions(left: Node, right: Node) -> Iterator[tuple[Node, Node, dict[str, Any]]]:
-    """Yield the ways to read both sides, the usual one first.
+def _meanings(left: Node, right: Node) -> Iterator[tuple[Node, Node, Meaning]]:
+    """Yield the ways to take both sides, the usual one first.
 
     A percent sign or a degree sign on one side alone may also be a unit, and a logarithm without a base is of an
     unknown base unless that leaves the question open.
     """
     names = [{node.name for node in walk(side) if isinstance(node, Call)} for side in (left, right)]
-    usual: dict[str, Any] = {}
-    yield left, right, usual
+    yield left, right, USUAL_MEANING
     if ("percent" in names[0] and "degree" in names[1]) or ("degree" in names[0] and "percent" in names[1]):
         # Two different units.
         return
     if ("percent" in names[0]) != ("percent" in names[1]):
-        yield left, right, {"unit of percent": Fraction(1)}
+        yield left, right, Meaning(percent=Fraction(1))
     if ("degree" in names[0]) != ("degree" in names[1]):
-        yield left, right, {"degrees": Fraction(1)}
+        yield left, right, Meaning(degrees=True)
     if "log" in names[0] | names[1] and "ln" not in names[0] | names[1]:
-        yield left, right, {"base of log": Fraction(10)}
+        yield left, right, Meaning(log_base=Fraction(10))
     if (renamed := _constant_of_integration(left, right)) is not None:
-        yield *renamed, usual
+        yield *renamed, USUAL_MEANING
 
 
 def _constant_of_integration(left: Node, right: Node) -> tuple[Node, Node] | None:
@@ -235,10 +213,7 @@ def _constant_of_integration(left: Node, right: Node) -> tuple[Node, Node] | Non
         rest = [term for term in side if term != constant and symbols(term)]
         if not rest or any(constant.name in symbols(term) for term in rest):
             return None
-        total = rest[0]
-        for term in rest[1:]:
-            total = Call("add", (total, term))
-        kept.append(total)
+        kept.append(reduce(lambda total, term: Call("add", (total, term)), rest))
     return kept[0], kept[1]
 
 
@@ -250,49 +225,6 @@ def _terms(node: Node) -> list[Node]:
             return [*_terms(left), *(Call("negate", (term,)) for term in _terms(right))]
         case _:
             return [node]
-
-
-def _draws(names: set[str], *nodes: Node) -> list[tuple[dict[str, Any], bool]]:
-    """Return points to compare expressions at, and whether all their coordinates are positive."""
-    parts = [part for node in nodes for part in walk(node)]
-    has_steps = any(isinstance(part, Call) and part.name in {"floor", "ceil", "mod", "gcd", "lcm"} for part in parts)
-    if any(map(_needs_whole_numbers, parts)) or (has_steps and names <= _WHOLE_NAMES):
-        # Steps are only told apart far out.
-        return [(_whole_point(names, draw, reach=5_003 if has_steps and draw % 2 else 7), True) for draw in range(8)]
-    positive = [_point(names, 0), _point(names, 1), _point(names, 2, scale=FAR)]
-    mixed = [_point(names, 3, signs=1), _point(names, 4, signs=3), _point(names, 5, signs=2, scale=FAR)]
-    return [*((point, True) for point in positive), *((point, False) for point in mixed)]
-
-
-def _point(names: set[str], draw: int, *, scale: int = 1, signs: int = 0) -> dict[str, Any]:
-    """Draw a value for each name: positive ones, all negative ones (``signs=1``), or every other one negative."""
-    point: dict[str, Any] = {"draw": Fraction(draw)}
-    for index, name in enumerate(sorted(names)):
-        negative = signs == 1 or (signs > 1 and index % 2 == signs % 2)
-        point[name] = scale * chosen_value(name, Fraction(draw)) * (-1 if negative else 1)
-    return point
-
-
-def _whole_point(names: set[str], draw: int, *, reach: int) -> dict[str, Any]:
-    """Draw whole numbers; over eight draws any three names are odd and even in all combinations."""
-    point: dict[str, Any] = {"draw": Fraction(draw)}
-    for index, name in enumerate(sorted(names)):
-        even = 2 * (zlib.crc32(f"{name}{draw}".encode()) % reach) + 4
-        point[name] = Fraction(even + (draw >> index % 3 & 1))
-    return point
-
-
-def _needs_whole_numbers(node: Node) -> bool:
-    """Whether an operation makes sense for whole numbers only: a series up to ``n``, a power of -1."""
-    match node:
-        case Series(_, _, first, last):
-            return bool(symbols(first) | symbols(last))
-        case Call("power", (Call("negate", (Number(),)), exponent)):
-            return bool(symbols(exponent))
-        case Call("gcd" | "lcm" | "double factorial"):
-            return bool(symbols(node))
-        case _:
-            return False
 
 
 def _is_integer(node: Node) -> bool:

@@ -7,11 +7,12 @@ each end of an interval and between any two neighbouring ends, so that no normal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cmp_to_key
+from functools import reduce
 from typing import Literal
 
-from polaris_reward.equality.value import Undefined, Value, agree, evaluate, is_zero
-from polaris_reward.reading.lexer import TooLarge, Unreadable
+from polaris_reward.equality.evaluator import evaluate
+from polaris_reward.equality.value import Undefined, Value, agree, is_zero
+from polaris_reward.reading.refusals import TooLarge, Unreadable
 from polaris_reward.reading.tree import (
     Call,
     Constant,
@@ -20,7 +21,9 @@ from polaris_reward.reading.tree import (
     Relation,
     Sequence,
     SetOperation,
+    SetOperator,
     Symbol,
+    steps,
     substitute,
     symbols,
 )
@@ -42,7 +45,7 @@ class Interval:
 class Combination:
     """Two sets and what to do with them."""
 
-    name: Literal["union", "intersection", "difference"]
+    name: SetOperator
     left: "RealSet"
     right: "RealSet"
 
@@ -90,7 +93,7 @@ def variable(node: Node) -> str | None:
     """Return the variable that an inequality or a membership is about."""
     match node:
         case Relation(sides, _):
-            names = {name for side in sides if not isinstance(side, Sequence) for name in _unknowns(side)}
+            names = {name for side in sides if not isinstance(side, Sequence) for name in symbols(_named(side))}
             return names.pop() if len(names) == 1 else None
         case Sequence(items) if items:
             names = {variable(item) for item in items}
@@ -108,7 +111,7 @@ def equal_sets(left: RealSet, right: RealSet) -> bool:
     for end in all_ends:
         if not any(agree(end, known) for known in ends):
             ends.append(end)
-    ends.sort(key=cmp_to_key(_order))
+    ends.sort(key=lambda end: end.real)
     # Ends stand at odd places, the numbers between them at even ones.
     places: dict[int, int] = {
         id(end): 2 * next(index for index, known in enumerate(ends) if agree(end, known)) + 1 for end in all_ends
@@ -142,10 +145,6 @@ def _ends(members: RealSet) -> list[Value]:
     return [end for end in (members.low, members.high) if not isinstance(end, str)]
 
 
-def _order(left: Value, right: Value) -> int:
-    return -1 if left.real < right.real else 1
-
-
 def _read(node: Node) -> RealSet | None:
     match node:
         case Symbol("reals"):
@@ -154,7 +153,8 @@ def _read(node: Node) -> RealSet | None:
             one, other = _read(left), _read(right)
             return None if one is None or other is None else Combination(name, one, other)
         case Sequence(items, "{", "}"):
-            return _united([_point(_end(item)) for item in items])
+            points = [_point(_end(item)) for item in items]
+            return reduce(lambda united, one: Combination("union", united, one), points, NOTHING)
         case Sequence((low, high), "(" | "[", ")" | "]"):
             return Interval(_end(low), _end(high), node.opening == "[", node.closing == "]")
         case Sequence(items, "", "") if items and all(isinstance(item, Relation) for item in items):
@@ -163,21 +163,13 @@ def _read(node: Node) -> RealSet | None:
             return _combined(items, "union") if both is None or equal_sets(both, NOTHING) else both
         case Relation((_, members), ("in",)):
             return _read(members)
-        case Relation(sides, operators):
-            steps = [Relation(sides[at : at + 2], (operator,)) for at, operator in enumerate(operators)]
-            return _inequality(steps[0]) if len(steps) == 1 else _combined(steps, "intersection")
+        case Relation():
+            return _inequality(node) if len(node.operators) == 1 else _combined(steps(node), "intersection")
         case _:
             return None
 
 
-def _united(sets: list[Interval]) -> RealSet:
-    united: RealSet = NOTHING
-    for one in sets:
-        united = Combination("union", united, one)
-    return united
-
-
-def _combined(nodes: "tuple[Node, ...] | list[Relation]", name: Literal["union", "intersection"]) -> RealSet | None:
+def _combined(nodes: "tuple[Node, ...] | list[Relation]", name: SetOperator) -> RealSet | None:
     combined: RealSet | None = None
     for node in nodes:
         one = _read(node)
@@ -204,10 +196,6 @@ def _end(node: Node) -> End:
             return value if isinstance(value.number, Fraction) else Value(value.real, value.scale, value.rounded)
 
 
-def _unknowns(node: Node) -> set[str]:
-    return symbols(_named(node))
-
-
 def _named(node: Node) -> Node:
     """Treat an unknown function of something, such as ``f(2)``, as a variable of its own."""
     return Symbol(str(node)) if isinstance(node, Call) and node.name.endswith("()") else node
@@ -222,8 +210,8 @@ def _inequality(relation: Relation) -> RealSet | None:
     names = symbols(sides[0]) | symbols(sides[1])
     if len(names) != 1:
         return None
-    infinite = [isinstance(_as_end(side), str) for side in sides]
-    if any(infinite):
+    infinity = Constant("infinity")
+    if any(side in (infinity, Call("negate", (infinity,))) for side in sides):
         return EVERYTHING
     (name,) = names
     difference = Call("subtract", (sides[0], sides[1]))
@@ -241,16 +229,6 @@ def _inequality(relation: Relation) -> RealSet | None:
         return Combination("difference", EVERYTHING, _point(bound))
     below = operator.startswith("<") == (slope.real > 0)
     closed = operator.endswith("=")
-    return (
-        Interval("-infinity", bound, has_low=False, has_high=closed)
-        if below
-        else Interval(bound, "+infinity", has_low=closed, has_high=False)
-    )
-
-
-def _as_end(node: Node) -> End | None:
-    return (
-        _end(node)
-        if isinstance(node, Constant) or (isinstance(node, Call) and node.name == "negate" and not symbols(node))
-        else None
-    )
+    if below:
+        return Interval("-infinity", bound, has_low=False, has_high=closed)
+    return Interval(bound, "+infinity", has_low=closed, has_high=False)

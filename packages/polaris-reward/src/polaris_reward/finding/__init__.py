@@ -1,4 +1,4 @@
-"""The final answer in a response.
+"""The final answer in a response, and in a reference.
 
 Names are in ``__init__.pyi`` and imported when they are first used.
 """

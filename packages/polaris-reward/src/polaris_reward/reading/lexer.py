@@ -1,122 +1,43 @@
 r"""Cut an answer into tokens: LaTeX, Unicode and the plain notation of computer algebra alike.
 
 Every way to write a thing becomes one token (``\le``, ``<=``, ``≤``), so that the parser knows one notation.
-
-Bring Unicode, spacing, sizing and delimiters of mathematics into the few forms that the lexer reads.
 """
 
 import re
-import unicodedata
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-
-class Unreadable(Exception):
-    """The text is not in the notation that is understood here."""
-
-
-class Unsupported(Unreadable):
-    """The text uses a command that is not understood here, but may be elsewhere."""
-
-
-class TooLarge(Exception):
-    """The text, or a number in it, passes a bound."""
-
-
-class TooMuchWork(TooLarge):
-    """What it would take passes a bound."""
-
-
-_CHARACTERS = str.maketrans(
-    {
-        "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ",
-        "∙": r"\cdot ", "∗": "*", "÷": r"\div ", "∕": "/", "⁄": "/", "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ",
-        "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "≡": r"\equiv ", "±": r"\pm ", "∓": r"\mp ", "∞": r"\infty ",
-        "∈": r"\in ", "∉": r"\notin ", "∪": r"\cup ", "∩": r"\cap ", "∖": r"\setminus ", "∅": r"\emptyset ",
-        "√": r"\sqrt ", "∛": r"\cbrt ", "°": r"^\circ ", "º": r"^\circ ", "′": "'", "ℝ": r"\mathbb{R}",
-        "⟨": r"\langle ", "⟩": r"\rangle ", "〈": r"\langle ", "〉": r"\rangle ", "∠": r"\angle ", "…": r"\ldots ",
-        "⋯": r"\ldots ", "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}",
-        "¾": r"\frac{3}{4}", "⅕": r"\frac{1}{5}", "⅖": r"\frac{2}{5}", "⅗": r"\frac{3}{5}", "⅘": r"\frac{4}{5}",
-        "⅙": r"\frac{1}{6}", "⅚": r"\frac{5}{6}", "⅛": r"\frac{1}{8}", "⅜": r"\frac{3}{8}", "⅝": r"\frac{5}{8}",
-        "⅞": r"\frac{7}{8}", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "，": ",", "；": ";",
-        "：": ":", "。": ".", "（": "(", "）": ")", "％": "%", "€": "", "£": "", "¥": "", "￥": "", "\u00a0": " ",
-        "\u2009": " ", "\u202f": " ", "\u200b": "", "\ufeff": "", "‘": "'", "’": "'", "∑": r"\sum ", "∏": r"\prod ",
-        **{chr(letter): rf"\{name} " for letter, name in zip(
-            [*range(0x3B1, 0x3C2), *range(0x3C3, 0x3CA)],
-            "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi o pi rho "
-            "sigma tau upsilon phi chi psi omega".split(), strict=True)},
-        "Δ": r"\Delta ", "Γ": r"\Gamma ", "Θ": r"\Theta ", "Λ": r"\Lambda ", "Σ": r"\Sigma ", "Φ": r"\Phi ",
-        "Ψ": r"\Psi ", "Ω": r"\Omega ", "ϕ": r"\phi ", "π": r"\pi ",
-    }
-)  # fmt: skip
-
-
-_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱ", "0123456789+-()ni")
-
-
-_LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙₖᵢ", "0123456789nki")
-
-
-_RAISED_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱ]+")
-
-
-_LOWERED_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉ₙₖᵢ]+")
-
-
-_STYLED_LETTERS = re.compile("[\U0001d400-\U0001d7ff\uff01-\uff5e]+")
-
-
-GROUPING = "٬"
-r"""Stands for ``{,}`` and ``,\!``, which can only be thousands separators."""
-
-
-_ROW = "\n⏎"
-
-
-_ROW_END = re.compile(r"\\\\(?:\[[\d.]+\s*(?:pt|em|ex|mm)\])?")
-"""The end of a row of a matrix, kept apart from commands that begin with a backslash."""
-
-
-_REWRITES: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"<[|｜][^<>]{0,40}[|｜]>"), " "),
-    (re.compile(r"\\\$|(?<!\\)\$|`"), " "),
-    (re.compile(r"(?<=\d)(?:,\\[!,]|\s?\{\s?,\s?\})\s?(?=\d{3}(?!\d))"), GROUPING),
-    (re.compile(r"\{\s*:\s*\}"), ":"),
-    (re.compile(r"\\phantom\s*\{[^{}]*\}|\\!|\\label\s*\{[^{}]*\}"), ""),
-    (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
-    (re.compile(r"\\frac\s*\{\s*d\s*([a-z])\s*\}\s*\{\s*d\s*[a-z]\s*\}"), r"{\1'}"),
-    (re.compile(r"\\frac\s*\{\s*d\s*\}\s*\{\s*d\s*[a-z]\s*\}"), r"\\derivative "),
-    (re.compile(r"\\[dt]binom(?![A-Za-z])"), r"\\binom"),
-    (re.compile(r"\\(?:left|right)\s*\.|\\q?quad"), " "),
-    (re.compile(r"\\[()\[\]](?=\s|$|.)"), " "),
-    (re.compile(r"\\[,;:> ]|~"), " "),
-    (re.compile(r"\(\s*([0-9A-F]+)\s*\)\s*_(?=\s*\{?\s*(?:\d|\\text))"), r"\1_"),
-    (re.compile(r"(?<=\d)\s+((?:[ck]?m|ft|mi)\s*/\s*(?:s|h|hr|min|sec)(?:\s*\^\s*\{?[23]\}?)?)\Z"), r"\\text{\1}"),
-    (re.compile(r"\^\s*\{?\s*\\(?:circ|degree)(?![A-Za-z])\s*\}?"), r"\\degree "),
-)  # fmt: skip
-
-
-def normalise(text: str) -> str:
-    """Replace Unicode, spacing, sizing and delimiters of mathematics by the few forms that the lexer reads."""
-    text = _STYLED_LETTERS.sub(lambda run: unicodedata.normalize("NFKC", run[0]), text)
-    text = _RAISED_RUN.sub(lambda run: f"^{{{run[0].translate(_RAISED)}}}", text)
-    text = _LOWERED_RUN.sub(lambda run: f"_{{{run[0].translate(_LOWERED)}}}", text)
-    text = text.translate(_CHARACTERS)
-    if r"\begin" not in text or r"\\begin" in text:
-        # Commands whose backslash was escaped twice on the way.
-        text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
-    text = _ROW_END.sub(_ROW, text)
-    for pattern, replacement in _REWRITES:
-        text = pattern.sub(replacement, text)
-    return text.strip()
-
+from polaris_reward.reading import vocabulary
+from polaris_reward.reading.notation import GROUPING, ROW
+from polaris_reward.reading.refusals import TooLarge, Unreadable, Unsupported
 
 MAX_DIGITS = 4_000
 """Of one numeral, and the largest decimal exponent; Python itself refuses integers of more than 4,300 digits."""
 
-
 MAX_DEPTH = 40
 """Of nested brackets; it keeps the parser far from Python's recursion limit."""
+
+_NUMBER = re.compile(
+    rf"(?P<sure>\d{{1,3}}(?:{GROUPING}\d{{3}})+(?:\.\d+)?)"
+    r"|(?P<spaced>\d{1,3}(?: \d{3})+(?![\d])(?:\.\d+)?)"
+    r"|(?P<under>\d{1,3}(?:_\d{3})+(?!\d))"
+    r"|(?P<comma>\d{1,3}(?:,\d{3})+(?![\d])(?:\.\d+)?)"
+    r"|(?P<plain>(?:\d+(?:\.\d*)?|\.\d+))"
+)
+_REPEATING = re.compile(
+    r"(?<=\.)\((\d+)\)|\\(?:overline|dot|bar)\s*(?:\{(\d+)\}|(\d))(?:\s*\\dot\s*(?:\{(\d)\}|(\d)))?"
+)
+_EXPONENT = re.compile(r"[eE]([+-]?\d+)(?![\d.]*[A-Za-z({])")
+_COMMAND = re.compile(r"\\(?:([A-Za-z]+)\*?|(.))", re.DOTALL)
+_LETTERS = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
+_ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{\s*([A-Za-z]+)\*?\s*\}(?:\s*\{[^{}]*\})?(?:\[[^\[\]]*\])?")
+_BASE = re.compile(
+    r"([0-9A-Fa-f]+)\s*_\s*(?:\{\s*(?:\\text\s*\{|\()?\s*(\d{1,2})\s*[)}]?\s*\}|(\d{1,2}))(?![0-9A-Za-z])"
+)
+_MATHLIKE = re.compile(r"\\|(?<!\^)(?<!\^\{)\d|\A[\s.,%+\-*/()=<>^|!]*\Z")
+"""Words with a number or a command among them, or without any letter: mathematics all the same."""
+_OPERATORS = re.compile(r"<=|>=|!=|==|=|\*\*|\.\.\.|:=|[-+*/^_!|,;:()\[\]{}<>=&%']")
+_SAME = {"==": "=", "**": "^", ":=": "=", "...": "dots"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,111 +53,6 @@ class Token:
     grouped: bool = False
     spaced: bool = False
     """White space stands before it."""
-
-
-_GREEK = (
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho varrho sigma tau "
-    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Upsilon Phi Psi Omega ell hbar Pi odot "
-    "oplus star perp parallel dagger"
-).split()
-
-
-FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan arccot asin acos atan sinh cosh tanh coth exp ln log lg sqrt cbrt "
-    "abs floor ceil ceiling gcd lcm min max det".split()
-)
-
-
-CONNECTIVES = frozenset({"and", "or"})
-
-
-_SYMBOLS = {
-    "cdot": "*", "times": "*", "ast": "*", "div": "/", "pm": "pm", "mp": "mp", "le": "<=", "leq": "<=",
-    "leqslant": "<=", "ge": ">=", "geq": ">=", "geqslant": ">=", "lt": "<", "gt": ">", "ne": "!=", "neq": "!=",
-    "approx": "approx", "cup": "cup", "bigcup": "cup", "cap": "cap", "setminus": "setminus", "backslash": "setminus",
-    "in": "in", "notin": "notin", "infty": "infinity", "infinity": "infinity", "inf": "infinity", "oo": "infinity",
-    "pi": "pi", "emptyset": "emptyset", "varnothing": "emptyset", "bmod": "mod", "mod": "mod", "pmod": "pmod",
-    "equiv": "equiv", "cong": "equiv", "mid": "|", "vert": "|", "lvert": "|", "rvert": "|", "lfloor": "lfloor",
-    "rfloor": "rfloor", "lceil": "lceil", "choose": "choose", "rceil": "rceil", "langle": "(", "rangle": ")",
-    "lbrace": "\\{", "rbrace": "\\}", "lbrack": "[", "rbrack": "]", "ldots": "dots", "dots": "dots", "cdots": "dots",
-    "circ": "circ", "degree": "degree", "colon": ":",
-    "sum": "sum", "int": "int",
-    "prod": "prod", "frac": "frac", "binom": "binom",
-    "angle": "angle", "triangle": "angle", "percent": "%", "pct": "%", "percentage": "%", "degrees": "degree",
-    "deg": "degree", "R": "reals",
-}  # fmt: skip
-
-
-_POWERS_OF_TEN = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-
-
-_ELSEWHERE = frozenset(
-    "iint iiint oint lim limsup liminf sup inf partial nabla leftarrow rightarrow leftrightarrow longrightarrow "
-    "Rightarrow Leftarrow Leftrightarrow implies iff forall exists nexists subset subseteq supset supseteq propto sim "
-    "simeq arg deg dim ker hom Pr land lor lnot neg wedge vee otimes coprod mapsto colon star".split()
-)
-"""Commands without a meaning here that begin like others."""
-
-
-_PLAIN_ONLY = frozenset(
-    {"inf", "infinity", "oo", "percent", "pct", "percentage", "degree", "degrees", "deg", "mod", "pi"}
-)
-
-
-_IGNORED = frozenset(
-    "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle limits nolimits "
-    "quad qquad thinspace enspace space hfill noindent boldmath".split()
-)
-
-
-_FONTS = frozenset(
-    "mathbf boldsymbol bm mathit mathsf mathtt mathcal mathscr mathfrak overline bar vec hat tilde overrightarrow "
-    "overleftarrow widehat underline boxed fbox pmb mathop ensuremath bf it rm".split()
-)
-
-
-_TEXTS = frozenset("text textrm textbf textit textsf mbox hbox mathrm operatorname textnormal emph".split())
-
-
-_NUMBER = re.compile(
-    rf"(?P<sure>\d{{1,3}}(?:{GROUPING}\d{{3}})+(?:\.\d+)?)"
-    r"|(?P<spaced>\d{1,3}(?: \d{3})+(?![\d])(?:\.\d+)?)"
-    r"|(?P<under>\d{1,3}(?:_\d{3})+(?!\d))"
-    r"|(?P<comma>\d{1,3}(?:,\d{3})+(?![\d])(?:\.\d+)?)"
-    r"|(?P<plain>(?:\d+(?:\.\d*)?|\.\d+))"
-)
-
-
-_REPEATING = re.compile(
-    r"(?<=\.)\((\d+)\)|\\(?:overline|dot|bar)\s*(?:\{(\d+)\}|(\d))(?:\s*\\dot\s*(?:\{(\d)\}|(\d)))?"
-)
-
-
-_EXPONENT = re.compile(r"[eE]([+-]?\d+)(?![\d.]*[A-Za-z({])")
-
-
-_COMMAND = re.compile(r"\\(?:([A-Za-z]+)\*?|(.))", re.DOTALL)
-
-
-_LETTERS = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
-
-
-_ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{\s*([A-Za-z]+)\*?\s*\}(?:\s*\{[^{}]*\})?(?:\[[^\[\]]*\])?")
-
-
-_BASE = re.compile(
-    r"([0-9A-Fa-f]+)\s*_\s*(?:\{\s*(?:\\text\s*\{|\()?\s*(\d{1,2})\s*[)}]?\s*\}|(\d{1,2}))(?![0-9A-Za-z])"
-)
-
-
-_MATHLIKE = re.compile(r"\\|(?<!\^)(?<!\^\{)\d|\A[\s.,%+\-*/()=<>^|!]*\Z")
-"""Words with a number or a command among them, or without any letter: mathematics all the same."""
-
-
-_OPERATORS = re.compile(r"<=|>=|!=|==|=|\*\*|\.\.\.|:=|[-+*/^_!|,;:()\[\]{}<>=&%']")
-
-
-_SAME = {"==": "=", "**": "^", ":=": "=", "...": "dots"}
 
 
 def tokenize(text: str, *, group_commas: bool = True, index_digits: bool = False) -> list[Token]:
@@ -271,7 +87,7 @@ class _Lexer:
             if character.isspace():
                 self._spaced = True
                 self._at += 1
-            elif character == "⏎":
+            elif character == ROW:
                 self._at += 1
                 self._add("\\\\")
             elif character == "\\":
@@ -348,7 +164,8 @@ class _Lexer:
                 digits, self._at = digits + ".", self._at + 1
             elif not re.match(r"[\w.\\]", self._text[self._at + 1 :]):
                 self._at += 1
-        _check_digits(digits)
+        if len(digits) > MAX_DIGITS:
+            raise TooLarge(f"a number of {len(digits)} digits; at most {MAX_DIGITS} are read")
         value, significant = Fraction(digits if digits[-1:] != "." else digits[:-1]), None
         if "." in digits:
             significant = len(digits.replace(".", "").lstrip("0"))
@@ -367,28 +184,29 @@ class _Lexer:
 
     def _letters(self, found: re.Match[str]) -> None:
         word = found[0]
-        if self._tokens and self._tokens[-1].kind in {"_", "^"} and word not in FUNCTIONS and word not in _SYMBOLS:
+        is_known = word in vocabulary.FUNCTIONS or word in vocabulary.SYMBOLS
+        if self._tokens and self._tokens[-1].kind in {"_", "^"} and not is_known:
             # Without braces, an index or a power is one letter.
             word = word[0]
         self._at += len(word)
         lower = word.lower()
         if len(word) == 1:
             self._letter(word)
-        elif lower in CONNECTIVES:
+        elif lower in vocabulary.CONNECTIVES:
             self._add("connective", lower)
-        elif lower in _POWERS_OF_TEN and self._tokens and self._tokens[-1].kind == "number":
+        elif lower in vocabulary.POWERS_OF_TEN and self._tokens and self._tokens[-1].kind == "number":
             numeral = self._tokens[-1]
             assert numeral.number is not None
-            self._tokens[-1] = replace(numeral, number=numeral.number * 10 ** _POWERS_OF_TEN[lower])
-        elif (word in FUNCTIONS or lower in {"sqrt", "exp"}) and not self._is_time_unit(word):
+            self._tokens[-1] = replace(numeral, number=numeral.number * 10 ** vocabulary.POWERS_OF_TEN[lower])
+        elif (word in vocabulary.FUNCTIONS or lower in {"sqrt", "exp"}) and not self._is_time_unit(word):
             self._add("function", lower)
-        elif lower in _PLAIN_ONLY:
-            self._add(_SYMBOLS[lower])
-        elif word in _GREEK:
+        elif lower in vocabulary.PLAIN_ONLY:
+            self._add(vocabulary.SYMBOLS[lower])
+        elif word in vocabulary.GREEK:
             self._add("letter", word)
         elif word.isupper():
             self._add("name", word)
-        elif (known := _leading_function(word)) is not None:
+        elif (known := vocabulary.leading_function(word)) is not None:
             self._add("function", known)
             for letter in word[len(known) :]:
                 self._letter(letter)
@@ -420,24 +238,24 @@ class _Lexer:
         name, escaped = found[1], found[2]
         if name is None:
             self._escaped(escaped)
-        elif name in _IGNORED:
+        elif name in vocabulary.IGNORED:
             self._spaced = True
-        elif name in _TEXTS:
+        elif name in vocabulary.TEXTS:
             self._text_command(name)
-        elif name in _FONTS:
+        elif name in vocabulary.FONTS:
             self._font(name)
         elif name in {"dot", "ddot"}:
             self._add("letter", self._argument().strip() + "'" * (len(name) - 2))
         elif name in {"mathbb", "Bbb"}:
             letter = self._argument().strip()
             self._add("reals" if letter == "R" else "name", f"set {letter}")
-        elif name in FUNCTIONS:
+        elif name in vocabulary.FUNCTIONS:
             self._add("function", name)
-        elif name in _GREEK:
+        elif name in vocabulary.GREEK:
             self._add("letter", name)
-        elif name in _SYMBOLS:
+        elif name in vocabulary.SYMBOLS:
             self._known(name)
-        elif known := _glued_command(name):
+        elif known := vocabulary.glued_command(name):
             # The space that ended the command was lost, as in perpOH.
             self._text = f"\\{known} " + self._text[self._at - len(name) + len(known) :]
             self._at = 0
@@ -445,7 +263,7 @@ class _Lexer:
             raise Unsupported(rf"\{name}")
 
     def _known(self, name: str) -> None:
-        kind = _SYMBOLS[name]
+        kind = vocabulary.SYMBOLS[name]
         if kind == "angle":
             found = re.compile(r"\s*\{?\s*([A-Z0-9]{1,4})\s*\}?").match(self._text, self._at)
             if found is None:
@@ -492,7 +310,7 @@ class _Lexer:
     def _text_command(self, name: str) -> None:
         content = self._argument()
         words = content.strip().strip(",;").strip().lower()
-        if words in CONNECTIVES:
+        if words in vocabulary.CONNECTIVES:
             self._add("connective", words)
         elif not words:
             self._spaced = True
@@ -500,7 +318,7 @@ class _Lexer:
                 self._add(",")
         elif words in {"m", "s", "g", "h", "l"} and self._tokens and self._tokens[-1].kind in {"number", "}"}:
             self._add("text", words)
-        elif _MATHLIKE.search(content) or len(words) == 1 or words in FUNCTIONS | _PLAIN_ONLY:
+        elif _MATHLIKE.search(content) or len(words) == 1 or words in vocabulary.FUNCTIONS | vocabulary.PLAIN_ONLY:
             self._insert(content)
         elif name == "operatorname":
             raise Unreadable(rf"\{name}{{{content}}}")
@@ -518,34 +336,7 @@ class _Lexer:
         self._at = 0
 
 
-def _check_digits(digits: str) -> None:
-    if len(digits) > MAX_DIGITS:
-        raise TooLarge(f"a number of {len(digits)} digits; at most {MAX_DIGITS} are read")
-
-
 def _repeating(digits: str, found: re.Match[str]) -> Fraction:
     block = "".join(part or "" for part in found.groups())
     places = len(digits.partition(".")[2])
     return Fraction(int(block), (10 ** len(block) - 1) * 10**places)
-
-
-def _leading_function(word: str) -> str | None:
-    """Return the function that a run of letters such as ``sinx`` begins with."""
-    for length in range(6, 1, -1):
-        if (
-            word[:length] in FUNCTIONS
-            and 1 <= len(word) - length <= 2
-            and word[:length] not in {"min", "max", "det", "abs", "lg"}
-        ):
-            return word[:length]
-    return None
-
-
-def _glued_command(name: str) -> str | None:
-    """Return the longest known command that a name begins with, if only a few letters are left."""
-    if name in _ELSEWHERE:
-        return None
-    for length in range(len(name) - 1, max(1, len(name) - 4), -1):
-        if name[:length] in _SYMBOLS or name[:length] in _GREEK:
-            return name[:length]
-    return None

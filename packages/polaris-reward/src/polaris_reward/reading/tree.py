@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal
+from itertools import chain
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +109,14 @@ class Relation:
     operators: tuple[str, ...]
 
 
+SetOperator = Literal["union", "intersection", "difference"]
+
+
 @dataclass(frozen=True, slots=True)
 class SetOperation:
     """A union, an intersection or a difference of sets."""
 
-    name: Literal["union", "intersection", "difference"]
+    name: SetOperator
     left: "Node"
     right: "Node"
 
@@ -125,47 +129,30 @@ class Matrix:
     kind: Literal["matrix", "cases"] = "matrix"
 
 
-Node = (
-    Number
-    | BaseNumber
-    | Symbol
-    | Constant
-    | Call
-    | Series
-    | Integral
-    | Text
-    | Quantity
-    | Sequence
-    | Ratio
-    | Relation
-    | SetOperation
-    | Matrix
-)
+Leaf = Number | BaseNumber | Symbol | Constant | Text
+Node = Leaf | Call | Series | Integral | Quantity | Sequence | Ratio | Relation | SetOperation | Matrix
+
+_PARTS: dict[type, tuple[str, ...]] = {
+    Call: ("arguments",), Series: ("first", "last", "term"), Integral: ("integrand", "bounds"), Quantity: ("value",),
+    Sequence: ("items",), Ratio: ("terms",), Relation: ("sides",), SetOperation: ("left", "right"), Matrix: ("rows",),
+}  # fmt: skip
+"""Where a node has its children: a node, a tuple of nodes, or the rows of a matrix."""
+
+
+def steps(relation: Relation) -> list[Relation]:
+    """Return the relations of each two neighbouring sides."""
+    return [Relation(relation.sides[at : at + 2], (operator,)) for at, operator in enumerate(relation.operators)]
 
 
 def children(node: Node) -> tuple[Node, ...]:
     """Return the nodes directly below one."""
-    match node:
-        case Call(_, arguments):
-            return arguments
-        case Series(first=first, last=last, term=term):
-            return (first, last, term)
-        case Integral(_, integrand, bounds):
-            return (integrand, *bounds)
-        case Quantity(value, _):
-            return (value,)
-        case Sequence(items):
-            return items
-        case Ratio(terms):
-            return terms
-        case Relation(sides, _):
-            return sides
-        case SetOperation(_, left, right):
-            return (left, right)
-        case Matrix(rows, _):
-            return tuple(cell for row in rows for cell in row)
-        case _:
-            return ()
+    if isinstance(node, Call):
+        return node.arguments
+    found: list[Node] = []
+    for name in _PARTS.get(type(node), ()):
+        part = getattr(node, name)
+        found.extend((part,) if not isinstance(part, tuple) else chain(*part) if name == "rows" else part)
+    return tuple(found)
 
 
 def depth(node: Node) -> int:
@@ -179,27 +166,12 @@ def depth(node: Node) -> int:
 
 def rebuilt(node: Node, change: Callable[[Node], Node]) -> Node:
     """Return a node with each child changed."""
-    match node:
-        case Call(name, arguments):
-            return Call(name, tuple(map(change, arguments)))
-        case Series():
-            return replace(node, first=change(node.first), last=change(node.last), term=change(node.term))
-        case Integral(variable, integrand, bounds):
-            return Integral(variable, change(integrand), tuple(map(change, bounds)))
-        case Quantity():
-            return replace(node, value=change(node.value))
-        case Sequence(items):
-            return replace(node, items=tuple(map(change, items)))
-        case Ratio(terms):
-            return Ratio(tuple(map(change, terms)))
-        case Relation(sides):
-            return replace(node, sides=tuple(map(change, sides)))
-        case SetOperation():
-            return replace(node, left=change(node.left), right=change(node.right))
-        case Matrix(rows):
-            return replace(node, rows=tuple(tuple(map(change, row)) for row in rows))
-        case _:
-            return node
+
+    def changed(part: Any) -> Any:
+        return tuple(map(changed, part)) if isinstance(part, tuple) else change(part)
+
+    parts = {name: changed(getattr(node, name)) for name in _PARTS.get(type(node), ())}
+    return replace(node, **parts) if parts else node
 
 
 def walk(node: Node) -> "list[Node]":

@@ -28,10 +28,7 @@ _DIMENSIONS: dict[str, dict[str, Fraction]] = {
         "week": Fraction(604800),
     },
     "money": {"cent": Fraction(1, 100), "dollar": Fraction(1)},
-    "volume": {
-        "ml milliliter millilitre": Fraction(1, 1000),
-        "l liter litre": Fraction(1),
-    },
+    "volume": {"ml milliliter millilitre": Fraction(1, 1000), "l liter litre": Fraction(1)},
     "speed": {
         "m/s": Fraction(1),
         "km/h kph kmh kilometers_per_hour": Fraction(5, 18),

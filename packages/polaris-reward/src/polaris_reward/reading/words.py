@@ -25,8 +25,7 @@ _LABEL = re.compile(
 )
 _LETTER_AND_TEXT = re.compile(rf"({_LETTER})\s+[A-Z][a-z]+")
 _SPEECH = re.compile(
-    r"(?=.*[^\W\d_]{3}|no\W*\Z)[^\W\d_][\w'’-]*(?:[\s,.;:!?\"]+[^\W\d_][\w'’-]*)*[\s.!?\"]*",
-    re.IGNORECASE,
+    r"(?=.*[^\W\d_]{3}|no\W*\Z)[^\W\d_][\w'’-]*(?:[\s,.;:!?\"]+[^\W\d_][\w'’-]*)*[\s.!?\"]*", re.IGNORECASE
 )
 _PUNCTUATION = re.compile(r"[^\w\s%+\-]|_")
 _ARTICLE = re.compile(r"^(?:the|an?)\s+")

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 from polaris_reward.errors import GraderClosedError, RewardError
 from polaris_reward.records import Outcome
-from polaris_reward.workers.process import Keeper, Worker, WorkerDiedError
+from polaris_reward.workers.keeper import Keeper, Worker, WorkerDiedError
 
 Task = tuple[str, Sequence[str]]
 """An answer that needs algebra, and the references it may equal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Judgement:
     """What a worker, or its end, says about a task."""
 
     outcome: Outcome
@@ -51,7 +51,7 @@ class WorkerPool:
         """Process ids of what runs now: of the keeper, whose children are the workers."""
         return [] if self._keeper.pid is None else [self._keeper.pid]
 
-    def judge(self, tasks: Sequence[Task]) -> list[Verdict]:
+    def judge(self, tasks: Sequence[Task]) -> list[Judgement]:
         """Judge all tasks, in order, sharing the workers with every thread that does the same.
 
         Raises:
@@ -76,7 +76,7 @@ class WorkerPool:
             batch.waiting.clear()
         if batch.error is not None:
             raise batch.error
-        return [batch.verdicts[index] for index in range(len(tasks))]
+        return [batch.judgements[index] for index in range(len(tasks))]
 
     def close(self) -> None:
         """Kill the workers; threads that wait for one are told that the grader is closed."""
@@ -117,12 +117,12 @@ class WorkerPool:
     def _work(self, batch: "_Batch") -> None:
         try:
             while (index := batch.next_index()) is not None:
-                batch.verdicts[index] = self._judge_one(batch.tasks[index])
+                batch.judgements[index] = self._judge_one(batch.tasks[index])
         except RewardError as error:
             batch.error = error
             batch.waiting.clear()
 
-    def _judge_one(self, task: Task) -> Verdict:
+    def _judge_one(self, task: Task) -> Judgement:
         answer, references = task
         with self._borrowed() as worker:
             started = time.monotonic()
@@ -134,7 +134,7 @@ class WorkerPool:
                 outcome = Outcome.ANSWER_TIMEOUT
             except WorkerDiedError:
                 outcome = Outcome.ANSWER_REJECTED
-            return Verdict(outcome=outcome, reference=index, seconds=time.monotonic() - started)
+            return Judgement(outcome=outcome, reference=index, seconds=time.monotonic() - started)
 
 
 class _Batch:
@@ -143,7 +143,7 @@ class _Batch:
     def __init__(self, tasks: Sequence[Task]) -> None:
         self.tasks = tasks
         self.waiting = deque(range(len(tasks)))
-        self.verdicts: dict[int, Verdict] = {}
+        self.judgements: dict[int, Judgement] = {}
         self.error: RewardError | None = None
 
     def next_index(self) -> int | None:

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from polaris_reward.records import Outcome
+from polaris_reward.records import Outcome, outcome_that_stands
 
 READY = b"ready"
 
@@ -41,9 +41,6 @@ _CODE_MAKERS = frozenset(
     | {"typing"}
 )
 """Modules that make code from templates of their own."""
-
-# Which verdict stands when references disagree: an unreadable one must not pass for a wrong answer.
-_PRECEDENCE = (Outcome.CORRECT, Outcome.REFERENCE_REJECTED, Outcome.ANSWER_REJECTED, Outcome.INCORRECT)
 
 Compare = Callable[[str, str], Outcome]
 
@@ -147,7 +144,7 @@ def judge(answer: str, references: list[str], compare: Compare) -> tuple[Outcome
         outcomes.append(_guarded(compare, answer, reference))
         if outcomes[-1] is Outcome.CORRECT:
             return Outcome.CORRECT, index
-    return min(outcomes, key=_PRECEDENCE.index), None
+    return outcome_that_stands(outcomes), None
 
 
 def _guarded(compare: Compare, answer: str, reference: str) -> Outcome:

@@ -1,5 +1,6 @@
 import pytest
-from polaris_reward.rows import BATCH, BATCH_BYTES, Row, in_batches, to_references
+from polaris_reward.files.lines import BATCH, BATCH_BYTES, Row, in_batches
+from polaris_reward.finding.references import to_references
 
 
 @pytest.mark.parametrize(

@@ -1,73 +1,25 @@
-r"""Read an answer as a tree, by recursive descent over its tokens.
+"""Read expressions: sums of products of powers of atoms."""
 
-The grammar is what answers look like: a list of relations between sums of products, with sets, tuples, intervals,
-matrices and units around them. Where notation is ambiguous, `Reading` names the choices; a comparison may try several.
-"""
-
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from polaris_reward.reading.lexer import MAX_DEPTH, Token, TooLarge, Unreadable, Unsupported, normalise, tokenize
-from polaris_reward.reading.tree import (
-    BaseNumber,
-    Call,
-    Constant,
-    Integral,
-    Matrix,
-    Node,
-    Number,
-    Quantity,
-    Ratio,
-    Relation,
-    Sequence,
-    Series,
-    SetOperation,
-    Symbol,
-    Text,
-    depth,
-)
+from polaris_reward.reading.cursor import Cursor
+from polaris_reward.reading.lexer import Token
+from polaris_reward.reading.refusals import Unreadable, Unsupported
+from polaris_reward.reading.tree import BaseNumber, Call, Constant, Integral, Node, Number, Sequence, Series, Symbol
 from polaris_reward.reading.units import is_unit
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """How to read what can be read in two ways."""
-
-    group_commas: bool = True
-    """``1,234`` is a number, not a list."""
-
-    index_digits: bool = False
-    """``x1`` is ``x_1``, not ``x`` times 1."""
-
-    tight_products: bool = False
-    """``1/2x`` is ``1/(2x)``, not ``x/2``."""
-
-
-USUAL = Reading()
 
 MAX_TREE_DEPTH = 100
 """Of operations within operations; what walks over a tree is recursive."""
 
-_RELATIONS = frozenset({"=", "<", ">", "<=", ">=", "!=", "approx", "in", "notin", "equiv"})
-_SET_OPERATORS: dict[str, Literal["union", "intersection", "difference"]] = {
-    "cup": "union",
-    "cap": "intersection",
-    "setminus": "difference",
-}
-_CLOSING = {"(": ")", "[": "]", "\\{": "\\}", "{": "}"}
-_NOT_A_UNIT = frozenset("is are not wrong incorrect if else unless otherwise or possibly maybe perhaps but".split())
-_MATRICES = frozenset(
-    {"matrix", "pmatrix", "bmatrix", "Bmatrix", "smallmatrix", "array", "vmatrix", "cases", "aligned"}
-)
+RELATIONS = frozenset({"=", "<", ">", "<=", ">=", "!=", "approx", "in", "notin", "equiv"})
 _STARTS_FACTOR = frozenset(
-    {"number", "letter", "name", "function", "base", "(", "[", "{", "\\{", "frac", "binom", "pi", "infinity", "lfloor"}
-    | {"lceil", "int", "sum", "prod", "begin", "reals", "emptyset", "dots"}
+    r"number letter name function base ( [ { \{ frac binom pi infinity lfloor lceil int sum prod begin reals emptyset "
+    "dots".split()
 )
-_FUNCTION_NAMES = {
-    "asin": "arcsin", "acos": "arccos", "atan": "arctan", "ceiling": "ceil", "lg": "log10",
-}  # fmt: skip
+_FUNCTION_NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "ceiling": "ceil", "lg": "log10"}
 _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot"}
 _CALLED_LETTERS = frozenset("fg")
 """Letters that name a function when a bracket follows."""
@@ -76,168 +28,17 @@ _OFTEN_CALLED_LETTERS = frozenset("hFGHWO")
 """Letters that do if there is but one letter or number in the bracket; all others are multiplied with it."""
 
 
-def parse(text: str, reading: Reading = USUAL) -> Node:
-    """Read a text as a tree.
+class Terms(Cursor, ABC):
+    """Reads expressions; what stands in brackets may be anything, which is left to a subclass."""
 
-    Raises:
-        Unreadable: If it is not in the notation that is understood here.
-        TooLarge: If a number or the nesting passes its bound.
-    """
-    tokens = tokenize(normalise(text), group_commas=reading.group_commas, index_digits=reading.index_digits)
-    node = _Parser(tokens, reading).whole()
-    if depth(node) > MAX_TREE_DEPTH:
-        raise TooLarge(f"operations are nested deeper than {MAX_TREE_DEPTH}")
-    return node
+    @abstractmethod
+    def _list(self, opening: Literal["", "(", "[", "{"], closing: Literal["", ")", "]", "}"]) -> Node: ...
 
+    @abstractmethod
+    def _bracketed(self, opening: str) -> Node: ...
 
-class _Parser:
-    def __init__(self, tokens: list[Token], reading: Reading) -> None:
-        self._tokens = tokens
-        self._at = 0
-        self._reading = reading
-        self._bars = 0
-        self._level = 0
-        self._integrals = 0
-        self._in_braces = False
-        self._depth = 0
-        self._indices: set[str] = set()
-
-    @property
-    def _next(self) -> Token:
-        return self._tokens[self._at]
-
-    def _peek(self, offset: int = 1) -> Token:
-        return self._tokens[min(self._at + offset, len(self._tokens) - 1)]
-
-    def _take(self) -> Token:
-        token = self._tokens[self._at]
-        if token.kind != "end":
-            self._at += 1
-        return token
-
-    def _skip(self, *kinds: str) -> bool:
-        if self._next.kind in kinds:
-            self._at += 1
-            return True
-        return False
-
-    def _expect(self, kind: str) -> None:
-        if not self._skip(kind):
-            raise Unreadable(f"{kind!r} is missing")
-
-    # Lists, relations and sets.
-
-    def whole(self) -> Node:
-        node = self._list("", "")
-        while self._skip("\\\\"):
-            pass
-        if self._next.kind != "end":
-            raise Unreadable(f"{self._next.kind!r} in an unexpected place")
-        return node
-
-    def _list(self, opening: Literal["", "(", "[", "{"], closing: Literal["", ")", "]", "}"]) -> Node:
-        items = [self._item()]
-        bare, connective = True, ""
-        while self._next.kind in {",", ";", "connective"}:
-            bare = False
-            while self._next.kind in {",", ";", "connective"}:
-                connective = self._take().value or connective
-            if self._next.kind in {"end", "\\\\", ")", "]", "}", "\\}", "finish", "&"}:
-                break
-            items.append(self._item())
-        if bare and not opening:
-            return items[0]
-        return Sequence(tuple(items), opening, closing, connective)  # pyright: ignore[reportArgumentType]
-
-    def _item(self) -> Node:
-        sides, operators = [self._ratio()], list[str]()
-        while self._next.kind in _RELATIONS:
-            operators.append(self._take().kind)
-            sides.append(self._ratio())
-        if not operators:
-            return sides[0]
-        return Relation(tuple(sides), tuple(operators))
-
-    def _ratio(self) -> Node:
-        terms = [self._set()]
-        while not self._in_braces and self._skip(":"):
-            terms.append(self._set())
-        return terms[0] if len(terms) == 1 else Ratio(tuple(terms))
-
-    def _set(self) -> Node:
-        left = self._quantity()
-        if self._skip("choose"):
-            left = Call("binomial", (left, self._quantity()))
-        while (name := _SET_OPERATORS.get(self._next.kind)) is not None:
-            self._take()
-            left = SetOperation(name, left, self._quantity())
-        return left
-
-    def _quantity(self) -> Node:
-        if self._next.kind in {"text", "word"}:
-            return self._label()
-        value = self._sum()
-        return Quantity(value, unit) if (unit := self._unit()) else value
-
-    def _label(self) -> Node:
-        """Read words that stand where an expression would."""
-        words = [self._take().value]
-        while self._next.kind in {"text", "word"}:
-            words.append(self._take().value)
-        if len(words) == 1 and self._depth and len(words[0]) <= 3 and self._tokens[self._at - 1].kind == "word":
-            self._at -= 1
-            return self._sum()
-        if len(words) == 1 and self._next.kind in {"*", "/", "+", "-", "^", "_", "(", "letter"}:
-            # A product of letters, such as `abc/d`.
-            self._at -= 1
-            return self._sum()
-        if self._next.kind == "number":
-            if len(words) == 1 and not self._next.spaced and self._tokens[self._at - 1].kind == "word":
-                self._at -= 1
-                return self._sum()
-            raise Unreadable("words before a number")
-        return Text(" ".join(words))
-
-    def _unit(self) -> str:
-        if self._next.kind == "pmod" or (self._next.kind == "(" and self._peek().kind == "mod"):
-            return self._modulus()
-        words: list[str] = []
-        while self._next.kind in {"text", "word"} or self._single_letter_unit():
-            words.append(self._take().value)
-            if _NOT_A_UNIT & set(words[-1].lower().split()):
-                raise Unreadable("a remark after a number")
-            while self._next.kind == "^" and self._peek().kind in {"number", "{"}:
-                words[-1] += "^" + self._exponent_of_unit()
-            if self._next.kind == "/" and self._peek().kind in {"text", "word", "letter"}:
-                self._take()
-                words.append("/")
-        return " ".join(words)
-
-    def _modulus(self) -> str:
-        """Read ``(mod 7)`` after a number, which like a unit says how to take it."""
-        closing = ")" if self._take().kind == "(" else ""
-        self._skip("mod")
-        start = self._at
-        if closing:
-            self._sum()
-            self._expect(closing)
-        else:
-            self._atom()
-        return "mod " + "".join(token.value or token.kind for token in self._tokens[start : self._at]).strip("{})")
-
-    def _single_letter_unit(self) -> bool:
-        token = self._next
-        return token.kind == "letter" and self._at > 0 and self._tokens[self._at - 1].kind in {"text", "word", "/"}
-
-    def _exponent_of_unit(self) -> str:
-        self._take()
-        braces = self._skip("{")
-        power = self._take()
-        if braces:
-            self._expect("}")
-        if power.number is None:
-            raise Unreadable("a unit with a strange power")
-        return str(power.number)
+    @abstractmethod
+    def _environment(self, name: str) -> Node: ...
 
     # Sums, products and powers.
 
@@ -361,11 +162,6 @@ class _Parser:
         self._level -= 1
         return exponent
 
-    def _descend(self) -> None:
-        self._level += 1
-        if self._level > MAX_DEPTH:
-            raise TooLarge(f"nested deeper than {MAX_DEPTH}")
-
     def _signed_exponent(self) -> Node:
         if self._next.kind in {"-", "+"}:
             sign = self._take().kind
@@ -461,9 +257,6 @@ class _Parser:
             return Call(f"{name}()", arguments)
         return Symbol(name)
 
-    def _kinds(self, count: int) -> list[str]:
-        return [self._peek(offset).kind for offset in range(count)]
-
     def _is_called(self, name: str) -> bool:
         has_one_argument = self._peek().kind in {"letter", "number"} and self._peek(2).kind == ")"
         if not self._next.spaced and (
@@ -477,7 +270,7 @@ class _Parser:
         return (
             self._peek().kind in {"letter", "name"}
             and self._peek(2).kind == ")"
-            and (self._peek(3).kind in _RELATIONS or (self._peek(3).kind == "end" and self._at > 1))
+            and (self._peek(3).kind in RELATIONS or (self._peek(3).kind == "end" and self._at > 1))
         )
 
     def _first_letter(self, letters: str) -> Node:
@@ -504,28 +297,6 @@ class _Parser:
                 return "".join(parts)
             if token.kind != "{":
                 parts.append(token.value or token.kind)
-
-    def _bracketed(self, opening: str) -> Node:
-        outside = self._bars, self._in_braces, self._depth
-        # In a set, a bar or a colon may begin the condition.
-        self._bars, self._in_braces, self._depth = int(opening == "\\{"), opening == "\\{", self._depth + 1
-        if opening != "{" and self._skip(_CLOSING[opening]):
-            self._bars, self._in_braces, self._depth = outside
-            return Sequence((), "{", "}") if opening == "\\{" else Sequence((), "[", "]")
-        brackets: Literal["(", "[", "{"] = "{" if opening in {"\\{", "{"} else opening  # pyright: ignore[reportAssignmentType]
-        inner = self._list(brackets, ")")
-        condition = self._list("", "") if self._in_braces and self._skip("|", ":") else None
-        self._bars, self._in_braces, self._depth = outside
-        closing = self._take().kind
-        allowed = {_CLOSING[opening]} if opening in {"{", "\\{"} else {")", "]"}
-        if closing not in allowed:
-            raise Unreadable(f"{opening!r} is never closed")
-        if condition is not None:
-            return condition
-        assert isinstance(inner, Sequence)
-        if len(inner.items) == 1 and opening != "\\{":
-            return inner.items[0]
-        return Sequence(inner.items, brackets, {"}": "}", "\\}": "}"}.get(closing, closing))  # pyright: ignore[reportArgumentType]
 
     def _argument(self) -> Node:
         r"""Read an argument of ``\frac``: a group, or a single digit or letter as in ``\frac12``."""
@@ -559,7 +330,7 @@ class _Parser:
 
     def _function_arguments(self) -> tuple[Node, ...]:
         if self._next.kind in {"(", "[", "{"}:
-            inner = self._power_free_group()
+            inner = self._bracketed(self._take().kind)
             if isinstance(inner, Sequence) and inner.opening in {"(", "[", "{"}:
                 return inner.items
             return (inner,)
@@ -571,16 +342,12 @@ class _Parser:
             product = Call("multiply", (product, self._power()))
         return (product,)
 
-    def _power_free_group(self) -> Node:
-        opening = self._take().kind
-        return self._bracketed(opening)
-
     def _root(self, name: str) -> Node:
         degree: Node = Number(Fraction(3 if name == "cbrt" else 2))
         if self._skip("["):
             degree = self._sum()
             self._expect("]")
-        inner = self._power_free_group() if self._next.kind in {"(", "{"} else self._atom()
+        inner = self._bracketed(self._take().kind) if self._next.kind in {"(", "{"} else self._atom()
         return Call("root", (inner, degree))
 
     def _series(self, name: Literal["sum", "product"]) -> Node:
@@ -619,31 +386,6 @@ class _Parser:
         is_d = token.kind == "letter" and token.value == "d" and follower.kind == "letter"
         is_word = token.kind == "word" and len(token.value) == 2 and token.value[0] == "d"
         return self._integrals > 0 and (is_d or is_word)
-
-    def _environment(self, name: str) -> Node:
-        if name not in _MATRICES:
-            raise Unreadable(rf"\begin{{{name}}}")
-        rows: list[tuple[Node, ...]] = []
-        while not self._skip("finish"):
-            rows.append(self._row())
-            if not self._skip("\\\\") and self._next.kind != "finish":
-                raise Unreadable(rf"\begin{{{name}}} is never ended")
-        if not rows or len({len(row) for row in rows}) > 1:
-            raise Unreadable("rows of different lengths")
-        if name == "vmatrix":
-            return Call("det", (Matrix(tuple(rows)),))
-        return Matrix(tuple(rows), "cases" if name in {"cases", "aligned"} else "matrix")
-
-    def _row(self) -> tuple[Node, ...]:
-        cells = [self._cell()]
-        while self._skip("&"):
-            cells.append(self._cell())
-        return tuple(cells)
-
-    def _cell(self) -> Node:
-        cell = self._list("", "")
-        # A comma at the end of a cell is punctuation.
-        return cell.items[0] if isinstance(cell, Sequence) and len(cell.items) == 1 and not cell.opening else cell
 
 
 def _added(terms: list[Node], operators: list[str]) -> Node:

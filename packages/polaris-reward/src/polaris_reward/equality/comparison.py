@@ -14,12 +14,14 @@ from polaris_reward.equality.equal import Equality
 from polaris_reward.equality.exact import clean, compare_exactly
 from polaris_reward.equality.expressions import Undecided
 from polaris_reward.equality.value import Undefined, one_allowance
-from polaris_reward.reading.lexer import TooLarge, Unreadable, Unsupported
-from polaris_reward.reading.parse import USUAL, Reading, parse
+from polaris_reward.reading.cursor import USUAL, Reading
+from polaris_reward.reading.parser import parse
+from polaris_reward.reading.refusals import TooLarge, Unreadable, Unsupported
 from polaris_reward.reading.tree import Node, Number, Sequence, walk
 from polaris_reward.reading.words import compare_words, formula, plain, without_label
 from polaris_reward.records import Outcome
 
+_REJECTED = {"reference": Outcome.REFERENCE_REJECTED, "answer": Outcome.ANSWER_REJECTED}
 _CODE_MARKS = ("_", "()", ".(", "np.", "math.")
 _PROSE = re.compile(r"(?=.*[^\W\d_]{3})[\w\s,.;:'\"!?%&()-]+")
 
@@ -66,18 +68,15 @@ def _verdict(equal: bool, because: str) -> Verdict:
 
 
 def _compare_trees(answer: str, reference: str, convention: Convention) -> Verdict:
-    try:
-        expected = tree(reference)
-    except TooLarge as error:
-        return Verdict(Outcome.REFERENCE_REJECTED, f"the reference: {error}")
-    except Unreadable as error:
-        return _unread("reference", reference, error)
-    try:
-        given = tree(answer)
-    except TooLarge as error:
-        return Verdict(Outcome.ANSWER_REJECTED, f"the answer: {error}")
-    except Unreadable as error:
-        return _unread("answer", answer, error)
+    read: list[Node] = []
+    for side, text in (("reference", reference), ("answer", answer)):
+        try:
+            read.append(tree(text))
+        except TooLarge as error:
+            return Verdict(_REJECTED[side], f"the {side}: {error}")
+        except Unreadable as error:
+            return _unread(side, text, error)
+    expected, given = read
     try:
         with one_allowance():
             return _compare_readings(_readings(answer, reference, given, expected), Equality(convention))
@@ -106,7 +105,7 @@ def _unread(side: str, text: str, error: Unreadable) -> Verdict:
         return Verdict(None, because)
     if _PROSE.fullmatch(plain(text)) and not any(mark in plain(text) for mark in _CODE_MARKS):
         return Verdict(Outcome.INCORRECT, f"the {side} is words, and the other side says something else")
-    return Verdict(Outcome.REFERENCE_REJECTED if side == "reference" else Outcome.ANSWER_REJECTED, because)
+    return Verdict(_REJECTED[side], because)
 
 
 def _whose_fault(expected: Node) -> Outcome:

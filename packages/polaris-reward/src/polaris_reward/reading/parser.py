@@ -1,0 +1,207 @@
+r"""Read an answer as a tree, by recursive descent over its tokens.
+
+The grammar is what answers look like: a list of relations between sums of products, with sets, tuples, intervals,
+matrices and units around them. Where notation is ambiguous, `Reading` names the choices; a comparison may try several.
+"""
+
+from typing import Literal
+
+from polaris_reward.reading.cursor import USUAL, Reading
+from polaris_reward.reading.lexer import tokenize
+from polaris_reward.reading.notation import normalise
+from polaris_reward.reading.refusals import TooLarge, Unreadable
+from polaris_reward.reading.terms import MAX_TREE_DEPTH, RELATIONS, Terms
+from polaris_reward.reading.tree import (
+    Call,
+    Matrix,
+    Node,
+    Quantity,
+    Ratio,
+    Relation,
+    Sequence,
+    SetOperation,
+    SetOperator,
+    Text,
+    depth,
+)
+
+_SET_OPERATORS: dict[str, SetOperator] = {"cup": "union", "cap": "intersection", "setminus": "difference"}
+_CLOSING = {"(": ")", "[": "]", "\\{": "\\}", "{": "}"}
+_NOT_A_UNIT = frozenset("is are not wrong incorrect if else unless otherwise or possibly maybe perhaps but".split())
+_MATRICES = frozenset("matrix pmatrix bmatrix Bmatrix smallmatrix array vmatrix cases aligned".split())
+
+
+def parse(text: str, reading: Reading = USUAL) -> Node:
+    """Read a text as a tree.
+
+    Raises:
+        Unreadable: If it is not in the notation that is understood here.
+        TooLarge: If a number or the nesting passes its bound.
+    """
+    tokens = tokenize(normalise(text), group_commas=reading.group_commas, index_digits=reading.index_digits)
+    node = _Parser(tokens, reading).whole()
+    if depth(node) > MAX_TREE_DEPTH:
+        raise TooLarge(f"operations are nested deeper than {MAX_TREE_DEPTH}")
+    return node
+
+
+class _Parser(Terms):
+    """Reads lists, relations, sets, quantities, brackets and matrices around expressions."""
+
+    def whole(self) -> Node:
+        node = self._list("", "")
+        while self._skip("\\\\"):
+            pass
+        if self._next.kind != "end":
+            raise Unreadable(f"{self._next.kind!r} in an unexpected place")
+        return node
+
+    def _list(self, opening: Literal["", "(", "[", "{"], closing: Literal["", ")", "]", "}"]) -> Node:
+        items = [self._item()]
+        bare, connective = True, ""
+        while self._next.kind in {",", ";", "connective"}:
+            bare = False
+            while self._next.kind in {",", ";", "connective"}:
+                connective = self._take().value or connective
+            if self._next.kind in {"end", "\\\\", ")", "]", "}", "\\}", "finish", "&"}:
+                break
+            items.append(self._item())
+        if bare and not opening:
+            return items[0]
+        return Sequence(tuple(items), opening, closing, connective)  # pyright: ignore[reportArgumentType]
+
+    def _item(self) -> Node:
+        sides, operators = [self._ratio()], list[str]()
+        while self._next.kind in RELATIONS:
+            operators.append(self._take().kind)
+            sides.append(self._ratio())
+        if not operators:
+            return sides[0]
+        return Relation(tuple(sides), tuple(operators))
+
+    def _ratio(self) -> Node:
+        terms = [self._set()]
+        while not self._in_braces and self._skip(":"):
+            terms.append(self._set())
+        return terms[0] if len(terms) == 1 else Ratio(tuple(terms))
+
+    def _set(self) -> Node:
+        left = self._quantity()
+        if self._skip("choose"):
+            left = Call("binomial", (left, self._quantity()))
+        while (name := _SET_OPERATORS.get(self._next.kind)) is not None:
+            self._take()
+            left = SetOperation(name, left, self._quantity())
+        return left
+
+    def _quantity(self) -> Node:
+        if self._next.kind in {"text", "word"}:
+            return self._label()
+        value = self._sum()
+        return Quantity(value, unit) if (unit := self._unit()) else value
+
+    def _label(self) -> Node:
+        """Read words that stand where an expression would."""
+        words = [self._take().value]
+        while self._next.kind in {"text", "word"}:
+            words.append(self._take().value)
+        is_plain, follower = self._tokens[self._at - 1].kind == "word", self._next
+        if len(words) == 1 and (
+            (is_plain and self._depth and len(words[0]) <= 3)
+            or (is_plain and follower.kind == "number" and not follower.spaced)
+            or follower.kind in {"*", "/", "+", "-", "^", "_", "(", "letter"}
+        ):
+            # A product of letters, such as `abc/d`.
+            self._at -= 1
+            return self._sum()
+        if follower.kind == "number":
+            raise Unreadable("words before a number")
+        return Text(" ".join(words))
+
+    def _unit(self) -> str:
+        if self._next.kind == "pmod" or (self._next.kind == "(" and self._peek().kind == "mod"):
+            return self._modulus()
+        words: list[str] = []
+        while self._next.kind in {"text", "word"} or self._single_letter_unit():
+            words.append(self._take().value)
+            if _NOT_A_UNIT & set(words[-1].lower().split()):
+                raise Unreadable("a remark after a number")
+            while self._next.kind == "^" and self._peek().kind in {"number", "{"}:
+                words[-1] += "^" + self._exponent_of_unit()
+            if self._next.kind == "/" and self._peek().kind in {"text", "word", "letter"}:
+                self._take()
+                words.append("/")
+        return " ".join(words)
+
+    def _modulus(self) -> str:
+        """Read ``(mod 7)`` after a number, which like a unit says how to take it."""
+        closing = ")" if self._take().kind == "(" else ""
+        self._skip("mod")
+        start = self._at
+        if closing:
+            self._sum()
+            self._expect(closing)
+        else:
+            self._atom()
+        return "mod " + "".join(token.value or token.kind for token in self._tokens[start : self._at]).strip("{})")
+
+    def _single_letter_unit(self) -> bool:
+        token = self._next
+        return token.kind == "letter" and self._at > 0 and self._tokens[self._at - 1].kind in {"text", "word", "/"}
+
+    def _exponent_of_unit(self) -> str:
+        self._take()
+        braces = self._skip("{")
+        power = self._take()
+        if braces:
+            self._expect("}")
+        if power.number is None:
+            raise Unreadable("a unit with a strange power")
+        return str(power.number)
+
+    def _bracketed(self, opening: str) -> Node:
+        outside = self._bars, self._in_braces, self._depth
+        # In a set, a bar or a colon may begin the condition.
+        self._bars, self._in_braces, self._depth = int(opening == "\\{"), opening == "\\{", self._depth + 1
+        if opening != "{" and self._skip(_CLOSING[opening]):
+            self._bars, self._in_braces, self._depth = outside
+            return Sequence((), "{", "}") if opening == "\\{" else Sequence((), "[", "]")
+        brackets: Literal["(", "[", "{"] = "{" if opening in {"\\{", "{"} else opening  # pyright: ignore[reportAssignmentType]
+        inner = self._list(brackets, ")")
+        condition = self._list("", "") if self._in_braces and self._skip("|", ":") else None
+        self._bars, self._in_braces, self._depth = outside
+        closing = self._take().kind
+        allowed = {_CLOSING[opening]} if opening in {"{", "\\{"} else {")", "]"}
+        if closing not in allowed:
+            raise Unreadable(f"{opening!r} is never closed")
+        if condition is not None:
+            return condition
+        assert isinstance(inner, Sequence)
+        if len(inner.items) == 1 and opening != "\\{":
+            return inner.items[0]
+        return Sequence(inner.items, brackets, {"}": "}", "\\}": "}"}.get(closing, closing))  # pyright: ignore[reportArgumentType]
+
+    def _environment(self, name: str) -> Node:
+        if name not in _MATRICES:
+            raise Unreadable(rf"\begin{{{name}}}")
+        rows: list[tuple[Node, ...]] = []
+        while not self._skip("finish"):
+            rows.append(self._row())
+            if not self._skip("\\\\") and self._next.kind != "finish":
+                raise Unreadable(rf"\begin{{{name}}} is never ended")
+        if not rows or len({len(row) for row in rows}) > 1:
+            raise Unreadable("rows of different lengths")
+        if name == "vmatrix":
+            return Call("det", (Matrix(tuple(rows)),))
+        return Matrix(tuple(rows), "cases" if name in {"cases", "aligned"} else "matrix")
+
+    def _row(self) -> tuple[Node, ...]:
+        cells = [self._cell()]
+        while self._skip("&"):
+            cells.append(self._cell())
+        return tuple(cells)
+
+    def _cell(self) -> Node:
+        cell = self._list("", "")
+        # A comma at the end of a cell is punctuation.
+        return cell.items[0] if isinstance(cell, Sequence) and len(cell.items) == 1 and not cell.opening else cell

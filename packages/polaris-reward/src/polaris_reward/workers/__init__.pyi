@@ -1,0 +1,2 @@
+from .pool import Judgement as Judgement
+from .pool import WorkerPool as WorkerPool
