@@ -92,8 +92,7 @@ def packed_sdpa(
     *,
     position_ids: Tensor,
     scaling: float | None = None,
-    sliding_window: int | None = None,
-    **_: Any,
+    **others: Any,
 ) -> tuple[Float[Tensor, "1 length heads size"], None]:
     """Attend within each sequence of a packed batch: what a block-diagonal mask says, without its empty blocks.
 
@@ -103,8 +102,8 @@ def packed_sdpa(
     Raises:
         NotImplementedError: If the layer attends within a sliding window.
     """
-    if sliding_window is not None:
-        raise NotImplementedError(f"a layer with a sliding window of {sliding_window}; use a model without")
+    if others.get("sliding_window") is not None:
+        raise NotImplementedError(f"a layer with a sliding window of {others['sliding_window']}; use a model without")
     starts = (position_ids[0] == 0).nonzero()[:, 0].tolist()
     sizes = [end - start for start, end in zip(starts, [*starts[1:], query.shape[2]], strict=True)]
     parts = zip(*(states.split(sizes, dim=2) for states in (query, key, value)), strict=True)
