@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from polaris_data import Journal
-from polaris_eval import correct_by_problem, evaluate, load_benchmark, mean_at_k, paired_difference
+from polaris_eval import Estimate, correct_by_problem, evaluate, load_benchmark, mean_at_k, paired_difference
 from polaris_reward import boxed_grader
 from polaris_rollout import SamplingParams
 from polaris_rollout.engines import VllmSampler
@@ -35,11 +35,14 @@ def main(benchmark: str = "synthetic:held-out", *models: str) -> None:
                 journal=journal,
             )
         correct.append(list(correct_by_problem(journal.records).values()))
-        score = mean_at_k(correct[-1])
-        print(f"{model} on {name}: mean@{NUM_SAMPLES} {score.value:.3f}, 95% interval {score.interval[0]:.3f} to {score.interval[1]:.3f}")
+        print(f"{model} on {name}: mean@{NUM_SAMPLES} {_with_interval(mean_at_k(correct[-1]))}")
     if len(correct) == 2:
-        change = paired_difference(*correct)
-        print(f"the second is better by {change.value:+.3f}, 95% interval {change.interval[0]:+.3f} to {change.interval[1]:+.3f}")
+        print(f"the second is better by {_with_interval(paired_difference(*correct))}")
+
+
+def _with_interval(estimate: Estimate) -> str:
+    low, high = estimate.interval
+    return f"{estimate.value:.3f}, 95% interval {low:.3f} to {high:.3f}"
 
 
 if __name__ == "__main__":

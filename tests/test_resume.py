@@ -32,7 +32,7 @@ import os
 import sys
 
 from polaris_rollout import vllm_sampler  # imported once: workers are forked with it
-from polaris_train import worker
+from polaris_train.stage import worker
 
 for folder in map(str.strip, sys.stdin):
     child = os.fork()

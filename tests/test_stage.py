@@ -241,7 +241,7 @@ def test_ranks_that_do_not_divide_into_engines_are_refused(problems, tmp_path, c
 
 
 UNFAITHFUL = """
-from polaris_train import worker
+from polaris_train.stage import worker
 from polaris_train.model.policy import Policy
 
 faithful = Policy.weights

@@ -16,10 +16,9 @@ import time
 
 import torch
 import torch.distributed as dist
-from polaris_train.grpo.batches import TrainingBatch, update
-from polaris_train.model import TrainingSequence, load_policy
-from polaris_train.model.policy import is_out_of_memory
-from polaris_train.recipe import ResolvedStage
+from polaris_train.grpo import LossSettings, TrainingBatch, update
+from polaris_train.model import StepSettings, TrainingSequence, load_policy
+from polaris_train.model.step import is_out_of_memory
 from rich.console import Console
 from rich.table import Table
 from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -76,18 +75,14 @@ def measure(shape: str, length: int, device: torch.device, *, steps: int) -> tup
         Qwen3ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
         policy = load_policy(folder, device=device, context=length)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-6)
-    scaler = torch.amp.GradScaler(device.type, enabled=False)
-    batch = TrainingBatch(sequences=[_sequence(length, config.vocab_size)], copied_groups=0, rescued_groups=0)
-    recipe = ResolvedStage(
-        problems="", run="bench", stage=shape, model="", problems_sha256="", context=length, temperature=1.0, steps=1
-    )
+    batch = TrainingBatch(sequences=[_sequence(length, config.vocab_size)])
     seconds: list[float] = []
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     try:
         for _ in range(steps + 1):
             started = time.monotonic()
-            update(policy, optimizer, [batch], recipe, scaler=scaler)
+            update(policy, optimizer, [batch], LossSettings(), StepSettings(max_tokens=length))
             if device.type == "cuda":
                 torch.cuda.synchronize()
             seconds.append(time.monotonic() - started)
@@ -124,7 +119,7 @@ def _sequence(length: int, vocab_size: int) -> TrainingSequence:
         prompt_token_ids=tuple(ids[:PROMPT_TOKENS]),
         token_ids=tuple(ids[PROMPT_TOKENS:]),
         engine_logprobs=(-12.0,) * answer,
-        advantage=1.0,
+        advantages=1.0,
         weight=1 / answer,
     )
 

@@ -38,11 +38,9 @@ def answers(lengths: Sequence[int], vocab_size: int) -> tuple[list[list[int]], l
 
 
 def ours(*, model: str, lengths: list[int], num_steps: int, learning_rate: float) -> dict[str, Any]:
-    """Take steps with `polaris_train.grpo.batches`, all answers in one micro-batch."""
-    from polaris_train.grpo import token_weights
-    from polaris_train.grpo.batches import TrainingBatch, update
-    from polaris_train.model import TrainingSequence, load_policy
-    from polaris_train.recipe import ResolvedStage
+    """Take steps with `polaris_train.grpo`, all answers in one micro-batch."""
+    from polaris_train.grpo import LossSettings, TrainingBatch, token_weights, update
+    from polaris_train.model import StepSettings, TrainingSequence, load_policy
 
     dist.init_process_group("gloo", init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
     context = PROMPT_TOKENS + max(lengths)
@@ -54,31 +52,18 @@ def ours(*, model: str, lengths: list[int], num_steps: int, learning_rate: float
             prompt_token_ids=tuple(prompt),
             token_ids=tuple(answer),
             engine_logprobs=(0.0,) * len(answer),
-            advantage=advantage,
+            advantages=advantage,
             weight=weight,
         )
         for prompt, answer, advantage, weight in rows
     ]
-    config = ResolvedStage(
-        run="bench",
-        stage="bench",
-        model=model,
-        problems="",
-        problems_sha256="",
-        steps=1,
-        context=context,
-        max_prompt_tokens=PROMPT_TOKENS,
-        temperature=TEMPERATURE,
-        microbatch_tokens=sum(lengths) + PROMPT_TOKENS * len(lengths),
-        mismatch_correction="none",
-        dual_clip=None,
-    )
-    batch = TrainingBatch(sequences=sequences, copied_groups=0, rescue_ages=())
+    loss = LossSettings(mismatch_correction="none", dual_clip=None)
+    settings = StepSettings(max_tokens=sum(lengths) + PROMPT_TOKENS * len(lengths), temperature=TEMPERATURE)
+    batch = TrainingBatch(sequences=sequences)
     optimizer = _optimizer(policy.parameters(), learning_rate)
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
 
     def step() -> tuple[float, float, float]:
-        stats = update(policy, optimizer, [batch], config, scaler=scaler)
+        stats = update(policy, optimizer, [batch], loss, settings)
         assert stats.loss is not None
         assert stats.grad_norm is not None
         return stats.loss, stats.grad_norm, stats.entropy

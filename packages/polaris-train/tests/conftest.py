@@ -6,9 +6,8 @@ from jaxtyping import install_import_hook
 install_import_hook(
     [
         "polaris_train.grpo.advantage",
+        "polaris_train.grpo.loss",
         "polaris_train.model.logprobs",
-        "polaris_train.grpo.loss",
-        "polaris_train.grpo.loss",
     ],
     "beartype.beartype",
 )

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from polaris_rollout import Completion, Group
 from polaris_train.errors import RunFolderError
 from polaris_train.grpo.rescue import RescueBuffer, Stored
-from polaris_train.model.policy import load_policy
+from polaris_train.model.loading import load_policy
 from polaris_train.stage.checkpoint import Checkpointer, TrainingState, checkpoint_steps, load_weights, receipt
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -80,7 +80,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from polaris_train.stage.checkpoint import Checkpointer, TrainingState
-from polaris_train.model.policy import load_policy
+from polaris_train.model.loading import load_policy
 from polaris_train.grpo.rescue import RescueBuffer
 
 

@@ -17,7 +17,7 @@ def sequence(prompt, answer, advantage=1.0):
         prompt_token_ids=tuple(prompt),
         token_ids=tuple(answer),
         engine_logprobs=tuple(-float(token) for token in answer),
-        advantage=advantage,
+        advantages=advantage,
     )
 
 
@@ -79,7 +79,7 @@ def test_a_packed_micro_batch_matches_one_worked_out_by_hand():
     assert batch.sequences.tolist() == [0, 0, 1]
     assert batch.weights.tolist() == [1.0] * 3
     assert batch.off_policy.tolist() == [False] * 3
-    assert batch.old_logprobs is None
+    assert batch.has_old_logprobs.tolist() == [False] * 3
 
 
 def test_what_belongs_to_a_sequence_is_repeated_for_its_tokens():
@@ -89,12 +89,35 @@ def test_what_belongs_to_a_sequence_is_repeated_for_its_tokens():
     assert batch.weights.tolist() == [0.25, 0.25, 0.5]
     assert batch.off_policy.tolist() == [False, False, True]
     assert batch.old_logprobs.tolist() == [-0.5, -0.25, -2.0]
+    assert batch.has_old_logprobs.all()
+
+
+def test_advantages_are_one_a_token_or_one_for_all():
+    scalar, each = sequence([1, 2], [3, 4], advantage=0.5), sequence([5], [6, 7], advantage=(-1.0, 2.0))
+    assert pack([scalar, each]).advantages.tolist() == [0.5, 0.5, -1.0, 2.0]
+    assert pack([replace(scalar, advantages=(0.5, 0.5))]).advantages.equal(pack([scalar]).advantages)
+
+
+@pytest.mark.parametrize("name", ["advantages", "engine_logprobs", "old_logprobs"])
+def test_values_of_another_number_of_tokens_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name} has 3 values for 2 tokens; give one a token"):
+        replace(sequence([1], [2, 3]), **{name: (0.0, 0.0, 0.0)})
+
+
+def test_what_one_sequence_has_and_another_lacks_is_told_apart():
+    known = replace(sequence([1], [2, 3]), old_logprobs=(-0.5, -0.25))
+    supervised = TrainingSequence(prompt_token_ids=(4,), token_ids=(5,))
+    batch = pack([known, supervised])
+    assert batch.has_old_logprobs.tolist() == [True, True, False]
+    assert batch.old_logprobs[:2].tolist() == [-0.5, -0.25]
+    assert batch.engine_logprobs.isnan().tolist() == [False, False, True]
 
 
 def test_a_micro_batch_without_sequences_predicts_nothing():
     batch = pack([])
     assert batch.input_ids.shape == batch.position_ids.shape == (1, 1)
-    for name in ("predicting", "targets", "sequences", "advantages", "weights", "engine_logprobs", "off_policy"):
+    per_token = ("predicting", "targets", "sequences", "advantages", "weights", "engine_logprobs", "off_policy")
+    for name in (*per_token, "old_logprobs", "has_old_logprobs"):
         assert getattr(batch, name).shape == (0,)
 
 

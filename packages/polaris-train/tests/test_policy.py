@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.distributed as dist
 from polaris_train.embedded import tiny_model
+from polaris_train.model.loading import load_policy, save_policy
 from polaris_train.model.packing import TrainingSequence, pack
-from polaris_train.model.policy import Policy, load_policy, packed_sdpa
+from polaris_train.model.policy import Policy, packed_sdpa
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
@@ -41,7 +42,7 @@ def sequences():
             prompt_token_ids=tuple(torch.randint(0, 60, (prompt,), generator=generator).tolist()),
             token_ids=tuple(torch.randint(0, 60, (answer,), generator=generator).tolist()),
             engine_logprobs=(0.0,) * answer,
-            advantage=1.0,
+            advantages=1.0,
         )
         for prompt, answer in [(3, 9), (1, 1), (7, 20)]
     ]
@@ -77,7 +78,7 @@ def test_a_saved_model_is_read_back_by_transformers_as_it_was(folder, tmp_path):
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.mul_(1.5)
-    policy.save(tmp_path / "out", source=tiny_model())
+    save_policy(policy, tmp_path / "out", source=tiny_model())
     assert not (tmp_path / "out" / "sharded").exists()
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto")
     assert plain.dtype == torch.float32
@@ -90,7 +91,7 @@ def test_a_bfloat16_policy_exports_bfloat16_and_keeps_float32_masters(folder, tm
     policy = load_policy(str(folder), device=CPU, context=64, precision="bfloat16")
     assert {parameter.dtype for parameter in policy.parameters()} == {torch.float32}
     assert all(isinstance(parameter, DTensor) for parameter in policy.parameters())
-    policy.save(tmp_path / "out", source=tiny_model())
+    save_policy(policy, tmp_path / "out", source=tiny_model())
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto").dtype == torch.bfloat16
 
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polaris_reward import Outcome
 from polaris_rollout import Completion, Group, SamplingParams
-from polaris_train.grpo.batches import token_losses, training_batches
+from polaris_train.grpo.batches import BatchSettings, training_batches
+from polaris_train.grpo.loss import LossSettings, token_losses
 from polaris_train.grpo.rescue import RescueBuffer
 from polaris_train.model.packing import pack
 from polaris_train.recipe import ResolvedStage
@@ -140,17 +141,17 @@ def test_the_failure_that_is_replaced_and_the_answer_that_is_kept_are_drawn_even
     assert (replaced, kept) == ({0, 1, 2}, {"0", "1", "2"})
 
 
-def rescued_batch(**values):
+def rescued_batch():
     buffer = RescueBuffer(max_age=2, max_tokens=MAX_TOKENS, seed=0)
     buffer.rescue([graded("a", [True, False, False], [3, 2, 2])], step=1)
     rescued = buffer.rescue([graded("a", [False] * 3, [4, 5, 2], first=50)], step=3)
-    (batch,) = training_batches(rescued, stage(**values), step=3)
+    (batch,) = training_batches(rescued, BatchSettings(max_answer_tokens=10), step=3)
     return rescued[0], batch
 
 
 @pytest.mark.numerics
 def test_a_rescued_answer_pulls_by_its_ratio_to_the_policy_that_sampled_it():
-    new, batch = rescued_batch(dual_clip=None, clip_low=0.2, clip_high=0.28)
+    new, batch = rescued_batch()
     micro = pack(batch.sequences)
     assert micro.off_policy.sum() == 3
     stored = micro.engine_logprobs[micro.off_policy]
@@ -158,8 +159,9 @@ def test_a_rescued_answer_pulls_by_its_ratio_to_the_policy_that_sampled_it():
     now = micro.engine_logprobs.clone()
     now[micro.off_policy] = stored + torch.tensor([0.1, 0.5, -2.0])
     logprobs = now.requires_grad_()
-    token_losses(logprobs, micro, stage(dual_clip=None)).losses.sum().backward()
-    advantage = batch.sequences[new.rescued].advantage
+    settings = LossSettings(dual_clip=None, clip_low=0.2, clip_high=0.28)
+    token_losses(logprobs, torch.zeros_like(logprobs), micro, settings).losses.sum().backward()
+    advantage = batch.sequences[new.rescued].advantages
     assert advantage > 0 and logprobs.grad is not None
     expected = [-advantage * exp(0.1), 0.0, -advantage * exp(-2.0)]
     assert logprobs.grad[micro.off_policy].tolist() == pytest.approx(expected, rel=1e-5)
@@ -170,12 +172,16 @@ def test_a_rescued_answer_pulls_by_its_ratio_to_the_policy_that_sampled_it():
 
 @pytest.mark.parametrize("correction", ["truncate", "mask"])
 def test_a_rescued_answer_is_no_mismatch_of_engine_and_trainer(correction):
-    _, batch = rescued_batch(mismatch_correction=correction)
+    _, batch = rescued_batch()
     micro = pack(batch.sequences)
     moved = micro.engine_logprobs - 3.0
-    terms = token_losses(moved, micro, stage(mismatch_correction=correction))
-    assert terms.mismatch[micro.off_policy].tolist() == [1.0, 1.0, 1.0]
-    assert terms.mismatch[~micro.off_policy].max() < 0.1
+    corrected, plain = (
+        token_losses(moved, torch.zeros_like(moved), micro, LossSettings(mismatch_correction=each)).losses
+        for each in (correction, "none")
+    )
+    weights = corrected / plain
+    assert weights[micro.off_policy].tolist() == [1.0, 1.0, 1.0]
+    assert weights[~micro.off_policy].max() < 0.1
 
 
 def test_the_ages_of_rescued_answers_are_counted():

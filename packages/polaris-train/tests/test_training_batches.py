@@ -3,19 +3,14 @@
 import pytest
 from polaris_reward import Outcome
 from polaris_rollout import Completion, Group
-from polaris_train.grpo.batches import training_batches
-from polaris_train.recipe import ResolvedStage
+from polaris_train.grpo.batches import BatchSettings, training_batches
 from polaris_train.records import GradedGroup
 
 MAX_ANSWER_TOKENS = 20
 
 
-def stage(**values):
-    return ResolvedStage(
-        **{"run": "run", "stage": "stage", "model": "tiny", "problems": "synthetic", "problems_sha256": ""}
-        | {"context": 12 + MAX_ANSWER_TOKENS, "max_prompt_tokens": 12, "temperature": 1.0, "steps": 1}
-        | values
-    )
+def settings(**values):
+    return BatchSettings(max_answer_tokens=MAX_ANSWER_TOKENS, **values)
 
 
 def graded(rewards, lengths, *, rescued=None, name="p"):
@@ -47,30 +42,30 @@ ALL_WRONG = graded([0, 0, 0, 0], [7, 7, 7, 7])
 
 
 def test_groups_that_teach_nothing_are_in_neither_the_loss_nor_its_denominator():
-    (batch,) = training_batches([ALL_RIGHT, MIXED, ALL_WRONG], stage(), step=1)
+    (batch,) = training_batches([ALL_RIGHT, MIXED, ALL_WRONG], settings(), step=1)
     assert lengths_of(batch) == [3, 4, 5, 20]
     assert [sequence.weight for sequence in batch.sequences] == pytest.approx([1 / 32] * 4)
-    assert [sequence.advantage for sequence in batch.sequences] == pytest.approx([1.5, -0.5, -0.5, -0.5], abs=1e-5)
+    assert [sequence.advantages for sequence in batch.sequences] == pytest.approx([1.5, -0.5, -0.5, -0.5], abs=1e-5)
 
 
 def test_a_masked_answer_is_left_out_of_the_loss_but_its_siblings_were_compared_with_it():
-    (batch,) = training_batches([MIXED], stage(truncated="masked"), step=1)
+    (batch,) = training_batches([MIXED], settings(mask_truncated=True), step=1)
     assert lengths_of(batch) == [3, 4, 5]
     assert [sequence.weight for sequence in batch.sequences] == pytest.approx([1 / 12] * 3)
-    assert [sequence.advantage for sequence in batch.sequences] == pytest.approx([1.5, -0.5, -0.5], abs=1e-5)
+    assert [sequence.advantages for sequence in batch.sequences] == pytest.approx([1.5, -0.5, -0.5], abs=1e-5)
 
 
 def test_a_soft_penalty_lowers_the_reward_of_long_answers_before_they_are_compared():
-    config = stage(truncated="penalized", overlong_cache=8, normalize_std=False)
-    (batch,) = training_batches([graded([1, 1, 0, 0], [3, 14, 16, 20])], config, step=1)
+    penalized = settings(overlong_cache=8, normalize_std=False)
+    (batch,) = training_batches([graded([1, 1, 0, 0], [3, 14, 16, 20])], penalized, step=1)
     rewards = [1.0, 0.75, -0.5, -1.0]
     mean = sum(rewards) / 4
-    assert [each.advantage for each in batch.sequences] == pytest.approx([reward - mean for reward in rewards])
+    assert [each.advantages for each in batch.sequences] == pytest.approx([reward - mean for reward in rewards])
 
 
 def test_each_optimizer_step_has_its_own_denominator():
     first, second = training_batches(
-        [MIXED, ALL_RIGHT, graded([1, 0], [2, 3]), graded([0, 1], [4, 5])], stage(optimizer_steps_per_batch=2), step=1
+        [MIXED, ALL_RIGHT, graded([1, 0], [2, 3]), graded([0, 1], [4, 5])], settings(num_optimizer_steps=2), step=1
     )
     assert {sequence.weight for sequence in first.sequences} == {1 / 32}
     assert {sequence.weight for sequence in second.sequences} == {1 / 14}
@@ -78,7 +73,7 @@ def test_each_optimizer_step_has_its_own_denominator():
 
 def test_a_copied_group_counts_as_if_it_were_there_as_often():
     groups = [graded([1, 0], [2, 3], name="a"), graded([1, 0], [5, 7], name="b"), ALL_WRONG]
-    (batch,) = training_batches(groups, stage(substitution="copy"), step=1)
+    (batch,) = training_batches(groups, settings(substitution="copy"), step=1)
     assert batch.copied_groups == 1
     assert lengths_of(batch) == [2, 3, 5, 7]
     weights = [sequence.weight for sequence in batch.sequences]
@@ -88,12 +83,13 @@ def test_a_copied_group_counts_as_if_it_were_there_as_often():
 
 
 def test_only_the_rescued_completion_is_off_policy():
-    (batch,) = training_batches([graded([0, 1, 0, 0], [3, 4, 5, 6], rescued=1), MIXED], stage(), step=1)
+    (batch,) = training_batches([graded([0, 1, 0, 0], [3, 4, 5, 6], rescued=1), MIXED], settings(), step=1)
     assert [sequence.off_policy for sequence in batch.sequences] == [False, True, *[False] * 6]
+    assert [sequence.old_logprobs for sequence in batch.sequences] == [None, (-1.0,) * 4, *[None] * 6]
     assert batch.rescued_groups == 1
 
 
 def test_a_step_in_which_no_group_can_teach_has_nothing_to_train_on():
-    (batch,) = training_batches([ALL_RIGHT, ALL_WRONG], stage(), step=1)
+    (batch,) = training_batches([ALL_RIGHT, ALL_WRONG], settings(), step=1)
     assert batch.sequences == []
     assert batch.copied_groups == 0

@@ -20,9 +20,11 @@ import torch.distributed as dist
 from polaris_reward import Outcome
 from polaris_rollout import Completion, Group
 from polaris_train.grpo.batches import training_batches, update
-from polaris_train.model.policy import Policy, attention_implementation, load_policy
+from polaris_train.model.loading import load_policy
+from polaris_train.model.policy import Policy, attention_implementation
 from polaris_train.recipe import ResolvedStage
 from polaris_train.records import GradedGroup
+from polaris_train.stage.settings import update_settings
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
@@ -163,10 +165,9 @@ def take_step(policy, start, groups, config, reference):
         policy.register_forward_hook(note_pass),
         optimizer.register_step_pre_hook(lambda *_: gradients.append(whole_gradient(policy))),
     ]
-    batches = training_batches(groups, config, step=1)
-    stats = update(
-        policy, optimizer, batches, config, scaler=torch.amp.GradScaler("cpu", enabled=False), reference=reference
-    )
+    batching, loss, stepping = update_settings(config)
+    batches = training_batches(groups, batching, step=1)
+    stats = update(policy, optimizer, batches, loss, stepping, reference=reference)
     for hook in hooks:
         hook.remove()
     every = [torch.zeros_like(passes) for _ in range(dist.get_world_size())]
@@ -210,7 +211,7 @@ def slow_steps(folder, groups, config):
     model = exact_norms(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="sdpa"))
     parameters = list(model.parameters())
     torch.set_default_dtype(torch.float64)
-    batches = training_batches(groups, config, step=1)
+    batches = training_batches(groups, update_settings(config)[0], step=1)
     with torch.no_grad():
         starts = [[padded_logprobs(model, each, config.temperature) for each in batch.sequences] for batch in batches]
     steps = []
@@ -261,11 +262,11 @@ def slow_loss(sequence, logprobs, old, config):
             ratio = mean_ratio * (new - new.detach()).exp()
         clipped = ratio.clamp(1 - config.clip_low, 1 + config.clip_high)
         if config.loss == "cispo":
-            loss = -clipped.detach() * sequence.advantage * new
+            loss = -clipped.detach() * sequence.advantages * new
         else:
-            loss = -torch.minimum(ratio * sequence.advantage, clipped * sequence.advantage)
-            if config.loss == "grpo" and sequence.advantage < 0:
-                loss = loss.clamp(max=-config.dual_clip * sequence.advantage)
+            loss = -torch.minimum(ratio * sequence.advantages, clipped * sequence.advantages)
+            if config.loss == "grpo" and sequence.advantages < 0:
+                loss = loss.clamp(max=-config.dual_clip * sequence.advantages)
         rho = (old[token] - sequence.engine_logprobs[token]).exp().item()
         if config.mismatch_correction == "mask":
             loss = loss * (rho if config.mismatch_low <= rho <= config.mismatch_high else 0.0)

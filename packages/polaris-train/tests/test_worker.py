@@ -66,7 +66,7 @@ if "polaris_train.stage.worker" in sys.orig_argv:
 
     import torch
 
-    from polaris_train import worker  # what it needs is there before memory becomes scarce, autograd's threads too
+    from polaris_train.stage import worker  # what it needs is there before memory is scarce, autograd's threads too
 
     torch.ones(1, requires_grad=True).sum().backward()
     used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGESIZE")

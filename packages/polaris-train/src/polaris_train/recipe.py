@@ -76,7 +76,7 @@ class _Constants(BaseModel):
     """Parts that a step's problems are trained on one after the other; ratios differ from 1 with more than one."""
 
     mismatch_correction: Literal["truncate", "mask", "none"] = "truncate"
-    """What is done about tokens that trainer and engine give different probabilities; see `polaris_train.grpo.loss`."""
+    """What is done about tokens that trainer and engine give different probabilities; see `mismatch_weights`."""
 
     mismatch_low: float = Field(default=0.5, ge=0, lt=1)
     """Lower end of the band of ``mask``."""

@@ -20,7 +20,7 @@ class GradedGroup:
     """The final answer found in each completion."""
 
     rescued: int | None = None
-    """Index of the completion that an earlier step sampled; see `polaris_train.grpo.rescue`."""
+    """Index of the completion that an earlier step sampled; see `polaris_train.grpo.RescueBuffer`."""
 
     rescue_age: int = 0
     """How many steps earlier that was."""

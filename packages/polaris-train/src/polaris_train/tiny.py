@@ -11,7 +11,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from statistics import fmean
@@ -22,24 +22,18 @@ from polaris_data.problems import MAX_LEVEL, Chain, Style, generate_chains, writ
 from polaris_rollout import encode_prompt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
-from torch.nn import functional
-from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast, Qwen3Config
+
+from polaris_train.model.packing import MicroBatch, TrainingSequence
+from polaris_train.model.policy import Policy, attention_implementation
+from polaris_train.model.step import StepSettings, TokenLosses, accumulate, optimizer_step
 
 logger = logging.getLogger(__name__)
 
-
 VOCAB_SIZE = 512
-
-
 MAX_POSITIONS = 2048
-
-
 NUM_STEPS = 1500
-
-
 BATCH_SIZE = 32
-
-
 PEAK_LEARNING_RATE = 2e-3
 
 
@@ -59,26 +53,17 @@ class _Phase:
 
 ALL_LEVELS = tuple(range(1, MAX_LEVEL + 1))
 
-
 LEARNING: dict[Style, float] = {"direct": 0.1, "partial": 0.1, "worked": 0.6, "checked": 0.2}
-
-
 HABIT: dict[Style, float] = {"direct": 0.65, "partial": 0.15, "worked": 0.12, "checked": 0.08}
-
-
 PHASES = (_Phase(0.3, (1, 2), LEARNING), _Phase(0.4, ALL_LEVELS, LEARNING), _Phase(0.3, ALL_LEVELS, HABIT))
 """It learns to calculate from short worked answers, then from all, and then gets into the habit of guessing."""
-
 
 SLIP_SHARE = 0.3
 """Share of checked answers whose first pass holds a slip that the check puts right."""
 
-
 LOG_EVERY = 100
 
-
 END_OF_TURN, END_OF_TEXT = "<|im_end|>", "<|endoftext|>"
-
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -101,8 +86,9 @@ def make_tiny(out: Path, *, seed: int = 0, num_steps: int = NUM_STEPS) -> None:
     rng = random.Random(seed)
     tokenizer = _train_tokenizer(rng)
     torch.manual_seed(seed)
-    model = Qwen3ForCausalLM(_config(tokenizer))
-    _train(model, tokenizer, rng, num_steps=num_steps)
+    attention = attention_implementation(torch.device("cpu"), torch.float32)
+    model = AutoModelForCausalLM.from_config(_config(tokenizer), attn_implementation=attention)
+    _train(Policy(model.train()), tokenizer, rng, num_steps=num_steps)
     model.generation_config = GenerationConfig(
         do_sample=True,
         eos_token_id=[model.config.eos_token_id, model.config.pad_token_id],
@@ -165,57 +151,46 @@ def _example(question: str, chain: Chain, shares: dict[Style, float], rng: rando
     return prompt, write_solution(chain, style, slip_at=slip_at)
 
 
-def _train(
-    model: Qwen3ForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    rng: random.Random,
-    *,
-    num_steps: int,
-) -> None:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+def _train(policy: Policy, tokenizer: PreTrainedTokenizerFast, rng: random.Random, *, num_steps: int) -> None:
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=PEAK_LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=PEAK_LEARNING_RATE, total_steps=num_steps, pct_start=0.05, cycle_momentum=False
     )
-    model.train()
+    settings = StepSettings(max_tokens=BATCH_SIZE * MAX_POSITIONS)
     started = time.monotonic()
     recent: deque[float] = deque(maxlen=LOG_EVERY)
     batches = chain.from_iterable(
         islice(_batches(tokenizer, phase, rng), round(phase.part * num_steps)) for phase in PHASES
     )
-    for step, (input_ids, labels) in enumerate(batches, start=1):
-        logits = model(input_ids=input_ids).logits[:, :-1]
-        loss = functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+    for step, sequences in enumerate(batches, start=1):
+        totals = accumulate(policy, sequences, cross_entropy, settings)
+        taken = optimizer_step(policy, optimizer, totals, settings)
         schedule.step()
-        recent.append(loss.item())
+        recent.append(taken.sums["loss"])
         if step % LOG_EVERY == 0 or step == num_steps:
             left = (time.monotonic() - started) / step * (num_steps - step)
             logger.info("step %d/%d  loss %.3f  %.0f s left", step, num_steps, fmean(recent), left)
 
 
-def _batches(tokenizer: PreTrainedTokenizerFast, phase: _Phase, rng: random.Random) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield input ids and labels, ``[examples, tokens]``, padded on the right; prompts carry no label."""
+def cross_entropy(logprobs: Tensor, entropies: Tensor, batch: MicroBatch) -> TokenLosses:
+    """Return the loss of supervised training."""
+    return TokenLosses(losses=-logprobs)
+
+
+def _batches(tokenizer: PreTrainedTokenizerFast, phase: _Phase, rng: random.Random) -> Iterator[list[TrainingSequence]]:
+    """Yield what each step trains on: answers whose tokens all count the same."""
     chains = generate_chains(rng, split="train", levels=phase.levels)
     while True:
-        pool = [_encode(tokenizer, *_example(*next(chains), phase.shares, rng)) for _ in range(16 * BATCH_SIZE)]
-        pool.sort(key=lambda example: len(example[0]) + len(example[1]))
-        batches = [pool[start : start + BATCH_SIZE] for start in range(0, len(pool), BATCH_SIZE)]
-        rng.shuffle(batches)
-        for batch in batches:
-            width = max(len(prompt) + len(answer) for prompt, answer in batch)
-            input_ids = torch.full((BATCH_SIZE, width), _token_id(tokenizer, END_OF_TEXT))
-            labels = torch.full((BATCH_SIZE, width), -100)
-            for row, (prompt, answer) in enumerate(batch):
-                input_ids[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
-                labels[row, len(prompt) : len(prompt) + len(answer)] = torch.tensor(answer)
-            yield input_ids, labels
-
-
-def _encode(tokenizer: PreTrainedTokenizerFast, prompt: str, answer: str) -> tuple[list[int], list[int]]:
-    return list(encode_prompt(tokenizer, prompt)), tokenizer.encode(answer + END_OF_TURN, add_special_tokens=False)
+        examples = (_example(*next(chains), phase.shares, rng) for _ in range(BATCH_SIZE))
+        batch = [
+            TrainingSequence(
+                prompt_token_ids=tuple(encode_prompt(tokenizer, prompt)),
+                token_ids=tuple(tokenizer.encode(answer + END_OF_TURN, add_special_tokens=False)),
+            )
+            for prompt, answer in examples
+        ]
+        num_tokens = sum(len(each.token_ids) for each in batch)
+        yield [replace(each, weight=1 / num_tokens) for each in batch]
 
 
 def _token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:

@@ -1,10 +1,17 @@
 from .advantage import group_advantages as group_advantages
 from .advantage import group_multiplicities as group_multiplicities
 from .advantage import soft_overlong_penalty as soft_overlong_penalty
+from .batches import BatchSettings as BatchSettings
+from .batches import TrainingBatch as TrainingBatch
+from .batches import UpdateStats as UpdateStats
+from .batches import training_batches as training_batches
+from .batches import update as update
+from .loss import LossSettings as LossSettings
 from .loss import cispo_loss as cispo_loss
 from .loss import clipped_loss as clipped_loss
 from .loss import gspo_loss as gspo_loss
 from .loss import kl_penalty as kl_penalty
 from .loss import mismatch_weights as mismatch_weights
+from .loss import token_losses as token_losses
 from .loss import token_weights as token_weights
 from .rescue import RescueBuffer as RescueBuffer

@@ -1,9 +1,4 @@
-"""How good each completion is, compared with its siblings.
-
-The penalty for answers that come close to the token budget.
-
-What becomes of groups that teach nothing, because all their completions are right or all are wrong.
-"""
+"""How good each completion is compared with its siblings, and what becomes of groups that teach nothing."""
 
 import random
 from collections.abc import Sequence
@@ -11,6 +6,8 @@ from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
+
+Substitution = Literal["reweight", "copy"]
 
 
 def group_advantages(
@@ -45,14 +42,9 @@ def group_advantages(
 
 
 def soft_overlong_penalty(num_tokens: int, *, max_tokens: int, cache_tokens: int) -> float:
-    """Return DAPO's soft punishment of long answers, added to the reward: from 0 down to -1.
+    """Return DAPO's soft punishment of long answers, added to the reward.
 
-    0 up to ``max_tokens - cache_tokens``, then linear down to -1 at ``max_tokens``.
-
-    Args:
-        num_tokens: Length of the answer.
-        max_tokens: Longest possible answer.
-        cache_tokens: Where the punishment begins, counted back from ``max_tokens``.
+    0 up to ``max_tokens - cache_tokens``, then linear down to -1 at ``max_tokens``, the longest possible answer.
 
     References:
         Yu et al., "DAPO", 2025. https://arxiv.org/abs/2503.14476
@@ -60,11 +52,8 @@ def soft_overlong_penalty(num_tokens: int, *, max_tokens: int, cache_tokens: int
     return max(-1.0, min(0.0, (max_tokens - cache_tokens - num_tokens) / cache_tokens))
 
 
-Substitution = Literal["reweight", "copy"]
-
-
 def group_multiplicities(informative: Sequence[bool], *, substitution: Substitution, seed: int) -> list[int]:
-    """Return how often each group counts in the update; groups that teach nothing count 0.
+    """Return how often each group counts in the update; groups whose rewards are all equal count 0.
 
     ``reweight`` lets each informative group count once: the loss is an average over them, so together they have
     the weight of the whole batch. ``copy`` is the published in-batch substitution: every other group's place is

@@ -1,47 +1,129 @@
-"""Policy-gradient losses of single tokens; `polaris_train.aggregation` says how much each token counts.
+"""The policy-gradient loss of each token, and how much each token counts.
 
-In all of them ``ratio = pi / pi_old = exp(logprob - old)``, its logarithm held within `MAX_LOG_RATIO` so that a
-stale completion cannot overflow.
+In all losses ``ratio = pi / pi_old = exp(logprob - old)``, its logarithm held within `MAX_LOG_RATIO` so that a stale
+completion cannot overflow. Their arguments are, token by token:
 
-How much each sequence's tokens count: one global denominator, whatever the packing and the number of ranks.
-
-The difference between the engine that sampled and the trainer, measured and corrected.
-
-The same weights give slightly different probabilities in two programs, so what the engine sampled is off-policy
-for the trainer even before the first update.
+- ``logprobs``: of the sampled tokens under the policy being trained; gradients flow through these.
+- ``old_logprobs``: of the same tokens under the policy that started the step.
+- ``advantages``: of the token or of its completion.
+- ``clip_low``, ``clip_high``: the ratio is clipped to ``[1 - clip_low, 1 + clip_high]``.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Int
 from torch import Tensor
+
+from polaris_train.model.packing import MicroBatch, PerToken
+from polaris_train.model.step import TokenLosses
 
 MAX_LOG_RATIO = 20.0
 """In nats; beyond it a ratio is constant and has no gradient."""
 
+Aggregation = Literal["token-mean", "sequence-mean", "constant"]
+Correction = Literal["truncate", "mask", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossSettings:
+    """Which loss; the defaults are DAPO's, with truncated importance sampling between engine and trainer."""
+
+    loss: Literal["grpo", "gspo", "cispo"] = "grpo"
+    """`clipped_loss`, `gspo_loss` or `cispo_loss`."""
+
+    clip_low: float = 0.2
+    """Ratios are clipped to at least ``1 - clip_low``."""
+
+    clip_high: float = 0.28
+    """Ratios are clipped to at most ``1 + clip_high`` ("clip-higher")."""
+
+    dual_clip: float | None = 3.0
+    """Ratios above it stop costing where the advantage is negative (grpo only)."""
+
+    mismatch_correction: Correction = "truncate"
+    """What is done about tokens that trainer and engine give different probabilities; see `mismatch_weights`."""
+
+    mismatch_low: float = 0.5
+    """Lower end of the band of ``mask``."""
+
+    mismatch_high: float = 2.0
+    """Largest weight of ``truncate``, upper end of the band of ``mask``."""
+
+    kl_coef: float = 0.0
+    """Weight of `kl_penalty`, where there is a reference policy."""
+
+
+def token_losses(
+    logprobs: PerToken,
+    entropies: PerToken,
+    batch: MicroBatch,
+    settings: LossSettings,
+    *,
+    reference_logprobs: PerToken | None = None,
+) -> TokenLosses:
+    """Return the loss of each token and what a step reports of it.
+
+    Ratios are taken to the batch's old log-probabilities, and how far the engine that sampled is from those is a
+    weight. What an earlier policy sampled should have the engine's as its old ones, and so needs no weight.
+
+    Args:
+        logprobs: Under the policy being trained.
+        entropies: Of its distributions.
+        batch: That they are of.
+        settings: Which loss.
+        reference_logprobs: Under the policy to stay close to.
+    """
+    old = batch.old_logprobs.where(batch.has_old_logprobs, logprobs.detach())
+    low, high = settings.clip_low, settings.clip_high
+    if settings.loss == "gspo":
+        losses = gspo_loss(logprobs, old, batch.advantages, batch.sequences, clip_low=low, clip_high=high)
+    elif settings.loss == "cispo":
+        losses = cispo_loss(logprobs, old, batch.advantages, clip_low=low, clip_high=high)
+    else:
+        losses = clipped_loss(
+            logprobs, old, batch.advantages, clip_low=low, clip_high=high, dual_clip=settings.dual_clip
+        )
+    band = {"low": settings.mismatch_low, "high": settings.mismatch_high}
+    mismatch = mismatch_weights(old, batch.engine_logprobs, correction=settings.mismatch_correction, **band)
+    losses = losses * mismatch
+    kl = torch.zeros_like(old)
+    if reference_logprobs is not None:
+        kl = kl_penalty(logprobs, reference_logprobs)
+        losses = losses + settings.kl_coef * kl
+    with torch.no_grad():
+        on_policy = ~batch.off_policy
+        ratio, rho = (logprobs - old).exp(), (old - batch.engine_logprobs).exp()
+        cut = ~torch.isclose(mismatch, rho) & (settings.mismatch_correction != "none")
+        pull = (batch.weights * batch.advantages).abs()
+        sums = {
+            "entropy": entropies,
+            "prob_gap": (old.exp() - batch.engine_logprobs.exp()).abs() * on_policy,
+            "on_policy": on_policy,
+            "mismatch": on_policy & cut,
+            "clipped": (ratio < 1 - low) | (ratio > 1 + high),
+            "kl": kl.detach(),
+            "gradient": pull,
+            "rescue": pull * batch.off_policy,
+        }
+        gaps = (old - batch.engine_logprobs)[on_policy].abs()
+    return TokenLosses(losses=losses, sums=sums, maxima={"logprob_gap": gaps})
+
 
 def clipped_loss(
-    logprobs: Float[Tensor, " tokens"],
-    old_logprobs: Float[Tensor, " tokens"],
-    advantages: Float[Tensor, " tokens"],
+    logprobs: PerToken,
+    old_logprobs: PerToken,
+    advantages: PerToken,
     *,
     clip_low: float,
     clip_high: float,
     dual_clip: float | None = None,
-) -> Float[Tensor, " tokens"]:
+) -> PerToken:
     """Return the clipped surrogate loss (GRPO, PPO) of each token.
 
-    ``-min(ratio * A, clip(ratio, 1 - clip_low, 1 + clip_high) * A)``, and where ``A < 0`` no more than
-    ``-dual_clip * A``.
-
-    Args:
-        logprobs: Of the sampled tokens under the policy being trained; gradients flow through these.
-        old_logprobs: Of the same tokens under the policy that started the step.
-        advantages: Of the completion that each token belongs to.
-        clip_low: Ratios below ``1 - clip_low`` stop earning.
-        clip_high: Ratios above ``1 + clip_high`` stop earning.
-        dual_clip: Ratios above it stop costing; ``None`` leaves them.
+    ``-min(ratio * A, clip(ratio) * A)``, and where ``A < 0`` no more than ``-dual_clip * A``, if that is given.
 
     References:
         Yu et al., "DAPO", 2025. https://arxiv.org/abs/2503.14476
@@ -56,27 +138,20 @@ def clipped_loss(
 
 
 def gspo_loss(
-    logprobs: Float[Tensor, " tokens"],
-    old_logprobs: Float[Tensor, " tokens"],
-    advantages: Float[Tensor, " tokens"],
+    logprobs: PerToken,
+    old_logprobs: PerToken,
+    advantages: PerToken,
     sequences: Int[Tensor, " tokens"],
     *,
     clip_low: float,
     clip_high: float,
-) -> Float[Tensor, " tokens"]:
+) -> PerToken:
     """Return the loss of each token with one ratio for its whole sequence.
 
     ``s = exp(mean over the sequence of (logprob - old))`` is clipped as in `clipped_loss`; a token's gradient is
     that of ``s * pi / stop_gradient(pi)``, so that the sum over a sequence has the gradient of its length times
-    ``s``. Made for ``sequence-mean`` aggregation and narrow ranges (the paper's are 3e-4 and 4e-4).
-
-    Args:
-        logprobs: Of the sampled tokens under the policy being trained.
-        old_logprobs: Under the policy that started the step.
-        advantages: Of the completion that each token belongs to.
-        sequences: Index of the sequence of each token; a sequence must be here as a whole.
-        clip_low: Ratios below ``1 - clip_low`` stop earning.
-        clip_high: Ratios above ``1 + clip_high`` stop earning.
+    ``s``. Made for ``sequence-mean`` aggregation and narrow ranges (the paper's are 3e-4 and 4e-4). ``sequences`` is
+    the index of the sequence of each token; a sequence must be here as a whole.
 
     References:
         Zheng et al., "Group Sequence Policy Optimization", 2025. https://arxiv.org/abs/2507.18071
@@ -91,24 +166,12 @@ def gspo_loss(
 
 
 def cispo_loss(
-    logprobs: Float[Tensor, " tokens"],
-    old_logprobs: Float[Tensor, " tokens"],
-    advantages: Float[Tensor, " tokens"],
-    *,
-    clip_low: float,
-    clip_high: float,
-) -> Float[Tensor, " tokens"]:
+    logprobs: PerToken, old_logprobs: PerToken, advantages: PerToken, *, clip_low: float, clip_high: float
+) -> PerToken:
     """Return the loss of each token whose clipped ratio is a weight: no token loses its gradient.
 
-    ``-stop_gradient(clip(ratio, 1 - clip_low, 1 + clip_high)) * A * logprob``. Both bounds are relative to 1
-    (``clip_high = 4`` caps the ratio at 5); ``clip_low = 1`` has no effect.
-
-    Args:
-        logprobs: Of the sampled tokens under the policy being trained.
-        old_logprobs: Under the policy that started the step.
-        advantages: Of the completion that each token belongs to.
-        clip_low: Smallest weight is ``1 - clip_low``.
-        clip_high: Largest weight is ``1 + clip_high``.
+    ``-stop_gradient(clip(ratio)) * A * logprob``. Both bounds are relative to 1 (``clip_high = 4`` caps the ratio
+    at 5); ``clip_low = 1`` has no effect.
 
     References:
         MiniMax, "MiniMax-M1", 2025. https://arxiv.org/abs/2506.13585
@@ -117,9 +180,7 @@ def cispo_loss(
     return -ratio.clamp(1 - clip_low, 1 + clip_high) * advantages * logprobs
 
 
-def kl_penalty(
-    logprobs: Float[Tensor, " tokens"], reference_logprobs: Float[Tensor, " tokens"]
-) -> Float[Tensor, " tokens"]:
+def kl_penalty(logprobs: PerToken, reference_logprobs: PerToken) -> PerToken:
     """Return an estimate of the divergence from a reference policy at each token: never negative, zero where equal.
 
     ``exp(d) - d - 1`` with ``d = reference - logprob`` (the estimator called k3).
@@ -131,21 +192,35 @@ def kl_penalty(
     return difference.exp() - difference - 1
 
 
-def _log_ratio(logprobs: Tensor, old_logprobs: Tensor) -> Tensor:
-    return (logprobs - old_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+def mismatch_weights(
+    old_logprobs: PerToken, engine_logprobs: PerToken, *, correction: Correction, low: float, high: float
+) -> PerToken:
+    """Return how much each token's loss counts, given who sampled it; no gradient flows through the weights.
 
+    The same model gives slightly different probabilities in two programs, so what the engine sampled is off-policy
+    for the trainer even before the first update. With ``rho = pi_old / pi_engine``, at the sampling temperature:
+    ``truncate`` gives ``min(rho, high)``, ``mask`` gives ``rho`` inside ``[low, high]`` and 0 outside, ``none`` gives
+    1. The weight multiplies the clipped loss, not its inside.
 
-Aggregation = Literal["token-mean", "sequence-mean", "constant"]
+    References:
+        Yao et al., "Your efficient RL framework secretly brings you off-policy RL training", 2025.
+        https://fengyao.notion.site/off-policy-rl
+        Ling Team, "IcePop", 2025. https://ringtech.notion.site/icepop
+    """
+    rho = _log_ratio(old_logprobs, engine_logprobs).detach().exp()
+    if correction == "truncate":
+        return rho.clamp(max=high)
+    if correction == "mask":
+        return rho.where((rho >= low) & (rho <= high), rho.new_zeros(()))
+    return rho.new_ones(rho.shape)
 
 
 def token_weights(
-    lengths: Sequence[int],
-    multiplicities: Sequence[int],
-    *,
-    aggregation: Aggregation,
-    max_tokens: int,
+    lengths: Sequence[int], multiplicities: Sequence[int], *, aggregation: Aggregation, max_tokens: int
 ) -> list[float]:
     """Return the weight of each token of each sequence; the loss of a step is the weighted sum over its tokens.
+
+    One global denominator, whatever the packing and the number of ranks:
 
     - ``token-mean``: ``m[i] / sum_j m[j] * T[j]``, every token the same (DAPO).
     - ``sequence-mean``: ``m[i] / (T[i] * sum_j m[j])``, every sequence the same (GRPO as published, GSPO).
@@ -172,38 +247,5 @@ def token_weights(
     return [many / (max_tokens * num_sequences) for many in multiplicities]
 
 
-Correction = Literal["truncate", "mask", "none"]
-
-
-def mismatch_weights(
-    old_logprobs: Float[Tensor, " tokens"],
-    engine_logprobs: Float[Tensor, " tokens"],
-    *,
-    correction: Correction,
-    low: float,
-    high: float,
-) -> Float[Tensor, " tokens"]:
-    """Return how much each token's loss counts, given who sampled it; no gradient flows through the weights.
-
-    With ``rho = pi_old / pi_engine``: ``truncate`` gives ``min(rho, high)``, ``mask`` gives ``rho`` inside
-    ``[low, high]`` and 0 outside, ``none`` gives 1. The weight multiplies the clipped loss, not its inside.
-
-    Args:
-        old_logprobs: Under the trainer's policy that started the step.
-        engine_logprobs: Under the engine, at the sampling temperature.
-        correction: Which of the three.
-        low: Lower end of the band of ``mask``.
-        high: Cap of ``truncate``, upper end of the band of ``mask``.
-
-    References:
-        Yao et al., "Your efficient RL framework secretly brings you off-policy RL training", 2025.
-        https://fengyao.notion.site/off-policy-rl
-        Ling Team, "IcePop", 2025. https://ringtech.notion.site/icepop
-    """
-    difference = (old_logprobs - engine_logprobs).detach()
-    rho = difference.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
-    if correction == "truncate":
-        return rho.clamp(max=high)
-    if correction == "mask":
-        return rho.where((rho >= low) & (rho <= high), rho.new_zeros(()))
-    return rho.new_ones(rho.shape)
+def _log_ratio(logprobs: Tensor, old_logprobs: Tensor) -> Tensor:
+    return (logprobs - old_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)

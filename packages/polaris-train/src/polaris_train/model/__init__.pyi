@@ -1,6 +1,14 @@
+from .loading import load_policy as load_policy
+from .loading import save_policy as save_policy
+from .logprobs import token_logprobs as token_logprobs
 from .packing import MicroBatch as MicroBatch
 from .packing import TrainingSequence as TrainingSequence
 from .packing import pack as pack
 from .packing import partition as partition
 from .policy import Policy as Policy
-from .policy import load_policy as load_policy
+from .step import OptimizerStep as OptimizerStep
+from .step import StepSettings as StepSettings
+from .step import TokenLosses as TokenLosses
+from .step import accumulate as accumulate
+from .step import optimizer_step as optimizer_step
+from .step import sequence_logprobs as sequence_logprobs

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+PerToken: TypeAlias = Float[Tensor, " tokens"]
+"""One number for each token that the loss is over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,25 +17,31 @@ class TrainingSequence:
     """One completion as the trainer sees it."""
 
     prompt_token_ids: tuple[int, ...]
-    """[P] context of the first sampled token."""
+    """[P] context of the first token that is trained on, at least one."""
 
     token_ids: tuple[int, ...]
-    """[T] sampled tokens, at least one; the loss is over these."""
-
-    engine_logprobs: tuple[float, ...]
-    """[T] log-probability of each token when it was sampled, in nats."""
-
-    advantage: float
-    """Shared by all tokens."""
+    """[T] tokens that are trained on, at least one."""
 
     weight: float = 1.0
-    """How much each token counts in the loss of the step, on all ranks; see `polaris_train.grpo.loss`."""
+    """How much each token counts in the loss of the step, on all ranks: the loss is the weighted sum over tokens."""
 
-    off_policy: bool = False
-    """Whether an earlier policy sampled it, so that its ratios are taken to ``engine_logprobs``."""
+    advantages: float | tuple[float, ...] = 0.0
+    """Of all tokens, or [T] of each."""
+
+    engine_logprobs: tuple[float, ...] | None = None
+    """[T] log-probability of each token when it was sampled, in nats; ``None`` where no engine sampled it."""
 
     old_logprobs: tuple[float, ...] | None = None
-    """[T] under the policy that started the step, where that is no longer the current one."""
+    """[T] what ratios are taken to; ``None`` is the policy of the very forward pass that trains on the sequence."""
+
+    off_policy: bool = False
+    """Whether an earlier policy sampled it, so that it says nothing about how engine and trainer differ."""
+
+    def __post_init__(self) -> None:
+        for name in ("advantages", "engine_logprobs", "old_logprobs"):
+            values = getattr(self, name)
+            if isinstance(values, tuple) and len(values) != len(self.token_ids):
+                raise ValueError(f"{name} has {len(values)} values for {len(self.token_ids)} tokens; give one a token")
 
     @property
     def length(self) -> int:
@@ -51,34 +60,36 @@ class MicroBatch:
     """Position of each token in its own sequence."""
 
     predicting: Int[Tensor, " tokens"]
-    """Where in ``length`` each sampled token is predicted: one before it."""
+    """Where in ``length`` each token that is trained on is predicted: one before it."""
 
     targets: Int[Tensor, " tokens"]
-    """The sampled tokens."""
+    """The tokens that are trained on."""
 
     sequences: Int[Tensor, " tokens"]
     """Which of the micro-batch's sequences each token belongs to."""
 
-    advantages: Float[Tensor, " tokens"]
-    """Of the completion that each token belongs to."""
-
-    weights: Float[Tensor, " tokens"]
+    weights: PerToken
     """How much each token counts in the loss of the step."""
 
-    engine_logprobs: Float[Tensor, " tokens"]
-    """Of each token when it was sampled."""
+    advantages: PerToken
+    """Of each token, or of its sequence."""
+
+    engine_logprobs: PerToken
+    """When it was sampled; NaN where no engine sampled it, so that a loss cannot use them unnoticed."""
+
+    old_logprobs: PerToken
+    """What ratios are taken to, where ``has_old_logprobs``."""
+
+    has_old_logprobs: Bool[Tensor, " tokens"]
+    """Whether they are known; elsewhere they are those of this forward pass."""
 
     off_policy: Bool[Tensor, " tokens"]
     """Whether an earlier policy sampled it."""
 
-    old_logprobs: Float[Tensor, " tokens"] | None
-    """Under the policy that started the step; ``None`` where that is the current one."""
-
     def to(self, device: torch.device) -> "MicroBatch":
         """Return the micro-batch with its tensors on a device."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=True) for name, value in values.items() if value is not None
+            name: getattr(self, name).to(device, non_blocking=True) for name in self.__dataclass_fields__
         }
         return replace(self, **moved)
 
@@ -96,8 +107,7 @@ def partition(
         lengths: Tokens of each sequence.
         max_tokens: Of one micro-batch, except where a single sequence is longer.
         num_ranks: Number of ranks.
-        quadratic_length: Length at which attention costs as much as everything that grows with the length itself;
-            see `polaris_train.model.policy.Policy.quadratic_length`.
+        quadratic_length: Length at which attention costs as much as everything that grows with the length itself.
 
     Returns:
         ``[rank][micro-batch]`` lists of indices into ``lengths``; each index appears once.
@@ -134,32 +144,35 @@ def pack(sequences: Sequence[TrainingSequence]) -> MicroBatch:
     No sequences give a micro-batch of one token that predicts nothing: a rank without work still has to take
     part in the gathering of a sharded model.
     """
-    if not sequences:
-        sequences = [TrainingSequence(prompt_token_ids=(0,), token_ids=(), engine_logprobs=(), advantage=0.0)]
+    sequences = sequences or [TrainingSequence(prompt_token_ids=(0,), token_ids=())]
     starts = [0]
-    for sequence in sequences:
-        starts.append(starts[-1] + sequence.length)
-    counts = torch.tensor([len(sequence.token_ids) for sequence in sequences])
-    predicting = [
-        torch.arange(start + len(sequence.prompt_token_ids), start + sequence.length) - 1
-        for start, sequence in zip(starts, sequences, strict=False)
-    ]
-    known = [sequence.old_logprobs for sequence in sequences if sequence.old_logprobs is not None]
+    for each in sequences:
+        starts.append(starts[-1] + each.length)
+    counts = torch.tensor([len(each.token_ids) for each in sequences])
+
+    def per_token(values: Sequence[float | tuple[float, ...] | None]) -> Tensor:
+        """Repeat what belongs to a whole sequence for each of its tokens; what is not known is NaN."""
+        rows = [
+            value if isinstance(value, tuple) else (float("nan") if value is None else value,) * len(each.token_ids)
+            for value, each in zip(values, sequences, strict=True)
+        ]
+        return torch.tensor([value for row in rows for value in row], dtype=torch.get_default_dtype())
+
     return MicroBatch(
-        input_ids=torch.tensor(
-            [[token for sequence in sequences for token in sequence.prompt_token_ids + sequence.token_ids]]
+        input_ids=torch.tensor([[token for each in sequences for token in each.prompt_token_ids + each.token_ids]]),
+        position_ids=torch.cat([torch.arange(each.length) for each in sequences])[None],
+        predicting=torch.cat(
+            [
+                torch.arange(start + len(each.prompt_token_ids), start + each.length) - 1
+                for start, each in zip(starts, sequences, strict=False)
+            ]
         ),
-        position_ids=torch.cat([torch.arange(sequence.length) for sequence in sequences])[None],
-        predicting=torch.cat(predicting),
-        targets=torch.tensor([token for sequence in sequences for token in sequence.token_ids], dtype=torch.long),
+        targets=torch.tensor([token for each in sequences for token in each.token_ids], dtype=torch.long),
         sequences=torch.arange(len(sequences)).repeat_interleave(counts),
-        advantages=torch.tensor([sequence.advantage for sequence in sequences]).repeat_interleave(counts),
-        weights=torch.tensor([sequence.weight for sequence in sequences]).repeat_interleave(counts),
-        engine_logprobs=_flat([sequence.engine_logprobs for sequence in sequences]),
-        off_policy=torch.tensor([sequence.off_policy for sequence in sequences]).repeat_interleave(counts),
-        old_logprobs=_flat(known) if known else None,
+        weights=per_token([each.weight for each in sequences]),
+        advantages=per_token([each.advantages for each in sequences]),
+        engine_logprobs=per_token([each.engine_logprobs for each in sequences]),
+        old_logprobs=per_token([each.old_logprobs for each in sequences]),
+        has_old_logprobs=torch.tensor([each.old_logprobs is not None for each in sequences]).repeat_interleave(counts),
+        off_policy=torch.tensor([each.off_policy for each in sequences]).repeat_interleave(counts),
     )
-
-
-def _flat(rows: Sequence[Sequence[float]]) -> Tensor:
-    return torch.tensor([value for row in rows for value in row], dtype=torch.get_default_dtype())

@@ -36,7 +36,8 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from polaris_train.errors import RunFolderError
 from polaris_train.grpo.rescue import RescueBuffer
-from polaris_train.model.policy import Policy, load_policy
+from polaris_train.model.loading import load_policy, save_policy
+from polaris_train.model.policy import Policy
 from polaris_train.recipe import ResolvedStage
 
 logger = logging.getLogger(__name__)
@@ -348,7 +349,7 @@ def export_checkpoint(folder: Path, out: Path) -> Path:
         load_weights(folder / "checkpoints", policy)
         incoming = out.with_name(f"{out.name}.partial")
         shutil.rmtree(incoming, ignore_errors=True)
-        policy.save(incoming, source=config.model)
+        save_policy(policy, incoming, source=config.model)
         incoming.replace(out)
     finally:
         dist.destroy_process_group()

@@ -2,14 +2,13 @@
 
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from polaris_rollout import Group, Sampler
 from polaris_rollout.engines import Reference, check_parity
 from polaris_rollout.sharing import SharedSampler, WorkStore, fair_share
-from torch.distributed.fsdp import FSDPModule
 
 from polaris_train.model.packing import TrainingSequence, pack
 from polaris_train.model.policy import Policy
@@ -75,15 +74,9 @@ def policy_logprobs(policy: Policy) -> Reference:
     def logprobs(groups: Sequence[Group], temperature: float) -> list[list[list[float]]]:
         completions = [(group.prompt_token_ids, each) for group in groups for each in group.completions]
         sequences = [
-            TrainingSequence(
-                prompt_token_ids=prompt, token_ids=each.token_ids, engine_logprobs=each.logprobs, advantage=0.0
-            )
-            for prompt, each in completions
+            TrainingSequence(prompt_token_ids=prompt, token_ids=each.token_ids) for prompt, each in completions
         ]
-        with torch.no_grad():
-            values, _ = policy(pack(sequences).to(policy.device), temperature=temperature)
-        # Without a backward pass, nothing else would let go of what this forward pass gathered.
-        cast(FSDPModule, policy).reshard()
+        values = policy.frozen_logprobs(pack(sequences).to(policy.device), temperature=temperature)
         rows = iter(values.split([len(each.token_ids) for _, each in completions]))
         return [[next(rows).tolist() for _ in group.completions] for group in groups]
 

@@ -21,6 +21,7 @@ from polaris_train.stage.checkpoint import Checkpointer, TrainingState
 from polaris_train.stage.evaluation import evaluate_when_due
 from polaris_train.stage.monitor import Phases, alarms
 from polaris_train.stage.sampling import draw_problems, obtain_rollout, sampler_position
+from polaris_train.stage.settings import update_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,7 @@ def train_stage(
         DivergenceError: If loss or gradient was not finite too many steps in a row.
     """
     evaluate = partial(evaluate_when_due, config, folder, open_sampler=open_sampler, grader=grader)
+    batching, loss, stepping = update_settings(config)
     known, waited = list(history), Phases()
     evaluate(state.step, waited)
     for step in range(state.step + 1, config.steps + 1):
@@ -83,8 +85,10 @@ def train_stage(
             rollout = obtain_rollout(path, batch, config, step=step, open_sampler=open_sampler, grader=grader)
         with phases.phase("update"):
             rescued = state.rescue.rescue(rollout, step=step)
-            batches = training_batches(rescued, config, step=step)
-            stats = update(state.policy, state.optimizer, batches, config, scaler=state.scaler, reference=reference)
+            batches = training_batches(rescued, batching, step=step)
+            stats = update(
+                state.policy, state.optimizer, batches, loss, stepping, scaler=state.scaler, reference=reference
+            )
         state.step = step
         state.skipped_in_row = state.skipped_in_row + 1 if _diverged(stats, state) else 0
         metrics = _metrics(step, rollout, stats)

@@ -27,7 +27,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from polaris_train.errors import MemoryExhaustedError, RunFolderError, TrainError
 from polaris_train.grpo.rescue import RescueBuffer
-from polaris_train.model.policy import Policy, load_policy
+from polaris_train.model.loading import load_policy, save_policy
+from polaris_train.model.policy import Policy
 from polaris_train.recipe import FREE_FIELDS, ResolvedStage
 from polaris_train.stage.checkpoint import Checkpointer, TrainingState, receipt
 from polaris_train.stage.engine import StageEngine
@@ -208,7 +209,7 @@ def _export(policy: Policy, config: ResolvedStage, folder: Path, exported: Mappi
     if dist.get_rank() == 0:
         shutil.rmtree(incoming, ignore_errors=True)
     dist.barrier()
-    policy.save(incoming, source=config.model)
+    save_policy(policy, incoming, source=config.model)
     if dist.get_rank() == 0:
         append_records(incoming / MODEL_FILE, [exported])
         shutil.rmtree(folder / "model", ignore_errors=True)

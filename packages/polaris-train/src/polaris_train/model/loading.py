@@ -1,0 +1,111 @@
+"""The policy read from and written to Hugging Face folders, sharded over the ranks with FSDP2."""
+
+import shutil
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from accelerate import init_empty_weights
+from polaris_rollout import local_folder
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from polaris_train.model.policy import Policy, attention_implementation
+
+Precision = Literal["bfloat16", "float16", "float32"]
+
+FILE_BYTES = 5 * 10**9
+"""Of one file of an exported model, at most, unless a single tensor is larger."""
+
+
+def load_policy(
+    model: str,
+    *,
+    device: torch.device,
+    context: int,
+    precision: Precision | None = None,
+    cpu_offload: bool = False,
+    activation_checkpointing: bool | None = None,
+) -> Policy:
+    """Load a model with float32 master weights, sharded over all ranks; collective.
+
+    The model is built without memory, sharded, and then each rank reads its own part of the safetensors files.
+
+    Args:
+        model: A folder or a Hub id.
+        device: Of this rank.
+        context: Longest sequence; the configured positions are raised to it where they are fewer, which leaves
+            the rotary frequencies as they are.
+        precision: Of forward and backward passes, engine and exports; by default bfloat16 on a GPU, else float32.
+        cpu_offload: Keep parameters, gradients and optimizer state in the memory of the host.
+        activation_checkpointing: Compute activations again in the backward pass instead of keeping them; by default on
+            a GPU.
+    """
+    on_gpu = device.type == "cuda"
+    folder = local_folder(model)
+    dtype = getattr(torch, precision or ("bfloat16" if on_gpu else "float32"))
+    config = AutoConfig.from_pretrained(folder)
+    config.max_position_embeddings = max(config.max_position_embeddings, context)
+    with init_empty_weights(include_buffers=False):
+        empty: Any = AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, attn_implementation=attention_implementation(device, dtype)
+        )
+    empty.tie_weights()
+    if on_gpu if activation_checkpointing is None else activation_checkpointing:
+        empty.gradient_checkpointing_enable()
+    policy = Policy(empty.train(), dtype=dtype, device=device)
+    shard = partial(
+        fully_shard,
+        mp_policy=MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32),
+        offload_policy=CPUOffloadPolicy(pin_memory=on_gpu) if cpu_offload else OffloadPolicy(),
+    )
+    for layer in empty.model.layers:
+        shard(layer)
+    shard(policy)
+    buffers = {name: buffer.clone() for name, buffer in policy.named_buffers()}
+    policy.to_empty(device=torch.device("cpu") if cpu_offload else device)
+    for name, buffer in buffers.items():
+        owner, _, attribute = name.rpartition(".")
+        setattr(policy.get_submodule(owner), attribute, buffer.to(device))
+    load(dict(empty.named_parameters()), storage_reader=HuggingFaceStorageReader(str(folder)))
+    return policy
+
+
+def save_policy(policy: Policy, folder: Path, *, source: str) -> None:
+    """Write a Hugging Face folder that transformers and vLLM load as it is; collective.
+
+    Every rank writes its own shards, and rank 0 joins them: no rank ever holds the whole model.
+
+    Args:
+        policy: Written in its precision.
+        folder: Target; must not exist.
+        source: The model that training started from, for tokenizer and generation config.
+    """
+    state = {name: each.detach().to(policy.dtype) for name, each in policy.model.named_parameters()}
+    files: dict[str, int] = {}
+    written = 0
+    for name, each in state.items():
+        written += each.numel() * each.element_size()
+        files[name] = 1 + written // FILE_BYTES
+    numbers = {number: index for index, number in enumerate(sorted(set(files.values())), start=1)}
+    writer = HuggingFaceStorageWriter(
+        str(folder),
+        {name: numbers[number] for name, number in files.items()},
+        save_distributed=True,
+        enable_consolidation=True,
+    )
+    save(state, storage_writer=writer)
+    if dist.get_rank() == 0:
+        shutil.rmtree(folder / "sharded")
+        policy.model.config.dtype = policy.dtype
+        policy.model.config.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+        with suppress(OSError):  # A model need not have a generation config.
+            GenerationConfig.from_pretrained(source).save_pretrained(folder)
+    dist.barrier()
