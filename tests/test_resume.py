@@ -31,7 +31,7 @@ NURSERY = """
 import os
 import sys
 
-from polaris_rollout import vllm_sampler  # imported once: workers are forked with it
+from polaris_rollout.engines import VllmSampler  # imported once: workers are forked with it
 from polaris_train.stage import worker
 
 for folder in map(str.strip, sys.stdin):

@@ -263,6 +263,34 @@ def test_an_engine_that_holds_other_weights_than_the_policy_ends_the_stage(probl
     assert not list(folder.glob("rollouts/*"))
 
 
+STALLED = """
+import sys
+import time
+from pathlib import Path
+
+from vllm.v1.engine.llm_engine import LLMEngine
+from polaris_train.stage import worker
+
+step = LLMEngine.step
+first = Path(sys.argv[1]) / "rollouts" / "step-000001.parquet"
+LLMEngine.step = lambda engine: time.sleep(600) if first.exists() else step(engine)
+worker.main()
+"""
+
+
+def test_an_engine_that_stalls_ends_the_rank_and_says_where(problems, tmp_path):
+    settings = [each for each in [*SMALL, "stages.0.steps=2", "stall_limit_s=6"] if each != "--set"]
+    recipe = load_recipe("tiny-cpu", settings)
+    folder = prepare_stage(recipe, recipe.stages[0], tmp_path / "run", problems=str(problems))
+    ranks = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", STALLED, str(folder)], env=os.environ | ranks, capture_output=True, text=True
+    )
+    assert done.returncode == 75, done.stderr
+    assert "sampling with run/stage-1+1: no engine sampled a token for 6 s" in done.stderr
+    assert [path.name for path in folder.glob("rollouts/*")] == ["step-000001.parquet"]
+
+
 def test_a_folder_in_use_is_refused(finished, problems, command):
     import fcntl
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch.distributed as dist
 from polaris_rollout import Completion, Group, Prompt, SamplingParams
 from polaris_rollout.sharing.work import SharedSampler
-from polaris_train import all_engines
+from polaris_train.stage import all_engines
 
 folder, rank, num_ranks, num_prompts = Path(sys.argv[1]), *map(int, sys.argv[2:])
 dist.init_process_group("gloo", init_method=f"file://{folder / 'ranks'}", rank=rank, world_size=num_ranks)

@@ -11,11 +11,13 @@ import sys
 import pytest
 import torch
 import torch.distributed as dist
-from polaris_rollout import Completion, Group
+from polaris_rollout import Completion, Group, SamplingParams
+from polaris_rollout.store import write_groups
 from polaris_train.errors import RunFolderError
 from polaris_train.grpo.rescue import RescueBuffer, Stored
 from polaris_train.model.loading import load_policy
-from polaris_train.stage.checkpoint import Checkpointer, TrainingState, checkpoint_steps, load_weights, receipt
+from polaris_train.run_folder import CheckpointFolder, Checkpoints
+from polaris_train.stage.checkpoint import Checkpointer, TrainingState, load_weights, receipt
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 POSITION = {"epoch": 1, "cursor": 8, "permutation_seed": 5}
@@ -58,7 +60,8 @@ def new_state(model):
 @pytest.fixture
 def checkpointer(tmp_path):
     def make(*, keep=2, logs=(), **identity):
-        return Checkpointer(tmp_path / "checkpoints", keep=keep, identity={"learning_rate": 0.01} | identity, logs=logs)
+        identity = {"learning_rate": 0.01} | identity
+        return Checkpointer(Checkpoints(tmp_path / "checkpoints"), keep=keep, identity=identity, logs=logs)
 
     return make
 
@@ -79,6 +82,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from polaris_train.run_folder import Checkpoints
 from polaris_train.stage.checkpoint import Checkpointer, TrainingState
 from polaris_train.model.loading import load_policy
 from polaris_train.grpo.rescue import RescueBuffer
@@ -94,7 +98,7 @@ def new_state():
 
 dist.init_process_group("gloo")
 rank = dist.get_rank()
-checkpointer = Checkpointer(Path(sys.argv[2]), keep=2, identity={"learning_rate": 0.01})
+checkpointer = Checkpointer(Checkpoints(Path(sys.argv[2])), keep=2, identity={"learning_rate": 0.01})
 checkpointer.restore(state := new_state())
 for _ in range(2):
     for parameter in state.policy.parameters():
@@ -188,6 +192,19 @@ def test_everything_is_restored(new_state, checkpointer, tmp_path):
     assert small is not None and small["position"] == POSITION
 
 
+def test_answers_for_rescue_that_an_earlier_version_stored_as_rollouts_are_read(new_state, checkpointer, tmp_path):
+    state, saved = new_state(), checkpointer()
+    train(state, seed=1)
+    saved.save(state, POSITION)
+    saved.wait()
+    completion = Completion(token_ids=(5, 6), logprobs=(-0.25, -1.5), text="ab", finish_reason="stop")
+    group = Group(problem_id="p", prompt_token_ids=(1, 2), completions=(completion,), weights_version="run/stage+3")
+    older = CheckpointFolder(tmp_path / "checkpoints" / "step-000001").older_rescue
+    write_groups(older, [group], SamplingParams(), columns={"answer": ["7"], "step": [4]})
+    checkpointer().restore(other := new_state())
+    assert other.rescue.stored == {"p": Stored(group, "7", 4)}
+
+
 def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(new_state, checkpointer):
     state = new_state()
     train(state, seed=1)
@@ -234,7 +251,7 @@ def test_the_newest_are_kept(new_state, checkpointer, tmp_path):
         train(state, seed=seed)
         saved.save(state, POSITION)
     saved.wait()
-    assert checkpoint_steps(tmp_path / "checkpoints") == [3, 4]
+    assert Checkpoints(tmp_path / "checkpoints").steps() == [3, 4]
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-000003", "step-000004"]
 
 
@@ -270,7 +287,7 @@ def test_the_checkpoint_before_a_damaged_one_is_used(new_state, checkpointer, tm
     spoil, message = DAMAGES[damage]
     folder = tmp_path / "checkpoints" / "step-000002"
     spoil(folder)
-    load_weights(tmp_path / "checkpoints", loaded := new_state().policy)
+    load_weights(Checkpoints(tmp_path / "checkpoints"), loaded := new_state().policy)
     assert {name: tensor.tolist() for name, tensor in loaded.weights()} == kept[0][0]
     assert folder.is_dir()  # an export only reads
     other = new_state()
@@ -301,7 +318,7 @@ def test_a_checkpoint_of_another_recipe_or_model_is_refused_with_the_difference(
     saved.wait()
     with pytest.raises(RunFolderError, match=r"digest was 'a1', now 'b2'; learning_rate was 0.01, now 0.02"):
         checkpointer(learning_rate=0.02, digest="b2").restore(new_state())
-    assert checkpoint_steps(tmp_path / "checkpoints") == [1]
+    assert Checkpoints(tmp_path / "checkpoints").steps() == [1]
 
 
 def test_logs_are_cut_back_to_the_checkpoint(new_state, checkpointer, tmp_path):
@@ -361,4 +378,4 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(new_state, c
     again = checkpointer()
     again.save(other, POSITION)
     again.wait()
-    assert not half.exists() and checkpoint_steps(tmp_path / "checkpoints") == [1, 2]
+    assert not half.exists() and Checkpoints(tmp_path / "checkpoints").steps() == [1, 2]

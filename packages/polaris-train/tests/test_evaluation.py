@@ -14,7 +14,7 @@ from polaris_data.problems.synthetic import synthetic_problems
 from polaris_data.records import Problem
 from polaris_eval.benchmarks.registry import BENCHMARKS, content_checksum
 from polaris_train.errors import RecipeError, RunFolderError
-from polaris_train.recipe import ResolvedStage, load_recipe
+from polaris_train.recipe import load_recipe
 from polaris_train.stage.evaluation import is_due
 from polaris_train.stage.evaluation_problems import choose_held_out, evaluation_problems, without
 from polaris_train.stage.launch import prepare_stage
@@ -207,8 +207,4 @@ def test_numbers_that_mean_nothing_are_refused(setting):
 
 @pytest.mark.parametrize(("every", "steps", "due"), [(2, 5, [0, 2, 4, 5]), (5, 5, [0, 5]), (9, 4, [0, 4]), (0, 4, [])])
 def test_a_stage_is_measured_before_its_first_step_at_its_intervals_and_after_its_last(every, steps, due):
-    config = ResolvedStage(
-        run="run", stage="stage", model="tiny", problems="synthetic", problems_sha256="", context=2048, temperature=1.0,
-        steps=steps, evaluate_every=every,
-    )  # fmt: skip
-    assert [step for step in range(steps + 1) if is_due(config, step)] == due
+    assert [step for step in range(steps + 1) if is_due(step, every=every, steps=steps)] == due

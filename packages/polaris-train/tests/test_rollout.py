@@ -8,9 +8,9 @@ import pytest
 from polaris_data.records import Visit
 from polaris_reward import Outcome
 from polaris_rollout import Completion, Group
-from polaris_train.recipe import ResolvedStage
 from polaris_train.records import GradedGroup
-from polaris_train.stage.sampling import expected_tokens, visits
+from polaris_train.run_folder import RunFolder
+from polaris_train.stage.rollouts import expected_tokens, visits
 
 
 def completion(num_tokens, finish_reason="stop"):
@@ -33,13 +33,9 @@ def write_log(folder, records, *, modified):
 
 
 def test_a_visit_says_how_long_the_answers_were():
-    config = ResolvedStage(
-        run="run", stage="stage", model="tiny", problems="synthetic", problems_sha256="", context=2048, temperature=1.0,
-        steps=1,
-    )  # fmt: skip
     group = Group(problem_id="p", prompt_token_ids=(1,), completions=(completion(3), completion(8, "length")))
     graded = GradedGroup(group=group, outcomes=(Outcome.CORRECT, Outcome.NO_ANSWER), answers=("1", None))
-    (record,) = visits([graded], config, step=7)
+    (record,) = visits([graded], run="run", stage="stage", step=7)
     assert record == Visit(
         run="run", stage="stage", step=7, problem_id="p", num_samples=2, num_correct=1, num_truncated=1, mean_tokens=5.5
     )
@@ -50,7 +46,7 @@ def test_the_latest_visit_of_any_stage_says_what_to_expect(tmp_path):
     write_log(
         tmp_path / "stage-1", [asdict(visit(key, step, 10.0 * step)) for step in (1, 2) for key in "ab"], modified=100
     )
-    assert expected_tokens(tmp_path) == {"a": 500.0, "b": 20.0}
+    assert expected_tokens(RunFolder(tmp_path)) == {"a": 500.0, "b": 20.0}
 
 
 def test_older_records_and_a_line_cut_short_are_passed_over(tmp_path):
@@ -60,11 +56,11 @@ def test_older_records_and_a_line_cut_short_are_passed_over(tmp_path):
     log = write_log(tmp_path / "stage-1", [older, asdict(visit("b", 1, 30.0))], modified=100)
     with log.open("a") as file:
         file.write('{"run": "run", "problem_id": "c", "mean_to')
-    assert expected_tokens(tmp_path) == {"b": 30.0}
+    assert expected_tokens(RunFolder(tmp_path)) == {"b": 30.0}
 
 
 @pytest.mark.parametrize("stages", [[], ["stage-1"]])
 def test_a_run_without_visits_expects_nothing(tmp_path, stages):
     for stage in stages:
         (tmp_path / stage).mkdir()
-    assert expected_tokens(tmp_path) == {}
+    assert expected_tokens(RunFolder(tmp_path)) == {}

@@ -8,6 +8,7 @@ from polaris_data.problems.reading import write_problems
 from polaris_data.problems.synthetic import synthetic_problems
 from polaris_train.errors import RecipeError
 from polaris_train.recipe import ResolvedStage, load_recipe
+from polaris_train.run_folder import StageFolder
 from polaris_train.stage.launch import prepare_stage
 from polaris_train.stage.output import Trackers
 
@@ -26,14 +27,14 @@ def stage(*trackers):
 
 def log(tracker, folder, records):
     with ExitStack() as stack:
-        trackers = Trackers(stage(tracker), folder, stack)
+        trackers = Trackers(stage(tracker), StageFolder(folder), stack)
         for record in records:
             trackers.log(record)
 
 
 def test_no_tracker_is_no_work(tmp_path):
     with ExitStack() as stack:
-        Trackers(stage(), tmp_path, stack).log(RECORDS[0])
+        Trackers(stage(), StageFolder(tmp_path), stack).log(RECORDS[0])
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,6 +1,11 @@
 """A stage's worker on made-up rollouts, which need no engine: memory runs out, numbers stop being finite."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from polaris_data.problems.reading import read_problems, write_problems
@@ -9,9 +14,9 @@ from polaris_rollout import Completion, Group, SamplingParams
 from polaris_rollout.store.folder import write_groups
 from polaris_train.embedded import tiny_model
 from polaris_train.recipe import load_recipe
-from polaris_train.stage.checkpoint import checkpoint_steps
+from polaris_train.run_folder import StageFolder
 from polaris_train.stage.launch import prepare_stage, run_stage
-from polaris_train.stage.sampling import draw_problems
+from polaris_train.stage.rollouts import draw_problems
 from safetensors.torch import load_file, save_file
 
 SAMPLES, TOKENS = 4, 600
@@ -120,7 +125,7 @@ def test_a_stage_whose_numbers_are_not_finite_stops_and_loses_nothing(stage, poi
     ]  # fmt: skip
     assert all("not finite" in " ".join(each["alarms"]) for each in metrics(folder))
     assert {path: path.read_bytes() for path in (folder / "rollouts").iterdir()} == rollouts
-    assert checkpoint_steps(folder / "checkpoints") == [1] and not (folder / "model").exists()
+    assert StageFolder(folder).checkpoints.steps() == [1] and not (folder / "model").exists()
     assert run_stage(folder) == 2  # continues after step 1, and finds the same
     assert len(metrics(folder)) == 2
 
@@ -130,3 +135,35 @@ def test_the_exit_code_of_several_ranks_is_theirs(stage, poisoned, capfd):
     assert run_stage(folder) == 2
     said = capfd.readouterr().err
     assert "error: step 1: loss or gradient was not finite" in said and "Traceback" not in said
+
+
+def test_a_prepared_stage_is_trained_by_the_torchrun_line_that_is_printed(stage, tmp_path):
+    folder = tmp_path / "run" / "stage-1"
+    options = ["prompts_per_step=2", f"samples_per_prompt={SAMPLES}", "stages.0.context=1024", "stages.0.steps=2"]
+    settings = [part for option in [*options, "num_processes=2"] for part in ("--set", option)]
+    command = [
+        "stage",
+        "tiny-cpu",
+        "stage-1",
+        "--prepare-only",
+        "--problems",
+        str(tmp_path / "problems.jsonl"),
+        *settings,
+    ]
+    prepared = subprocess.run(
+        [sys.executable, "-m", "polaris_train", *command, "--out", str(tmp_path / "run")],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert {path.name for path in folder.iterdir()} == {"resolved.json", "problems.jsonl"}
+    for step in (1, 2):
+        rollout(folder, step=step)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        head = f"127.0.0.1:{free.getsockname()[1]}"
+    binaries = str(Path(sys.executable).parent)
+    nodes = {"NUM_NODES": "1", "HEAD": head, "PATH": f"{binaries}:{os.environ['PATH']}"}
+    line = prepared.stdout.splitlines()[-1]
+    done = subprocess.run(line, shell=True, env=os.environ | nodes, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--nproc-per-node 2" in line and len(metrics(folder)) == 2
+    assert (folder / "model" / "trained.json").exists()

@@ -21,5 +21,6 @@ from .records import Group as Group
 from .records import Prompt as Prompt
 from .records import Sampler as Sampler
 from .records import SamplingParams as SamplingParams
+from .records import WeightSink as WeightSink
 from .records import completion_seed as completion_seed
 from .records import derive_seed as derive_seed

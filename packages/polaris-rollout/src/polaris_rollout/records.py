@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from polaris_rollout.errors import SettingError
 
@@ -161,6 +161,32 @@ class Engine(Sampler, Protocol):
         Raises:
             PromptTooLongError: Naming the prompts, their lengths, and the context they need.
         """
+        ...
+
+
+class WeightSink(Protocol):
+    """What takes the weights of a model that is being trained: the engine in this process, or servers."""
+
+    def update_weights(self, weights: Iterable[tuple[str, Any]], *, version: str | None = None) -> None:
+        """Replace the model's weights and forget what was computed with the old ones.
+
+        Args:
+            weights: Names as in the model's ``named_parameters``, and whole tensors; one at a time.
+            version: Name of these weights; ``None`` counts updates.
+        """
+        ...
+
+    def sleep(self) -> None:
+        """Free device memory until `wake`, where it can."""
+        ...
+
+    def wake(self) -> None:
+        """Take the device memory back after `sleep`; the weights must be updated before sampling."""
+        ...
+
+    @property
+    def weights_version(self) -> str:
+        """Name of the weights that it holds."""
         ...
 
 

@@ -1,11 +1,9 @@
 """The whole job on the embedded default: profile, select, one GRPO stage, evaluation before and after."""
 
-import json
 import logging
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,29 +20,12 @@ from rich.table import Table
 
 from polaris_train.errors import TrainError
 from polaris_train.recipe import Recipe, load_recipe
-from polaris_train.stage.launch import prepare_stage, run_stage
+from polaris_train.run_folder import RunFolder, StageFolder, read_records
+from polaris_train.stage import prepare_stage, run_stage
 
 NUM_TRAINING = 192
 NUM_HELD_OUT = 128
 NUM_SAMPLES = 8
-
-
-@dataclass(frozen=True, slots=True)
-class _Folder:
-    """Where the demo keeps its files."""
-
-    root: Path
-
-    @property
-    def data(self) -> Path:
-        return self.root / "data"
-
-    @property
-    def stage(self) -> Path:
-        return self.root / "stage-1"
-
-    def completions(self, when: str) -> Path:
-        return self.root / "eval" / when / "completions.jsonl"
 
 
 def run_demo(out: Path) -> None:
@@ -59,27 +40,29 @@ def run_demo(out: Path) -> None:
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     started = time.monotonic()
-    recipe, folder = load_recipe("tiny-cpu"), _Folder(out)
+    recipe, folder = load_recipe("tiny-cpu"), RunFolder(out)
     sizes = {"training_problems": NUM_TRAINING, "held_out_problems": NUM_HELD_OUT, "samples": NUM_SAMPLES}
-    claim(out / "demo.json", {"command": "polaris demo", **sizes, "recipe": recipe.model_dump(mode="json")})
+    claim(folder.demo, {"command": "polaris demo", **sizes, "recipe": recipe.model_dump(mode="json")})
     training = synthetic_problems(NUM_TRAINING, seed=recipe.seed, split="train")
     held_out = synthetic_problems(NUM_HELD_OUT, seed=recipe.seed, split="held-out")
-    write_problems(folder.data / "problems.jsonl", training)
-    write_problems(folder.data / "held-out.jsonl", held_out)
+    write_problems(folder.problems, training)
+    write_problems(folder.held_out, held_out)
     _before_training(folder, training, held_out, recipe)
     _select(folder, training)
-    stage_folder = prepare_stage(recipe, recipe.stages[0], out, problems=str(folder.data / "selected.jsonl"))
+    stage = StageFolder(prepare_stage(recipe, recipe.stages[0], out, problems=str(folder.selected)))
     _say(f"2/3  train: {recipe.stages[0].steps} GRPO steps on the problems it does not always solve")
-    if code := run_stage(stage_folder):
+    if code := run_stage(stage.path):
         raise TrainError(f"training ended with exit code {code}; see the lines above")
-    _after_training(folder, held_out, recipe)
-    summary = _summarize(folder, seconds=time.monotonic() - started)
-    write_json(out / "summary.json", summary)
-    _print_summary(summary, folder)
+    _after_training(folder, stage, held_out, recipe)
+    summary = _summarize(folder, stage, seconds=time.monotonic() - started)
+    write_json(folder.summary, summary)
+    _print_summary(summary, folder, stage)
 
 
-def _before_training(folder: _Folder, training: Sequence[Problem], held_out: Sequence[Problem], recipe: Recipe) -> None:
-    difficulties, completions = Journal(folder.data / "profile.jsonl"), Journal(folder.completions("before"))
+def _before_training(
+    folder: RunFolder, training: Sequence[Problem], held_out: Sequence[Problem], recipe: Recipe
+) -> None:
+    difficulties, completions = Journal(folder.profile), Journal(folder.completions("before"))
     if difficulties.finished and completions.finished:
         return
     from polaris_rollout.engines import VllmSampler
@@ -103,25 +86,24 @@ def _before_training(folder: _Folder, training: Sequence[Problem], held_out: Seq
         _evaluate(held_out, sampler, grader, params, completions)
 
 
-def _select(folder: _Folder, training: Sequence[Problem]) -> None:
-    profiled = read_profile(folder.data / "profile.jsonl")
+def _select(folder: RunFolder, training: Sequence[Problem]) -> None:
+    profiled = read_profile(folder.profile)
     decisions = select(training, profiled)
     write_selection(folder.data, training, decisions, evidence=attempts_of(profiled), rules=PUBLISHED_FOR_PROFILES)
     dropped = sum(not decision.kept for decision in decisions)
     _say(f"     {dropped} of {len(training)} problems were always solved and are dropped")
 
 
-def _after_training(folder: _Folder, held_out: Sequence[Problem], recipe: Recipe) -> None:
+def _after_training(folder: RunFolder, stage: StageFolder, held_out: Sequence[Problem], recipe: Recipe) -> None:
     completions = Journal(folder.completions("after"))
     if completions.finished:
         return
     from polaris_rollout.engines import VllmSampler
 
     _say("3/3  evaluate the trained model on the same held-out problems")
-    model = str(folder.stage / "model")
     with (
         boxed_grader() as grader,
-        VllmSampler(model, context=recipe.stages[0].context) as sampler,
+        VllmSampler(str(stage.model), context=recipe.stages[0].context) as sampler,
     ):
         _evaluate(held_out, sampler, grader, _params(recipe), completions)
 
@@ -148,11 +130,11 @@ def _evaluate(
     )
 
 
-def _summarize(folder: _Folder, *, seconds: float) -> dict[str, Any]:
+def _summarize(folder: RunFolder, stage: StageFolder, *, seconds: float) -> dict[str, Any]:
     before, after = (Journal(folder.completions(when)).records for when in ("before", "after"))
     correct_before, correct_after = correct_by_problem(before), correct_by_problem(after)
-    metrics = [json.loads(line) for line in (folder.stage / "metrics.jsonl").read_text("utf-8").splitlines()]
-    profiled = read_profile(folder.data / "profile.jsonl")
+    metrics = read_records(stage.metrics)
+    profiled = read_profile(folder.profile)
     return {
         "before": _estimate(mean_at_k(list(correct_before.values()))),
         "after": _estimate(mean_at_k(list(correct_after.values()))),
@@ -178,7 +160,7 @@ def _mean_tokens(records: Sequence[dict[str, Any]]) -> float:
     return _num_tokens(records) / sum(len(record["completions"]) for record in records)
 
 
-def _print_summary(summary: dict[str, Any], folder: _Folder) -> None:
+def _print_summary(summary: dict[str, Any], folder: RunFolder, stage: StageFolder) -> None:
     table = Table("", f"mean@{NUM_SAMPLES}", "95% interval", "tokens", title="Held-out problems", title_justify="left")
     for row in ("before", "after", "difference"):
         low, high = summary[row]["interval"]
@@ -191,11 +173,11 @@ def _print_summary(summary: dict[str, Any], folder: _Folder) -> None:
     console.print(table)
     console.print(f"{summary['sampled_tokens']:,} tokens sampled in {summary['seconds']:.0f} s", highlight=False)
     for path, meaning in (
-        (folder.root / "summary.json", "these figures"),
-        (folder.data / "profile.jsonl", "how often each problem was solved at the start"),
-        (folder.data / "decisions.json", "which problems were dropped, and why"),
-        (folder.stage / "metrics.jsonl", "every training step"),
-        (folder.stage / "model", "the trained model, for transformers and vLLM"),
+        (folder.summary, "these figures"),
+        (folder.profile, "how often each problem was solved at the start"),
+        (folder.decisions, "which problems were dropped, and why"),
+        (stage.metrics, "every training step"),
+        (stage.model, "the trained model, for transformers and vLLM"),
         (folder.completions("after"), "every held-out answer with its grade"),
     ):
         console.print(f"  {path}  [dim]{meaning}[/dim]", highlight=False, soft_wrap=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from polaris_data import PROMPT_SUFFIX
-from polaris_rollout import MAX_TEMPERATURE
+from polaris_rollout import MAX_TEMPERATURE, SamplingParams
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from polaris_train.errors import RecipeError
@@ -110,6 +110,9 @@ class _Constants(BaseModel):
 
     max_skipped_steps: int = Field(default=3, ge=0)
     """Steps in a row whose loss or gradient is not finite, and which are skipped, before the stage gives up."""
+
+    stall_limit_s: float = Field(default=1800.0, gt=0)
+    """Longest time in which no token is sampled, in seconds, before a rank ends with exit code 75."""
 
     trackers: tuple[Tracker, ...] = ()
     """Where metrics are sent besides ``metrics.jsonl``."""
@@ -248,6 +251,14 @@ class ResolvedStage(_Constants, _Changing):
         """Tokens that go through the model at once on each rank, unless one sequence is longer."""
         return self.microbatch_tokens or self.context
 
+    def sampling_params(self, *, seed: int) -> SamplingParams:
+        """Return how the stage draws completions."""
+        return SamplingParams(temperature=self.temperature, max_tokens=self.max_answer_tokens, seed=seed)
+
+    def weights_version(self, step: int) -> str:
+        """Return the name of the weights after a step; 0 is before the first."""
+        return f"{self.run}/{self.stage}+{step}"
+
 
 FREE_FIELDS = (
     "steps",
@@ -258,6 +269,7 @@ FREE_FIELDS = (
     "cpu_offload",
     "microbatch_tokens",
     "max_skipped_steps",
+    "stall_limit_s",
     "trackers",
 )
 """Fields of a resolved stage that may change when it is continued: none alters what a step computes, but for the

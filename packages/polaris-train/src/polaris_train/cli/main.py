@@ -10,6 +10,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     help="Train a reasoning model with GRPO, a stage at a time.",
 )
 
@@ -31,6 +32,9 @@ def stage(
         str | None, typer.Option(help="Start from this model, not from the recipe's or the stage before.")
     ] = None,
     problems: Annotated[str | None, typer.Option(help="Train on these problems, not on the recipe's.")] = None,
+    prepare_only: Annotated[
+        bool, typer.Option("--prepare-only", help="Write the folder and say how to train it on several nodes.")
+    ] = False,
     set_: SetOption = None,
 ) -> None:
     """Run one stage of a recipe, or continue it where it stopped.
@@ -41,17 +45,25 @@ def stage(
 
     A killed stage continues with the same command: finished steps are not sampled again.
 
-    Example: polaris-train stage tiny-cpu stage-1 --out runs/first --set stages.0.steps=10
+    Examples:
+
+        polaris-train stage tiny-cpu stage-1 --out runs/first --set stages.0.steps=10
+        polaris-train stage qwen3-4b stage-1 --out /shared/runs/4b --prepare-only
     """
     from polaris_train.recipe import load_recipe
-    from polaris_train.stage.launch import prepare_stage, run_stage
+    from polaris_train.run_folder import StageFolder
+    from polaris_train.stage import prepare_stage, run_stage, torchrun_line
 
     loaded = load_recipe(recipe, set_)
     run = out or Path("runs") / loaded.name
-    folder = prepare_stage(loaded, loaded.stage(stage), run, model=model, problems=problems)
-    if code := run_stage(folder):
+    folder = StageFolder(prepare_stage(loaded, loaded.stage(stage), run, model=model, problems=problems))
+    if prepare_only:
+        print(f"prepared: {folder.path}\nOn every node, with NUM_NODES and HEAD (host:port of one of them) set:")
+        print(torchrun_line(folder.path))
+        return
+    if code := run_stage(folder.path):
         raise typer.Exit(code)
-    print(f"model: {folder / 'model'}\nmetrics: {folder / 'metrics.jsonl'}")
+    print(f"model: {folder.model}\nmetrics: {folder.metrics}")
 
 
 @app.command()
@@ -61,7 +73,9 @@ def show(
 ) -> None:
     """Check a recipe and print it with every default filled in.
 
-    Example: polaris-train show qwen3-4b --set stages.0.temperature=1.2
+    Example:
+
+        polaris-train show qwen3-4b --set stages.0.temperature=1.2
     """
     from polaris_train.recipe import load_recipe, packaged_recipes
 
@@ -81,15 +95,18 @@ def export(
 
     A finished stage has done this already; use it to look at a stage that is still running or was stopped.
 
-    Example: polaris-train export runs/first/stage-1 --out first-model
+    Example:
+
+        polaris-train export runs/first/stage-1 --out first-model
     """
-    from polaris_train.errors import RunFolderError
+    from polaris_train.run_folder import StageFolder
 
-    if not list((folder / "checkpoints").glob("step-*")):
-        raise RunFolderError(f"{folder} has no checkpoints; give the folder of a stage that has run, RUN/STAGE")
-    from polaris_train.stage.checkpoint import export_checkpoint
+    stage = StageFolder(folder)
+    stage.require_checkpoints()
+    from polaris_train.stage import export_checkpoint
 
-    print(f"model: {export_checkpoint(folder, out or folder / 'model')}")
+    export_checkpoint(stage, model := out or stage.model)
+    print(f"model: {model}")
 
 
 @app.command("make-tiny")
@@ -100,7 +117,9 @@ def make_tiny(
 ) -> None:
     """Train the embedded tiny model from scratch; takes about ten minutes on two cores.
 
-    Example: polaris-train make-tiny --out tiny
+    Example:
+
+        polaris-train make-tiny --out tiny
     """
     import logging
 

@@ -16,6 +16,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     help="Make a small reasoning model a better one with reinforcement learning on verifiable mathematics.",
 )
 for name, package_app in (
@@ -37,7 +38,9 @@ def demo(
     Profiles synthetic problems with the embedded tiny model, drops what it always solves, trains one GRPO
     stage, and evaluates before and after on held-out problems. A killed demo continues with the same command.
 
-    Example: polaris demo --out demo
+    Example:
+
+        polaris demo --out demo
     """
     from polaris_train.demo import run_demo
 

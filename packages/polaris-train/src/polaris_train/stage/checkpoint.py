@@ -4,26 +4,23 @@ A checkpoint is a folder: weights and optimizer sharded by torch.distributed.che
 the rescue buffer, and ``state.json`` with everything small. It is written while the next steps run, under a
 temporary name, and gets its name when the checksums of all its files are in ``manifest.json``; so what is under its
 own name is whole, and what a disk spoils afterwards is noticed.
-
-A stage's newest checkpoint as a Hugging Face model.
 """
 
 import json
 import logging
 import random
-import re
 import shutil
 import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from polaris_data.files import write_json
-from polaris_rollout import SamplingParams
+from polaris_rollout import Completion, Group
 from torch.distributed.checkpoint.staging import BlockingAsyncStager
 from torch.distributed.checkpoint.state_dict import (
     get_model_state_dict,
@@ -35,16 +32,11 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from polaris_train.errors import RunFolderError
-from polaris_train.grpo.rescue import RescueBuffer
-from polaris_train.model.loading import load_policy, save_policy
+from polaris_train.grpo.rescue import RescueBuffer, Stored
 from polaris_train.model.policy import Policy
-from polaris_train.recipe import ResolvedStage
+from polaris_train.run_folder import CheckpointFolder, Checkpoints
 
 logger = logging.getLogger(__name__)
-
-
-_NAME = re.compile(r"step-(\d{6})")
-
 
 _READ_BYTES = 2**24
 
@@ -78,7 +70,9 @@ class Checkpointer:
     All methods but `close` are collective.
     """
 
-    def __init__(self, folder: Path, *, keep: int, identity: Mapping[str, Any], logs: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, folder: Checkpoints, *, keep: int, identity: Mapping[str, Any], logs: Sequence[Path] = ()
+    ) -> None:
         """Prepare to write into a folder.
 
         Args:
@@ -104,25 +98,25 @@ class Checkpointer:
             position: Where the sampler is, recorded for the receipt.
         """
         self.wait()
-        final = self._folder / f"step-{state.step:06d}"
-        partial = final.with_name(f"{final.name}.partial")
+        final = self._folder.step(state.step)
+        partial = final.partial
         if dist.get_rank() == 0:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
+            shutil.rmtree(partial.path, ignore_errors=True)
+            partial.path.mkdir(parents=True)
             if state.rescue.stored:
-                state.rescue.save(partial / "rescue.parquet", SamplingParams())
-            write_json(partial / "state.json", self._small_state(state, position))
+                torch.save([asdict(each) for each in state.rescue.stored.values()], partial.rescue)
+            write_json(partial.state, self._small_state(state, position))
         dist.barrier()
-        torch.save(_random_state(), partial / f"random-{dist.get_rank():05d}.pt")
+        torch.save(_random_state(), partial.random(dist.get_rank()))
         contents = _contents(state)
         dist.barrier()
         written = async_save(
             contents,
-            checkpoint_id=partial,
+            checkpoint_id=partial.path,
             async_stager=BlockingAsyncStager(),
             process_group=self._group,
         )
-        self._writing = self._finishing.submit(self._finish, _as_future(written), partial, final)
+        self._writing = self._finishing.submit(self._finish, _as_future(written), final)
 
     def wait(self) -> None:
         """Wait until what is being written is complete.
@@ -133,7 +127,7 @@ class Checkpointer:
         error = self._settle()
         if error is not None:
             reason = " ".join(str(error).split())
-            raise RunFolderError(f"{self._folder}: a checkpoint could not be written: {reason}") from error
+            raise RunFolderError(f"{self._folder.path}: a checkpoint could not be written: {reason}") from error
         dist.barrier()
 
     def close(self) -> None:
@@ -157,26 +151,25 @@ class Checkpointer:
         Raises:
             RunFolderError: If the checkpoint is of another recipe or model, or a log is shorter than it was.
         """
-        chosen: list[str | None] = [None]
+        chosen: list[int | None] = [None]
         if dist.get_rank() == 0:
             chosen = [self._newest_whole()]
         dist.broadcast_object_list(chosen, src=0)
         if chosen[0] is None:
             return None
-        folder = self._folder / chosen[0]
-        small = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        folder = self._folder.step(chosen[0])
+        small = json.loads(folder.state.read_text(encoding="utf-8"))
         self._refuse_other(folder, small["identity"])
         contents = _contents(state)
-        load(contents, checkpoint_id=folder)
+        load(contents, checkpoint_id=folder.path)
         model, optimizer = contents["model"], contents["optimizer"]
         set_state_dict(state.policy, state.optimizer, model_state_dict=model, optim_state_dict=optimizer)
         state.step, state.skipped_in_row = small["step"], small["skipped_in_row"]
         if small["scaler"]:
             state.scaler.load_state_dict(small["scaler"])
-        if (folder / "rescue.parquet").exists():
-            state.rescue.load(folder / "rescue.parquet")
+        _restore_rescue(state.rescue, folder)
         if small["num_ranks"] == dist.get_world_size():
-            _set_random_state(torch.load(folder / f"random-{dist.get_rank():05d}.pt", weights_only=False))
+            _set_random_state(torch.load(folder.random(dist.get_rank()), weights_only=False))
         if dist.get_rank() == 0:
             for log in self._logs:
                 _cut(log, small["logs"][log.name])
@@ -195,35 +188,39 @@ class Checkpointer:
             "identity": self._identity,
         }
 
-    def _finish(self, written: "Future[Any]", partial: Path, final: Path) -> None:
+    def _finish(self, written: "Future[Any]", final: CheckpointFolder) -> None:
         """Give a written checkpoint its name and remove old ones; runs in the background."""
         written.result()
         if dist.get_rank() != 0:
             return
-        names = sorted(path.name for path in partial.rglob("*") if path.is_file())
-        write_json(partial / "manifest.json", {name: _checksum(partial / name) for name in names})
-        partial.replace(final)
-        for old in checkpoint_steps(self._folder)[: -self._keep]:
-            shutil.rmtree(self._folder / f"step-{old:06d}")
-        for stale in self._folder.glob("*.partial"):
+        partial = final.partial
+        names = sorted(path.name for path in partial.path.rglob("*") if path.is_file())
+        write_json(partial.manifest, {name: _checksum(partial.path / name) for name in names})
+        partial.path.replace(final.path)
+        for old in self._folder.steps()[: -self._keep]:
+            shutil.rmtree(self._folder.step(old).path)
+        for stale in self._folder.unfinished():
             shutil.rmtree(stale)
 
-    def _newest_whole(self) -> str | None:
-        """Return the name of the newest checkpoint that is what was written; others are moved aside."""
-        folders = [self._folder / f"step-{step:06d}" for step in reversed(checkpoint_steps(self._folder))]
-        for index, folder in enumerate(folders):
+    def _newest_whole(self) -> int | None:
+        """Return the step of the newest checkpoint that is what was written; others are moved aside."""
+        steps = self._folder.steps()
+        while steps:
+            step = steps.pop()
+            folder = self._folder.step(step)
             damage = _damage(folder)
             if damage is None:
-                return folder.name
-            aside = folder.with_name(f"{folder.name}.damaged")
-            shutil.rmtree(aside, ignore_errors=True)
-            folder.replace(aside)
-            older = [older.name for older in folders[index + 1 :]]
-            instead = f"{older[0]} is used" if older else "the stage starts again from its first step"
-            logger.warning("checkpoint %s is damaged (%s): moved to %s; %s", folder, damage, aside, instead)
+                return step
+            shutil.rmtree(folder.damaged, ignore_errors=True)
+            folder.path.replace(folder.damaged)
+            older = self._folder.step(steps[-1]).path.name if steps else None
+            instead = f"{older} is used" if older else "the stage starts again from its first step"
+            logger.warning(
+                "checkpoint %s is damaged (%s): moved to %s; %s", folder.path, damage, folder.damaged, instead
+            )
         return None
 
-    def _refuse_other(self, folder: Path, identity: Mapping[str, Any]) -> None:
+    def _refuse_other(self, folder: CheckpointFolder, identity: Mapping[str, Any]) -> None:
         differences = "; ".join(
             f"{key} was {identity.get(key)!r}, now {self._identity.get(key)!r}"
             for key in sorted(identity.keys() | self._identity.keys())
@@ -231,30 +228,23 @@ class Checkpointer:
         )
         if differences:
             raise RunFolderError(
-                f"{folder} is a checkpoint of another recipe or model: {differences}; choose another run folder, or "
-                "remove the checkpoint to start the stage again"
+                f"{folder.path} is a checkpoint of another recipe or model: {differences}; choose another run folder, "
+                "or remove the checkpoint to start the stage again"
             )
 
 
-def checkpoint_steps(folder: Path) -> list[int]:
-    """Return the steps of the complete checkpoints in a folder, oldest first."""
-    matches = [_NAME.fullmatch(path.name) for path in folder.glob("step-*")]
-    return sorted(int(match[1]) for match in matches if match)
-
-
-def load_weights(folder: Path, policy: Policy) -> int:
+def load_weights(folder: Checkpoints, policy: Policy) -> int:
     """Read the weights of the newest checkpoint that is whole; collective.
 
     Returns:
         Its step, or 0 when there is no checkpoint.
     """
-    whole = [step for step in checkpoint_steps(folder) if _damage(folder / f"step-{step:06d}") is None]
-    if not whole:
-        return 0
-    model = get_model_state_dict(policy)
-    load({"model": model}, checkpoint_id=folder / f"step-{whole[-1]:06d}")
-    set_model_state_dict(policy, model)
-    return whole[-1]
+    newest = next((step for step in reversed(folder.steps()) if _damage(folder.step(step)) is None), 0)
+    if newest:
+        model = get_model_state_dict(policy)
+        load({"model": model}, checkpoint_id=folder.step(newest).path)
+        set_model_state_dict(policy, model)
+    return newest
 
 
 def receipt(small: Mapping[str, Any], *, num_steps: int, num_ranks: int) -> str:
@@ -286,16 +276,28 @@ def _contents(state: TrainingState) -> dict[str, Any]:
     return {"model": model, "optimizer": optimizer}
 
 
-def _damage(folder: Path) -> str | None:
+def _restore_rescue(buffer: RescueBuffer, folder: CheckpointFolder) -> None:
+    """Fill the buffer as it was; earlier versions stored it as rollouts."""
+    if folder.older_rescue.exists():
+        buffer.load(folder.older_rescue)
+    if folder.rescue.exists():
+        for each in torch.load(folder.rescue):
+            group = each["group"]
+            completions = tuple(Completion(**completion) for completion in group["completions"])
+            stored = Stored(Group(**group | {"completions": completions}), each["answer"], each["step"])
+            buffer.stored[stored.group.problem_id] = stored
+
+
+def _damage(folder: CheckpointFolder) -> str | None:
     """Return what is wrong with a checkpoint, or ``None``."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads(folder.manifest.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         return " ".join(str(error).split())
     for name, checksum in manifest.items():
-        if not (folder / name).is_file():
+        if not (folder.path / name).is_file():
             return f"{name} is missing"
-        if _checksum(folder / name) != checksum:
+        if _checksum(folder.path / name) != checksum:
             return f"{name} has changed since it was written"
     return None
 
@@ -333,24 +335,3 @@ def _set_random_state(state: Mapping[str, Any]) -> None:
 def _as_future(written: Any) -> "Future[Any]":
     """Return the future of the upload: async_save gives it alone or beside that of the copying."""
     return getattr(written, "upload_completion", written)
-
-
-def export_checkpoint(folder: Path, out: Path) -> Path:
-    """Write the newest checkpoint of a stage in Hugging Face format, on one CPU process.
-
-    Args:
-        folder: Of the stage.
-        out: Model folder to write.
-    """
-    config = ResolvedStage.model_validate_json((folder / "resolved.json").read_text(encoding="utf-8"))
-    dist.init_process_group("gloo", init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
-    try:
-        policy = load_policy(config.model, device=torch.device("cpu"), context=config.context)
-        load_weights(folder / "checkpoints", policy)
-        incoming = out.with_name(f"{out.name}.partial")
-        shutil.rmtree(incoming, ignore_errors=True)
-        save_policy(policy, incoming, source=config.model)
-        incoming.replace(out)
-    finally:
-        dist.destroy_process_group()
-    return out

@@ -1,68 +1,102 @@
-"""The engine of one rank of a stage."""
+"""The engine of one rank of a stage: asleep while the policy is trained, watched while it samples."""
 
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
-from polaris_rollout import Group, Sampler
-from polaris_rollout.engines import Reference, check_parity
+from polaris_rollout import Engine, Group, Prompt, Sampler, SamplingParams, WeightSink
+from polaris_rollout.engines import Reference, check_parity, watch
 from polaris_rollout.sharing import SharedSampler, WorkStore, fair_share
 
 from polaris_train.model.packing import TrainingSequence, pack
 from polaris_train.model.policy import Policy
 from polaris_train.recipe import ResolvedStage
 
+MAX_IN_FLIGHT = 256
+"""Completions that one engine works on at the same time, at most."""
+
+
+class TrainedEngine(Engine, WeightSink, Protocol):
+    """An engine that takes the weights of the model being trained."""
+
 
 class StageEngine:
     """The rank's engine: started when something must be sampled, asleep while the policy is trained."""
 
     def __init__(self, config: ResolvedStage, policy: Policy, stack: ExitStack, store: WorkStore) -> None:
+        """Start nothing yet.
+
+        Args:
+            config: The stage.
+            policy: Gives the weights.
+            stack: Ends the engine.
+            store: Reached by all ranks and used for nothing else.
+        """
         self._config = config
         self._policy = policy
         self._stack = stack
         self._store = store
-        self._sampler: Any = None
-        self._shared: Any = None
+        self._opened: tuple[TrainedEngine, Sampler] | None = None
 
     @contextmanager
-    def awake(self, step: int) -> Generator[Sampler]:
+    def awake(self, steps_done: int) -> Generator[Sampler]:
         """Hold the policy's current weights until the block ends, and share what is sampled with the other ranks.
 
-        The weights are named by the steps that made them, the same after a resume.
+        The weights are named by the steps that made them, the same after a resume. While the engine samples it is
+        watched: if it stalls, this process ends.
 
         Raises:
             ParityError: If the engine's log-probabilities are not the policy's.
         """
-        if self._sampler is None:
-            self._sampler = self._stack.enter_context(self._start())
-            self._shared = SharedSampler(
-                self._sampler, self._store, rank=dist.get_rank(), tensor_parallel=self._config.tensor_parallel
-            )
-        self._sampler.wake()
-        version = f"{self._config.run}/{self._config.stage}+{step - 1}"
-        self._sampler.update_weights(self._policy.weights(), version=version)
-        exact = self._policy.dtype == torch.float32
-        check_parity(self._sampler, policy_logprobs(self._policy), exact=exact)
-        yield self._shared
-        self._sampler.sleep()
+        if self._opened is None:
+            engine = self._stack.enter_context(_open_engine(self._config, dtype=self._policy.dtype))
+            parallel = self._config.tensor_parallel
+            self._opened = engine, SharedSampler(engine, self._store, rank=dist.get_rank(), tensor_parallel=parallel)
+        engine, shared = self._opened
+        engine.wake()
+        version = self._config.weights_version(steps_done)
+        engine.update_weights(self._policy.weights(), version=version)
+        watched = _Watched(shared, engine, self._config.stall_limit_s, label=f"sampling with {version}")
+        with watched.watch():
+            check_parity(engine, policy_logprobs(self._policy), exact=self._policy.dtype == torch.float32)
+        yield watched
+        engine.sleep()
 
-    def _start(self) -> Any:
-        from polaris_rollout.engines import VllmSampler  # takes many seconds; a replayed step needs none
 
-        config = self._config
-        num_completions = config.prompts_per_step * config.samples_per_prompt
-        num_engines = dist.get_world_size() // config.tensor_parallel
-        return VllmSampler(
-            config.model,
-            context=config.context,
-            extend_positions=config.extend_positions,
-            max_in_flight=min(fair_share(num_completions, num_engines), MAX_IN_FLIGHT),
-            per_rank=dist.get_world_size() > 1,
-            tensor_parallel=config.tensor_parallel,
-            dtype=str(self._policy.dtype).removeprefix("torch."),
-        )
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A sampler whose process ends when its engine stalls: only while it samples, not while it waits for others."""
+
+    sampler: Sampler
+    engine: Engine
+    stall_limit_s: float
+    label: str
+
+    def watch(self) -> AbstractContextManager[None]:
+        return watch(self.engine, stall_limit_s=self.stall_limit_s, label=self.label)
+
+    def sample(self, prompts: Iterable[Prompt], params: SamplingParams, *, n: int) -> Iterator[Group]:
+        with self.watch():
+            yield from self.sampler.sample(prompts, params, n=n)
+
+
+def _open_engine(config: ResolvedStage, *, dtype: torch.dtype) -> AbstractContextManager[TrainedEngine]:
+    from polaris_rollout.engines import VllmSampler  # takes many seconds; a replayed step needs none
+
+    num_ranks = dist.get_world_size()
+    num_completions = config.prompts_per_step * config.samples_per_prompt
+    return VllmSampler(
+        config.model,
+        context=config.context,
+        extend_positions=config.extend_positions,
+        max_in_flight=min(fair_share(num_completions, num_ranks // config.tensor_parallel), MAX_IN_FLIGHT),
+        per_rank=num_ranks > 1,
+        tensor_parallel=config.tensor_parallel,
+        dtype=str(dtype).removeprefix("torch."),
+    )
 
 
 def policy_logprobs(policy: Policy) -> Reference:
@@ -81,7 +115,3 @@ def policy_logprobs(policy: Policy) -> Reference:
         return [[next(rows).tolist() for _ in group.completions] for group in groups]
 
     return logprobs
-
-
-MAX_IN_FLIGHT = 256
-"""Completions that one engine works on at the same time, at most."""

@@ -6,10 +6,8 @@ a stage draws with the same seed: two of them are a paired comparison.
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
@@ -24,13 +22,14 @@ from polaris_eval.running import (
     sample_missing,
     score_jobs,
 )
-from polaris_reward import Grader
-from polaris_rollout import Group, Meter, Sampler, SamplingParams
+from polaris_reward import GradeMany
+from polaris_rollout import Group, Meter, Sampler
 
 from polaris_train.recipe import ResolvedStage
+from polaris_train.run_folder import StageFolder
 from polaris_train.stage.all_engines import all_engines
-from polaris_train.stage.evaluation_problems import evaluation_folder
 from polaris_train.stage.monitor import Phases
+from polaris_train.stage.rollouts import OpenSampler
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +39,12 @@ TELL_EVERY_S = 60.0
 
 def evaluate_when_due(
     config: ResolvedStage,
-    folder: Path,
+    folder: StageFolder,
     step: int,
     phases: Phases,
     *,
-    open_sampler: Callable[[int], AbstractContextManager[Sampler]],
-    grader: Grader,
+    open_sampler: OpenSampler,
+    grade_many: GradeMany,
 ) -> dict[str, Any]:
     """Measure the policy after a step, where the recipe says so; collective.
 
@@ -53,12 +52,11 @@ def evaluate_when_due(
 
     Args:
         config: The stage.
-        folder: Of the stage; its ``eval`` holds the problems.
+        folder: Of the stage; holds the problems.
         step: Steps done; 0 before the first.
         phases: Told what it takes.
-        open_sampler: Given the number of the next step, gives a sampler with the current weights that yields this
-            rank's share of the groups; only called when something must be sampled.
-        grader: Grades the completions, on rank 0.
+        open_sampler: Only called when something must be sampled.
+        grade_many: Grades the completions, on rank 0; called from another thread.
 
     Returns:
         For the step's record, ``{"evaluations": {"held-out": {"mean@4": 0.5, "low": 0.4, "high": 0.6}}}``: the share
@@ -68,51 +66,51 @@ def evaluate_when_due(
         EvalError: If scores on disk cannot be read, or no reference of a set can.
         OtherRunError: If an interrupted evaluation was made in another way, such as by another version of the engine.
     """
-    if not is_due(config, step):
+    if not is_due(step, every=config.evaluate_every, steps=config.steps):
         return {}
-    out = evaluation_folder(folder) / f"step-{step:06d}"
     with phases.phase("evaluate"):
-        jobs = _unfinished_jobs(config, out, step) if dist.get_rank() == 0 else []
+        jobs = _unfinished_jobs(config, folder, step) if dist.get_rank() == 0 else []
         if _agreed(any(count_missing(job.task()) for job in jobs)):
-            with open_sampler(step + 1) as own, all_engines(own) as sampler:
+            with open_sampler(step) as own, all_engines(own) as sampler:
                 if sampler:
-                    _sample(jobs, sampler, grader, config, step=step)
+                    _sample(jobs, sampler, grade_many, config, step=step)
         if dist.get_rank() != 0:
             return {}
+        out = folder.evaluation(step)
         if jobs:
             for job in jobs:
-                finish(job.task(), grader.grade_many)
-            for evaluation in score_jobs(jobs, model=_weights(config, step), out=out):
+                finish(job.task(), grade_many)
+            for evaluation in score_jobs(jobs, model=config.weights_version(step), out=out):
                 logger.info("step %d: %s", step, _sentence(evaluation))
         return {"evaluations": {each.benchmark: _figures(each) for each in read_evaluations(out)}}
 
 
-def is_due(config: ResolvedStage, step: int) -> bool:
-    """Return whether the policy is measured after a step: every ``evaluate_every``, from 0 on, and the last."""
-    return config.evaluate_every > 0 and (step % config.evaluate_every == 0 or step == config.steps)
+def is_due(step: int, *, every: int, steps: int) -> bool:
+    """Return whether the policy is measured after a step: ``every`` so many, from 0 on, and the last; 0 is never."""
+    return every > 0 and (step % every == 0 or step == steps)
 
 
-def _unfinished_jobs(config: ResolvedStage, out: Path, step: int) -> list[Job]:
+def _unfinished_jobs(config: ResolvedStage, folder: StageFolder, step: int) -> list[Job]:
     """Claim the folders of an evaluation; none if its scores are on disk."""
-    if (out / "scores.json").exists():
+    if folder.scores(step).exists():
         return []
     # The files of these weights are not on disk, but all else is that of the model which the stage starts from.
     settings = run_settings(
         config.model,
-        params=_params(config),
+        params=config.sampling_params(seed=config.seed),
         context=None,
         convention=CONVENTION,
         budgets=(),
         tensor_parallel=config.tensor_parallel,
     ) | {
-        "model": _weights(config, step),
+        "model": config.weights_version(step),
         "model_digest": None,
         "suffix": config.prompt_suffix,
         "context": config.context,
     }
     jobs = plan_jobs(
-        [str(out.parent / f"{name}.jsonl") for name in config.evaluation_hashes],
-        out=out,
+        [str(folder.evaluation_problems(name)) for name in config.evaluation_hashes],
+        out=folder.evaluation(step),
         settings=settings,
         num_samples=config.evaluate_samples,
         data_dir=None,
@@ -130,15 +128,15 @@ def _agreed(needed: bool) -> bool:
     return found[0]
 
 
-def _sample(jobs: Sequence[Job], sampler: Sampler, grader: Grader, config: ResolvedStage, *, step: int) -> None:
+def _sample(jobs: Sequence[Job], sampler: Sampler, grade_many: GradeMany, config: ResolvedStage, *, step: int) -> None:
     tasks = [job.task() for job in jobs]
     total = sum(len(task.problems) * task.num_samples for task in tasks)
     left = sum(map(count_missing, tasks))
     sample_missing(
         tasks,
         sampler,
-        grader.grade_many,
-        params=_params(config),
+        grade_many,
+        params=config.sampling_params(seed=config.seed),
         suffix=config.prompt_suffix,
         track=partial(_told, total=total, done=total - left, step=step),
     )
@@ -153,14 +151,6 @@ def _told(groups: Iterable[Group], *, total: int, done: int, step: int) -> Itera
             logger.info("step %d: evaluating %d/%d  %s", step, meter.num_done, total, meter.read())
             told = time.monotonic()
         yield group
-
-
-def _params(config: ResolvedStage) -> SamplingParams:
-    return SamplingParams(temperature=config.temperature, max_tokens=config.max_answer_tokens, seed=config.seed)
-
-
-def _weights(config: ResolvedStage, step: int) -> str:
-    return f"{config.run}/{config.stage}+{step}"
 
 
 def _figures(evaluation: Evaluation) -> dict[str, float]:

@@ -13,6 +13,7 @@ from polaris_rollout import derive_seed
 
 from polaris_train.errors import RecipeError
 from polaris_train.recipe import Recipe
+from polaris_train.run_folder import StageFolder
 
 HELD_OUT = "held-out"
 """Entry of ``evaluate_on`` that stands for training problems that are set aside."""
@@ -21,13 +22,8 @@ _BENCHMARK = "benchmark:"
 """What a recipe says before the name of a benchmark, so that none is looked at during training by accident."""
 
 
-def evaluation_folder(stage: Path) -> Path:
-    """Return where a stage's folder keeps the problems it is evaluated on, ``NAME.jsonl``, and the evaluations."""
-    return stage / "eval"
-
-
 def evaluation_problems(
-    recipe: Recipe, problems: Sequence[Problem], *, earlier: Sequence[Path] = ()
+    recipe: Recipe, problems: Sequence[Problem], *, earlier: Sequence[StageFolder] = ()
 ) -> dict[str, list[Problem]]:
     """Return the problems of each evaluation by name; none where the recipe asks for no evaluation.
 
@@ -42,10 +38,10 @@ def evaluation_problems(
     """
     if not recipe.evaluate_every:
         return {}
-    known = [problem for stage in earlier for problem in _stored(stage / "problems.jsonl")]
+    known = [problem for stage in earlier for problem in _stored(stage.problems)]
     held_out: list[Problem] = []
     if HELD_OUT in recipe.evaluate_on:
-        before = [problem for stage in earlier for problem in _stored(evaluation_folder(stage) / f"{HELD_OUT}.jsonl")]
+        before = [problem for stage in earlier for problem in _stored(stage.evaluation_problems(HELD_OUT))]
         held_out = choose_held_out([*problems, *before], num_problems=recipe.held_out, seed=recipe.seed)
     trained_on = {_wording(problem) for problem in [*without(problems, held_out), *known]}
     chosen: dict[str, list[Problem]] = {}

@@ -1,35 +1,31 @@
-"""Preparing and starting one stage: everything that can be checked without a model is checked here.
-
-Child processes that never outlive what started them.
-"""
+"""Preparing and starting one stage: everything that can be checked without a model is checked here."""
 
 import ctypes
 import hashlib
 import importlib.util
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from polaris_data import content_hash, read_problems, write_problems
+from polaris_data import Problem, content_hash, read_problems, write_problems
 from polaris_data.files import claim
 from polaris_rollout import check_context, resolve_model
 
 from polaris_train.errors import RecipeError, RunFolderError
 from polaris_train.recipe import FREE_FIELDS, Recipe, ResolvedStage, Stage, check_ranks
-from polaris_train.stage.evaluation_problems import HELD_OUT, evaluation_folder, evaluation_problems, without
+from polaris_train.run_folder import RunFolder, StageFolder
+from polaris_train.stage.evaluation_problems import HELD_OUT, evaluation_problems, without
 
 logger = logging.getLogger(__name__)
 
-
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
-
-def die_with_parent() -> None:
-    """End this process when its parent is gone, even by ``kill -9``, so that no orphan goes on writing."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+_WORKER = "polaris_train.stage.worker"
 
 
 def prepare_stage(
@@ -53,57 +49,44 @@ def prepare_stage(
         TrainError: If an input is wrong or the folder belongs to another run; nothing is overwritten.
     """
     _refuse_missing_trackers(recipe)
-    folder = run / stage.name
-    start = resolve_model(model or _start_model(recipe, stage, run))
+    folder = RunFolder(run).stage(stage.name)
+    start = resolve_model(model or _start_model(recipe, stage, folder.run))
     if not recipe.extend_positions:
         check_context(start, stage.context)
-    every = read_problems(problems or recipe.problems, limit=recipe.limit)
-    earlier = [run / each.name for each in recipe.stages[: recipe.stages.index(stage)]]
+    source = problems or recipe.problems
+    every = read_problems(source, limit=recipe.limit)
+    earlier = [folder.run.stage(each.name) for each in recipe.stages[: recipe.stages.index(stage)]]
     evaluated = evaluation_problems(recipe, every, earlier=earlier)
     chosen = without(every, evaluated.get(HELD_OUT, ()))
-    if len(chosen) < recipe.prompts_per_step:
-        num_held_out = len(every) - len(chosen)
-        left = f" left when {num_held_out} are held out" if num_held_out else ""
-        remedy = "--set held_out to fewer" if num_held_out else f"--set prompts_per_step={len(chosen)}"
-        raise RunFolderError(
-            f"{problems or recipe.problems}: {len(chosen)} problems{left}, but prompts_per_step is "
-            f"{recipe.prompts_per_step}; give more problems or {remedy}"
-        )
-    incoming = folder / "problems.jsonl.new"
-    write_problems(incoming, chosen)
-    constants = recipe.model_dump(exclude={"name", "model", "stages"})
-    resolved = ResolvedStage(
-        **constants | {"problems": problems or recipe.problems},
-        **stage.model_dump(exclude={"name"}),
-        run=run.name,
-        stage=stage.name,
-        model=start,
-        problems_sha256=hashlib.sha256(incoming.read_bytes()).hexdigest(),
-        evaluation_hashes={name: content_hash(each) for name, each in evaluated.items()},
-    )
+    _refuse_too_few(len(chosen), recipe, source, num_held_out=len(every) - len(chosen))
+    write_problems(folder.incoming_problems, chosen)
     try:
-        claim(folder / "resolved.json", resolved.model_dump(mode="json"), free=FREE_FIELDS)
-        for name, each in evaluated.items():
-            write_problems(evaluation_folder(folder) / f"{name}.jsonl", each)
-        incoming.replace(folder / "problems.jsonl")
+        resolved = ResolvedStage(
+            **recipe.model_dump(exclude={"name", "model", "stages"}) | {"problems": source},
+            **stage.model_dump(exclude={"name"}),
+            run=run.name,
+            stage=stage.name,
+            model=start,
+            problems_sha256=hashlib.sha256(folder.incoming_problems.read_bytes()).hexdigest(),
+            evaluation_hashes={name: content_hash(each) for name, each in evaluated.items()},
+        )
+        _claim(folder, resolved, evaluated)
     finally:
-        incoming.unlink(missing_ok=True)
-    return folder
+        folder.incoming_problems.unlink(missing_ok=True)
+    return folder.path
 
 
 def run_stage(folder: Path) -> int:
     """Train a prepared stage on this node, continuing where it stopped; return the exit code.
 
-    One rank runs as a plain child process, several under torchrun. On several nodes, start the same worker with
-    ``torchrun --nnodes ... -m polaris_train.stage.worker FOLDER`` on each, the folder being shared.
+    One rank runs as a plain child process, several under torchrun. For several nodes see `torchrun_line`.
 
     Raises:
         RecipeError: If the ranks of this node do not divide into engines.
     """
-    resolved = ResolvedStage.model_validate_json((folder / "resolved.json").read_text(encoding="utf-8"))
-    num_ranks = resolved.num_processes or _num_gpus() or 1
-    check_ranks(num_ranks, resolved.tensor_parallel)
-    worker = ["-m", "polaris_train.stage.worker", str(folder)]
+    stage = StageFolder(folder)
+    num_ranks = _num_ranks(stage.read_resolved())
+    worker = ["-m", _WORKER, str(folder)]
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // num_ranks))} | os.environ
     if num_ranks == 1:
         command = [sys.executable, *worker]
@@ -113,11 +96,32 @@ def run_stage(folder: Path) -> int:
         torchrun = ["-m", "polaris_train.stage.torchrun", "--standalone", "--nproc-per-node", str(num_ranks)]
         command = [sys.executable, *torchrun, *worker]
     while True:
-        memory = _memory(folder)
+        allowed = stage.read_allowed_tokens()
         code = subprocess.run(command, check=False, env=environment, preexec_fn=die_with_parent).returncode
-        if code == 0 or _memory(folder) == memory:
+        if code == 0 or stage.read_allowed_tokens() == allowed:
             return code
-        logger.warning("out of memory: continuing with micro-batches half as large (%s)", _memory(folder))
+        now = stage.read_allowed_tokens()
+        logger.warning("out of memory: continuing with micro-batches half as large (microbatch_tokens = %s)", now)
+
+
+def torchrun_line(folder: Path) -> str:
+    """Return the command that trains a prepared stage when it is given on every node, the folder being shared.
+
+    The nodes' shells know ``NUM_NODES`` and ``HEAD``, the ``host:port`` of one of them.
+
+    Raises:
+        RecipeError: If the ranks of a node do not divide into engines.
+    """
+    num_ranks = _num_ranks(StageFolder(folder).read_resolved())
+    return (
+        f"torchrun --nnodes $NUM_NODES --nproc-per-node {num_ranks} --rdzv-backend c10d --rdzv-endpoint $HEAD "
+        f"-m {_WORKER} {shlex.quote(str(folder.absolute()))}"
+    )
+
+
+def die_with_parent() -> None:
+    """End this process when its parent is gone, even by ``kill -9``, so that no orphan goes on writing."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _refuse_missing_trackers(recipe: Recipe) -> None:
@@ -128,24 +132,49 @@ def _refuse_missing_trackers(recipe: Recipe) -> None:
             )
 
 
-def _memory(folder: Path) -> str | None:
-    """Return what a rank left behind that ran out of memory and can be started again."""
-    path = folder / "memory.json"
-    return path.read_text(encoding="utf-8").strip() if path.exists() else None
+def _refuse_too_few(num_problems: int, recipe: Recipe, source: str, *, num_held_out: int) -> None:
+    if num_problems >= recipe.prompts_per_step:
+        return
+    left = f" left when {num_held_out} are held out" if num_held_out else ""
+    remedy = "--set held_out to fewer" if num_held_out else f"--set prompts_per_step={num_problems}"
+    raise RunFolderError(
+        f"{source}: {num_problems} problems{left}, but prompts_per_step is {recipe.prompts_per_step}; give more "
+        f"problems or {remedy}"
+    )
 
 
-def _start_model(recipe: Recipe, stage: Stage, run: Path) -> str:
+def _claim(folder: StageFolder, resolved: ResolvedStage, evaluated: Mapping[str, Sequence[Problem]]) -> None:
+    """Make the folder this stage's own and put its problems there.
+
+    Raises:
+        OtherRunError: If it belongs to another run.
+    """
+    claim(folder.resolved, resolved.model_dump(mode="json"), free=FREE_FIELDS)
+    for name, problems in evaluated.items():
+        write_problems(folder.evaluation_problems(name), problems)
+    folder.incoming_problems.replace(folder.problems)
+
+
+def _start_model(recipe: Recipe, stage: Stage, run: RunFolder) -> str:
     """Return the recipe's model for the first stage, and what the stage before left for later ones."""
     index = recipe.stages.index(stage)
     if index == 0:
         return recipe.model
-    before = run / recipe.stages[index - 1].name / "model"
+    name = recipe.stages[index - 1].name
+    before = run.stage(name).model
     if not before.is_dir():
         raise RunFolderError(
-            f"stage {stage.name!r} starts from {before}, which does not exist; run stage "
-            f"{recipe.stages[index - 1].name!r} first or name a model with --model"
+            f"stage {stage.name!r} starts from {before}, which does not exist; run stage {name!r} first or name a "
+            "model with --model"
         )
     return str(before)
+
+
+def _num_ranks(resolved: ResolvedStage) -> int:
+    """Return how many ranks a node has, if they divide into engines."""
+    num_ranks = resolved.num_processes or _num_gpus() or 1
+    check_ranks(num_ranks, resolved.tensor_parallel)
+    return num_ranks
 
 
 def _num_gpus() -> int:

@@ -1,44 +1,78 @@
-"""What a step's metrics warn of, with the levels at which the field has seen runs break.
+"""What is written down of a step: its metrics, what they warn of, and what its phases cost.
 
-What a step costs: seconds and peak memory of each phase.
+Alarms ring at the levels at which the field has seen runs break.
 """
 
+import math
 import resource
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from polaris_reward import Outcome
+
+from polaris_train.grpo.batches import UpdateStats
+from polaris_train.records import GradedGroup
 
 PROB_GAP = 0.01
 """Mean difference of probabilities between trainer and engine; healthy runs stay below 0.005."""
 
-
 TRUNCATED_SHARE = 0.1
 """Of answers that the token budget ended: more, and the budget is too short for the model."""
-
 
 ZERO_SIGNAL_SHARE = 2 / 3
 """Of groups all right or all wrong: more, and most of the sampling teaches nothing."""
 
-
 ENTROPY_SHARE = 0.3
 """Of the stage's first entropies that must be left: less, and exploration has collapsed."""
-
 
 SPIKE = 5.0
 """A gradient norm so many times the median of the newest steps is a spike."""
 
-
 WINDOW = 20
 """Steps that a median is taken over."""
 
-
 _FEWEST = 5
 """Steps before an alarm that compares with earlier ones can ring."""
+
+_GIB = 2**30
+
+
+def step_metrics(step: int, groups: Sequence[GradedGroup], stats: UpdateStats) -> dict[str, Any]:
+    """Return a step's line of ``metrics.jsonl``, without its alarms and evaluations."""
+    completions = [completion for each in groups for completion in each.group.completions]
+    outcomes = [outcome for each in groups for outcome in each.outcomes]
+    rewards = [reward for each in groups for reward in each.rewards]
+    num_tokens = sum(len(completion.token_ids) for completion in completions)
+    return {
+        "step": step,
+        "reward": sum(rewards) / len(rewards),
+        "informative_share": sum(each.informative for each in groups) / len(groups),
+        "solved_none": sum(not any(each.rewards) for each in groups),
+        "solved_all": sum(all(each.rewards) for each in groups),
+        "mean_tokens": num_tokens / len(completions),
+        "truncated_share": sum(each.num_truncated for each in groups) / len(completions),
+        "outcomes": {outcome.value: outcomes.count(outcome) for outcome in Outcome if outcome in outcomes},
+        "sampled_tokens": num_tokens,
+        **{name: _finite(value) for name, value in asdict(stats).items()},
+    }
+
+
+def step_performance(metrics: Mapping[str, Any], phases: "Phases", *, replayed: bool) -> dict[str, Any]:
+    """Return a step's line of ``performance.jsonl``; what was replayed was not sampled."""
+    tokens = {"sample": 0 if replayed else metrics["sampled_tokens"], "update": metrics["num_tokens"]}
+    return {
+        "step": metrics["step"],
+        "replayed": replayed,
+        "seconds": phases.seconds,
+        "peak_memory_gib": phases.peak_memory_gib,
+        "tokens_per_second": {name: count / phases.seconds[name] for name, count in tokens.items()},
+    }
 
 
 def alarms(metrics: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -58,6 +92,11 @@ def alarms(metrics: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> 
         _skipped(metrics),
     ]
     return [each for each in found if each]
+
+
+def _finite(value: float | None) -> float | None:
+    """Return a number as JSON can say it."""
+    return value if value is None or math.isfinite(value) else None
 
 
 def _above(name: str, metrics: Mapping[str, Any], level: float, advice: str) -> str | None:
@@ -94,9 +133,6 @@ def _skipped(metrics: Mapping[str, Any]) -> str | None:
     if not metrics["skipped_updates"]:
         return None
     return "loss or gradient was not finite: the update was skipped"
-
-
-_GIB = 2**30
 
 
 class Phases:

@@ -1,6 +1,6 @@
-"""What a running stage shows: a live table in a terminal, a line a step in a log.
+"""Where a step's numbers go besides the run folder.
 
-Where metrics are sent besides the run folder: W&B and TensorBoard, through accelerate.
+A live table in a terminal, a line a step in a log, and the trackers of the recipe: W&B and TensorBoard.
 """
 
 import secrets
@@ -20,22 +20,11 @@ from rich.live import Live
 from rich.table import Table
 
 from polaris_train.recipe import ResolvedStage, Tracker
+from polaris_train.run_folder import StageFolder
 
 SHOWN_STEPS = 12
 
-
-_COLUMNS = (
-    "step",
-    "reward",
-    "informative",
-    "truncated",
-    "tokens",
-    "entropy",
-    "loss",
-    "grad norm",
-    "gap",
-    "s",
-)
+_COLUMNS = ("step", "reward", "informative", "truncated", "tokens", "entropy", "loss", "grad norm", "gap", "s")
 
 
 class StepTable:
@@ -111,7 +100,7 @@ def _clock(seconds: float) -> str:
 class Trackers:
     """The trackers of a stage, on rank 0."""
 
-    def __init__(self, config: ResolvedStage, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None:
         """Start what ``config.trackers`` names; a continued stage goes on in the same run.
 
         Args:
@@ -133,20 +122,23 @@ class Trackers:
             each.log(numbers, step=record["step"])
 
 
-def _start(name: Tracker, config: ResolvedStage, folder: Path) -> Any:
+def _start(name: Tracker, config: ResolvedStage, folder: StageFolder) -> Any:
     if name == "wandb":
         tracker: Any = tracking.WandBTracker(
-            config.run, name=f"{config.run}/{config.stage}", id=_run_id(folder), resume="allow", dir=str(folder)
+            config.run,
+            name=f"{config.run}/{config.stage}",
+            id=_run_id(folder.wandb_id),
+            resume="allow",
+            dir=str(folder.path),
         )
     else:
-        tracker = tracking.TensorBoardTracker(config.stage, logging_dir=str(folder / "tensorboard"))
+        tracker = tracking.TensorBoardTracker(config.stage, logging_dir=str(folder.tensorboard))
     tracker.start()
     return tracker
 
 
-def _run_id(folder: Path) -> str:
-    """Return the name under which W&B knows this folder's run, made up when it first starts."""
-    path = folder / "wandb-id"
+def _run_id(path: Path) -> str:
+    """Return the name under which W&B knows the stage, made up when it first starts."""
     if not path.exists():
         write_text(path, secrets.token_hex(8))
     return path.read_text(encoding="utf-8")

@@ -1,22 +1,18 @@
-"""One rank of a stage, started by torchrun: ``torchrun ... -m polaris_train.worker STAGE_FOLDER``."""
+"""One rank of a stage, started by torchrun: ``torchrun ... -m polaris_train.stage.worker RUN/STAGE``."""
 
-import fcntl
-import json
 import logging
 import os
-import shutil
 import sys
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from polaris_data import DataError, Problem, read_problems, to_prompt
-from polaris_data.files import append_records, write_json
+from polaris_data.files import append_records
 from polaris_eval import EvalError
 from polaris_reward import RewardError, boxed_grader
 from polaris_rollout import RolloutError, encode_prompt, model_digest
@@ -27,61 +23,56 @@ from transformers.utils.logging import disable_progress_bar
 
 from polaris_train.errors import MemoryExhaustedError, RunFolderError, TrainError
 from polaris_train.grpo.rescue import RescueBuffer
-from polaris_train.model.loading import load_policy, save_policy
+from polaris_train.model.loading import load_policy
 from polaris_train.model.policy import Policy
 from polaris_train.recipe import FREE_FIELDS, ResolvedStage
+from polaris_train.run_folder import StageFolder, read_records
 from polaris_train.stage.checkpoint import Checkpointer, TrainingState, receipt
 from polaris_train.stage.engine import StageEngine
+from polaris_train.stage.evaluation import evaluate_when_due
+from polaris_train.stage.export import export_model
 from polaris_train.stage.launch import die_with_parent
 from polaris_train.stage.loop import StepResult, train_stage
 from polaris_train.stage.output import StepTable, Trackers
-from polaris_train.stage.sampling import visits
+from polaris_train.stage.rollouts import SynchronousRollouts, visits
 
 logger = logging.getLogger(__name__)
-
-
-MEMORY_FILE = "memory.json"
-"""In a stage's folder: what is left of its micro-batches after memory ran out."""
-
-
-MODEL_FILE = "trained.json"
-"""In an exported model: the run, stage and step that it comes from."""
 
 
 def main() -> None:
     """Run this rank; errors a user can mend end the stage with exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        run_rank(Path(sys.argv[1]))
+        run_rank(StageFolder(Path(sys.argv[1])))
     except (DataError, EvalError, RewardError, RolloutError, TrainError) as error:
         logger.error("error: %s", error)
         raise SystemExit(2) from None
 
 
-def run_rank(folder: Path) -> None:
-    """Train a stage whose folder holds ``resolved.json`` and ``problems.jsonl``; write its model.
+def run_rank(folder: StageFolder) -> None:
+    """Train a stage that `prepare_stage` has prepared and write its model.
 
     Args:
-        folder: Of the stage; shared by all ranks.
+        folder: Shared by all ranks.
     """
     die_with_parent()
     disable_progress_bar()
-    config = ResolvedStage.model_validate_json((folder / "resolved.json").read_text(encoding="utf-8"))
-    config = _with_less_memory(config, folder)
+    config = _with_less_memory(folder.read_resolved(), folder)
     try:
         with ExitStack() as stack:
             _train(config, folder, stack)
     except MemoryExhaustedError as error:
-        _note_memory(error, folder)
+        if error.max_tokens > error.longest:  # Micro-batches of single answers cannot become smaller.
+            folder.write_allowed_tokens(max(error.max_tokens // 2, error.longest))
         raise
 
 
-def _train(config: ResolvedStage, folder: Path, stack: ExitStack) -> None:
+def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None:
     device = _device()
     store = _join_ranks(device)
     stack.callback(_leave_process_group)
     if dist.get_rank() == 0:
-        stack.enter_context(_locked(folder))
+        stack.enter_context(folder.locked())
     torch.manual_seed(config.seed)
     load = partial(
         load_policy,
@@ -92,36 +83,21 @@ def _train(config: ResolvedStage, folder: Path, stack: ExitStack) -> None:
         cpu_offload=config.cpu_offload,
     )
     state = _start(config, load(), device)
+    problems = _usable_problems(read_problems(folder.problems), config)
+    checkpointer = _resume(state, config, folder, stack)
     engine = StageEngine(config, state.policy, stack, PrefixStore("engines", store))
-    problems = _usable_problems(read_problems(folder / "problems.jsonl"), config)
-    identity = config.model_dump(mode="json", exclude=set(FREE_FIELDS)) | {"digest": model_digest(config.model)}
-    logs = [folder / name for name in ("visits.jsonl", "metrics.jsonl", "performance.jsonl")]
-    checkpointer = Checkpointer(folder / "checkpoints", keep=config.keep_checkpoints, identity=identity, logs=logs)
-    stack.callback(checkpointer.close)
-    resumed = checkpointer.restore(state)
-    if dist.get_rank() == 0:
-        if resumed is None:
-            for log in logs:
-                log.unlink(missing_ok=True)
-        else:
-            line = receipt(resumed, num_steps=config.steps, num_ranks=dist.get_world_size())
-            logger.info("%s", line)
-    dist.barrier()
+    grade_many = stack.enter_context(boxed_grader()).grade_many
     steps = train_stage(
         config,
-        problems=problems,
         state=state,
+        rollouts=SynchronousRollouts(problems, config, folder=folder, open_sampler=engine.awake, grade_many=grade_many),
+        evaluate=partial(evaluate_when_due, config, folder, open_sampler=engine.awake, grade_many=grade_many),
         checkpointer=checkpointer,
-        open_sampler=engine.awake,
-        grader=stack.enter_context(boxed_grader()),
-        folder=folder,
         reference=load().requires_grad_(requires_grad=False).eval() if config.kl_coef else None,
-        history=_records(folder / "metrics.jsonl"),
+        history=read_records(folder.metrics),
     )
     _follow(steps, config, folder, stack)
-    exported = {"run": config.run, "stage": config.stage, "step": state.step}
-    if _records(folder / "model" / MODEL_FILE) != [exported]:
-        _export(state.policy, config, folder, exported)
+    export_model(state.policy, config, folder, step=state.step)
 
 
 def _start(config: ResolvedStage, policy: Policy, device: torch.device) -> TrainingState:
@@ -133,28 +109,32 @@ def _start(config: ResolvedStage, policy: Policy, device: torch.device) -> Train
     )
 
 
-def _with_less_memory(config: ResolvedStage, folder: Path) -> ResolvedStage:
+def _with_less_memory(config: ResolvedStage, folder: StageFolder) -> ResolvedStage:
     """Return the stage with the micro-batches that an earlier attempt's lack of memory left."""
-    path = folder / MEMORY_FILE
-    if not path.exists():
+    allowed = folder.read_allowed_tokens()
+    if allowed is None:
         return config
-    allowed = json.loads(path.read_text(encoding="utf-8"))["microbatch_tokens"]
     return config.model_copy(update={"microbatch_tokens": min(allowed, config.max_microbatch_tokens)})
 
 
-def _note_memory(error: MemoryExhaustedError, folder: Path) -> None:
-    """Halve the micro-batches of the next attempt, unless they hold single answers already."""
-    if error.max_tokens > error.longest:
-        allowed = max(error.max_tokens // 2, error.longest)
-        write_json(folder / MEMORY_FILE, {"microbatch_tokens": allowed})
+def _resume(state: TrainingState, config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> Checkpointer:
+    """Continue from the newest checkpoint, or start with empty logs; return what writes the next ones."""
+    identity = config.model_dump(mode="json", exclude=set(FREE_FIELDS)) | {"digest": model_digest(config.model)}
+    keep = config.keep_checkpoints
+    checkpointer = Checkpointer(folder.checkpoints, keep=keep, identity=identity, logs=folder.logs)
+    stack.callback(checkpointer.close)
+    resumed = checkpointer.restore(state)
+    if dist.get_rank() == 0:
+        if resumed is None:
+            for log in folder.logs:
+                log.unlink(missing_ok=True)
+        else:
+            logger.info("%s", receipt(resumed, num_steps=config.steps, num_ranks=dist.get_world_size()))
+    dist.barrier()
+    return checkpointer
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a file of JSON lines, none where there is no file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-
-
-def _follow(steps: Iterator[StepResult], config: ResolvedStage, folder: Path, stack: ExitStack) -> None:
+def _follow(steps: Iterator[StepResult], config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None:
     """Consume the steps; rank 0 records and shows them."""
     if dist.get_rank() != 0:
         for _ in steps:
@@ -163,10 +143,10 @@ def _follow(steps: Iterator[StepResult], config: ResolvedStage, folder: Path, st
     trackers = Trackers(config, folder, stack)
     with StepTable(f"{config.run}/{config.stage}", num_steps=config.steps) as table:
         for result in steps:
-            seen = visits(result.rollout, config, step=result.step)
-            append_records(folder / "visits.jsonl", [asdict(visit) for visit in seen])
-            append_records(folder / "metrics.jsonl", [result.metrics])
-            append_records(folder / "performance.jsonl", [result.performance])
+            seen = visits(result.groups, run=config.run, stage=config.stage, step=result.step)
+            append_records(folder.visits, [asdict(visit) for visit in seen])
+            append_records(folder.metrics, [result.metrics])
+            append_records(folder.performance, [result.performance])
             table.add(result.metrics, result.performance)
             for alarm in result.metrics["alarms"]:
                 logger.warning("step %d: %s", result.step, alarm)
@@ -201,31 +181,6 @@ def _usable_problems(problems: list[Problem], config: ResolvedStage) -> list[Pro
             "problems, raise max_prompt_tokens, or lower prompts_per_step"
         )
     return usable
-
-
-def _export(policy: Policy, config: ResolvedStage, folder: Path, exported: Mapping[str, Any]) -> None:
-    """Write the stage's model, under a temporary name first, with the steps that made it."""
-    incoming = folder / "model.partial"
-    if dist.get_rank() == 0:
-        shutil.rmtree(incoming, ignore_errors=True)
-    dist.barrier()
-    save_policy(policy, incoming, source=config.model)
-    if dist.get_rank() == 0:
-        append_records(incoming / MODEL_FILE, [exported])
-        shutil.rmtree(folder / "model", ignore_errors=True)
-        incoming.replace(folder / "model")
-    dist.barrier()
-
-
-@contextmanager
-def _locked(folder: Path) -> Generator[None]:
-    """Keep a second run out of the folder for as long as this process lives."""
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunFolderError(f"{folder} is in use by another run; wait for it or stop it") from None
-        yield
 
 
 def _join_ranks(device: torch.device) -> Store:

@@ -1,0 +1,51 @@
+"""A stage's result as a Hugging Face model."""
+
+import shutil
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from polaris_data.files import append_records
+
+from polaris_train.model.loading import load_policy, save_policy
+from polaris_train.model.policy import Policy
+from polaris_train.recipe import ResolvedStage
+from polaris_train.run_folder import StageFolder, origin, partial_path, read_records
+from polaris_train.stage.checkpoint import load_weights
+
+
+def export_model(policy: Policy, config: ResolvedStage, folder: StageFolder, *, step: int) -> None:
+    """Write the stage's model, under a temporary name first, unless the same step's is there; collective."""
+    comes_from = {"run": config.run, "stage": config.stage, "step": step}
+    if read_records(origin(folder.model)) == [comes_from]:
+        return
+    incoming = partial_path(folder.model)
+    if dist.get_rank() == 0:
+        shutil.rmtree(incoming, ignore_errors=True)
+    dist.barrier()
+    save_policy(policy, incoming, source=config.model)
+    if dist.get_rank() == 0:
+        append_records(origin(incoming), [comes_from])
+        shutil.rmtree(folder.model, ignore_errors=True)
+        incoming.replace(folder.model)
+    dist.barrier()
+
+
+def export_checkpoint(folder: StageFolder, out: Path) -> None:
+    """Write the newest checkpoint of a stage in Hugging Face format, on one CPU process.
+
+    Args:
+        folder: Of the stage.
+        out: Model folder to write.
+    """
+    config = folder.read_resolved()
+    dist.init_process_group("gloo", init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
+    try:
+        policy = load_policy(config.model, device=torch.device("cpu"), context=config.context)
+        load_weights(folder.checkpoints, policy)
+        incoming = partial_path(out)
+        shutil.rmtree(incoming, ignore_errors=True)
+        save_policy(policy, incoming, source=config.model)
+        incoming.replace(out)
+    finally:
+        dist.destroy_process_group()
