@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from polaris_data import SettingError
-from polaris_data.duplicates.minhash import close_pairs, embed
+from polaris_data.duplicates.embeddings import close_pairs, embed
 from polaris_data.errors import MissingExtraError
 
 QUESTIONS = ["How many red hens are there?", "Find the largest prime.", "How many red hens are there?"]

@@ -22,7 +22,8 @@ from polaris_rollout.store import iterate_groups, read_columns, read_store
 from polaris_data.errors import OtherRunError, ProblemFileError
 from polaris_data.files.journal import settings_path
 from polaris_data.files.progress import track
-from polaris_data.problems.reading import content_hash, take_fields, to_question, to_text
+from polaris_data.problems.conversion import take_fields, to_question, to_text
+from polaris_data.problems.reading import content_hash
 from polaris_data.problems.rows import Row, read_rows
 from polaris_data.records import Difficulty, Problem
 
