@@ -112,9 +112,12 @@ def profile_command(
     if completions is not None:
         if adaptive or endpoint:
             raise SettingError("--completions samples nothing; leave out --adaptive and --endpoint")
+        from polaris_data.profile.counting import count_completions
+
         rows = problems.read()
         wanted = {"model": model, "temperature": temperature, "context": context, "max_tokens": max_tokens}
-        _count_completions(rows, completions, out, wanted)
+        if not count_completions(rows, completions, out, wanted=wanted):
+            print(f"{out} is complete: nothing is counted", file=sys.stderr)
     else:
         from polaris_data.profile.adaptive import Settling
         from polaris_data.profile.sampling import profile_settings
@@ -187,34 +190,6 @@ def _sample(
                     engine=engine,
                 ):
                     pass
-
-
-def _count_completions(rows: "list[Problem]", completions: Path, out: Path, wanted: dict[str, Any]) -> None:
-    """Write the profile that existing completions give."""
-    from polaris_reward import boxed_grader
-
-    from polaris_data.files.journal import check_output, claim_output
-    from polaris_data.files.lock import locked_output
-    from polaris_data.profile.counting import (
-        completions_settings,
-        profile_completions,
-        recorded_settings,
-        refuse_other_source,
-    )
-    from polaris_data.profile.files import write_profile
-
-    recorded = recorded_settings(completions)
-    refuse_other_source(completions, recorded, wanted)
-    settings = completions_settings(rows, completions, recorded | {k: v for k, v in wanted.items() if v is not None})
-    check_output(out, settings)
-    with locked_output(out):
-        if out.exists():
-            print(f"{out} is complete: nothing is counted", file=sys.stderr)
-            return
-        with boxed_grader() as grader:
-            profile = profile_completions(rows, completions, grader.grade_many)
-        claim_output(out, settings)
-        write_profile(out, profile)
 
 
 def _params(temperature: float, max_tokens: int | None, seed: int) -> "SamplingParams":
