@@ -92,13 +92,13 @@ COMMANDS = "import export check dedup decontaminate split profile select show wh
 @pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS)])
 def test_help_teaches_and_loads_nothing_heavy(arguments):
     process = [sys.executable, "-c", HELP, *arguments, "--help"]
-    done = subprocess.run(process, capture_output=True, text=True, env=os.environ | {"COLUMNS": "100"})
+    done = subprocess.run(process, capture_output=True, text=True, env=os.environ | {"COLUMNS": "120"})
     assert done.returncode == 0 and "Usage: polaris-data" in done.stdout, done.stderr
     assert done.stdout.endswith("\n[]\n")
     if arguments:
         # Every example is a line of its own.
-        examples = done.stdout.partition("Example")[2].partition("Arguments")[0].strip().splitlines()[1:]
-        lines = [line.strip() for line in examples if line.strip() and not line.strip().startswith("╭")]
+        examples = done.stdout.partition("Example")[2].partition("╭")[0].splitlines()[1:]
+        lines = [line.strip() for line in examples if line.strip()]
         assert lines and all(line.startswith(f"polaris-data {arguments[0]}") for line in lines)
 
 

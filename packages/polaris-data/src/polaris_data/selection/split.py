@@ -1,7 +1,8 @@
 """A part of a problem set held out from training: chosen by a hash, and no problem of it in other words in the rest.
 
 Near-duplicates stay on one side: a cluster, as `polaris_data.duplicates.dedup.find_duplicates` finds it, is decided as
-one. Its place is the smallest hash of its questions, whatever their order and whatever else is in the set.
+one. Its place from 0 to 1 is the hash of one of its questions, whatever their order and whatever else is in the set:
+of the one with the smallest digest, so that a large cluster is held out no more often than a small one.
 
 - A share holds out every cluster whose place is below it. Added rows move no other problem, unless they join a cluster.
 - A number holds out the first clusters by their place, until it is reached. Added rows may push the last of them back
@@ -103,9 +104,10 @@ def parse_held_out(text: str) -> int | float:
         SettingError: If it is neither.
     """
     try:
-        return _checked(int(text) if text.strip().lstrip("+-").isdecimal() else float(text))
+        held_out = int(text) if text.strip().lstrip("+-").isdecimal() else float(text)
     except ValueError:
         raise SettingError(f"--held-out is {text!r}; give a number of problems, or a share between 0 and 1") from None
+    return _checked(held_out)
 
 
 def _checked(held_out: int | float) -> int | float:
@@ -121,34 +123,34 @@ def _choose(
 ) -> tuple[set[str], int]:
     """Return the ids of what is held out, and how many clusters there are."""
     _checked(held_out)
-    places = {
-        problem.problem_id: _place(problem.question, seed=seed)
+    digests = {
+        problem.problem_id: hashlib.sha256(problem.question.encode()).digest()[:8]
         for problem in track(read(), total=total, label="reading problems")
     }
-    if held_out >= len(places):
+    if held_out >= len(digests):
         raise ProblemFileError(
-            f"--held-out is {held_out}, of {len(places):,} problems: nothing would be left to train on; hold out fewer"
+            f"--held-out is {held_out}, of {len(digests):,} problems: nothing would be left to train on; hold out fewer"
         )
     clusters = stream_duplicates(read, num_processes=num_processes, total=total)
     groups = [[member.problem_id for member in cluster.members] for cluster in clusters]
     joined = {problem_id for group in groups for problem_id in group}
-    groups += [[problem_id] for problem_id in places if problem_id not in joined]
+    groups += [[problem_id] for problem_id in digests if problem_id not in joined]
     chosen: set[str] = set()
-    for place, group in sorted((min(places[each] for each in group), group) for group in groups):
+    for place, group in sorted((_place(min(map(digests.__getitem__, group)), seed=seed), group) for group in groups):
         if len(chosen) >= held_out if isinstance(held_out, int) else place >= held_out:
             break
         chosen.update(group)
     if not chosen:
         raise ProblemFileError(
-            f"--held-out {held_out} takes none of {len(places):,} problems; give a larger share, or a number"
+            f"--held-out {held_out} takes none of {len(digests):,} problems; give a larger share, or a number"
         )
-    if len(chosen) == len(places):
+    if len(chosen) == len(digests):
         raise ProblemFileError(
-            f"--held-out {held_out} takes all {len(places):,} problems, which near-duplicates join; hold out fewer"
+            f"--held-out {held_out} takes all {len(digests):,} problems, which near-duplicates join; hold out fewer"
         )
     return chosen, len(clusters)
 
 
-def _place(question: str, *, seed: int) -> float:
+def _place(digest: bytes, *, seed: int) -> float:
     """Return a number from 0 to 1 that stands for a question."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{question}".encode()).digest()[:8]) / 2**64
+    return int.from_bytes(hashlib.sha256(f"{seed}:".encode() + digest).digest()[:8]) / 2**64
