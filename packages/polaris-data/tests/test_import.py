@@ -284,12 +284,6 @@ def test_a_kill_leaves_no_file_and_the_same_command_writes_the_same_bytes(tmp_pa
     assert len(list(out.parent.iterdir())) == 3
 
 
-@pytest.mark.parametrize("command", ["import", "export", "check"])
-def test_help_teaches(command):
-    result = subprocess.run([sys.executable, "-m", "polaris_data", command, "--help"], capture_output=True, text=True)
-    assert result.returncode == 0 and f"Examples:\n    polaris-data {command} " in result.stdout
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
