@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from polaris_data import SettingError
-from polaris_data.duplicates.minhash import close_pairs, embed
+from polaris_data.duplicates.embeddings import close_pairs, embed
 from polaris_data.errors import MissingExtraError
 
 QUESTIONS = ["How many red hens are there?", "Find the largest prime.", "How many red hens are there?"]
@@ -50,7 +50,7 @@ def test_without_the_extra_the_command_to_install_it_is_named():
 
 
 def test_close_pairs_are_what_comparing_every_two_finds(monkeypatch):
-    monkeypatch.setattr("polaris_data.duplicates.minhash.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("polaris_data.duplicates.embeddings.ROWS_AT_ONCE", 7)
     vectors = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     slow = [(a, b) for a in range(40) for b in range(a + 1, 40) if float(vectors[a] @ vectors[b]) > 0.8]

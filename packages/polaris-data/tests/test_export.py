@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from polaris_data import PROMPT_SUFFIX, Problem, SettingError, iterate_problems, read_problems
 from polaris_data.problems.answers import refusal, to_references
 from polaris_data.problems.importing import import_problems
-from polaris_data.problems.writing import choose_format, export_problems
+from polaris_data.problems.writing import choose_format, write_as
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
 references = st.lists(texts, min_size=1, max_size=3).map(to_references).filter(lambda found: isinstance(found, tuple))
@@ -30,7 +30,7 @@ problems = st.builds(
 def test_what_was_exported_is_read_and_imported_as_the_same_problems(tmp_path_factory, format, written):
     folder = tmp_path_factory.mktemp("round")
     exported = folder / f"x.{'jsonl' if format == 'jsonl' else 'parquet'}"
-    export_problems(written, exported, format=format, suffix=PROMPT_SUFFIX)
+    write_as(written, exported, format=format, suffix=PROMPT_SUFFIX)
     assert read_problems(exported) == written
     import_problems([str(exported)], folder / "again.jsonl")
     assert read_problems(folder / "again.jsonl") == written
@@ -39,7 +39,7 @@ def test_what_was_exported_is_read_and_imported_as_the_same_problems(tmp_path_fa
 def test_verl_gets_what_it_reads(tmp_path):
     one = Problem(problem_id="a", question="1 + 1?", references=("2", "two"), source="book", extra={"level": 1})
     out = tmp_path / "train.parquet"
-    assert export_problems([one], out, format="verl", suffix=PROMPT_SUFFIX, split="test") == 1
+    assert write_as([one], out, format="verl", suffix=PROMPT_SUFFIX, split="test") == 1
     assert pyarrow.parquet.read_table(out).to_pylist() == [
         {
             "data_source": "book",
@@ -57,14 +57,14 @@ def test_verl_gets_what_it_reads(tmp_path):
             },
         }
     ]
-    export_problems([one], out, format="verl", data_source="math_dapo")
+    write_as([one], out, format="verl", data_source="math_dapo")
     (row,) = pyarrow.parquet.read_table(out).to_pylist()
     assert row["data_source"] == "math_dapo" and row["prompt"][0]["content"] == "1 + 1?"
 
 
 def test_problems_are_written_in_batches(tmp_path, monkeypatch):
     monkeypatch.setattr("polaris_data.problems.writing.BATCH", 10)
-    export_problems(iterate_problems("synthetic", limit=25), tmp_path / "x.parquet", format="parquet")
+    write_as(iterate_problems("synthetic", limit=25), tmp_path / "x.parquet", format="parquet")
     assert pyarrow.parquet.read_metadata(tmp_path / "x.parquet").num_row_groups == 3
     assert read_problems(tmp_path / "x.parquet") == read_problems("synthetic", limit=25)
 

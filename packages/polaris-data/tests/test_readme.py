@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -31,3 +33,9 @@ def test_the_readme_names_every_command_and_its_options():
         for parameter in command.params:
             for option in parameter.opts:
                 assert not option.startswith("--") or option == "--help" or f"`{option}" in text, option
+
+
+def test_split_prints_what_the_readme_shows(tmp_path):
+    ((arguments, shown),) = re.findall(r"```text\n\$ polaris-data (split .*)\n([^$]*?)```", README.read_text("utf-8"))
+    process = [sys.executable, "-m", "polaris_data", *arguments.split()]
+    assert subprocess.run(process, cwd=tmp_path, capture_output=True, text=True).stdout == shown

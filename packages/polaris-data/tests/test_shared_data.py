@@ -71,7 +71,7 @@ def test_rows_set_aside_have_the_reasons_that_are_known_of_them(tmp_path):
 @pytest.mark.parametrize(("name", "file"), [("gsm8k", "gsm8k_train"), ("math", "math_train"), ("polaris-53k", None)])
 def test_copies_of_published_sets_are_imported_by_their_name(tmp_path, name, file):
     counts = import_problems(
-        [str(DATA / f"{file or 'polaris_sample'}.jsonl")], tmp_path / "p.jsonl", importer=find_importer(name)
+        [str(DATA / f"{file or 'polaris_sample'}.jsonl")], tmp_path / "p.jsonl", layout=find_importer(name)
     )
     assert counts.num_kept + counts.num_merged >= 0.9 * counts.num_rows
 
@@ -83,7 +83,7 @@ def test_the_worked_solutions_of_gsm8k_give_the_same_answers(tmp_path):
     copy.write_text(
         "".join(json.dumps({"question": row.question, "answer": row.extra["solution"]}) + "\n" for row in rows)
     )
-    import_problems([str(copy)], tmp_path / "p.jsonl", importer=find_importer("gsm8k"))
+    import_problems([str(copy)], tmp_path / "p.jsonl", layout=find_importer("gsm8k"))
     assert [row.references for row in read_problems(tmp_path / "p.jsonl")] == [row.references for row in rows]
 
 

@@ -1,11 +1,14 @@
 """What polaris-data hands to others: problems, their difficulty, and visits during training.
 
-The words put around a problem, in one place for profiling, training and evaluation.
+The words put around a problem are here, in one place for profiling, training and evaluation.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+PROMPT_SUFFIX = r" Let's think step by step and output the final answer within \boxed{}."
+"""What the published evaluation appends to every problem; its training forgot to, ours does not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +83,6 @@ class Visit:
 
     mean_tokens: float | None = None
     """Mean length of the completions, in tokens; ``None`` in records of earlier versions."""
-
-
-PROMPT_SUFFIX = r" Let's think step by step and output the final answer within \boxed{}."
-"""What the published evaluation appends to every problem; its training forgot to, ours does not."""
 
 
 def to_prompt(problem: Problem, *, suffix: str = PROMPT_SUFFIX) -> str:

@@ -1,25 +1,21 @@
-"""The command ``polaris-data dedup``.
+"""The commands about problems that are the same: ``polaris-data dedup``, ``decontaminate`` and ``split``."""
 
-The command ``polaris-data decontaminate``.
-"""
-
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from polaris_data.cli.options import DataSplit, Limit, ProblemsArgument, Revision, SkipInvalid, iterate, read
-from polaris_data.errors import SettingError
+from polaris_data.cli.options import Processes, source_options
+from polaris_data.problems.source import Source
 
-if TYPE_CHECKING:
-    from polaris_data.records import Problem
+Out = Annotated[Path, typer.Option(file_okay=False, help="Folder to write.", metavar="DIR", show_default=False)]
 
 
+@source_options
 def dedup_command(
-    problems: ProblemsArgument,
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder to write.", metavar="DIR", show_default=False)],
+    problems: Source,
+    out: Out,
     prefer: Annotated[
         str,
         typer.Option(help="Sources to keep a problem of, the best first.", metavar="SOURCE,...", show_default=False),
@@ -36,11 +32,7 @@ def dedup_command(
     min_cosine: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Embeddings closer than that are the same.")
     ] = 0.9,
-    processes: Annotated[int | None, typer.Option(min=1, help="Processes.  [default: one a processor]")] = None,
-    limit: Limit = None,
-    skip_invalid: SkipInvalid = False,
-    split: DataSplit = "train",
-    revision: Revision = None,
+    processes: Processes = None,
 ) -> None:
     """Keep one problem of each cluster of duplicates.
 
@@ -49,70 +41,40 @@ def dedup_command(
     DIR/clusters.jsonl (the members of each cluster, which one is kept and why, whether their answers conflict) and
     DIR/counts.json.
 
-    \b
     Example:
-      polaris-data dedup train.jsonl --prefer aime,deepscaler --out deduplicated
+
+        polaris-data dedup train.jsonl --prefer aime,deepscaler --out deduplicated
     """
-    from polaris_data.duplicates.dedup import stream_duplicates, write_deduplicated
-    from polaris_data.files.journal import check_output, claim_output
-    from polaris_data.files.lock import locked_output
-    from polaris_data.files.processes import num_usable_processors
-    from polaris_data.problems.rows import count_rows, fingerprint
+    from polaris_data.duplicates.dedup import deduplicate_problems
+    from polaris_data.duplicates.embeddings import Embedding
 
-    settings = {
-        "command": "polaris-data dedup",
-        "problems": fingerprint(problems, split=split, revision=revision),
-        "limit": limit,
-        "skip_invalid": skip_invalid,
-        "prefer": prefer,
-        "drop_conflicts": drop_conflicts,
-        "embeddings": {"model": embedding_model, "min_cosine": min_cosine} if embeddings else None,
-    }
-    kept = out / "problems.jsonl"
-
-    def read() -> "Iterator[Problem]":
-        return iterate(problems, limit=limit, skip_invalid=skip_invalid, split=split, revision=revision)
-
-    def close(questions: Sequence[str]) -> "Iterator[tuple[int, int, float]]":
-        from polaris_data.duplicates.minhash import close_pairs, embed
-
-        return close_pairs(embed(questions, model=embedding_model), min_cosine=min_cosine)
-
-    with locked_output(kept):
-        check_output(kept, settings)
-        clusters = stream_duplicates(
-            read,
-            prefer=[source.strip() for source in prefer.split(",") if source.strip()],
-            similar=close if embeddings else None,
-            num_processes=processes or num_usable_processors(),
-            total=limit or count_rows(problems),
-        )
-        claim_output(kept, settings)
-        counts = write_deduplicated(out, read(), clusters, drop_conflicts=drop_conflicts)
-    for reason, count in counts.items():
-        if count or reason == "kept":
-            print(f"{count:>9,}  {reason}")
+    counts, clusters = deduplicate_problems(
+        problems,
+        out,
+        prefer=prefer,
+        drop_conflicts=drop_conflicts,
+        embedding=Embedding(model=embedding_model, min_cosine=min_cosine) if embeddings else None,
+        num_processes=processes,
+    )
+    _print_counts(counts)
     num_conflicts = sum(cluster.conflict for cluster in clusters)
     print(f"{len(clusters):,} clusters, {num_conflicts:,} of them with conflicting answers")
-    print(f"\nwrote {kept} and {out / 'clusters.jsonl'}")
+    print(f"\nwrote {out / 'problems.jsonl'} and {out / 'clusters.jsonl'}")
 
 
+@source_options
 def decontaminate_command(
-    problems: ProblemsArgument,
+    problems: Source,
     against: Annotated[
         list[str],
         typer.Option(help="A benchmark: whatever PROBLEMS may be. Repeat it.", metavar="BENCH", show_default=False),
     ],
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder to write.", metavar="DIR", show_default=False)],
+    out: Out,
     drop_shared_passages: Annotated[
         bool,
         typer.Option("--drop-shared-passages", help="Drop other problems that share 13 tokens in a row, too."),
     ] = False,
-    processes: Annotated[int | None, typer.Option(min=1, help="Processes.  [default: one a processor]")] = None,
-    limit: Limit = None,
-    skip_invalid: SkipInvalid = False,
-    split: DataSplit = "train",
-    revision: Revision = None,
+    processes: Processes = None,
 ) -> None:
     """Drop the problems that are in a benchmark.
 
@@ -121,44 +83,55 @@ def decontaminate_command(
     DIR/problems.jsonl (what is kept), DIR/findings.jsonl (each problem that has something in common with a
     benchmark problem: with which, how, how much, whether it was dropped) and DIR/counts.json.
 
-    \b
     Example:
-      polaris-data decontaminate train.jsonl --against aime25.jsonl --against math500.jsonl --out clean
-    """
-    from polaris_data.duplicates.decontaminate import write_decontaminated
-    from polaris_data.files.journal import check_output, claim_output
-    from polaris_data.files.lock import locked_output
-    from polaris_data.files.processes import num_usable_processors
-    from polaris_data.problems.rows import count_rows, fingerprint
 
-    names = [Path(source).name.partition(".")[0] or source for source in against]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise SettingError(f"two benchmarks are named {twice!r}; give each one once, under a file name of its own")
-    settings = {
-        "command": "polaris-data decontaminate",
-        "problems": fingerprint(problems, split=split, revision=revision),
-        "against": [fingerprint(source, split="test", revision=None) for source in against],
-        "limit": limit,
-        "skip_invalid": skip_invalid,
-        "drop_shared_passages": drop_shared_passages,
-    }
-    kept = out / "problems.jsonl"
-    with locked_output(kept):
-        check_output(kept, settings)
-        benchmarks = {
-            name: read(source, limit=None, skip_invalid=True, split="test", revision=None)
-            for name, source in zip(names, against, strict=True)
-        }
-        counts = write_decontaminated(
-            out,
-            iterate(problems, limit=limit, skip_invalid=skip_invalid, split=split, revision=revision),
-            benchmarks,
-            drop_shared_passages=drop_shared_passages,
-            num_processes=processes or num_usable_processors(),
-            total=limit or count_rows(problems),
-            claim=partial(claim_output, kept, settings),
-        )
+        polaris-data decontaminate train.jsonl --against aime25.jsonl --against math500.jsonl --out clean
+    """
+    from polaris_data.duplicates.decontaminate import decontaminate_problems
+
+    counts = decontaminate_problems(
+        problems, against, out, drop_shared_passages=drop_shared_passages, num_processes=processes
+    )
+    _print_counts(counts)
+    print(f"\nwrote {out / 'problems.jsonl'} and {out / 'findings.jsonl'}")
+
+
+@source_options
+def split_command(
+    problems: Source,
+    out: Out,
+    held_out: Annotated[
+        str,
+        typer.Option(
+            help="About how many problems to hold out (500), or which share of them (0.1).",
+            metavar="N|SHARE",
+            show_default=False,
+        ),
+    ],
+    seed: Annotated[int, typer.Option(help="Another seed holds out other problems.")] = 0,
+    processes: Processes = None,
+) -> None:
+    """Hold a part of the problems out from training.
+
+    Reads PROBLEMS and writes DIR/train.jsonl and DIR/held-out.jsonl. Which problem goes where depends on a hash of its
+    question, not on the order of the file; near-duplicates, as 'dedup' finds them, stay together on one side. With a
+    SHARE, problems that are added later move no others.
+
+    Examples:
+
+        polaris-data split train.jsonl --held-out 0.05 --out data
+        polaris-data split train.jsonl --held-out 500 --seed 1 --out data
+    """
+    from polaris_data.selection.split import parse_held_out, split_problems
+
+    counts = split_problems(problems, out, held_out=parse_held_out(held_out), seed=seed, num_processes=processes)
+    print(f"{counts.num_train:>9,}  train")
+    print(f"{counts.num_held_out:>9,}  held out")
+    print(f"{counts.num_clusters:,} clusters of near-duplicates, each on one side")
+    print(f"\nwrote {out / 'train.jsonl'} and {out / 'held-out.jsonl'}")
+
+
+def _print_counts(counts: Mapping[str, int]) -> None:
     for reason, count in counts.items():
         if count or reason == "kept":
             print(f"{count:>9,}  {reason}")
-    print(f"\nwrote {kept} and {out / 'findings.jsonl'}")

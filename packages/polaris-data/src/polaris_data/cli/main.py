@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from polaris_data.cli.duplicates import decontaminate_command, dedup_command
+from polaris_data.cli.duplicates import decontaminate_command, dedup_command, split_command
 from polaris_data.cli.problems import check_command, export_command, import_command, synthetic_command
 from polaris_data.cli.profile import profile_command
 from polaris_data.cli.selection import select_command, show_command, why_command
@@ -17,7 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="markdown",
 )
 
 
@@ -33,6 +33,7 @@ app.command("export")(export_command)
 app.command("check")(check_command)
 app.command("dedup")(dedup_command)
 app.command("decontaminate")(decontaminate_command)
+app.command("split")(split_command)
 app.command("profile")(profile_command)
 app.command("select")(select_command)
 app.command("show")(show_command)

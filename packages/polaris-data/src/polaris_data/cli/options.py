@@ -1,22 +1,21 @@
-"""Arguments that several ``polaris-data`` commands share, and reading the problems that they name."""
+"""Arguments that several ``polaris-data`` commands share."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from functools import wraps
+from typing import Annotated, Any, get_origin
 
 import typer
 
-if TYPE_CHECKING:
-    from polaris_data.records import Problem
+from polaris_data.problems.source import Source
 
-ProblemsArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="PROBLEMS",
-        help="A .jsonl, .json, .csv or .parquet file, a folder or Hub id that datasets can load (OWNER/NAME[:CONFIG]), "
-        "'synthetic' or 'synthetic:held-out'.",
-        show_default=False,
-    ),
-]
+ProblemsArgument = typer.Argument(
+    metavar="PROBLEMS",
+    help="A .jsonl, .json, .csv or .parquet file, a folder or Hub id that datasets can load (OWNER/NAME[:CONFIG]), "
+    "'synthetic' or 'synthetic:held-out'.",
+    show_default=False,
+)
 Limit = Annotated[int | None, typer.Option(min=1, help="Take the first N rows only.", metavar="N")]
 SkipInvalid = Annotated[
     bool,
@@ -26,19 +25,32 @@ SkipInvalid = Annotated[
 ]
 DataSplit = Annotated[str, typer.Option(help="Split of a folder or Hub data set.")]
 Revision = Annotated[str | None, typer.Option(help="Commit, branch or tag of a Hub data set.")]
+Processes = Annotated[int | None, typer.Option(min=1, help="Processes.  [default: one a processor]")]
+
+_OPTIONS: dict[str, Any] = {"limit": Limit, "skip_invalid": SkipInvalid, "split": DataSplit, "revision": Revision}
 
 
-def read(source: str, *, limit: int | None, skip_invalid: bool, split: str, revision: str | None) -> "list[Problem]":
-    """Read a problem set as the shared options describe it."""
-    return list(iterate(source, limit=limit, skip_invalid=skip_invalid, split=split, revision=revision))
+def source_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command with a parameter ``problems: Source`` the argument PROBLEMS and the options of a `Source`.
 
+    The annotation ``Annotated[Source, typer.Argument(...)]`` describes the argument in other words.
+    """
+    parameters = dict(inspect.signature(command).parameters)
+    described = parameters["problems"].annotation
+    argument = described.__metadata__[0] if get_origin(described) is Annotated else ProblemsArgument
+    parameters["problems"] = parameters["problems"].replace(annotation=Annotated[str, argument])
+    defaults = {field.name: field.default for field in fields(Source)}
+    for name, annotation in _OPTIONS.items():
+        parameters[name] = inspect.Parameter(
+            name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=defaults[name], annotation=annotation
+        )
 
-def iterate(
-    source: str, *, limit: int | None, skip_invalid: bool, split: str, revision: str | None
-) -> "Iterator[Problem]":
-    """Yield a problem set as the shared options describe it."""
-    from polaris_data.problems.reading import iterate_problems
+    @wraps(command)
+    def run(**arguments: Any) -> None:
+        options = {name: arguments.pop(name) for name in _OPTIONS}
+        command(problems=Source(arguments.pop("problems"), **options), **arguments)
 
-    return iterate_problems(
-        source, limit=limit, split=split, revision=revision, on_invalid="skip" if skip_invalid else "error"
-    )
+    # Typer reads the signature, and of it the annotations from here.
+    run.__signature__ = inspect.Signature(list(parameters.values()))  # pyright: ignore[reportAttributeAccessIssue]
+    run.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
+    return run

@@ -1,26 +1,17 @@
-"""The command ``polaris-data import``.
-
-The command ``polaris-data export``.
-
-The command ``polaris-data synthetic``.
-
-The command ``polaris-data check``.
-"""
+"""The commands about files of problems: ``polaris-data import``, ``export``, ``synthetic`` and ``check``."""
 
 import json
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from polaris_data.cli.options import DataSplit, Limit, ProblemsArgument, Revision, SkipInvalid
-from polaris_data.errors import MissingExtraError, OtherRunError, SettingError
+from polaris_data.cli.options import Limit, Revision, source_options
+from polaris_data.errors import OtherRunError, SettingError
+from polaris_data.problems.source import Source
 
 if TYPE_CHECKING:
     from polaris_data.problems.check import Finding
-    from polaris_data.records import Problem
 
 
 def import_command(
@@ -73,15 +64,15 @@ def import_command(
     without dollars, boxes and '.0'), source and every other column. Proofs, questions of several parts and rows
     without a usable answer go to OUT.set-aside.jsonl, each with its place and reason. Identical problems are merged.
 
-    \b
     Examples:
-      polaris-data import --from deepscaler --out deepscaler.jsonl
-      polaris-data import copies/polaris-data-53K.jsonl --from polaris-53k --out polaris.jsonl
-      polaris-data import a.csv b.parquet --columns question=text,references=label --out problems.jsonl
+
+        polaris-data import --from deepscaler --out deepscaler.jsonl
+        polaris-data import copies/polaris-data-53K.jsonl --from polaris-53k --out polaris.jsonl
+        polaris-data import a.csv b.parquet --columns question=text,references=label --out problems.jsonl
     """
     from polaris_data.problems.catalog import find_importer, parse_columns
+    from polaris_data.problems.conversion import DEFAULT_COLUMNS
     from polaris_data.problems.importing import import_problems, set_aside_path, write_published_profile
-    from polaris_data.problems.reading import DEFAULT_COLUMNS
 
     if out.suffix != ".jsonl":
         raise SettingError(f"--out is {str(out)!r}; give a name that ends in .jsonl")
@@ -90,8 +81,7 @@ def import_command(
     counts = import_problems(
         sources or [],
         out,
-        importer=find_importer(from_) if from_ else None,
-        columns=parse_columns(columns) if columns else DEFAULT_COLUMNS,
+        layout=find_importer(from_) if from_ else parse_columns(columns) if columns else DEFAULT_COLUMNS,
         ids=ids,
         split=split,
         revision=revision,
@@ -109,8 +99,9 @@ def import_command(
         print(f"wrote {profile_out}: {write_published_profile(profile_out, out):,} published pass rates")
 
 
+@source_options
 def export_command(
-    problems: ProblemsArgument,
+    problems: Source,
     out: Annotated[Path, typer.Option(dir_okay=False, help="File to write (.jsonl or .parquet).", show_default=False)],
     format: Annotated[
         Literal["jsonl", "parquet", "verl"] | None,
@@ -123,48 +114,24 @@ def export_command(
         str | None,
         typer.Option(help="For verl, which chooses its reward by it, as math_dapo.  [default: each problem's source]"),
     ] = None,
-    limit: Limit = None,
-    skip_invalid: SkipInvalid = False,
-    split: DataSplit = "train",
-    revision: Revision = None,
 ) -> None:
     """Write problems as JSON lines, parquet, or parquet in the format of verl.
 
     Reads PROBLEMS and writes --out and its settings (OUT.settings.json). Every format is read back as the same
     problems. For verl, ground_truth is the first reference; all of them are in extra_info.references.
 
-    \b
     Examples:
-      polaris-data export selected.jsonl --out selected.parquet
-      polaris-data export selected.jsonl --out train.parquet --format verl --suffix
+
+        polaris-data export selected.jsonl --out selected.parquet
+        polaris-data export selected.jsonl --out train.parquet --format verl --suffix
     """
-    from polaris_data.files.journal import check_output, claim_output, whole_file
-    from polaris_data.files.progress import track
-    from polaris_data.problems.reading import iterate_problems
-    from polaris_data.problems.rows import count_rows, fingerprint
-    from polaris_data.problems.writing import choose_format, export_problems
+    from polaris_data.problems.writing import export_problems
     from polaris_data.records import PROMPT_SUFFIX
 
-    chosen = choose_format(out, format)
-    settings = {
-        "command": "polaris-data export",
-        **fingerprint(problems, split=split, revision=revision),
-        "format": chosen,
-        "suffix": PROMPT_SUFFIX if suffix else "",
-        "data_source": data_source,
-        "limit": limit,
-        "skip_invalid": skip_invalid,
-    }
-    check_output(out, settings)
-    rows = iterate_problems(
-        problems, limit=limit, split=split, revision=revision, on_invalid="skip" if skip_invalid else "error"
+    num_several = export_problems(
+        problems, out, format=format, suffix=PROMPT_SUFFIX if suffix else "", data_source=data_source
     )
-    shown = track(rows, total=limit or count_rows(problems), label="exporting")
-    ending = PROMPT_SUFFIX if suffix else ""
-    with whole_file(out) as whole:
-        num_several = export_problems(shown, whole, format=chosen, suffix=ending, data_source=data_source, split=split)
-        claim_output(out, settings)
-    if num_several and chosen == "verl":
+    if num_several:
         print(f"{num_several:,} problems have several references: ground_truth is the first of them")
     print(f"wrote {out}")
 
@@ -183,9 +150,9 @@ def synthetic_command(
 
     Writes one JSON object a line to --out, or to stdout.
 
-    \b
     Example:
-      polaris-data synthetic --num 1000 --split held-out --out held-out.jsonl
+
+        polaris-data synthetic --num 1000 --split held-out --out held-out.jsonl
     """
     from polaris_data.files.journal import write_text
     from polaris_data.problems.reading import to_json_lines
@@ -201,11 +168,9 @@ def synthetic_command(
     print(f"wrote {out}")
 
 
-_REFERENCES, _REFUSED = "references", "refused references"
-
-
+@source_options
 def check_command(
-    problems: ProblemsArgument,
+    problems: Source,
     out: Annotated[
         Path | None,
         typer.Option(dir_okay=False, help="Write the problems that pass (.jsonl), and the findings beside them."),
@@ -213,10 +178,6 @@ def check_command(
     drop_suspicious: Annotated[
         bool, typer.Option("--drop-suspicious", help="Let problems with a suspicious reference not pass either.")
     ] = False,
-    limit: Limit = None,
-    skip_invalid: SkipInvalid = False,
-    split: DataSplit = "train",
-    revision: Revision = None,
 ) -> None:
     """Check that every reference, put into a box, is accepted as its own answer, and list suspicious ones.
 
@@ -225,60 +186,23 @@ def check_command(
     empty, truncated LaTeX, several answers, a choice letter or unit only, very long, contradicting the first
     reference, or 'spelling only' (the grader reads no meaning in it, so that an answer must be spelled like it).
 
-    \b
     Examples:
-      polaris-data check problems.jsonl
-      polaris-data check problems.jsonl --out gradable.jsonl
-    """
-    from polaris_data.files.journal import check_output, claim_output, whole_file
-    from polaris_data.files.progress import track
-    from polaris_data.problems.check import check_references, findings_path, write_checked
-    from polaris_data.problems.reading import iterate_problems
-    from polaris_data.problems.rows import count_rows, fingerprint
 
-    try:
-        from polaris_reward import boxed_grader
-    except ImportError as error:
-        raise MissingExtraError(
-            f"checking references needs polaris-reward: pip install 'polaris-data[profile]>=2026.11' ({error})"
-        ) from error
-    settings = {
-        "command": "polaris-data check",
-        **fingerprint(problems, split=split, revision=revision),
-        "drop_suspicious": drop_suspicious,
-        "limit": limit,
-        "skip_invalid": skip_invalid,
-    }
-    if out is not None:
-        check_output(out, settings)
-    rows = iterate_problems(
-        problems, limit=limit, split=split, revision=revision, on_invalid="skip" if skip_invalid else "error"
+        polaris-data check problems.jsonl
+        polaris-data check problems.jsonl --out gradable.jsonl
+    """
+    from polaris_data.problems.check import check_problems, findings_path
+
+    counts = check_problems(
+        problems, out, drop_suspicious=drop_suspicious, report=_print_finding if out is None else lambda _: None
     )
-    counts: Counter[str] = Counter()
-    with boxed_grader() as grader:
-        shown = track(rows, total=limit or count_rows(problems), label="checking")
-        checked = _counted(check_references(shown, grader.grade_many), counts)
-        if out is None:
-            for _, findings in checked:
-                for one in findings:
-                    print(one.problem_id, one.finding, json.dumps(one.reference, ensure_ascii=False), sep="\t")
-        else:
-            with whole_file(out) as passing, whole_file(findings_path(out)) as findings:
-                num_passed = write_checked(checked, passing, findings, drop_suspicious=drop_suspicious)
-                claim_output(out, settings)
-            print(f"wrote {out} ({num_passed:,} problems that pass) and {findings_path(out)}")
-    num_references, num_refused = counts.pop(_REFERENCES), counts.pop(_REFUSED)
-    print(f"{num_references - num_refused:,} of {num_references:,} references are accepted as their own answer")
-    for finding, count in counts.most_common():
+    if out is not None:
+        print(f"wrote {out} ({counts.num_passed:,} problems that pass) and {findings_path(out)}")
+    num_accepted = counts.num_references - counts.num_refused
+    print(f"{num_accepted:,} of {counts.num_references:,} references are accepted as their own answer")
+    for finding, count in counts.findings.most_common():
         print(f"{count:>9,}  {finding}")
 
 
-def _counted(
-    checked: "Iterator[tuple[Problem, list[Finding]]]", counts: Counter[str]
-) -> "Iterator[tuple[Problem, list[Finding]]]":
-    """Pass checked problems through, and count references, refused ones, and findings by their names."""
-    for problem, findings in checked:
-        counts[_REFERENCES] += len(problem.references)
-        counts[_REFUSED] += sum(one.is_refused for one in findings)
-        counts.update(one.finding for one in findings)
-        yield problem, findings
+def _print_finding(finding: "Finding") -> None:
+    print(finding.problem_id, finding.finding, json.dumps(finding.reference, ensure_ascii=False), sep="\t")

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polaris_data.cli.options import DataSplit, Limit, ProblemsArgument, Revision, SkipInvalid, read
+from polaris_data.cli.options import source_options
 from polaris_data.cli.selection import print_profile
 from polaris_data.errors import SettingError
+from polaris_data.problems.source import Source
 
 if TYPE_CHECKING:
     from polaris_rollout import SamplingParams
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "tiny"
 
 
+@source_options
 def profile_command(
-    problems: ProblemsArgument,
+    problems: Source,
     model: Annotated[
         str | None,
         typer.Option(
@@ -85,10 +87,6 @@ def profile_command(
         Path | None,
         typer.Option(dir_okay=False, help="File to write.  [default: ./NAME.profile.jsonl]", show_default=False),
     ] = None,
-    limit: Limit = None,
-    skip_invalid: SkipInvalid = False,
-    split: DataSplit = "train",
-    revision: Revision = None,
 ) -> None:
     """Measure how often a model solves each problem.
 
@@ -96,12 +94,12 @@ def profile_command(
     (samples, correct, truncated, mean tokens) and the settings beside it (OUT.settings.json). Every finished
     answer group is kept: after an interruption the same command samples only what is left.
 
-    \b
     Examples:
-      polaris-data profile synthetic --limit 64
-      polaris-data profile train.jsonl --model Qwen/Qwen3-4B --temperature 1.4 --context 40960
-      polaris-data profile train.jsonl --model Qwen/Qwen3-4B --adaptive --endpoint http://host:8000
-      polaris-data profile train.jsonl --completions rollouts
+
+        polaris-data profile synthetic --limit 64
+        polaris-data profile train.jsonl --model Qwen/Qwen3-4B --temperature 1.4 --context 40960
+        polaris-data profile train.jsonl --model Qwen/Qwen3-4B --adaptive --endpoint http://host:8000
+        polaris-data profile train.jsonl --completions rollouts
     """
     from polaris_data.files.journal import settings_path
     from polaris_data.profile.files import read_profile
@@ -110,19 +108,22 @@ def profile_command(
         raise SettingError(f"--samples is {samples}; give 1 or more")
     if endpoint and tensor_parallel > 1:
         raise SettingError("--tensor-parallel is for the engine in this process; start the servers with it instead")
-    out = out or _default_out(problems)
+    out = out or Path(f"{problems.label}.profile.jsonl")
     if completions is not None:
         if adaptive or endpoint:
             raise SettingError("--completions samples nothing; leave out --adaptive and --endpoint")
-        rows = read(problems, limit=limit, skip_invalid=skip_invalid, split=split, revision=revision)
+        from polaris_data.profile.counting import count_completions
+
+        rows = problems.read()
         wanted = {"model": model, "temperature": temperature, "context": context, "max_tokens": max_tokens}
-        _count_completions(rows, completions, out, wanted)
+        if not count_completions(rows, completions, out, wanted=wanted):
+            print(f"{out} is complete: nothing is counted", file=sys.stderr)
     else:
         from polaris_data.profile.adaptive import Settling
         from polaris_data.profile.sampling import profile_settings
 
         model = model or _default_model()
-        rows = read(problems, limit=limit, skip_invalid=skip_invalid, split=split, revision=revision)
+        rows = problems.read()
         settling = None
         if adaptive:
             settling = Settling(bounds=tuple(sorted(bound or [1.0])), error=error, at_a_time=at_a_time)
@@ -191,34 +192,6 @@ def _sample(
                     pass
 
 
-def _count_completions(rows: "list[Problem]", completions: Path, out: Path, wanted: dict[str, Any]) -> None:
-    """Write the profile that existing completions give."""
-    from polaris_reward import boxed_grader
-
-    from polaris_data.files.journal import check_output, claim_output
-    from polaris_data.files.lock import locked_output
-    from polaris_data.profile.counting import (
-        completions_settings,
-        profile_completions,
-        recorded_settings,
-        refuse_other_source,
-    )
-    from polaris_data.profile.files import write_profile
-
-    recorded = recorded_settings(completions)
-    refuse_other_source(completions, recorded, wanted)
-    settings = completions_settings(rows, completions, recorded | {k: v for k, v in wanted.items() if v is not None})
-    check_output(out, settings)
-    with locked_output(out):
-        if out.exists():
-            print(f"{out} is complete: nothing is counted", file=sys.stderr)
-            return
-        with boxed_grader() as grader:
-            profile = profile_completions(rows, completions, grader.grade_many)
-        claim_output(out, settings)
-        write_profile(out, profile)
-
-
 def _params(temperature: float, max_tokens: int | None, seed: int) -> "SamplingParams":
     from polaris_rollout import SamplingParams
 
@@ -226,11 +199,6 @@ def _params(temperature: float, max_tokens: int | None, seed: int) -> "SamplingP
         return SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed)
     except ValueError as error:
         raise SettingError(str(error)) from None
-
-
-def _default_out(problems: str) -> Path:
-    name = Path(problems).stem if Path(problems).is_file() else Path(problems).name
-    return Path(f"{name.replace(':', '-')}.profile.jsonl")
 
 
 def _default_model() -> str:

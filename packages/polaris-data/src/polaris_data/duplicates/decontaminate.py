@@ -10,12 +10,12 @@ Problems are decided one at a time and none is held: memory is that of the bench
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import tee
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 
 import numpy as np
 
@@ -29,10 +29,13 @@ from polaris_data.duplicates.same_problem import (
     to_statement,
 )
 from polaris_data.duplicates.wording import read_wording
-from polaris_data.files.journal import whole_file, write_json
-from polaris_data.files.processes import in_pieces, map_in_order
+from polaris_data.errors import SettingError
+from polaris_data.files.journal import check_output, claim_output, whole_text, write_json
+from polaris_data.files.lock import locked_output
+from polaris_data.files.parallel import in_pieces, map_in_order, num_usable_processors
 from polaris_data.files.progress import track
 from polaris_data.problems.reading import to_json_line
+from polaris_data.problems.source import Source
 from polaris_data.records import Problem
 
 PROBLEMS_AT_ONCE = 1000
@@ -151,6 +154,58 @@ class BenchmarkIndex:
         )
 
 
+def decontaminate_problems(
+    source: Source,
+    against: Sequence[str],
+    out: Path,
+    *,
+    drop_shared_passages: bool = False,
+    num_processes: int | None = None,
+) -> dict[str, int]:
+    """Drop the problems of a set that are in a benchmark; write what `write_decontaminated` does.
+
+    Args:
+        source: The set; read once.
+        against: Benchmarks, each whatever may be the name of a `Source`.
+        out: Folder to write.
+        drop_shared_passages: Drop other problems with a passage in common too.
+        num_processes: ``None`` is one a processor.
+
+    Returns:
+        Problems by what was done with them: ``kept``, or dropped for a `Kind`.
+
+    Raises:
+        SettingError: If two benchmarks have one name.
+        OtherRunError: If the folder belongs to a run with other settings, or another process writes it.
+    """
+    names = [Path(benchmark).name.partition(".")[0] or benchmark for benchmark in against]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise SettingError(f"two benchmarks are named {twice!r}; give each one once, under a file name of its own")
+    benchmarks = {
+        name: Source(benchmark, skip_invalid=True, split="test") for name, benchmark in zip(names, against, strict=True)
+    }
+    settings = {
+        "command": "polaris-data decontaminate",
+        "problems": source.fingerprint(),
+        "against": [benchmark.fingerprint() for benchmark in benchmarks.values()],
+        "limit": source.limit,
+        "skip_invalid": source.skip_invalid,
+        "drop_shared_passages": drop_shared_passages,
+    }
+    kept = out / "problems.jsonl"
+    with locked_output(kept):
+        check_output(kept, settings)
+        return write_decontaminated(
+            out,
+            source.iterate(),
+            {name: benchmark.read() for name, benchmark in benchmarks.items()},
+            drop_shared_passages=drop_shared_passages,
+            num_processes=num_processes or num_usable_processors(),
+            total=source.count(),
+            claim=partial(claim_output, kept, settings),
+        )
+
+
 def find_contamination(
     problems: Iterable[Problem], benchmarks: Mapping[str, Sequence[Problem]], *, num_processes: int = 1
 ) -> Iterator[Finding | None]:
@@ -192,7 +247,7 @@ def write_decontaminated(
     ours, theirs = tee(track(problems, total=total, label="looking for benchmark problems"))
     counts = Counter[str](dict.fromkeys(["kept", *KINDS], 0))
     num_reported = 0
-    with _writing(folder / "findings.jsonl") as report, _writing(folder / "problems.jsonl") as kept:
+    with whole_text(folder / "findings.jsonl") as report, whole_text(folder / "problems.jsonl") as kept:
         for problem, finding in zip(
             ours, find_contamination(theirs, benchmarks, num_processes=num_processes), strict=True
         ):
@@ -209,12 +264,6 @@ def write_decontaminated(
         {"num_problems": counts.total(), "num_kept_with_shared_passage": num_reported, **counts},
     )
     return dict(counts)
-
-
-@contextmanager
-def _writing(path: Path) -> Generator[TextIO]:
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        yield file
 
 
 _index: list[BenchmarkIndex] = []

@@ -4,10 +4,9 @@ The set is read three times and never held whole: for sketches (`polaris_data.du
 the pairs that may be duplicates, and to write what is kept. A million problems of 60 words take about 1.5 GB.
 """
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,21 +14,30 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from polaris_data.duplicates.clusters import (
+    Cluster,
+    Held,
+    Kind,
+    Link,
+    SameAnswer,
+    components,
+    have_same_answer,
+    to_cluster,
+)
+from polaris_data.duplicates.embeddings import Embedding
 from polaris_data.duplicates.minhash import Sketches, candidate_pairs, join_sketches, sketch
-from polaris_data.duplicates.same_problem import Statement, compare, normal_answer, read_statement
+from polaris_data.duplicates.same_problem import Statement, compare, read_statement
 from polaris_data.duplicates.wording import read_wording
-from polaris_data.files.journal import write_json, write_text
-from polaris_data.files.processes import in_pieces, map_in_order
+from polaris_data.files.journal import check_output, claim_output, to_lines, write_json, write_text
+from polaris_data.files.lock import locked_output
+from polaris_data.files.parallel import in_pieces, map_in_order, num_usable_processors
 from polaris_data.files.progress import track
 from polaris_data.problems.reading import write_problems
+from polaris_data.problems.source import Source
 from polaris_data.records import Problem
 
 QUESTIONS_AT_ONCE = 2000
 PAIRS_AT_ONCE = 10_000
-
-Kind = Literal["exact", "near", "embedding"]
-SameAnswer = Callable[[Sequence[str], Sequence[str]], bool]
-"""Tells from the references of two problems whether they have the same answer."""
 
 SimilarPairs = Callable[[Sequence[str]], Iterable[tuple[int, int, float]]]
 """Yields pairs of questions by position, with a score."""
@@ -43,62 +51,59 @@ REASONS: dict[Kind, Reason] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    """One problem of a cluster."""
+class Deduplicated(NamedTuple):
+    """What became of a set."""
 
-    problem_id: str
-    """Of the problem set."""
+    counts: dict[str, int]
+    """Problems by what was done with them: ``kept``, or dropped for a `Reason`."""
 
-    source: str
-    """Where it comes from."""
-
-    references: tuple[str, ...]
-    """Its accepted answers."""
-
-    duplicate_of: str | None
-    """The member it was found to equal, the kept one if they were compared; ``None`` for the kept one."""
-
-    kind: Kind | None
-    """How they are equal; ``None`` for the kept one."""
-
-    similarity: float | None
-    """Share of their tokens in common, or the cosine of their embeddings; ``None`` for the kept one."""
+    clusters: list[Cluster]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
-    """Problems that are the same."""
+def deduplicate_problems(
+    source: Source,
+    out: Path,
+    *,
+    prefer: str = "",
+    drop_conflicts: bool = False,
+    embedding: Embedding | None = None,
+    num_processes: int | None = None,
+) -> Deduplicated:
+    """Find the duplicates of a set and write what `write_deduplicated` does.
 
-    kept: str
-    """Id of the member that stands for all; with conflicts dropped it is not kept either."""
+    Args:
+        source: The set; read three times.
+        out: Folder to write.
+        prefer: Sources to keep a problem of, the best first, with commas between them.
+        drop_conflicts: Keep no member of a cluster with conflicting answers.
+        embedding: Finds further pairs.
+        num_processes: ``None`` is one a processor.
 
-    why: str
-    """What made it the one."""
-
-    conflict: bool
-    """Whether the answer of some member is none of the kept one's."""
-
-    members: tuple[Member, ...]
-    """All of them, in the order of the set."""
-
-
-class _Held(NamedTuple):
-    """What is kept in memory of a problem that may have duplicates."""
-
-    problem_id: str
-    question: str
-    references: tuple[str, ...]
-    source: str
-    num_extra: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Link:
-    a: int
-    b: int
-    kind: Kind
-    score: float
+    Raises:
+        OtherRunError: If the folder belongs to a run with other settings, or another process writes it.
+    """
+    settings = {
+        "command": "polaris-data dedup",
+        "problems": source.fingerprint(),
+        "limit": source.limit,
+        "skip_invalid": source.skip_invalid,
+        "prefer": prefer,
+        "drop_conflicts": drop_conflicts,
+        "embeddings": asdict(embedding) if embedding else None,
+    }
+    kept = out / "problems.jsonl"
+    with locked_output(kept):
+        check_output(kept, settings)
+        clusters = stream_duplicates(
+            source.iterate,
+            prefer=[each.strip() for each in prefer.split(",") if each.strip()],
+            similar=embedding,
+            num_processes=num_processes or num_usable_processors(),
+            total=source.count(),
+        )
+        claim_output(kept, settings)
+        counts = write_deduplicated(out, source.iterate(), clusters, drop_conflicts=drop_conflicts)
+    return Deduplicated(counts, clusters)
 
 
 def find_duplicates(
@@ -119,7 +124,7 @@ def find_duplicates(
             problem with most in ``extra``, then the first.
         same_answer: Finds conflicts; by default references are compared as
             `polaris_data.duplicates.same_problem.normal_answer` writes them.
-        similar: Finds further pairs: `polaris_data.duplicates.minhash.similar_pairs`.
+        similar: Finds further pairs, as `polaris_data.duplicates.embeddings.Embedding` does.
         num_processes: More than 1 need the ``if __name__ == "__main__"`` guard in a script.
     """
     return stream_duplicates(
@@ -152,7 +157,7 @@ def stream_duplicates(
         total: Problems, for the progress bar.
     """
     sketches = sketch_problems(read(), num_processes=num_processes, total=total)
-    links = [_Link(int(a), int(b), "exact", 1.0) for a, b in _equal_pairs(sketches.keys)]
+    links = [Link(int(a), int(b), "exact", 1.0) for a, b in _equal_pairs(sketches.keys)]
     first = _first_of_equals(sketches.keys)
     representatives = np.flatnonzero(first == np.arange(len(first)))
     sketches = _part(sketches, representatives)
@@ -160,7 +165,7 @@ def stream_duplicates(
     del sketches
     wanted = set(np.unique(pairs).tolist()) | {place for link in links for place in (link.a, link.b)}
     held = {
-        place: _Held(problem.problem_id, problem.question, problem.references, problem.source, len(problem.extra))
+        place: Held(problem.problem_id, problem.question, problem.references, problem.source, len(problem.extra))
         for place, problem in enumerate(track(read(), total=total, label="reading candidates"))
         if place in wanted or similar
     }
@@ -170,10 +175,10 @@ def stream_duplicates(
     links += _near_links(pairs, held, answers, num_processes=num_processes)
     if similar:
         questions = [held[place].question for place in range(len(first))]
-        links += [_Link(a, b, "embedding", score) for a, b, score in similar(questions)]
+        links += [Link(a, b, "embedding", score) for a, b, score in similar(questions)]
     return [
-        _to_cluster(places, links_inside, held, prefer=prefer, same_answer=same_answer or _same_answer)
-        for places, links_inside in _components(links)
+        to_cluster(places, links_inside, held, prefer=prefer, same_answer=same_answer or have_same_answer)
+        for places, links_inside in components(links)
     ]
 
 
@@ -215,9 +220,7 @@ def write_deduplicated(
                 counts["kept"] += 1
                 yield problem
 
-    write_text(
-        folder / "clusters.jsonl", (json.dumps(asdict(cluster), ensure_ascii=False) + "\n" for cluster in clusters)
-    )
+    write_text(folder / "clusters.jsonl", to_lines(map(asdict, clusters)))
     write_problems(folder / "problems.jsonl", kept())
     num_conflicts = sum(cluster.conflict for cluster in clusters)
     write_json(
@@ -258,8 +261,8 @@ _Candidates = tuple[dict[int, tuple[str, tuple[str, ...]]], list[tuple[int, int]
 
 
 def _near_links(
-    pairs: NDArray[np.int64], held: Mapping[int, _Held], answers: Mapping[int, list[str]], *, num_processes: int
-) -> Iterator[_Link]:
+    pairs: NDArray[np.int64], held: Mapping[int, Held], answers: Mapping[int, list[str]], *, num_processes: int
+) -> Iterator[Link]:
     def pieces() -> Iterator[_Candidates]:
         for start in range(0, len(pairs), PAIRS_AT_ONCE):
             piece = [(int(a), int(b)) for a, b in pairs[start : start + PAIRS_AT_ONCE]]
@@ -271,102 +274,15 @@ def _near_links(
         yield from links
 
 
-def _compare_pairs(candidates: _Candidates) -> list[_Link]:
+def _compare_pairs(candidates: _Candidates) -> list[Link]:
     texts, pairs = candidates
-
-    links: list[_Link] = []
+    links: list[Link] = []
     for a, b in pairs:
         if match := compare(_statement(*texts[a]), _statement(*texts[b])):
-            links.append(_Link(a, b, "exact" if match.kind == "exact" else "near", round(match.score, 4)))
+            links.append(Link(a, b, "exact" if match.kind == "exact" else "near", round(match.score, 4)))
     return links
 
 
 @lru_cache(maxsize=20_000)  # about 0.2 GB; a family of similar problems comes up again and again
 def _statement(question: str, references: tuple[str, ...]) -> Statement:
     return read_statement(question, references)
-
-
-def _components(links: Iterable[_Link]) -> list[tuple[list[int], list[_Link]]]:
-    """Return the positions that links join, with those links, in the order of the first position."""
-    parent: dict[int, int] = {}
-
-    def root(place: int) -> int:
-        while (above := parent.setdefault(place, place)) != place:
-            parent[place] = parent[above]
-            place = above
-        return place
-
-    links = list(links)
-    for link in links:
-        low, high = sorted((root(link.a), root(link.b)))
-        parent[high] = low
-    groups: dict[int, tuple[list[int], list[_Link]]] = {place: ([], []) for place in sorted({root(p) for p in parent})}
-    for place in sorted(parent):
-        groups[root(place)][0].append(place)
-    for link in links:
-        groups[root(link.a)][1].append(link)
-    return list(groups.values())
-
-
-_CRITERIA = ("preferred source", "most frequent answer", "most metadata", "first in the set")
-
-
-def _to_cluster(
-    places: list[int],
-    links: list[_Link],
-    held: Mapping[int, _Held],
-    *,
-    prefer: Sequence[str],
-    same_answer: SameAnswer,
-) -> Cluster:
-    answers = {place: {normal_answer(reference) for reference in held[place].references} for place in places}
-    frequency = Counter(answer for each in answers.values() for answer in each)
-    ranks = {
-        place: (
-            prefer.index(held[place].source) if held[place].source in prefer else len(prefer),
-            -max(frequency[answer] for answer in answers[place]),
-            -held[place].num_extra,
-            place,
-        )
-        for place in places
-    }
-    kept, *others = sorted(places, key=ranks.__getitem__)
-    ties = [sum(ranks[kept][:depth] == ranks[other][:depth] for other in others) for depth in range(1, 5)]
-    best = _best_links(links, kept)
-    members = (
-        Member(
-            problem_id=held[place].problem_id,
-            source=held[place].source,
-            references=held[place].references,
-            duplicate_of=held[_other(best[place], place)].problem_id if place != kept else None,
-            kind=best[place].kind if place != kept else None,
-            similarity=best[place].score if place != kept else None,
-        )
-        for place in places
-    )
-    return Cluster(
-        kept=held[kept].problem_id,
-        why=_CRITERIA[ties.index(0)],
-        conflict=any(not same_answer(held[kept].references, held[other].references) for other in others),
-        members=tuple(members),
-    )
-
-
-def _best_links(links: Iterable[_Link], kept: int) -> dict[int, _Link]:
-    """Return of each position the link to the kept one, or else the strongest one."""
-    best: dict[int, tuple[bool, float, int, _Link]] = {}
-    for link in links:
-        for place in (link.a, link.b):
-            other = _other(link, place)
-            rank = (other == kept, link.score, -other, link)
-            if place not in best or rank[:3] > best[place][:3]:
-                best[place] = rank
-    return {place: rank[3] for place, rank in best.items()}
-
-
-def _other(link: _Link, place: int) -> int:
-    return link.b if link.a == place else link.a
-
-
-def _same_answer(a: Sequence[str], b: Sequence[str]) -> bool:
-    return not set(map(normal_answer, a)).isdisjoint(map(normal_answer, b))

@@ -3,15 +3,12 @@
 A signature (rensa's) is of a question's *features*: numbers, content words, and neighbouring symbols of its formulas.
 Filler words are left out; with them random questions would share a fifth of their tokens, and the candidates could not
 be counted. `NUM_BANDS` bands of `ROWS_PER_BAND` values find 98% of the pairs that share 75% of their features
-and 0.1% of those that share 20%; the candidates are for `polaris_data.same_problem` to decide.
-
-Pairs of questions whose meanings are close, by the cosine of sentence embeddings.
+and 0.1% of those that share 20%; the candidates are for `polaris_data.duplicates.same_problem` to decide.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,41 +16,26 @@ from numpy.typing import NDArray
 
 from polaris_data.duplicates.same_problem import STEM_LENGTH, is_content
 from polaris_data.duplicates.wording import Wording
-from polaris_data.errors import MissingExtraError, SettingError
-from polaris_data.files.progress import track
 
 Hashes = NDArray[np.uint64]
 
-
 ROWS_PER_BAND = 6
-
-
 NUM_BANDS = 21
-
-
 NUM_PERMUTATIONS = ROWS_PER_BAND * NUM_BANDS
-
-
 SEED = 20250628
-
 
 MIN_ESTIMATE = 0.45
 """Share of equal values in two signatures below which a candidate is given up: two standard errors below 0.54, the
 least that labelled near-duplicates of real data sets share."""
 
-
 MAX_NEIGHBOURS = 64
 """Questions of one bucket that each is compared with. In a larger bucket, a family of problems that differ in their
 numbers alone, they are the next ones in the order of the numbers."""
 
-
 NGRAM = 13
 """Tokens in a passage, as benchmarks are usually checked."""
 
-
 _EMPTY = np.uint64(0)
-
-
 _MAX_KNOWN = 1_000_000
 """Tokens whose hashes a process remembers before it starts anew: about 0.2 GB."""
 
@@ -189,8 +171,6 @@ def passages(hashes: TokenHashes) -> tuple[Hashes, NDArray[np.int64]]:
 
 
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no token is lost from a product modulo 2**64
-
-
 _known: dict[str, tuple[int, int, bool]] = {}
 
 
@@ -248,71 +228,3 @@ def _alike(sketches: Sketches, a: NDArray[np.int64], b: NDArray[np.int64]) -> It
 
 def _code(pairs: NDArray[np.int64], num: np.uint64) -> Hashes:
     return pairs.min(axis=0).astype(np.uint64) * num + pairs.max(axis=0).astype(np.uint64)
-
-
-MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-"""As DeepScaleR used it."""
-
-
-MIN_COSINE = 0.90
-"""As DeepScaleR used it; pairs above are duplicates."""
-
-
-QUESTIONS_AT_ONCE = 256
-
-
-ROWS_AT_ONCE = 1024
-
-
-def embed(questions: Sequence[str], *, model: str | Path = MODEL) -> NDArray[np.float32]:
-    """Embed questions with a sentence-transformers model, on an accelerator if there is one.
-
-    Args:
-        questions: Texts; longer ones than the model reads are cut.
-        model: Name on the Hub, or the folder of a local copy.
-
-    Returns:
-        [questions, dimensions] vectors of length 1.
-
-    Raises:
-        MissingExtraError: If sentence-transformers is not installed.
-        SettingError: If the model cannot be loaded.
-    """
-    try:
-        from sentence_transformers import SentenceTransformer  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise MissingExtraError(
-            "comparing embeddings needs sentence-transformers: pip install 'polaris-data[embeddings]>=2026.11' "
-            f"({error})"
-        ) from error
-    try:
-        encoder = SentenceTransformer(str(model))
-    except (OSError, ValueError) as error:
-        raise SettingError(
-            f"cannot load the embedding model {str(model)!r} ({' '.join(str(error).split())[:200]}); without a "
-            "connection, give the folder of a local copy with --embedding-model"
-        ) from error
-    pieces = range(0, len(questions), QUESTIONS_AT_ONCE)
-    vectors = [
-        encoder.encode(
-            list(questions[start : start + QUESTIONS_AT_ONCE]), normalize_embeddings=True, show_progress_bar=False
-        )
-        for start in track(pieces, total=len(pieces), label="embedding questions")
-    ]
-    return np.concatenate(vectors).astype(np.float32)
-
-
-def close_pairs(vectors: NDArray[np.float32], *, min_cosine: float = MIN_COSINE) -> Iterator[tuple[int, int, float]]:
-    """Yield the pairs of vectors with a greater cosine than that, the smaller position first.
-
-    Every pair is looked at, a block at a time: 100,000 vectors of 384 dimensions take minutes, a million hours.
-
-    Args:
-        vectors: [questions, dimensions] of length 1.
-        min_cosine: Exclusive.
-    """
-    for start in track(range(0, len(vectors), ROWS_AT_ONCE), total=-(-len(vectors) // ROWS_AT_ONCE), label="comparing"):
-        cosines = vectors[start : start + ROWS_AT_ONCE] @ vectors[start:].T
-        for row, column in np.argwhere(cosines > min_cosine).tolist():
-            if row < column:
-                yield start + row, start + column, round(float(cosines[row, column]), 4)

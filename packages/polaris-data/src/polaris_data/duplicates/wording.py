@@ -35,12 +35,12 @@ def read_wording(question: str) -> Wording:
     """
     figures: list[str] = []
 
-    def cut(match: re.Match[str]) -> str:
+    def take_out(match: re.Match[str]) -> str:
         figures.append("".join(_COMMENT.sub("", match[0]).split()))
         return " "
 
     question = question.strip()
-    text = _FIGURE.sub(cut, question) if _MAY_HAVE_FIGURE.search(question) else question
+    text = _FIGURE.sub(take_out, question) if _MAY_HAVE_FIGURE.search(question) else question
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text.translate(_SYMBOLS))
     text = _strip_markup(text)

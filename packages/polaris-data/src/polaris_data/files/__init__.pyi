@@ -1,5 +1,11 @@
+from .journal import Journal as Journal
 from .journal import append_records as append_records
+from .journal import check_output as check_output
 from .journal import claim as claim
+from .journal import claim_output as claim_output
+from .journal import settings_path as settings_path
+from .journal import whole_file as whole_file
+from .journal import whole_text as whole_text
 from .journal import write_json as write_json
 from .journal import write_text as write_text
 from .lock import locked_output as locked_output

@@ -1,19 +1,17 @@
-"""Results that survive a kill: settings that claim an output, and an append-only file of JSON lines.
+"""Results that survive a kill: files that appear whole, settings that claim an output, and records kept one by one.
 
-While a run is under way its records are in ``NAME.partial``; the file gets its name when the run is complete,
-so a file under its own name is always whole.
-
-Who an output belongs to: the settings of the run that writes it lie beside it.
-
-A file is never overwritten by a run with other settings, nor one that has no settings beside it.
+- A file under its own name is whole: it is written under another one and renamed.
+- The settings of a run lie beside its output, which no run with other settings ever overwrites, nor one that finds a
+  file without settings.
+- A `Journal` keeps its records in ``NAME.partial``; the file gets its name when the run is complete.
 """
 
 import json
 import os
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from polaris_data.errors import OtherRunError
 
@@ -30,15 +28,27 @@ def whole_file(path: Path) -> Generator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def whole_text(path: Path) -> Generator[TextIO]:
+    """Open a text file for writing as `whole_file` does."""
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        yield file
+
+
 def write_text(path: Path, text: str | Iterable[str]) -> None:
     """Write a whole file, given as one text or piece by piece, so that no reader sees half of it."""
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with whole_text(path) as file:
         file.writelines([text] if isinstance(text, str) else text)
 
 
 def write_json(path: Path, value: object) -> None:
     """Write one JSON document, indented, as `write_text` does."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def to_lines(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield records as JSON lines."""
+    return (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 def claim(path: Path, settings: Mapping[str, Any], *, free: Collection[str] = (), output: Path | None = None) -> None:
@@ -59,18 +69,60 @@ def claim(path: Path, settings: Mapping[str, Any], *, free: Collection[str] = ()
     write_json(path, settings)
 
 
+def settings_path(out: Path) -> Path:
+    """Return where the settings of a result file are: ``NAME.settings.json`` beside it."""
+    return out.with_name(f"{out.name}.settings.json")
+
+
+def recorded_settings(out: Path) -> dict[str, Any]:
+    """Return the settings of the run that wrote a file; nothing if there is no record."""
+    path = settings_path(out)
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def partial_path(out: Path) -> Path:
+    """Return where a `Journal` keeps the records of a run that is under way."""
+    return out.with_name(f"{out.name}.partial")
+
+
+def check_output(out: Path, settings: Mapping[str, Any], *, beside: Iterable[Path] = ()) -> None:
+    """Refuse a result file, whole or partial, of a run with other settings or of nobody knows which run.
+
+    Args:
+        out: The file.
+        settings: Of this run.
+        beside: What else the same settings claim.
+
+    Raises:
+        OtherRunError: If it is either; nothing is written.
+    """
+    if settings_path(out).exists():
+        claim(settings_path(out), settings, output=out)
+        return
+    for path in (out, partial_path(out), *beside):
+        if path.exists():
+            raise OtherRunError(
+                f"{path} exists without {settings_path(out).name} beside it, so it is not known which run wrote "
+                "it; choose another --out or remove it"
+            )
+
+
+def claim_output(out: Path, settings: Mapping[str, Any]) -> None:
+    """Make a result file this run's own, by writing its settings beside it.
+
+    Raises:
+        OtherRunError: If it belongs to another run.
+    """
+    check_output(out, settings)
+    claim(settings_path(out), settings, output=out)
+
+
 def append_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Append JSON lines; once this returns, a kill cannot lose them."""
     with path.open("a", encoding="utf-8") as file:
-        file.write(_to_lines(records))
+        file.writelines(to_lines(records))
         file.flush()
         os.fsync(file.fileno())
-
-
-def keep_records(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
-    """Remove from a file of JSON lines the records that ``keep`` refuses, and a last line cut short."""
-    if path.exists():
-        write_text(path, _to_lines(record for record in _read_whole_lines(path) if keep(record)))
 
 
 class Journal:
@@ -84,7 +136,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._partial = path.with_name(f"{path.name}.partial")
+        self._partial = partial_path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         self.finished = path.exists()
         if self.finished:  # A kill may have come between the renaming and the removal.
@@ -107,25 +159,9 @@ class Journal:
         if self.finished:
             return
         self.records.sort(key=order)
-        write_text(self.path, _to_lines(self.records))
+        write_text(self.path, to_lines(self.records))
         self._partial.unlink(missing_ok=True)
         self.finished = True
-
-
-def _to_lines(records: Iterable[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-
-
-def _read_whole_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a journal; a line that a kill cut short is removed from the file."""
-    if not path.exists():
-        return []
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        with path.open("r+b") as file:
-            file.truncate(whole)
-    return [json.loads(line) for line in content[:whole].splitlines()]
 
 
 def _refuse_other(output: Path, old: dict[str, Any], new: dict[str, Any], free: Collection[str]) -> None:
@@ -139,38 +175,13 @@ def _refuse_other(output: Path, old: dict[str, Any], new: dict[str, Any], free: 
         raise OtherRunError(f"{output} belongs to another run: {differences}; choose another --out or remove it")
 
 
-def settings_path(out: Path) -> Path:
-    """Return where the settings of a result file are: ``NAME.settings.json`` beside it."""
-    return out.with_name(f"{out.name}.settings.json")
-
-
-def partial_path(out: Path) -> Path:
-    """Return where a `Journal` keeps the records of a run that is under way."""
-    return out.with_name(f"{out.name}.partial")
-
-
-def check_output(out: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse a result file, whole or partial, of a run with other settings or of nobody knows which run.
-
-    Raises:
-        OtherRunError: If it is either; nothing is written.
-    """
-    if settings_path(out).exists():
-        claim(settings_path(out), settings, output=out)
-        return
-    for path in (out, partial_path(out)):
-        if path.exists():
-            raise OtherRunError(
-                f"{path} exists without {settings_path(out).name} beside it, so it is not known which run wrote "
-                "it; choose another --out or remove it"
-            )
-
-
-def claim_output(out: Path, settings: Mapping[str, Any]) -> None:
-    """Make a result file this run's own, by writing its settings beside it.
-
-    Raises:
-        OtherRunError: If it belongs to another run.
-    """
-    check_output(out, settings)
-    claim(settings_path(out), settings, output=out)
+def _read_whole_lines(path: Path) -> list[dict[str, Any]]:
+    """Read a journal; a line that a kill cut short is removed from the file."""
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+    return [json.loads(line) for line in content[:whole].splitlines()]

@@ -12,7 +12,7 @@ from typing import Any
 
 from polaris_data.errors import SettingError
 from polaris_data.problems.answers import last_box, number_as_text
-from polaris_data.problems.reading import Columns
+from polaris_data.problems.conversion import Columns
 
 MAX_BARE_ANSWER_CHARS = 100
 """A longer text without a box is a solution that lacks its answer."""

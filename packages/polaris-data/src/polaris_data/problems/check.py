@@ -6,15 +6,19 @@ completion and teach a model that nothing is right. A suspicious one passes, but
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from polaris_data.errors import MissingExtraError
-from polaris_data.files.journal import whole_file, write_text
+from polaris_data.files.journal import check_output, claim_output, whole_text
+from polaris_data.files.progress import track
 from polaris_data.problems.reading import to_json_line
+from polaris_data.problems.source import Source
 from polaris_data.records import Problem
 
 if TYPE_CHECKING:
@@ -33,7 +37,7 @@ _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{([^{}]*)\}")
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|mbox|mathbf)\s*\{([^{}]*)\}")
 _SPACE_END = re.compile(r"(?:\\[,;:! ]|\s)+\Z")
-_CUT_END = re.compile(r"(?:[=+\-/^_,({\[<>]|\\(?:d?frac|sqrt|left|cdot|times|le|ge)?)\Z")
+_UNFINISHED_END = re.compile(r"(?:[=+\-/^_,({\[<>]|\\(?:d?frac|sqrt|left|cdot|times|le|ge)?)\Z")
 _EMPTY_ARGUMENT = re.compile(
     r"\\d?frac\s*(?:\{\s*\}|\{[^{}]*\}\s*(?:\{\s*\}|\Z))|(?:\\sqrt|[_^])\s*\{\s*\}"
     r"|(?:\A|[({\[])\s*\^(?!\s*\{?\s*\\circ)|[({\[]\s*,"
@@ -66,6 +70,81 @@ class Finding:
     """As it stands in the problem set."""
 
 
+@dataclass(slots=True)
+class CheckCounts:
+    """What a check came to."""
+
+    num_passed: int = 0
+    """Problems whose references are all accepted."""
+
+    num_references: int = 0
+    num_refused: int = 0
+    """References that the grader does not accept as their own answer."""
+
+    findings: Counter[str] = field(default_factory=Counter[str])
+    """References by what is wrong with them, or looks wrong."""
+
+
+def check_problems(
+    source: Source,
+    out: Path | None = None,
+    *,
+    drop_suspicious: bool = False,
+    report: Callable[[Finding], object] = lambda _: None,
+) -> CheckCounts:
+    """Check every reference of a problem set, with the grader that training uses.
+
+    Args:
+        source: The set; read once.
+        out: For the problems that pass; the findings go beside it, to `findings_path`. ``None`` writes nothing.
+        drop_suspicious: Let a problem with a suspicious reference not pass either.
+        report: Called with each finding.
+
+    Raises:
+        OtherRunError: If the file belongs to a run with other settings.
+        MissingExtraError: If polaris-reward is not installed.
+    """
+    with _needing_the_extra():
+        from polaris_reward import boxed_grader
+    settings = {
+        "command": "polaris-data check",
+        **source.fingerprint(),
+        "drop_suspicious": drop_suspicious,
+        "limit": source.limit,
+        "skip_invalid": source.skip_invalid,
+    }
+    if out is not None:
+        check_output(out, settings)
+    counts = CheckCounts()
+
+    def counted(checked: Iterable[tuple[Problem, list[Finding]]]) -> Iterator[tuple[Problem, list[Finding]]]:
+        for problem, findings in checked:
+            counts.num_references += len(problem.references)
+            counts.num_refused += sum(one.is_refused for one in findings)
+            counts.findings.update(one.finding for one in findings)
+            counts.num_passed += passes(findings, drop_suspicious=drop_suspicious)
+            for one in findings:
+                report(one)
+            yield problem, findings
+
+    with boxed_grader() as grader:
+        problems = track(source.iterate(), total=source.count(), label="checking")
+        checked = counted(check_references(problems, grader.grade_many))
+        if out is None:
+            for _ in checked:
+                pass
+        else:
+            with whole_text(out) as passing, whole_text(findings_path(out)) as findings:
+                write_checked(checked, passing, findings, drop_suspicious=drop_suspicious)
+                claim_output(out, settings)
+    return counts
+
+
+def passes(findings: Iterable[Finding], *, drop_suspicious: bool) -> bool:
+    """Return whether a problem with these findings is kept."""
+    return not any(one.is_refused or drop_suspicious for one in findings)
+
+
 def suspicions(reference: str) -> list[str]:
     """Return what looks wrong with a reference; nothing for most.
 
@@ -75,7 +154,8 @@ def suspicions(reference: str) -> list[str]:
     if not re.sub(r"\\[,;:! ]|[\s{}.]", "", words):
         return ["empty"]
     found: list[str] = []
-    if not _is_balanced(reference) or _CUT_END.search(_SPACE_END.sub("", words)) or _EMPTY_ARGUMENT.search(reference):
+    is_unfinished = _UNFINISHED_END.search(_SPACE_END.sub("", words)) or _EMPTY_ARGUMENT.search(reference)
+    if is_unfinished or not _is_balanced(reference):
         found.append("truncated LaTeX")
     if _LINKED.search(words) or _LINKED.search(reference):
         found.append("several answers")
@@ -88,12 +168,12 @@ def suspicions(reference: str) -> list[str]:
     return found
 
 
-def check_references(problems: Iterable[Problem], grade_many: GradeMany) -> Iterator[tuple[Problem, list[Finding]]]:
+def check_references(problems: Iterable[Problem], grade_many: "GradeMany") -> Iterator[tuple[Problem, list[Finding]]]:
     """Yield each problem with what is wrong with its references, and what looks wrong.
 
     Args:
         problems: Any number; `BATCH` of them are graded together.
-        grade_many: With the policy that training will use.
+        grade_many: With the grading convention that training will use.
 
     Raises:
         MissingExtraError: If polaris-reward is not installed.
@@ -108,8 +188,8 @@ def check_references(problems: Iterable[Problem], grade_many: GradeMany) -> Iter
 
 
 def write_checked(
-    checked: Iterable[tuple[Problem, list[Finding]]], out: Path, findings: Path, *, drop_suspicious: bool = False
-) -> int:
+    checked: Iterable[tuple[Problem, list[Finding]]], out: TextIO, findings: TextIO, *, drop_suspicious: bool = False
+) -> None:
     """Write the problems that pass to one file of JSON lines, and all findings to another.
 
     Args:
@@ -117,23 +197,11 @@ def write_checked(
         out: For the problems whose references are all accepted.
         findings: For what is wrong or looks wrong, of all problems.
         drop_suspicious: Let a problem with a suspicious reference not pass either.
-
-    Returns:
-        How many problems pass.
     """
-    num_passed = 0
-    with whole_file(out) as out_name, out_name.open("w", encoding="utf-8") as out_file:
-
-        def lines() -> Iterator[str]:
-            nonlocal num_passed
-            for problem, found in checked:
-                yield from (json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in found)
-                if not any(one.is_refused or drop_suspicious for one in found):
-                    num_passed += 1
-                    out_file.write(to_json_line(problem))
-
-        write_text(findings, lines())
-    return num_passed
+    for problem, found in checked:
+        findings.writelines(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in found)
+        if passes(found, drop_suspicious=drop_suspicious):
+            out.write(to_json_line(problem))
 
 
 def findings_path(out: Path) -> Path:
@@ -141,14 +209,20 @@ def findings_path(out: Path) -> Path:
     return out.with_name(f"{out.name}.findings.jsonl")
 
 
-def _check_batch(batch: Sequence[Problem], grade_many: GradeMany) -> Iterator[Finding]:
+@contextmanager
+def _needing_the_extra() -> Generator[None]:
     try:
-        from polaris_reward import Outcome
-        from polaris_reward.finding import reference_answer
+        yield
     except ImportError as error:
         raise MissingExtraError(
             f"checking references needs polaris-reward: pip install 'polaris-data[profile]>=2026.11' ({error})"
         ) from error
+
+
+def _check_batch(batch: Sequence[Problem], grade_many: "GradeMany") -> Iterator[Finding]:
+    with _needing_the_extra():
+        from polaris_reward import Outcome
+        from polaris_reward.finding import reference_answer
     pairs = [(problem, text) for problem in batch for text in problem.references]
     own = grade_many([(rf"\boxed{{{reference_answer(text)}}}", [text]) for _, text in pairs])
     probed = grade_many([(PROBE, [text]) for _, text in pairs])

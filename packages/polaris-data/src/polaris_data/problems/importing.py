@@ -15,23 +15,20 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from polaris_data.errors import ProblemFileError
-from polaris_data.files.journal import check_output, claim_output, write_text
+from polaris_data.files.journal import check_output, claim_output, whole_file, whole_text, write_text
 from polaris_data.files.progress import track
-from polaris_data.problems.answers import Reason, refusal, to_references
+from polaris_data.problems.answers import refusal, to_references
 from polaris_data.problems.catalog import Importer, as_it_is, published_difficulty
-from polaris_data.problems.reading import (
+from polaris_data.problems.conversion import (
     DEFAULT_COLUMNS,
     Columns,
-    content_hash,
-    content_id,
-    iterate_problems,
+    Conversion,
     missing_column,
     source_name,
     take_fields,
-    to_json_line,
-    to_question,
-    to_text,
+    to_problem,
 )
+from polaris_data.problems.reading import content_hash, iterate_problems, to_json_line
 from polaris_data.problems.rows import Row, count_rows, fingerprint, read_rows
 from polaris_data.records import Difficulty, Problem
 
@@ -83,20 +80,6 @@ class _Seen:
     num_merged: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Reader:
-    """How the rows of one source are read."""
-
-    label: str
-    """What problems without a source of their own say."""
-    prefix: str
-    """Goes before an id of the source."""
-    ids: Ids
-    columns: Columns
-    clean: Callable[[str], str]
-    answer: Callable[[Any], Any]
-
-
 def set_aside_path(out: Path) -> Path:
     """Return where the rows are that were set aside: ``NAME.set-aside.jsonl`` beside the problems."""
     return out.with_name(f"{out.name}.set-aside.jsonl")
@@ -106,8 +89,7 @@ def import_problems(
     sources: Sequence[str],
     out: Path,
     *,
-    importer: Importer | None = None,
-    columns: Columns = DEFAULT_COLUMNS,
+    layout: Columns | Importer = DEFAULT_COLUMNS,
     ids: Ids = "own",
     split: str | None = None,
     revision: str | None = None,
@@ -119,8 +101,8 @@ def import_problems(
     Args:
         sources: As `read_problems` takes them, ``synthetic`` excepted; with an importer none is its Hub data set.
         out: JSON lines to write; the rows set aside, if there are any, and the settings are written beside it.
-        importer: Of a published data set; brings its own columns, split and revision.
-        columns: Where the fields of a problem stand.
+        layout: Where the fields of a problem stand: columns, or the importer of a published data set, which brings
+            its own columns, split and revision.
         ids: Where ids are from.
         split: Of folders and Hub data sets; ``None`` is the importer's, or ``train``.
         revision: Of Hub data sets; ``None`` is the importer's, or the newest.
@@ -133,17 +115,17 @@ def import_problems(
         OtherRunError: If the file belongs to a run with other settings.
         MissingExtraError: If ``datasets`` is needed and not installed.
     """
-    if importer is not None:
-        columns, split = importer.columns, split or importer.split
-        sources, revision = (sources, revision) if sources else ([importer.hub_id], revision or importer.revision)
-    split = split or "train"
+    importer = layout if isinstance(layout, Importer) else None
+    if importer and not sources:
+        sources, revision = [importer.hub_id], revision or importer.revision
+    split = split or (importer.split if importer else "train")
     if not sources:
         raise ProblemFileError("no source; give a file, a folder or Hub id, or a ready importer")
     settings = {
         "command": "polaris-data import",
         "sources": [fingerprint(source, split=split, revision=revision) for source in sources],
         "importer": importer.hub_id if importer else None,
-        "columns": asdict(columns),
+        "columns": asdict(layout.columns if isinstance(layout, Importer) else layout),
         "ids": ids,
         "limit": limit,
         "strict": strict,
@@ -152,41 +134,27 @@ def import_problems(
 
     def read() -> Iterator[tuple[str, Problem | SetAside]]:
         for source in sources:
-            label = _label(source, importer, revision)
+            conversion = _conversion(source, layout, ids=ids, revision=revision)
             rows = islice(read_rows(source, split=split, revision=revision), limit)
-            reader = _Reader(
-                label=label,
-                prefix=f"{Path(source).stem}/" if ids == "prefixed" else "",
-                ids=ids,
-                columns=columns,
-                clean=importer.clean if importer else str,
-                answer=importer.answer if importer else as_it_is,
-            )
-            yield from _convert(track(rows, total=limit or count_rows(source), label=f"importing {label}"), reader)
+            label = f"importing {conversion.label}"
+            yield from _convert(track(rows, total=limit or count_rows(source), label=label), conversion)
 
-    temporary, aside = out.with_name(f"{out.name}.tmp"), set_aside_path(out).with_suffix(".tmp")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        seen = _Seen()
-        with temporary.open("w", encoding="utf-8") as kept_file, aside.open("w", encoding="utf-8") as aside_file:
+    seen = _Seen()
+    aside = set_aside_path(out)
+    with whole_file(out) as temporary:
+        with whole_text(aside) as aside_file, temporary.open("w", encoding="utf-8") as kept_file:
             reasons = _write(read, kept_file, aside_file, seen, strict=strict)
-        if not seen.contents:
-            raise ProblemFileError(f"no problems in {', '.join(sources)}: {_describe(reasons)}")
-        if seen.also_from:
-            _add_lineage(temporary, seen.also_from)
-        claim_output(out, settings)
-        if reasons:
-            aside.replace(set_aside_path(out))
-        else:
-            set_aside_path(out).unlink(missing_ok=True)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
-        aside.unlink(missing_ok=True)
-    num_kept = len(seen.contents)
+            if not seen.contents:
+                raise ProblemFileError(f"no problems in {', '.join(sources)}: {_describe(reasons)}")
+            kept_file.flush()
+            if seen.also_from:
+                _add_lineage(temporary, seen.also_from)
+            claim_output(out, settings)
+        if not reasons:
+            aside.unlink()
     return ImportCounts(
-        num_rows=num_kept + seen.num_merged + reasons.total(),
-        num_kept=num_kept,
+        num_rows=len(seen.contents) + seen.num_merged + reasons.total(),
+        num_kept=len(seen.contents),
         num_merged=seen.num_merged,
         set_aside=dict(reasons.most_common()),
     )
@@ -231,18 +199,38 @@ def _label(source: str, importer: Importer | None, revision: str | None) -> str:
     return f"{name}@{revision}" if revision else name
 
 
-def _convert(rows: Iterable[Row], reader: _Reader) -> Iterator[tuple[str, Problem | SetAside]]:
+def _conversion(source: str, layout: Columns | Importer, *, ids: Ids, revision: str | None) -> Conversion:
+    importer = layout if isinstance(layout, Importer) else None
+    find_answer = importer.answer if importer else as_it_is
+    return Conversion(
+        label=_label(source, importer, revision),
+        columns=layout.columns if isinstance(layout, Importer) else layout,
+        clean=importer.clean if importer else str,
+        references=lambda value: to_references(find_answer(value)),
+        refusal=refusal,
+        own_ids=ids != "content",
+        prefix=f"{Path(source).stem}/" if ids == "prefixed" else "",
+    )
+
+
+def _convert(rows: Iterable[Row], conversion: Conversion) -> Iterator[tuple[str, Problem | SetAside]]:
     """Turn rows into problems, each with its place; refuse a source that has other columns."""
     missing, is_usable = "", False
     for number, row in enumerate(rows, start=1):
-        converted = _to_problem(row, reader)
-        if isinstance(converted, Problem):
+        fields = take_fields(row.columns, conversion.columns)
+        problem = to_problem(fields, conversion)
+        if isinstance(problem, Problem):
             is_usable = True
-        elif not is_usable:
-            missing = missing or _missing(row, reader.columns)
+            yield row.place, problem
+            continue
+        if not is_usable:
+            missing = missing or _missing(row, conversion.columns)
             if missing and number >= NUM_ROWS_WITHOUT_COLUMN:
                 break
-        yield row.place, converted
+        yield (
+            row.place,
+            SetAside(place=row.place, reason=str(problem), question=fields.question, answer=fields.references),
+        )
     if missing and not is_usable:
         raise ProblemFileError(f"{missing}; say which is which with --columns question=NAME,references=NAME,id=NAME")
 
@@ -250,27 +238,6 @@ def _convert(rows: Iterable[Row], reader: _Reader) -> Iterator[tuple[str, Proble
 def _missing(row: Row, columns: Columns) -> str:
     return (
         missing_column(row, "question", columns.question) or missing_column(row, "reference", columns.references) or ""
-    )
-
-
-def _to_problem(row: Row, reader: _Reader) -> Problem | SetAside:
-    fields = take_fields(row.columns, reader.columns)
-    question = to_question(fields.question)
-    question = question and to_question(reader.clean(question))
-    references = to_references(reader.answer(fields.references))
-    if question is None:
-        reason = Reason.NO_QUESTION
-    else:
-        reason = references if isinstance(references, Reason) else refusal(question, references)
-    if question is None or isinstance(references, Reason) or reason is not None:
-        return SetAside(place=row.place, reason=str(reason), question=fields.question, answer=fields.references)
-    own_id = None if reader.ids == "content" else to_text(fields.problem_id)
-    return Problem(
-        problem_id=f"{reader.prefix}{own_id}" if own_id else content_id(question, references),
-        question=question,
-        references=references,
-        source=reader.label if fields.source is None else str(fields.source),
-        extra=fields.extra,
     )
 
 

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from polaris_data.errors import SettingError
-from polaris_data.files.journal import whole_file, write_text
+from polaris_data.files.journal import check_output, claim_output, whole_file, write_text
+from polaris_data.files.progress import track
 from polaris_data.problems.reading import to_json_line
+from polaris_data.problems.source import Source
 from polaris_data.records import Problem, to_prompt
 
 Format = Literal["jsonl", "parquet", "verl"]
@@ -36,6 +38,45 @@ def choose_format(out: Path, given: Format | None) -> Format:
 
 
 def export_problems(
+    source: Source, out: Path, *, format: Format | None = None, suffix: str = "", data_source: str | None = None
+) -> int:
+    """Write a problem set in another format, and the settings beside it.
+
+    Args:
+        source: The set; read once.
+        out: File to write.
+        format: As for `write_as`; ``None`` goes by the name of the file.
+        suffix: As there.
+        data_source: As there.
+
+    Returns:
+        How many problems have more references than the format of verl takes for the truth.
+
+    Raises:
+        SettingError: If the name of the file says another format.
+        OtherRunError: If the file belongs to a run with other settings.
+    """
+    chosen = choose_format(out, format)
+    settings = {
+        "command": "polaris-data export",
+        **source.fingerprint(),
+        "format": chosen,
+        "suffix": suffix,
+        "data_source": data_source,
+        "limit": source.limit,
+        "skip_invalid": source.skip_invalid,
+    }
+    check_output(out, settings)
+    problems = track(source.iterate(), total=source.count(), label="exporting")
+    with whole_file(out) as whole:
+        num_several = write_as(
+            problems, whole, format=chosen, suffix=suffix, data_source=data_source, split=source.split
+        )
+        claim_output(out, settings)
+    return num_several if chosen == "verl" else 0
+
+
+def write_as(
     problems: Iterable[Problem],
     out: Path,
     *,

@@ -15,7 +15,8 @@ order is the same whatever made it stop.
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import comb, exp, fsum, lgamma
+from math import comb, fsum
+from typing import Any
 
 from polaris_data.errors import SettingError
 from polaris_data.profile.shape import Histogram, histogram
@@ -68,18 +69,13 @@ class Population:
 
     def predict(self, cell: Cell, num_more: int) -> tuple[float, ...]:
         """Return the probability of 0, 1, ... ``num_more`` right answers in further samples of a problem."""
-        n, k = cell
-        weighted = [weight * _likelihood(beta, cell) for weight, beta in zip(self.weights, BETAS, strict=True)]
-        evidence = fsum(weighted)
-        return tuple(
-            comb(num_more, more)
-            * fsum(
-                share * _likelihood((a + k, b + n - k), (num_more, more))
-                for share, (a, b) in zip(weighted, BETAS, strict=True)
-            )
-            / evidence
-            for more in range(num_more + 1)
-        )
+        from scipy.stats import betabinom
+
+        (n, k), (a, b) = cell, zip(*BETAS, strict=True)
+        posterior = betabinom.pmf(k, n, a, b) * self.weights
+        after_a, after_b = [each + k for each in a], [each + n - k for each in b]
+        chances = betabinom.pmf([[more] for more in range(num_more + 1)], num_more, after_a, after_b) @ posterior
+        return tuple((chances / posterior.sum()).clip(0, 1).tolist())
 
 
 def fit_population(cells: Mapping[Cell, int]) -> Population:
@@ -88,19 +84,19 @@ def fit_population(cells: Mapping[Cell, int]) -> Population:
     Args:
         cells: Number of problems with so many right answers in so many samples.
     """
-    counts = sorted(cells.items())
-    likelihoods = [[_likelihood(beta, cell) for beta in BETAS] for cell, _ in counts]
+    from scipy.stats import betabinom
+
+    a, b = zip(*BETAS, strict=True)
+    ordered = sorted(cells)  # so that a sum is the same to the last digit, whatever arrived first
+    likelihoods = betabinom.pmf([[k] for _, k in ordered], [[n] for n, _ in ordered], a, b)
+    counts = [[cells[cell]] for cell in ordered]
     pseudo = _PSEUDO_PROBLEMS / len(BETAS)
     total = sum(cells.values()) + _PSEUDO_PROBLEMS
-    weights = [1 / len(BETAS)] * len(BETAS)
+    weights: Any = 1 / len(BETAS)
     for _ in range(_NUM_ITERATIONS):
-        expected = [pseudo] * len(BETAS)
-        for (_, count), row in zip(counts, likelihoods, strict=True):
-            joint = [weight * likelihood for weight, likelihood in zip(weights, row, strict=True)]
-            scale = count / sum(joint)
-            expected = [sofar + scale * each for sofar, each in zip(expected, joint, strict=True)]
-        weights = [each / total for each in expected]
-    return Population(tuple(weights))
+        joint = likelihoods * weights
+        weights = (pseudo + (joint * counts / joint.sum(axis=1, keepdims=True)).sum(axis=0)) / total
+    return Population(tuple(weights.tolist()))
 
 
 def settled_cells(num_samples: int, settling: Settling, population: Population | None) -> frozenset[Cell]:
@@ -176,16 +172,6 @@ def profile_histogram(profile: Iterable[Difficulty], *, part_of: Iterable[Diffic
     if len(sizes) == 1:
         return histogram(profile)
     return expected_histogram(profile, max(sizes), population=fit_population(count_cells(whole)))
-
-
-def _likelihood(beta: tuple[float, float], cell: Cell) -> float:
-    """Return the probability of one sequence of answers with so many right ones."""
-    (a, b), (n, k) = beta, cell
-    return exp(_log_beta(a + k, b + n - k) - _log_beta(a, b))
-
-
-def _log_beta(a: float, b: float) -> float:
-    return lgamma(a) + lgamma(b) - lgamma(a + b)
 
 
 def _rounded(expected: list[float]) -> tuple[int, ...]:

@@ -17,7 +17,6 @@ class Attempt(NamedTuple):
 Evidence = Mapping[str, Sequence[Attempt]]
 """The attempts at each problem by its id, oldest first; at least one."""
 
-
 _BINS = 8
 """Bins are eighths, as published, where the problems have different numbers of samples."""
 

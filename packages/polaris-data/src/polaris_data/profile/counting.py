@@ -15,15 +15,18 @@ from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from polaris_reward import GradeMany, Outcome
+from polaris_reward import GradeMany, Outcome, boxed_grader
 from polaris_rollout import Group
 from polaris_rollout.store import iterate_groups, read_columns, read_store
 
 from polaris_data.errors import OtherRunError, ProblemFileError
-from polaris_data.files.journal import settings_path
+from polaris_data.files.journal import check_output, claim_output, settings_path
+from polaris_data.files.lock import locked_output
 from polaris_data.files.progress import track
-from polaris_data.problems.reading import content_hash, take_fields, to_question, to_text
+from polaris_data.problems.conversion import take_fields, to_question, to_text
+from polaris_data.problems.reading import content_hash
 from polaris_data.problems.rows import Row, read_rows
+from polaris_data.profile.files import write_profile
 from polaris_data.records import Difficulty, Problem
 
 logger = logging.getLogger(__name__)
@@ -74,6 +77,36 @@ class _Tally:
     num_truncated: int = 0
     num_tokens: int = 0
     num_unknown_lengths: int = 0
+
+
+def count_completions(problems: Sequence[Problem], path: Path, out: Path, *, wanted: Mapping[str, Any]) -> bool:
+    """Write the profile that existing completions give, and its settings beside it.
+
+    Args:
+        problems: As for `profile_completions`.
+        path: As there.
+        out: File to write.
+        wanted: As for `refuse_other_source`.
+
+    Returns:
+        False if the file was complete and nothing was counted.
+
+    Raises:
+        OtherRunError: If the file belongs to a run with other settings, or the completions do.
+    """
+    recorded = recorded_settings(path)
+    refuse_other_source(path, recorded, wanted)
+    known = {name: value for name, value in wanted.items() if value is not None}
+    settings = completions_settings(problems, path, recorded | known)
+    check_output(out, settings)
+    with locked_output(out):
+        if out.exists():
+            return False
+        with boxed_grader() as grader:
+            profile = profile_completions(problems, path, grader.grade_many)
+        claim_output(out, settings)
+        write_profile(out, profile)
+    return True
 
 
 def profile_completions(problems: Sequence[Problem], path: Path, grade_many: GradeMany) -> list[Difficulty]:

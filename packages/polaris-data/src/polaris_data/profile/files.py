@@ -1,18 +1,15 @@
 """Difficulty profiles as files: one JSON object a line, with the fields of `Difficulty`."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 
 from polaris_data.errors import ProblemFileError
-from polaris_data.files.journal import partial_path, settings_path, write_text
+from polaris_data.files.journal import partial_path, recorded_settings, to_lines, write_text
 from polaris_data.problems.rows import Row, json_lines
 from polaris_data.records import Difficulty
 
-_NAMES = tuple(field.name for field in fields(Difficulty))
-
-
+_FIELDS = tuple(field.name for field in fields(Difficulty))
 _COUNTS = ("num_samples", "num_correct", "num_truncated")
 
 
@@ -39,7 +36,7 @@ def read_profile(path: str | Path) -> list[Difficulty]:
 
 def write_profile(path: Path, profile: Iterable[Difficulty]) -> None:
     """Write a whole difficulty profile, as `read_profile` reads it."""
-    write_text(path, "".join(json.dumps(asdict(difficulty), ensure_ascii=False) + "\n" for difficulty in profile))
+    write_text(path, to_lines(map(asdict, profile)))
 
 
 def is_profile(path: Path) -> bool:
@@ -60,10 +57,8 @@ def check_recorded_problems(path: Path, problems_hash: str) -> None:
     Raises:
         ProblemFileError: If the profile was made from other questions or references, whatever the ids.
     """
-    if not settings_path(path).exists():
-        return
-    settings = json.loads(settings_path(path).read_text(encoding="utf-8"))
-    if settings.get("problems") != problems_hash:
+    settings = recorded_settings(path)
+    if settings and settings.get("problems") != problems_hash:
         raise ProblemFileError(
             f"{path} is a profile of other problems: the ids agree, but questions, answers or their order have "
             "changed since; profile these problems, or give the old ones"
@@ -77,10 +72,10 @@ def _absence(path: Path) -> str:
 
 
 def _to_difficulty(row: Row) -> Difficulty:
-    if missing := [name for name in _NAMES if name not in row.columns]:
+    if missing := [name for name in _FIELDS if name not in row.columns]:
         found = ", ".join(repr(name) for name in row.columns)
         raise ProblemFileError(f"{row.place}: not a profile: no {missing[0]!r}; found {found}")
-    values = {name: row.columns[name] for name in _NAMES}
+    values = {name: row.columns[name] for name in _FIELDS}
     if not isinstance(values["problem_id"], str):
         raise ProblemFileError(f"{row.place}: 'problem_id' is {values['problem_id']!r}; expected text")
     for name in _COUNTS:

@@ -4,8 +4,9 @@ Needs the extra ``profile``. Whatever was finished before a kill is kept, and on
 """
 
 import logging
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from threading import Condition
 from typing import Any
 
 from polaris_data.errors import MissingExtraError, OtherRunError
@@ -17,7 +18,7 @@ from polaris_data.records import PROMPT_SUFFIX, Difficulty, Problem, to_prompt
 
 try:
     from polaris_reward import GradeMany, Outcome
-    from polaris_rollout import Engine, Group, Prompt, Sampler, SamplingParams, track
+    from polaris_rollout import Engine, Group, Prompt, Sampler, SamplingParams, alongside, track
     from polaris_rollout.engines import check_model
 except ImportError as error:
     raise MissingExtraError(
@@ -45,6 +46,8 @@ def profile(
     written to the journal before it counts. When the last one is out, the journal is finished with one record
     for each problem, in their order, so that its file depends on the completions alone.
 
+    Answers are graded, and their counts kept, in another thread while the sampler samples on.
+
     Completion ``i`` of a problem is the same with and without ``settling`` (as far as the engine repeats itself):
     the samples of an adaptive profile are the first of those that a profile of all samples draws.
 
@@ -69,18 +72,66 @@ def profile(
     schedule = Schedule(list(by_id), num_samples=num_samples, settling=settling, drawn=drawn)
     yield from schedule.settled
 
+    sampling = _Sampling(schedule, by_id, grade_many, journal, suffix)
+
     def sample() -> Iterator[Difficulty]:
         while schedule:
-            prompts = (_to_prompt(by_id[each], schedule.tallies.get(each), suffix) for each in schedule.draw())
-            for group in sampler.sample(prompts, params, n=schedule.at_a_time):
-                difficulty = _measure(group, by_id[group.problem_id], grade_many)
-                journal.append(asdict(difficulty))
-                yield from schedule.add(difficulty)
+            groups = sampler.sample(sampling.prompts(), params, n=schedule.at_a_time)
+            yield from alongside(sampling.count(groups), sampling.keep)
 
     yield from track(sample(), total=len(problems), done=len(schedule.settled), label="profiling", engine=engine)
     journal.records = [asdict(schedule.tallies[each]) for each in by_id if each in schedule.tallies]
     positions = {problem_id: position for position, problem_id in enumerate(by_id)}
     journal.finish(lambda record: positions[record["problem_id"]])
+
+
+class _Sampling:
+    """Prompts for one thread, and what came of them for another one, which grades it.
+
+    Which problems are sampled again depends on their grades. So before the prompts end, the grades of all finished
+    groups are waited for: a sampler that is told too early that nothing is left has to start again.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        problems: Mapping[str, Problem],
+        grade_many: GradeMany,
+        journal: Journal,
+        suffix: str,
+    ) -> None:
+        self._schedule, self._problems, self._grade_many = schedule, problems, grade_many
+        self._journal, self._suffix = journal, suffix
+        self._num_ungraded = 0
+        self._changed = Condition()
+
+    def prompts(self) -> Iterator[Prompt]:
+        """Yield a prompt for every problem that is to be sampled."""
+        while True:
+            for problem_id in self._schedule.draw():
+                yield _to_prompt(self._problems[problem_id], self._schedule.tallies.get(problem_id), self._suffix)
+            with self._changed:
+                self._changed.wait_for(lambda: self._schedule or not self._num_ungraded)
+                if not self._schedule:
+                    return
+
+    def count(self, groups: Iterable[Group]) -> Iterator[Group]:
+        """Pass groups through on their way to `keep`."""
+        for group in groups:
+            with self._changed:
+                self._num_ungraded += 1
+            yield group
+
+    def keep(self, groups: Sequence[Group]) -> list[Difficulty]:
+        """Grade groups, write them to the journal, and return the problems that they settle."""
+        try:
+            measured = _measure(groups, self._problems, self._grade_many)
+            self._journal.extend([asdict(each) for each in measured])
+            return [settled for each in measured for settled in self._schedule.add(each)]
+        finally:
+            with self._changed:
+                self._num_ungraded -= len(groups)
+                self._changed.notify_all()
 
 
 def profile_settings(
@@ -136,19 +187,34 @@ def _refuse_other_problems(drawn: Iterable[Difficulty], problem_ids: Container[s
             )
 
 
-def _measure(group: Group, problem: Problem, grade_many: GradeMany) -> Difficulty:
-    completions = group.completions
-    grades = grade_many([(completion.text, problem.references) for completion in completions])
-    if any(grade.outcome is Outcome.REFERENCE_REJECTED for grade in grades):
-        logger.warning(
-            "%s: the grader cannot read the reference %r; its profile means nothing",
-            problem.problem_id,
-            problem.references,
+def _measure(groups: Sequence[Group], problems: Mapping[str, Problem], grade_many: GradeMany) -> list[Difficulty]:
+    """Grade the completions of groups all together, and count the right ones of each."""
+    grades = iter(
+        grade_many(
+            [
+                (completion.text, problems[group.problem_id].references)
+                for group in groups
+                for completion in group.completions
+            ]
         )
-    return Difficulty(
-        problem_id=problem.problem_id,
-        num_samples=len(completions),
-        num_correct=sum(grade.outcome is Outcome.CORRECT for grade in grades),
-        num_truncated=sum(completion.finish_reason == "length" for completion in completions),
-        mean_tokens=sum(len(completion.token_ids) for completion in completions) / len(completions),
     )
+    measured: list[Difficulty] = []
+    for group in groups:
+        completions = group.completions
+        outcomes = [next(grades).outcome for _ in completions]
+        if Outcome.REFERENCE_REJECTED in outcomes:
+            logger.warning(
+                "%s: the grader cannot read the reference %r; its profile means nothing",
+                group.problem_id,
+                problems[group.problem_id].references,
+            )
+        measured.append(
+            Difficulty(
+                problem_id=group.problem_id,
+                num_samples=len(completions),
+                num_correct=outcomes.count(Outcome.CORRECT),
+                num_truncated=sum(completion.finish_reason == "length" for completion in completions),
+                mean_tokens=sum(len(completion.token_ids) for completion in completions) / len(completions),
+            )
+        )
+    return measured

@@ -78,7 +78,7 @@ class Schedule:
         self._cohorts: deque[_Cohort] = deque()
         self._cohort_of: dict[str, _Cohort] = {}
         self._queue: deque[str] = deque()
-        for members in _cut(problem_ids) if settling else [problem_ids]:
+        for members in _in_cohorts(problem_ids) if settling else [problem_ids]:
             cohort = _Cohort(len(members), [each for each in members if each in self.tallies])
             self._cohorts.append(cohort)
             self._cohort_of |= dict.fromkeys(members, cohort)
@@ -146,7 +146,7 @@ def _num_tokens(difficulty: Difficulty) -> int:
     return round((difficulty.mean_tokens or 0.0) * difficulty.num_samples)
 
 
-def _cut(problem_ids: Sequence[str]) -> Iterator[list[str]]:
+def _in_cohorts(problem_ids: Sequence[str]) -> Iterator[list[str]]:
     """Cut the problems into cohorts, each a random choice that depends on nothing but the ids."""
     shuffled = sorted(problem_ids, key=lambda each: hashlib.blake2b(each.encode(), digest_size=8).digest())
     start, end = 0, FIRST_COHORT

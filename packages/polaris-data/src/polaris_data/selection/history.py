@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from polaris_data.errors import ProblemFileError
-from polaris_data.files.journal import settings_path
+from polaris_data.files.journal import recorded_settings
 from polaris_data.files.progress import track
 from polaris_data.selection.visits import is_visit_log, read_visits
 
@@ -106,7 +106,7 @@ def _records(path: Path, problem_id: str) -> Iterator[dict[str, Any]]:
         for line in file:
             if any(needle in line for needle in needles):
                 record = _parse(line)
-                if record is not None and problem_id in _names(record):
+                if record is not None and problem_id in _ids_of(record):
                     yield record
 
 
@@ -118,15 +118,15 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _names(record: Mapping[str, Any]) -> set[str]:
+def _ids_of(record: Mapping[str, Any]) -> set[str]:
     """Return the ids that a record is about."""
     members = record.get("members")
-    named = [record.get(name) for name in ("problem_id", "id", "unique_id")]
+    ids = [record.get(column) for column in ("problem_id", "id", "unique_id")]
     if isinstance(members, list):
-        named.extend(member.get("problem_id") if isinstance(member, dict) else member for member in members)
+        ids.extend(member.get("problem_id") if isinstance(member, dict) else member for member in members)
     if is_visit_log(record) and isinstance(record.get("index"), list):
-        named.extend(record["index"])
-    return {str(name) for name in named if isinstance(name, str | int)}
+        ids.extend(record["index"])
+    return {str(each) for each in ids if isinstance(each, str | int)}
 
 
 def _kind(path: Path, record: Mapping[str, Any]) -> Kind:
@@ -192,7 +192,7 @@ def _report_lines(path: Path, records: Sequence[Mapping[str, Any]], problem_id: 
 
 
 def _profile_lines(path: Path, records: Sequence[Mapping[str, Any]], problem_id: str) -> Iterator[str]:
-    settings = json.loads(settings_path(path).read_text("utf-8")) if settings_path(path).exists() else {}
+    settings = recorded_settings(path)
     measured = {name: settings[name] for name in ("model", "temperature", "context", "seed") if name in settings}
     for record in records:
         counts = {name: record.get(name) for name in ("num_truncated", "mean_tokens")}

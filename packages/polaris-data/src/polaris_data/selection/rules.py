@@ -6,7 +6,6 @@ of the problems: where a rule takes some of a bin, it takes them by a hash of se
 
 import hashlib
 import json
-import math
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,9 +16,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from polaris_data.errors import SettingError
-from polaris_data.files.journal import settings_path
+from polaris_data.files.journal import recorded_settings
 from polaris_data.profile.attempts import Attempt, Evidence, bin_of, pool, resolution
 from polaris_data.profile.shape import name_shape
+
+_ROUNDING = 1e-9
+"""6 * 0.4 / 0.6 are 4, not 3.9999999999999996; 0.07 of 100 samples are 7, not 7.000000000000001."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +126,7 @@ class Cap:
         k, n = map(int, self.bin.split("/"))
         members = _bins(evidence, n)[k]
         others = len(evidence) - len(members)
-        most = int(others * self.share / (1 - self.share) + 1e-9)  # 6 * 0.4 / 0.6 is 4, not 3.9999999999999996
+        most = int(others * self.share / (1 - self.share) + _ROUNDING)
         return shuffled(members, seed=seed)[most:]
 
 
@@ -160,21 +162,11 @@ Rule = Extreme | Accuracy | Cap | Reshape
 def probability_above(rate: float, attempt: Attempt) -> float:
     """Return the posterior probability that the true pass rate is above a rate.
 
-    The prior is uniform, the posterior Beta(k + 1, n - k + 1); its upper tail at ``x`` is the probability that a
-    binomial of n + 1 trials with success probability ``x`` is at most k.
+    The prior is uniform, the posterior Beta(k + 1, n - k + 1).
     """
-    if rate <= 0 or rate >= 1:
-        return float(rate <= 0)
-    trials = attempt.num_samples + 1
-    log_terms = (
-        math.lgamma(trials + 1)
-        - math.lgamma(hits + 1)
-        - math.lgamma(trials - hits + 1)
-        + hits * math.log(rate)
-        + (trials - hits) * math.log1p(-rate)
-        for hits in range(attempt.num_correct + 1)
-    )
-    return min(1.0, math.fsum(map(math.exp, log_terms)))
+    from scipy.special import betaincc
+
+    return float(betaincc(attempt.num_correct + 1, attempt.num_samples - attempt.num_correct + 1, min(max(rate, 0), 1)))
 
 
 def shuffled(problem_ids: Iterable[str], *, seed: int) -> list[str]:
@@ -210,6 +202,17 @@ def parse_rule(data: str | Mapping[str, Any]) -> Rule:
         raise SettingError(f"rule {name!r}: {error}") from None
 
 
+def choose_rules(lines: Sequence[str], path: Path | None) -> tuple[Rule, ...]:
+    """Return the rules of some lines, as `parse_rule` reads them, or of a file, as `read_rules` does.
+
+    Raises:
+        SettingError: If both are given, or a rule cannot be read.
+    """
+    if lines and path is not None:
+        raise SettingError("give --rule or --rules, not both")
+    return tuple(map(parse_rule, lines)) if path is None else read_rules(path)
+
+
 def read_rules(path: Path) -> tuple[Rule, ...]:
     """Read the tables ``[[rules]]`` of a TOML file, or the list ``rules`` of a JSON file (``decisions.json`` is one).
 
@@ -225,6 +228,26 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables) or not tables:
         raise SettingError(f"{path}: no rules; write a table [[rules]] for each, such as rule = 'drop'")
     return tuple(parse_rule(table) for table in tables)
+
+
+def unsettled_rules(path: Path, rules: Iterable[Rule]) -> list[str]:
+    """Say which rules of selection ask what a profile does not answer, because sampling stopped before.
+
+    Args:
+        path: Of the profile; its settings tell whether it is adaptive.
+        rules: To be applied to it.
+    """
+    settings = recorded_settings(path)
+    if "adaptive" not in settings:
+        return []
+    num_samples, bounds = settings["num_samples"], settings["adaptive"]["bounds"]
+    settled = {ceil(bound * num_samples - _ROUNDING) for bound in bounds}
+    return [
+        f"the profile is adaptive with --bound {' and '.join(f'{bound:g}' for bound in bounds)}, which does not settle "
+        f"{rule.reason!r}; profile with the bound that the rule asks for, or without --adaptive"
+        for rule in rules
+        if _num_correct_asked(rule, num_samples) not in settled
+    ]
 
 
 def _accuracy(attempt: Attempt) -> float:
@@ -252,6 +275,15 @@ def _greatest_height(never: int, others: Sequence[int]) -> int:
         reached = name_shape((never, *(min(count, height) for count in others))) == "mirrored-J"
         low, high = (height, high) if reached else (low, height - 1)
     return low
+
+
+def _num_correct_asked(rule: Rule, num_samples: int) -> int | None:
+    """Return how many right answers tell a rule's two sides apart; ``None`` if it needs to know more than that."""
+    if isinstance(rule, Extreme):
+        return num_samples if rule.solved == "always" else 1
+    if isinstance(rule, Accuracy) and rule.by != "certainty":
+        return floor(rule.above * num_samples + _ROUNDING) + 1
+    return None
 
 
 def _number(text: str) -> int | float | str:
@@ -285,37 +317,3 @@ def _check_settings(rule: type[Rule], values: Mapping[str, Any]) -> None:
 def _require(condition: bool, name: str, value: object, expected: str) -> None:
     if not condition:
         raise SettingError(f"{name} is {value!r}; expected {expected}")
-
-
-def unsettled_rules(path: Path, rules: Iterable[Rule]) -> list[str]:
-    """Say which rules of selection ask what a profile does not answer, because sampling stopped before.
-
-    Args:
-        path: Of the profile; its settings tell whether it is adaptive.
-        rules: To be applied to it.
-    """
-    place = settings_path(path)
-    settings = json.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
-    if "adaptive" not in settings:
-        return []
-    num_samples, bounds = settings["num_samples"], settings["adaptive"]["bounds"]
-    settled = {ceil(bound * num_samples - _ROUNDING) for bound in bounds}
-    return [
-        f"the profile is adaptive with --bound {' and '.join(f'{bound:g}' for bound in bounds)}, which does not settle "
-        f"{rule.reason!r}; profile with the bound that the rule asks for, or without --adaptive"
-        for rule in rules
-        if _num_correct_asked(rule, num_samples) not in settled
-    ]
-
-
-def _num_correct_asked(rule: Rule, num_samples: int) -> int | None:
-    """Return how many right answers tell a rule's two sides apart; ``None`` if it needs to know more than that."""
-    if isinstance(rule, Extreme):
-        return num_samples if rule.solved == "always" else 1
-    if isinstance(rule, Accuracy) and rule.by != "certainty":
-        return floor(rule.above * num_samples + _ROUNDING) + 1
-    return None
-
-
-_ROUNDING = 1e-9
-"""0.07 of 100 samples are 7, not 7.000000000000001."""

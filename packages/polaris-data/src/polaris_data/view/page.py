@@ -6,6 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polaris_data.files.journal import write_text
+from polaris_data.profile.adaptive import profile_histogram
+from polaris_data.profile.shift import Shift
+from polaris_data.records import Difficulty
+from polaris_data.view.terminal import describe_profile, describe_shift, histogram_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,6 +59,38 @@ def write_selection_page(path: Path, figure: "Figure", summary: Mapping[str, Any
             table_part(("rules, in this order", "settings"), rules),
         ],
     )
+
+
+def write_profile_view(name: str, profile: Sequence[Difficulty], *, html: Path | None, png: Path | None) -> None:
+    """Write a profile as a page, as a picture, or as both."""
+    if not (html or png):
+        return
+    from polaris_data.view.plots import draw_histograms, write_png
+
+    counts = profile_histogram(profile)
+    figure = draw_histograms({name: counts})
+    if png:
+        write_png(png, figure)
+    if html:
+        table = table_part(("solved", "problems", "share"), histogram_rows(counts))
+        write_page(html, f"Difficulty: {name}", [text_part(describe_profile(counts, profile)), svg_part(figure), table])
+
+
+def write_shift_view(
+    profiles: Mapping[str, Sequence[Difficulty]], moved: Shift, *, html: Path | None, png: Path | None
+) -> None:
+    """Write the shift between two named profiles as a page, as a picture, or as both."""
+    if not (html or png):
+        return
+    from polaris_data.view.plots import draw_shift, write_png
+
+    shapes = {name: profile_histogram(profile) for name, profile in profiles.items()}
+    figure = draw_shift(shapes, moved.transitions)
+    if png:
+        write_png(png, figure)
+    if html:
+        title = f"Difficulty shift: {' to '.join(profiles)}"
+        write_page(html, title, [text_part(describe_shift(moved)), svg_part(figure)])
 
 
 def svg_part(figure: "Figure") -> str:

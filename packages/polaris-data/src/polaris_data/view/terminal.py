@@ -14,6 +14,9 @@ from polaris_data.records import Difficulty, Problem
 _BAR_WIDTH = 40
 """Characters of the longest bar."""
 
+_NUM_SOURCES = 20
+"""Sources listed by name."""
+
 
 def histogram_table(histogram: Histogram) -> Table:
     """Draw a histogram: one line for each k/n with its count, its share and a bar; the shape in the title."""
@@ -94,10 +97,6 @@ def describe_problems(problems: Sequence[Problem]) -> str:
             *([f"and {len(sources) - _NUM_SOURCES:,} more sources"] if len(sources) > _NUM_SOURCES else []),
         ]
     )
-
-
-_NUM_SOURCES = 20
-"""Sources listed by name."""
 
 
 def _describe_tokens(profile: Sequence[Difficulty]) -> str:

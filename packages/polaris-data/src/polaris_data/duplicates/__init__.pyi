@@ -1,0 +1,13 @@
+from .clusters import Cluster as Cluster
+from .clusters import Member as Member
+from .decontaminate import BenchmarkIndex as BenchmarkIndex
+from .decontaminate import Finding as Finding
+from .decontaminate import decontaminate_problems as decontaminate_problems
+from .decontaminate import find_contamination as find_contamination
+from .decontaminate import write_decontaminated as write_decontaminated
+from .dedup import Deduplicated as Deduplicated
+from .dedup import deduplicate_problems as deduplicate_problems
+from .dedup import find_duplicates as find_duplicates
+from .dedup import stream_duplicates as stream_duplicates
+from .dedup import write_deduplicated as write_deduplicated
+from .embeddings import Embedding as Embedding
