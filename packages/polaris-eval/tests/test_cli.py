@@ -12,9 +12,10 @@ import pytest
 from polaris_data.files.journal import Journal
 from polaris_eval.benchmarks.registry import BENCHMARKS
 from polaris_eval.cli.main import main
+from polaris_eval.running.budgets import default_budgets
 from polaris_eval.running.job import Job, plan_jobs
-from polaris_eval.running.protocol import protocol, protocol_hash, run_settings
-from polaris_eval.running.queue import default_budgets, finish
+from polaris_eval.running.protocol import join_settings, protocol_hash, run_settings
+from polaris_eval.running.queue import finish
 from polaris_eval.running.run import CONVENTION, sample_jobs, score_jobs
 from polaris_reward.records import Grade, Outcome
 from polaris_rollout.records import Completion, Group, Prompt, SamplingParams
@@ -158,8 +159,8 @@ def test_scores_carry_the_protocol_that_they_were_made_by(tmp_path: Path, model:
     score_jobs(jobs, model=str(model), out=tmp_path / "out")
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     settings = json.loads((tmp_path / "out" / "sums" / "settings.json").read_text())
-    assert scores["protocol"] == protocol([settings])
-    assert scores["protocol_hash"] == protocol_hash(protocol([settings]))
+    assert scores["protocol"] == join_settings([settings])
+    assert scores["protocol_hash"] == protocol_hash(join_settings([settings]))
     assert scores["protocol"]["benchmarks"]["sums"]["num_samples"] == 2
 
 
