@@ -24,14 +24,14 @@ class Benchmark:
     split: str
     """Split of the data set."""
 
-    columns: tuple[str, str]
-    """Of the data set: the question's and the reference's."""
-
     num_problems: int
     """Problems that a complete copy has."""
 
     k: int
     """Completions per problem: as in the POLARIS evaluation, or what is customary where it has none."""
+
+    columns: tuple[str, str] = ("problem", "answer")
+    """Of the data set: the question's and the reference's."""
 
     checksum: str | None = None
     """`content_checksum` of the copy whose references were checked; ``None`` where none was at hand."""
@@ -65,7 +65,6 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             hub_id="HuggingFaceH4/aime_2024",
             revision="2fe88a2f1091d5048c0f36abc874fb997b3dd99a",
             split="train",
-            columns=("problem", "answer"),
             num_problems=30,
             k=32,
             checksum="1ef1d8ee27a8d3c4",
@@ -75,7 +74,6 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             hub_id="math-ai/aime25",
             revision="563bb8404243c5f09de6ec262f2db674fe5bce9b",
             split="test",
-            columns=("problem", "answer"),
             num_problems=30,
             k=32,
             checksum="5328753affd16a1c",
@@ -85,7 +83,6 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             hub_id="MathArena/aime_2026",
             revision="d2de22f3c656b4f56cf8981212186377d1e23bc3",
             split="train",
-            columns=("problem", "answer"),
             num_problems=30,
             k=32,
         ),
@@ -105,7 +102,6 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             hub_id="AI-MO/aimo-validation-amc",
             revision="69d78a4a2c840e82d69af6bc742bda09005f6316",
             split="train",
-            columns=("problem", "answer"),
             num_problems=83,
             k=8,
             checksum="ec09fae8c8196be5",
@@ -116,7 +112,6 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             hub_id="HuggingFaceH4/MATH-500",
             revision="6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be",
             split="test",
-            columns=("problem", "answer"),
             num_problems=500,
             k=4,
             checksum="5e5e8d55ff78380f",
@@ -175,7 +170,6 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             hub_id="MathArena/hmmt_feb_2025",
             revision="6fdc4277120810ff75aa22d2d5489b91f7a262a1",
             split="train",
-            columns=("problem", "answer"),
             num_problems=30,
             k=32,
             note="the tournament of February 2025",
@@ -185,7 +179,6 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             hub_id="ByteDance-Seed/BeyondAIME",
             revision="c705198ae1043810b1e1693bd879250b51a7a523",
             split="test",
-            columns=("problem", "answer"),
             num_problems=100,
             k=8,
         ),

@@ -110,9 +110,9 @@ def run_command(
 
     Examples:
 
-        polaris-eval run aime24 my-problems.jsonl --model Qwen/Qwen3-4B --temperature 1.4 --top-k 20
-        polaris-eval run aime24 aime25 --model POLARIS-Project/Polaris-4B-Preview --context 96000
-        polaris-eval run aime24 --model Qwen/Qwen3-4B --endpoint http://host:8000
+        polaris-eval run aime24 my-problems.jsonl --model Qwen/Qwen3-4B --top-k 20
+        polaris-eval run aime24 aime25 --model runs/r1/stage-1/model --context 96000
+        polaris-eval run math500 --model Qwen/Qwen3-4B --endpoint http://host:8000
     """
     from polaris_rollout import SamplingParams, model_config, model_positions, resolve_model, yarn_config
 
