@@ -18,9 +18,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from polaris_eval import summarize
-from polaris_eval.report.pages import write_reports
-from polaris_eval.running.formats import read_completions
-from polaris_eval.running.graded import grade_file_settings, grade_groups, score_graded
+from polaris_eval.report import write_reports
+from polaris_eval.running import grade_file_settings, grade_groups, read_completions, score_graded
 from polaris_reward import BOXED, Grader
 
 NUM_PROBLEMS, NUM_SAMPLES = 30, 32
@@ -60,7 +59,7 @@ def main() -> None:
 
 
 def write_file(path: Path, num_tokens: int) -> tuple[list[int], int]:
-    """Write rows as `polaris_eval.running.formats` reads it; return how many are right of each, and missing."""
+    """Write rows for `read_completions`; return how many completions of each are right, and how many have no answer."""
     draw = random.Random(0)
     num_right, num_missing = [0] * NUM_PROBLEMS, 0
     with path.open("w", encoding="utf-8") as file:

@@ -4,8 +4,8 @@
     python tests/bench/eval_overhead.py --long 1024  a copy of the model that does not stop, so many tokens each
 
 The bare side is handed prepared requests and only waits for the tokens. It is measured as our sampler asks the engine
-(log-probabilities, no text), without log-probabilities, and with text. Ours is `polaris_eval.running.queue` as the
-command calls it: chat template, token ids, seeds, text, grading meanwhile in worker processes, also of answers cut to
+(log-probabilities, no text), without log-probabilities, and with text. Ours is `polaris_eval.running` as the command
+calls it: chat template, token ids, seeds, text, grading meanwhile in worker processes, also of answers cut to
 smaller budgets, a journal on disk, votes and statistics, progress, watchdog. The sides take turns on the same engine,
 each round in another order, with an empty prefix cache. All must draw the same tokens. Medians are compared: of the
 clock, and of this process's seconds on the processor (not its workers'), which other programs disturb less.
@@ -24,8 +24,8 @@ from functools import partial
 from pathlib import Path
 
 from polaris_data import Journal, Problem, synthetic_problems
-from polaris_eval.running import queue as evaluate
-from polaris_eval.running.queue import default_budgets, open_decoder, to_prompts
+from polaris_eval import summarize
+from polaris_eval.running import Task, default_budgets, finish, open_decoder, sample_missing, to_prompts
 from polaris_reward import BOXED, Grader
 from polaris_rollout import Group, SamplingParams, completion_seed, track
 from polaris_rollout.engines import VllmSampler, watch
@@ -146,18 +146,19 @@ def run_ours(
 
     def work(folder: Path) -> None:
         with Grader(convention=BOXED, max_failed_share=None) as grader, watch(sampler):
-            evaluate(
-                NAME,
-                problems,
+            journal = Journal(folder / "completions.jsonl")
+            task = Task(name=NAME, problems=problems, num_samples=num_samples, journal=journal)
+            sample_missing(
+                [task],
                 sampler,
                 grader.grade_many,
                 params=params,
-                num_samples=num_samples,
-                journal=Journal(folder / "completions.jsonl"),
                 budgets=default_budgets(params.max_tokens or sampler.context),
                 decode=open_decoder(model),
                 track=noted,
             )
+            finish(task, grader.grade_many)
+            summarize(NAME, journal.records)
 
     with tempfile.TemporaryDirectory() as name:
         _, wall_s, cpu_s = measured(lambda: work(Path(name)))

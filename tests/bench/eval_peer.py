@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from polaris_data import PROMPT_SUFFIX, synthetic_problems, write_problems
-from polaris_eval.running.formats import read_completions
+from polaris_eval.running import read_completions
 from polaris_train.embedded import tiny_model
 
 NUM_PROBLEMS = 64

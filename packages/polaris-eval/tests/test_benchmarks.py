@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from polaris_data.records import Problem
+from polaris_eval.benchmarks.loading import content_checksum, load_benchmark
 from polaris_eval.benchmarks.published import PUBLISHED
-from polaris_eval.benchmarks.registry import BENCHMARKS, content_checksum, load_benchmark
+from polaris_eval.benchmarks.registry import BENCHMARKS
 from polaris_eval.errors import BenchmarkError
 from polaris_reward import BOXED, Grader, Outcome
 

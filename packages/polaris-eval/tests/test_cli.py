@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from polaris_data.files.journal import Journal
 from polaris_eval.benchmarks.registry import BENCHMARKS
-from polaris_eval.cli.main import main
+from polaris_eval.cli.main import app, main
+from polaris_eval.running.budgets import default_budgets
 from polaris_eval.running.job import Job, plan_jobs
-from polaris_eval.running.protocol import protocol, protocol_hash, run_settings
-from polaris_eval.running.queue import default_budgets, finish
+from polaris_eval.running.protocol import join_settings, protocol_hash, run_settings
+from polaris_eval.running.queue import finish
 from polaris_eval.running.run import CONVENTION, sample_jobs, score_jobs
 from polaris_reward.records import Grade, Outcome
 from polaris_rollout.records import Completion, Group, Prompt, SamplingParams
@@ -158,8 +159,8 @@ def test_scores_carry_the_protocol_that_they_were_made_by(tmp_path: Path, model:
     score_jobs(jobs, model=str(model), out=tmp_path / "out")
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     settings = json.loads((tmp_path / "out" / "sums" / "settings.json").read_text())
-    assert scores["protocol"] == protocol([settings])
-    assert scores["protocol_hash"] == protocol_hash(protocol([settings]))
+    assert scores["protocol"] == join_settings([settings])
+    assert scores["protocol_hash"] == protocol_hash(join_settings([settings]))
     assert scores["protocol"]["benchmarks"]["sums"]["num_samples"] == 2
 
 
@@ -301,12 +302,25 @@ def test_help_names_files_and_gives_an_example_without_loading_anything_heavy():
         "from polaris_eval.cli.main import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'vllm', 'transformers', 'datasets', 'sympy', 'pyarrow'} & set(sys.modules)\n"
+        "heavy = {'torch', 'vllm', 'transformers', 'datasets', 'sympy', 'pyarrow', 'scipy'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "OUT/BENCHMARK/completions.jsonl" in done.stdout
     assert "polaris-eval run aime24 my-problems.jsonl" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["run", "grade", "compare", "report", "list"])
+def test_every_command_is_in_the_readme_and_its_help_shows_each_example_on_a_line(command: str):
+    environment = os.environ | {"COLUMNS": "80", "TERM": "dumb"}
+    arguments = [sys.executable, "-m", "polaris_eval", command, "--help"]
+    shown = subprocess.run(arguments, capture_output=True, text=True, check=True, env=environment).stdout
+    (described,) = [each for each in app.registered_commands if each.name == command]
+    help_text = described.callback.__doc__ or "" if described.callback else ""
+    examples = re.findall(r"^ {8}(polaris-eval .*)$", help_text, re.MULTILINE)
+    assert examples
+    assert [line.strip() for line in shown.splitlines() if line.startswith("  polaris-eval ")] == examples
+    assert f"`polaris-eval {command}" in README.read_text(encoding="utf-8")
 
 
 def test_the_python_example_of_the_readme_runs_and_prints_what_it_says(capsys: pytest.CaptureFixture[str]):

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from polaris_eval.cli.main import main
 from polaris_eval.errors import MixedProblemsError, ScoresFileError
-from polaris_eval.records import read_evaluations
-from polaris_eval.report.side_by_side import side_by_side
+from polaris_eval.report.side_by_side import put_side_by_side
 from polaris_eval.running.graded import score_graded
-from polaris_eval.scores.compare import compare_scores, protocol_differences, read_scores
+from polaris_eval.scores.compare import compare_scores, protocol_differences
+from polaris_eval.scores.files import read_evaluations, read_scores
 from polaris_eval.scores.means import paired_difference
 from polaris_eval.scores.summary import summarize
 
@@ -151,7 +151,7 @@ def graded(folder: Path, lengths: dict[str, list[tuple[int, bool]]], *, keep_com
 def test_lengths_are_compared_in_the_same_groups(tmp_path: Path):
     before = graded(tmp_path / "a", {"p": [(10, True), (17_000, True)], "q": [(11, False), (12, True)]})
     after = graded(tmp_path / "b", {"p": [(40_000, True), (9, True)], "q": [(33_000, False), (50_000, True)]})
-    ((first, second),) = side_by_side(before, after / "scores.json")
+    ((first, second),) = put_side_by_side(before, after / "scores.json").pairs
     assert (first.benchmark, second.benchmark) == ("sums A", "sums B")
     groups = [[(each.low, each.high, each.num_completions) for each in side.length_groups] for side in (first, second)]
     assert groups == [[(0, 16384, 3), (16384, 32768, 1)], [(0, 16384, 1), (32768, None, 3)]]
@@ -162,7 +162,7 @@ def test_lengths_are_those_of_each_where_completions_are_gone(tmp_path: Path):
     lengths = {"p": [(10, True), (20, True), (30, False)]}
     before = graded(tmp_path / "a", lengths, keep_completions=False)
     after = graded(tmp_path / "b", lengths)
-    ((first, second),) = side_by_side(before, after)
+    ((first, second),) = put_side_by_side(before, after).pairs
     assert first.length_groups == second.length_groups == read_evaluations(before)[0].length_groups
 
 

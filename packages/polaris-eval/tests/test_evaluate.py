@@ -83,17 +83,10 @@ def spell(token_ids: Sequence[int]) -> str:
 
 
 def run(path: Path, sampler: Guesser | None = None, problems: Sequence[Problem] = PROBLEMS, *, n: int = 4):
-    return evaluate(
-        "sums",
-        problems,
-        sampler or Guesser(),
-        grade_last_word,
-        params=PARAMS,
-        num_samples=n,
-        journal=Journal(path),
-        budgets=(2, 4),
-        decode=spell,
-    )
+    task = Task(name="sums", problems=problems, num_samples=n, journal=Journal(path))
+    sample_missing([task], sampler or Guesser(), grade_last_word, params=PARAMS, budgets=(2, 4), decode=spell)
+    finish(task, grade_last_word)
+    return summarize("sums", task.journal.records)
 
 
 def prompt_ids(problems: Sequence[Problem], *, n: int, name: str = "sums") -> list[str]:
@@ -263,6 +256,13 @@ def test_the_completions_of_all_benchmarks_are_asked_for_at_once_and_progress_se
     assert sampler.asked == prompt_ids(PROBLEMS, n=3, name="first") + prompt_ids(PROBLEMS, n=1, name="second")
     assert sorted(seen) == sorted(sampler.asked)
     assert [len(task.journal.records) for task in tasks] == [15, 5]
+
+
+def test_one_call_measures_one_benchmark(tmp_path: Path):
+    journal = Journal(tmp_path / "called.jsonl")
+    evaluation = evaluate("sums", PROBLEMS, Guesser(), grade_last_word, params=PARAMS, num_samples=4, journal=journal)
+    assert evaluation.scores == run(tmp_path / "budgets.jsonl").scores
+    assert evaluation.budgets == ()
 
 
 def test_a_benchmark_gives_the_same_file_alone_and_beside_others(tmp_path: Path):

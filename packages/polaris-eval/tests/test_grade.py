@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from polaris_eval.cli.main import main
 from polaris_eval.errors import CompletionsFileError
-from polaris_eval.records import read_evaluations
 from polaris_eval.running.formats import read_completions
+from polaris_eval.scores.files import read_evaluations
 
 TEXTS = {"7": [r"so \boxed{7}", r"\boxed{8}"], r"\frac{1}{2}": [r"\boxed{0.5}", "no idea"]}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from polaris_eval.running.protocol import protocol, protocol_hash, run_settings
+from polaris_eval.running.protocol import join_settings, protocol_hash, run_settings
 from polaris_reward import BOXED, POLARIS_V1
 from polaris_rollout.errors import ModelError
 from polaris_rollout.records import SamplingParams
@@ -30,7 +30,7 @@ def settings(model: Path | str, **changes: Any) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "params": SamplingParams(seed=3),
         "context": None,
-        "policy": BOXED,
+        "convention": BOXED,
         "budgets": (8,),
         **changes,
     }
@@ -54,14 +54,14 @@ def test_settings_are_the_same_every_time_and_survive_json(model: Path):
         {"params": SamplingParams(seed=3, max_tokens=9)},
         {"context": 32},
         {"context": 128},
-        {"policy": POLARIS_V1},
+        {"convention": POLARIS_V1},
         {"budgets": (8, 9)},
         {"tensor_parallel": 2},
         {"endpoints": ("http://host:8000",)},
     ],
 )
 def test_whatever_can_change_a_score_changes_the_hash(model: Path, changes: dict[str, Any]):
-    before, after = (protocol([of_benchmark("sums", settings(model, **each))]) for each in ({}, changes))
+    before, after = (join_settings([of_benchmark("sums", settings(model, **each))]) for each in ({}, changes))
     assert protocol_hash(before) != protocol_hash(after)
 
 
@@ -74,10 +74,10 @@ def test_other_files_of_the_model_change_the_hash(model: Path, file: str):
 
 def test_other_problems_change_the_hash_and_the_order_of_entries_does_not(model: Path):
     shared = settings(model)
-    made_by = protocol([of_benchmark("a", shared), of_benchmark("b", shared)])
+    made_by = join_settings([of_benchmark("a", shared), of_benchmark("b", shared)])
     assert set(made_by["benchmarks"]) == {"a", "b"}
     assert protocol_hash(dict(reversed(made_by.items()))) == protocol_hash(made_by)
-    other = protocol([of_benchmark("a", shared), of_benchmark("b", shared, checksum="beef")])
+    other = join_settings([of_benchmark("a", shared), of_benchmark("b", shared, checksum="beef")])
     assert protocol_hash(other) != protocol_hash(made_by)
 
 

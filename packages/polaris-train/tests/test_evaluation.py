@@ -12,7 +12,7 @@ from polaris_data.errors import OtherRunError, ProblemFileError
 from polaris_data.problems.reading import read_problems, write_problems
 from polaris_data.problems.synthetic import synthetic_problems
 from polaris_data.records import Problem
-from polaris_eval.benchmarks.registry import BENCHMARKS, content_checksum
+from polaris_eval.benchmarks import BENCHMARKS, content_checksum
 from polaris_train.errors import RecipeError, RunFolderError
 from polaris_train.recipe import load_recipe
 from polaris_train.stage.evaluation import is_due

@@ -1,6 +1,8 @@
 """Scores that others published, to be set beside one's own; facts with their source, never used to compute anything."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+
+from polaris_eval.benchmarks.registry import Benchmark
 
 POLARIS_README = "README of ChenxinAn-fdu/POLARIS (temperature 1.4, top_k 20, 90,000 tokens)"
 """Its own models are run so; a user measured Qwen3-4B 9 to 15 points higher on minerva and olympiadbench there."""
@@ -45,3 +47,19 @@ PUBLISHED: Mapping[str, Mapping[str, Mapping[str, float]]] = {
     "amc22_23": {POLARIS_README: _from_readme(50.6, 75.6, 85.8, 81.9, 86.4, 85.3, 89.0, 84.3, 92.4, 87.2, 94.8)},
 }
 """Mean@k in percent, by benchmark, source and model."""
+
+
+def describe(benchmark: Benchmark) -> Iterator[str]:
+    """Yield the lines that tell everything about a benchmark, what was published for it included."""
+    question, reference = benchmark.columns
+    yield f"{benchmark.name}: {benchmark.num_problems} problems, {benchmark.k} completions each"
+    yield f"Hub data set: {benchmark.hub_id}, split {benchmark.split}, revision {benchmark.revision}"
+    yield f"columns: {question} (question), {reference} (reference)"
+    yield f"local copy: {benchmark.stem}.jsonl or {benchmark.stem}_{benchmark.split}.jsonl in --data-dir"
+    yield f"checksum of the checked copy: {benchmark.checksum or 'none, no copy was at hand'}"
+    if benchmark.note:
+        yield f"note: {benchmark.note}"
+    for source, percents in PUBLISHED.get(benchmark.name, {}).items():
+        yield f"\npublished mean@{benchmark.k} in percent, {source}:"
+        for model, percent in percents.items():
+            yield f"  {model:<22}{percent:5.1f}"

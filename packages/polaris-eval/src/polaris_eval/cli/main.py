@@ -6,14 +6,17 @@ from typing import Annotated
 
 import typer
 
-from polaris_eval.cli.others import compare_command, grade_command, list_command, report_command
+from polaris_eval.cli.benchmarks import list_command
+from polaris_eval.cli.compare import compare_command
+from polaris_eval.cli.grade import grade_command
+from polaris_eval.cli.report import report_command
 
 app = typer.Typer(
     help="Measure a model on benchmarks: scores with intervals that others can reproduce.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="markdown",
 )
 
 DEFAULT_MODEL = "tiny"
@@ -105,17 +108,18 @@ def run_command(
     and OUT/report.html. Every finished completion is kept: the same command continues after a kill, and prints the
     table again once everything is done.
 
-    \b
     Examples:
-      polaris-eval run aime24 my-problems.jsonl --model Qwen/Qwen3-4B --temperature 1.4 --top-k 20
-      polaris-eval run aime24 aime25 --model POLARIS-Project/Polaris-4B-Preview --context 96000 --endpoint http://host:8000
+
+        polaris-eval run aime24 my-problems.jsonl --model Qwen/Qwen3-4B --top-k 20
+        polaris-eval run aime24 aime25 --model runs/r1/stage-1/model --context 96000
+        polaris-eval run math500 --model Qwen/Qwen3-4B --endpoint http://host:8000
     """
     from polaris_rollout import SamplingParams, model_config, model_positions, resolve_model, yarn_config
 
     from polaris_eval.errors import SettingError
+    from polaris_eval.running.budgets import default_budgets, parse_budgets
     from polaris_eval.running.job import plan_jobs
     from polaris_eval.running.protocol import run_settings
-    from polaris_eval.running.queue import default_budgets, parse_budgets
     from polaris_eval.running.run import CONVENTION, run_jobs
 
     _show_progress()
@@ -146,7 +150,7 @@ def run_command(
     )
     jobs = plan_jobs(benchmarks, out=out, settings=settings, num_samples=samples, data_dir=data_dir, limit=limit)
 
-    from polaris_eval.report.pages import write_reports
+    from polaris_eval.report.documents import write_reports
     from polaris_eval.report.tables import print_evaluations
 
     evaluations = run_jobs(

@@ -1,1 +1,8 @@
-"""Scores as tables, plots and pages."""
+"""Scores as tables, plots, Markdown and pages.
+
+Names are in ``__init__.pyi`` and imported when they are first used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

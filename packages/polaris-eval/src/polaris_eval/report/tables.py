@@ -1,26 +1,45 @@
 """Evaluations as terminal tables, and the table of named benchmarks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from polaris_eval.benchmarks.registry import Benchmark
 from polaris_eval.records import Estimate, Evaluation, LengthGroup, Score
 from polaris_eval.scores.compare import Comparison
 
 _FILE_WIDTH = 120
 """Columns where the output is not a terminal."""
 
+_SHORT_REVISION = 7
+
+
+def print_benchmarks(benchmarks: Iterable[Benchmark]) -> None:
+    """Print one line for each benchmark that has a name."""
+    rows = [
+        [
+            each.name,
+            str(each.num_problems),
+            str(each.k),
+            each.hub_id,
+            each.revision[:_SHORT_REVISION],
+            each.split,
+            each.checksum or "none",
+        ]
+        for each in benchmarks
+    ]
+    headings = ["benchmark", "problems", "k", "Hub data set", "revision", "split", "checksum"]
+    _print([headings, *rows], numbers=("problems", "k"))
+
 
 def print_evaluations(evaluations: Iterable[Evaluation], *, model: str) -> None:
     """Print one line for each benchmark to stdout, then what else is known of it; shares in percent."""
     evaluations = list(evaluations)
     print(f"{model}, mean@k in percent with its 95% interval, clustered by problem:\n")
-    _print(_filled(summary_rows(evaluations)))
-    for heading, rows in detail_tables(evaluations).items():
-        print(f"\n{heading}:\n")
-        _print(_filled(rows))
+    _print(summary_rows(evaluations))
+    _print_tables(detail_tables(evaluations))
 
 
 def summary_rows(evaluations: Iterable[Evaluation]) -> list[list[str]]:
@@ -120,10 +139,8 @@ def print_comparisons(
 ) -> None:
     """Print one line for each benchmark to stdout, then lengths and budgets of both sides."""
     print(f"A: {before}\nB: {after}\nmean@k in percent, and the paired difference with its 95% interval:\n")
-    _print(_filled(comparison_rows(comparisons)))
-    for heading, rows in length_tables([evaluation for pair in pairs for evaluation in pair]).items():
-        print(f"\n{heading}:\n")
-        _print(_filled(rows))
+    _print(comparison_rows(comparisons))
+    _print_tables(length_tables([evaluation for pair in pairs for evaluation in pair]))
 
 
 def comparison_rows(comparisons: Iterable[Comparison]) -> list[list[str]]:
@@ -173,21 +190,21 @@ def _num_scored(evaluation: Evaluation) -> str:
     return f"{scored} of {evaluation.num_problems}" if evaluation.unscored else str(scored)
 
 
-def _filled(rows: Sequence[Sequence[str]]) -> Table:
-    table = _table()
-    for number, heading in enumerate(rows[0]):
-        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
+def _print(rows: Sequence[Sequence[str]], *, numbers: Collection[str] | None = None) -> None:
+    """Print a table; the columns of these names, all but the first by default, are aligned to the right."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for heading in rows[0]:
+        is_number = heading in (rows[0][1:] if numbers is None else numbers)
+        table.add_column(heading, justify="right" if is_number else "left", no_wrap=True)
     for row in rows[1:]:
         table.add_row(*row)
-    return table
-
-
-def _table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-
-
-def _print(table: Table) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _FILE_WIDTH
     console.print(table)
+
+
+def _print_tables(tables: Mapping[str, Sequence[Sequence[str]]]) -> None:
+    for heading, rows in tables.items():
+        print(f"\n{heading}:\n")
+        _print(rows)

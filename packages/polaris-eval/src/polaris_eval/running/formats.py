@@ -84,7 +84,7 @@ def _to_group(row: Row, key: str) -> dict[str, Any]:
     if isinstance(columns.get("model_response"), Mapping):
         completions, references = _lighteval(columns, row.place)
     elif "resps" in columns:
-        completions, references = _flat(columns["resps"]), _references(row)
+        completions, references = list(_leaves(columns["resps"])), _references(row)
     elif "predictions" in columns:
         completions, references = _listed(columns["predictions"]), _references(row)
     else:
@@ -185,10 +185,6 @@ def _listed(value: object) -> list[Any]:
         except (ValueError, SyntaxError):
             return [value]
     return cast(list[Any], value) if isinstance(value, list) else [value]
-
-
-def _flat(value: object) -> list[Any]:
-    return list(_leaves(value))
 
 
 def _leaves(value: object) -> Iterator[Any]:

@@ -9,21 +9,63 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from polaris_data.files import claim, track, write_json, write_text
-from polaris_reward import Convention, GradeMany
+from polaris_data.files import claim, track, write_text
+from polaris_reward import BOXED, Convention, GradeMany, Grader
+from polaris_rollout import local_folder, resolve_model
 
+from polaris_eval.errors import CompletionsFileError, SettingError
 from polaris_eval.records import Evaluation
+from polaris_eval.running.formats import read_completions
 from polaris_eval.scores.equivalence import vote_classes
+from polaris_eval.scores.files import write_scores
 from polaris_eval.scores.summary import summarize
 
 logger = logging.getLogger(__name__)
+
+CountTokens = Callable[[str], int]
+"""Says how long a text is."""
 
 _MANY_SILENT = 0.5
 """Share of completions without an answer at which the rule for finding answers is suspect."""
 
 
+def grade_file(
+    file: Path, *, name: str, model: str, out: Path, convention: Convention = BOXED, tokenizer: str | None = None
+) -> Evaluation:
+    """Grade and score a file of completions.
+
+    Writes ``out/NAME/completions.jsonl``, its settings, and ``out/scores.json``.
+
+    Args:
+        file: As `polaris_eval.running.formats.read_completions` takes it.
+        name: Of the benchmark, fit for a folder.
+        model: Who wrote the completions.
+        out: Folder to write.
+        convention: What the grader takes for an answer.
+        tokenizer: Folder or Hub id of a model, to count tokens where the file does not.
+
+    Raises:
+        CompletionsFileError: If there is no such file, or it cannot be used.
+        SettingError: If the name is not fit for a folder, or ``out`` is a file.
+        OtherRunError: If the folder belongs to another run; nothing is overwritten.
+        UnscorableError: If no problem has a reference that the grader can read.
+    """
+    if not file.is_file():
+        raise CompletionsFileError(f"no file {str(file)!r}; give a file of completions")
+    if name in ("", ".", "..") or "/" in name:
+        raise SettingError(f"--name is {name!r}; give a name fit for a folder")
+    if out.exists() and not out.is_dir():
+        raise SettingError(f"--out is {str(out)!r}, which is a file; give a folder")
+    settings = grade_file_settings(file, name=name, convention=convention, tokenizer=tokenizer)
+    count_tokens = _open_counter(tokenizer) if tokenizer else None
+    groups = read_completions(file)
+    with Grader(convention=convention, max_failed_share=None) as grader:
+        records = grade_groups(groups, grader.grade_many, count_tokens=count_tokens)
+    return score_graded(name, records, settings=settings, model=model, out=out)
+
+
 def grade_groups(
-    groups: Sequence[dict[str, Any]], grade_many: GradeMany, *, count_tokens: Callable[[str], int] | None = None
+    groups: Sequence[dict[str, Any]], grade_many: GradeMany, *, count_tokens: CountTokens | None = None
 ) -> list[dict[str, Any]]:
     """Grade the groups that `polaris_eval.running.formats.read_completions` returns, and number equivalent answers.
 
@@ -70,13 +112,18 @@ def score_graded(
     lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     write_text(out / name / "completions.jsonl", lines)
     protocol = {"source": settings["command"], "grader": settings["grader"]}
-    write_json(out / "scores.json", {"model": model, "protocol": protocol, "evaluations": [asdict(evaluation)]})
+    write_scores(out, [evaluation], model=model, protocol=protocol)
     return evaluation
 
 
-def _grade(
-    group: dict[str, Any], grade_many: GradeMany, count_tokens: Callable[[str], int] | None
-) -> list[dict[str, Any]]:
+def _open_counter(model: str) -> CountTokens:
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(local_folder(resolve_model(model)))
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))
+
+
+def _grade(group: dict[str, Any], grade_many: GradeMany, count_tokens: CountTokens | None) -> list[dict[str, Any]]:
     completions = group["completions"]
     grades = grade_many([(completion["text"], group["references"]) for completion in completions])
     graded = [
@@ -92,7 +139,7 @@ def _grade(
     return [{**completion, "vote": vote} for completion, vote in zip(graded, classes, strict=True)]
 
 
-def _num_tokens(completion: dict[str, Any], count_tokens: Callable[[str], int] | None) -> int | None:
+def _num_tokens(completion: dict[str, Any], count_tokens: CountTokens | None) -> int | None:
     if completion["num_tokens"] is None and count_tokens is not None:
         return count_tokens(completion["text"])
     return completion["num_tokens"]

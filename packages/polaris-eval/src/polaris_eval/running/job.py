@@ -8,9 +8,13 @@ from typing import Any
 from polaris_data import Journal, OtherRunError, Problem
 from polaris_data.files import claim
 
-from polaris_eval.benchmarks.registry import BENCHMARKS, DEFAULT_NUM_SAMPLES, content_checksum, load_benchmark
+from polaris_eval.benchmarks.loading import content_checksum, load_benchmark
+from polaris_eval.benchmarks.registry import BENCHMARKS
 from polaris_eval.errors import BenchmarkError, SettingError
 from polaris_eval.running.queue import Task
+
+DEFAULT_NUM_SAMPLES = 8
+"""Completions per problem of a file that is no named benchmark."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +75,7 @@ class Job:
 
 
 def plan_jobs(
-    names: Sequence[str],
+    sources: Sequence[str],
     *,
     out: Path,
     settings: Mapping[str, Any],
@@ -82,7 +86,7 @@ def plan_jobs(
     """Read the benchmarks of a command and refuse what cannot work, without writing anything.
 
     Args:
-        names: Benchmarks by name, or files of problems.
+        sources: Benchmarks by name, or files of problems.
         out: Folder of the evaluation; each benchmark has its own in it.
         settings: What scores depend on besides the problems; see `polaris_eval.running.protocol.run_settings`.
         num_samples: Completions per problem; ``None`` takes each benchmark's own ``k``.
@@ -101,7 +105,7 @@ def plan_jobs(
     if out.exists() and not out.is_dir():
         raise SettingError(f"--out is {str(out)!r}, which is a file; give a folder")
     loaded: dict[str, tuple[str, Sequence[Problem]]] = {}
-    for source in names:
+    for source in sources:
         name, problems = load_benchmark(source, data_dir=data_dir, limit=limit)
         if name in loaded:
             raise BenchmarkError(

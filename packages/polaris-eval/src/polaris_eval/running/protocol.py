@@ -86,8 +86,8 @@ def run_settings(
     }
 
 
-def protocol(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Join the settings of a run's benchmarks: what they share, and each one's own entries under ``benchmarks``."""
+def join_settings(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a run's protocol: what the settings of its benchmarks share, and each one's own under ``benchmarks``."""
     shared = {key: value for key, value in settings[0].items() if key not in BENCHMARK_ENTRIES}
     own = {each["benchmark"]: {key: each[key] for key in BENCHMARK_ENTRIES if key != "benchmark"} for each in settings}
     return {**shared, "benchmarks": own}

@@ -3,80 +3,20 @@
 All completions of all benchmarks are one queue of work, so that the engine is never kept waiting by the last long
 answer of a problem or of a benchmark. Every completion is graded and on disk by itself, so that a kill loses no more
 than what is in flight. The completed files hold no times and are the same whether or not there was a kill.
-
-What a completion would have been with a smaller token budget: its first tokens, decoded again.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from polaris_data import PROMPT_SUFFIX, Journal, Problem, to_prompt
 from polaris_reward import Grade, GradeMany
-from polaris_rollout import Completion, Group, ModelError, Prompt, Sampler, SamplingParams
+from polaris_rollout import Completion, Group, Prompt, Sampler, SamplingParams, alongside
 
-from polaris_eval.errors import SettingError
 from polaris_eval.records import Evaluation
-from polaris_eval.running.protocol import model_folder
+from polaris_eval.running.budgets import Decode, cut_texts
 from polaris_eval.scores.equivalence import vote_classes
 from polaris_eval.scores.summary import summarize
-
-Decode = Callable[[Sequence[int]], str]
-"""From token ids to text, special tokens left out."""
-
-
-PUBLISHED_BUDGETS = tuple(1024 * thousands for thousands in (32, 48, 64, 80, 96))
-"""Of the published scaling curve, in tokens."""
-
-
-def default_budgets(longest: int | None) -> tuple[int, ...]:
-    """Return the published budgets that are below the longest completion allowed, or sixths of it where none is.
-
-    Args:
-        longest: In tokens; ``None`` if nobody knows.
-    """
-    if longest is None:
-        return PUBLISHED_BUDGETS
-    published = tuple(budget for budget in PUBLISHED_BUDGETS if budget < longest)
-    return published or tuple(sorted({longest * part // 6 for part in range(1, 6)} - {0}))
-
-
-def parse_budgets(text: str) -> tuple[int, ...]:
-    """Read ``32768,49152`` as budgets, ascending; ``none`` is none.
-
-    Raises:
-        SettingError: If a part is not a positive whole number.
-    """
-    parts = [] if text.strip() == "none" else text.split(",")
-    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise SettingError(f"--budgets is {text!r}; give token counts like 32768,49152, or none")
-    return tuple(sorted({int(part) for part in parts}))
-
-
-def open_decoder(model: str, *, endpoints: Sequence[str] = ()) -> Decode | None:
-    """Return the decoder of a model's own tokenizer; ``None`` where its files are not on this machine."""
-    try:
-        folder = model_folder(model, endpoints=endpoints)
-    except ModelError:
-        return None
-    if folder is None:
-        return None
-    from transformers import AutoTokenizer
-
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-
-    def decode(token_ids: Sequence[int]) -> str:
-        return tokenizer.decode(list(token_ids), skip_special_tokens=True)
-
-    return decode
-
-
-def cut_texts(token_ids: Sequence[int], budgets: Sequence[int], decode: Decode) -> dict[str, str]:
-    """Return the text of a completion at each budget that is shorter than it, by budget."""
-    return {str(budget): decode(token_ids[:budget]) for budget in budgets if budget < len(token_ids)}
-
 
 Track = Callable[[Iterable[Group]], Iterable[Group]]
 """Passes completions through, each a group of its own, and shows progress."""
@@ -117,12 +57,9 @@ def evaluate(
     params: SamplingParams,
     num_samples: int,
     journal: Journal,
-    suffix: str = PROMPT_SUFFIX,
-    budgets: Sequence[int] = (),
-    decode: Decode | None = None,
     track: Track = iter,
 ) -> Evaluation:
-    """Measure a model on one benchmark; `sample_missing` takes several.
+    """Measure a model on one benchmark; `sample_missing` takes several, and token budgets.
 
     Args:
         name: Of the benchmark, for the record.
@@ -132,18 +69,13 @@ def evaluate(
         params: How completions are drawn.
         num_samples: Completions per problem.
         journal: Where completions are written as they finish; those it already holds are not sampled again.
-        suffix: Appended to every question.
-        budgets: Token budgets at which longer completions are graded as well; needs ``decode``.
-        decode: From tokens to text.
         track: Shows progress.
 
     Raises:
         UnscorableError: If no problem has a reference that the grader can read.
     """
     task = Task(name=name, problems=problems, num_samples=num_samples, journal=journal)
-    sample_missing(
-        [task], sampler, grade_many, params=params, suffix=suffix, budgets=budgets, decode=decode, track=track
-    )
+    sample_missing([task], sampler, grade_many, params=params, track=track)
     finish(task, grade_many)
     return summarize(name, journal.records)
 
@@ -173,6 +105,16 @@ def sample_missing(
 
     Completion ``i`` of a problem depends on the seed, the benchmark's name, the problem and ``i`` alone, not on what
     else is sampled.
+
+    Args:
+        tasks: With distinct names.
+        sampler: Answers the prompts.
+        grade_many: Grades completions; called from another thread while sampling goes on.
+        params: How completions are drawn.
+        suffix: Appended to every question.
+        budgets: Token budgets at which longer completions are graded as well; needs ``decode``.
+        decode: From tokens to text.
+        track: Shows progress.
     """
     tickets = {
         f"{task.name}/{problem.problem_id}/{sample}": _Ticket(task, problem, sample)
@@ -185,25 +127,14 @@ def sample_missing(
         Prompt(problem_id=prompt_id, text=to_prompt(ticket.problem, suffix=suffix))
         for prompt_id, ticket in tickets.items()
     )
-    finished: deque[Group] = deque()
 
-    def grade_finished() -> None:
-        batch: list[tuple[_Ticket, Completion]] = []
-        while finished:
-            group = finished.popleft()
-            batch.append((tickets[group.problem_id], group.completions[0]))
+    def keep(groups: Sequence[Group]) -> Sequence[Group]:
+        batch = [(tickets[group.problem_id], group.completions[0]) for group in groups]
         _grade_and_keep(batch, grade_many, budgets if decode else (), decode)
+        return groups
 
-    # One thread: journals are written by it alone, and it takes all that finished while it was busy.
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="grading") as pool:
-        gradings: deque[Future[None]] = deque()
-        for group in track(sampler.sample(prompts, params, n=1)):
-            finished.append(group)
-            gradings.append(pool.submit(grade_finished))
-            while gradings and gradings[0].done():
-                gradings.popleft().result()
-        for grading in gradings:
-            grading.result()
+    for _ in alongside(track(sampler.sample(prompts, params, n=1)), keep):
+        pass
 
 
 def finish(task: Task, grade_many: GradeMany) -> None:
@@ -244,8 +175,6 @@ def _grade_and_keep(
     batch: Sequence[tuple[_Ticket, Completion]], grade_many: GradeMany, budgets: Sequence[int], decode: Decode | None
 ) -> None:
     """Grade completions, whole and cut to the budgets, and write each to the journal of its task."""
-    if not batch:
-        return
     cuts = [cut_texts(completion.token_ids, budgets, decode) if decode else {} for _, completion in batch]
     grades = iter(
         grade_many(

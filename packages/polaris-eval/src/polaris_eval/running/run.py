@@ -1,19 +1,20 @@
 """Run the benchmarks of one command: sample what is missing on one engine, then score everything."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 from polaris_data import Journal
-from polaris_data.files import locked_output, write_json
+from polaris_data.files import locked_output
 from polaris_reward import BOXED, GradeMany, boxed_grader
 from polaris_rollout import Engine, Sampler, SamplingParams, track
 
 from polaris_eval.records import Evaluation
+from polaris_eval.running.budgets import Decode, open_decoder
 from polaris_eval.running.job import Job
-from polaris_eval.running.protocol import protocol, protocol_hash
-from polaris_eval.running.queue import Decode, count_missing, finish, open_decoder, sample_missing, to_prompts
+from polaris_eval.running.protocol import join_settings, protocol_hash
+from polaris_eval.running.queue import count_missing, finish, sample_missing, to_prompts
+from polaris_eval.scores.files import write_scores
 from polaris_eval.scores.summary import summarize
 
 CONVENTION = BOXED
@@ -116,14 +117,6 @@ def sample_jobs(
 def score_jobs(jobs: Sequence[Job], *, model: str, out: Path) -> list[Evaluation]:
     """Score the completed files of jobs and write ``out/scores.json``, with the protocol that they were made by."""
     evaluations = [summarize(job.name, Journal(job.completions_path).records) for job in jobs]
-    made_by = protocol([job.settings for job in jobs])
-    write_json(
-        out / "scores.json",
-        {
-            "model": model,
-            "protocol_hash": protocol_hash(made_by),
-            "protocol": made_by,
-            "evaluations": [asdict(evaluation) for evaluation in evaluations],
-        },
-    )
+    protocol = join_settings([job.settings for job in jobs])
+    write_scores(out, evaluations, model=model, protocol=protocol, protocol_hash=protocol_hash(protocol))
     return evaluations

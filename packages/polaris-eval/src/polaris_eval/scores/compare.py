@@ -1,35 +1,18 @@
 """Compare two evaluations problem by problem: how much changed, and how sure its sign is."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from polaris_eval.errors import MixedProblemsError
-from polaris_eval.records import Estimate, ProblemResult, read_content, read_evaluations
+from polaris_eval.records import Estimate, ProblemResult
+from polaris_eval.scores.files import Scores, flat
 from polaris_eval.scores.means import clustered_mean, sign_probability
 
 _NOT_PROTOCOL = ("model", "model_digest", "hash")
 """What differs between the two models that are compared, and would be named every time."""
 
 _MISSING = "(not recorded)"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scores:
-    """What ``scores.json`` says."""
-
-    path: Path
-    """The file or folder, as given."""
-
-    model: str
-    """As its user named it."""
-
-    protocol: Mapping[str, Any]
-    """Everything that can change a score; empty where it was not recorded."""
-
-    problems: Mapping[str, Mapping[str, ProblemResult]]
-    """By benchmark and problem id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,21 +38,6 @@ class Comparison:
     """That the true difference has the sign of this one; 0.5 says that nothing is known."""
 
 
-def read_scores(path: Path) -> Scores:
-    """Read ``scores.json``, given itself or its folder.
-
-    Raises:
-        ScoresFileError: If there is none, or it cannot be read.
-    """
-    content, evaluations = read_content(path), read_evaluations(path)
-    return Scores(
-        path=path,
-        model=str(content.get("model")),
-        protocol=content.get("protocol") or {},
-        problems={each.benchmark: {problem.problem_id: problem for problem in each.problems} for each in evaluations},
-    )
-
-
 def compare_scores(before: Scores, after: Scores, *, common: bool = False) -> list[Comparison]:
     """Compare two evaluations on the benchmarks that both have.
 
@@ -84,29 +52,35 @@ def compare_scores(before: Scores, after: Scores, *, common: bool = False) -> li
         MixedProblemsError: If no benchmark is in both, a problem is in one only, its references differ, or none is
             scored in both.
     """
-    shared = [name for name in before.problems if name in after.problems]
+    old, new = _results(before), _results(after)
+    shared = [name for name in old if name in new]
     if not shared:
         raise MixedProblemsError(
-            f"no benchmark is in both: {before.path} has {_listed(before.problems)}, "
-            f"{after.path} has {_listed(after.problems)}"
+            f"no benchmark is in both: {before.path} has {', '.join(old) or 'none'}, "
+            f"{after.path} has {', '.join(new) or 'none'}"
         )
     return [_compare(name, before, after, common=common) for name in shared]
 
 
-def only_in_one(before: Scores, after: Scores) -> list[str]:
-    """Return a sentence for each benchmark that only one of the two has."""
-    pairs = ((before, after), (after, before))
-    return [
-        f"{name} is in {has.path} only, and is left out"
-        for has, other in pairs
-        for name in has.problems
-        if name not in other.problems
+def differences_to_know(before: Scores, after: Scores) -> list[str]:
+    """Return a sentence for whatever else differs between two evaluations: benchmarks of one only, the protocol."""
+    warnings = [
+        f"{each.benchmark} is in {has.path} only, and is left out"
+        for has, other in ((before, after), (after, before))
+        for each in has.evaluations
+        if each.benchmark not in _results(other)
     ]
+    differing = protocol_differences(before.protocol, after.protocol)
+    if not (before.protocol and after.protocol):
+        warnings.append("one of them does not say how it was made, so that cannot be compared")
+    elif differing:
+        warnings.append("\n  ".join(["the protocols differ, which may be what changed the scores:", *differing]))
+    return warnings
 
 
 def protocol_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Return what was done differently, one key a line; what belongs to the models themselves is left out."""
-    old, new = dict(_flat(before)), dict(_flat(after))
+    old, new = dict(flat(before)), dict(flat(after))
     return [
         f"{key}: {old.get(key, _MISSING)!r} and {new.get(key, _MISSING)!r}"
         for key in sorted(old.keys() | new.keys())
@@ -114,8 +88,13 @@ def protocol_differences(before: Mapping[str, Any], after: Mapping[str, Any]) ->
     ]
 
 
+def _results(scores: Scores) -> dict[str, dict[str, ProblemResult]]:
+    """Return what became of each problem, by benchmark and id."""
+    return {each.benchmark: {problem.problem_id: problem for problem in each.problems} for each in scores.evaluations}
+
+
 def _compare(name: str, before: Scores, after: Scores, *, common: bool) -> Comparison:
-    old, new = before.problems[name], after.problems[name]
+    old, new = _results(before)[name], _results(after)[name]
     lonely = [(key, before.path) for key in old if key not in new] + [
         (key, after.path) for key in new if key not in old
     ]
@@ -124,15 +103,15 @@ def _compare(name: str, before: Scores, after: Scores, *, common: bool) -> Compa
             f"{name}: {len(lonely)} problems are in one evaluation only, such as {lonely[0][0]!r} in {lonely[0][1]}; "
             "evaluate the same problems, or give --common to compare those that both have"
         )
-    both = [key for key in old if key in new]
-    for key in both:
-        if old[key].references != new[key].references:
+    both = [(old[key], new[key]) for key in old if key in new]
+    for first, second in both:
+        if first.references != second.references:
             raise MixedProblemsError(
-                f"{name}: problem {key!r} has the references {list(old[key].references)!r} in {before.path} and "
-                f"{list(new[key].references)!r} in {after.path}; evaluate the same problems"
+                f"{name}: problem {first.problem_id!r} has the references {list(first.references)!r} in "
+                f"{before.path} and {list(second.references)!r} in {after.path}; evaluate the same problems"
             )
-    pairs = [(_share(old[key]), _share(new[key])) for key in both]
-    scored = [(first, second) for first, second in pairs if first is not None and second is not None]
+    shares = [(_share(first), _share(second)) for first, second in both]
+    scored = [(first, second) for first, second in shares if first is not None and second is not None]
     if not scored:
         raise MixedProblemsError(f"{name}: no problem is scored in both {before.path} and {after.path}")
     differences = [second - first for first, second in scored]
@@ -148,15 +127,3 @@ def _compare(name: str, before: Scores, after: Scores, *, common: bool) -> Compa
 
 def _share(problem: ProblemResult) -> float | None:
     return None if problem.num_correct is None else problem.num_correct / problem.num_samples
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            yield from _flat(cast(Mapping[str, Any], item), f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", item
-
-
-def _listed(names: Mapping[str, Any]) -> str:
-    return ", ".join(names) or "none"

@@ -1,7 +1,4 @@
-"""How long completions are, and how often those of about the same length are correct.
-
-What smaller token budgets would have scored, from completions that were cut and graded again.
-"""
+"""Completions by length: how many of about the same length are correct, and would be under a smaller token budget."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -15,7 +12,6 @@ from polaris_eval.scores.means import clustered_mean
 
 BOUNDS = (16 * 1024, 32 * 1024)
 """Tokens at which the published groups begin: below 16K, 16K to 32K, above."""
-
 
 _NUM_GROUPS = 3
 
@@ -63,29 +59,6 @@ def group_by_length(
     return tuple(group for group in groups if group is not None)
 
 
-def _group(records: Sequence[Mapping[str, Any]], low: int, high: int | None) -> LengthGroup | None:
-    inside = [
-        (record["problem_id"], completion["outcome"] == Outcome.CORRECT)
-        for record in records
-        for completion in record["completions"]
-        if low <= completion["num_tokens"] and (high is None or completion["num_tokens"] < high)
-    ]
-    if not inside:
-        return None
-    return LengthGroup(
-        low=low,
-        high=high,
-        num_completions=len(inside),
-        num_problems=len({problem_id for problem_id, _ in inside}),
-        accuracy=fmean(correct for _, correct in inside),
-    )
-
-
-def _lengths(records: Sequence[Mapping[str, Any]]) -> list[int] | None:
-    lengths = [completion["num_tokens"] for record in records for completion in record["completions"]]
-    return None if None in lengths else lengths
-
-
 def budget_curve(records: Sequence[Mapping[str, Any]]) -> tuple[BudgetPoint, ...]:
     """Return ``mean@k`` at every budget that completions were graded at.
 
@@ -107,6 +80,29 @@ def budget_curve(records: Sequence[Mapping[str, Any]]) -> tuple[BudgetPoint, ...
     }
     points = (_point(records, budget) for budget in sorted(budgets))
     return tuple(point for point in points if point is not None)
+
+
+def _lengths(records: Sequence[Mapping[str, Any]]) -> list[int] | None:
+    lengths = [completion["num_tokens"] for record in records for completion in record["completions"]]
+    return None if None in lengths else lengths
+
+
+def _group(records: Sequence[Mapping[str, Any]], low: int, high: int | None) -> LengthGroup | None:
+    inside = [
+        (record["problem_id"], completion["outcome"] == Outcome.CORRECT)
+        for record in records
+        for completion in record["completions"]
+        if low <= completion["num_tokens"] and (high is None or completion["num_tokens"] < high)
+    ]
+    if not inside:
+        return None
+    return LengthGroup(
+        low=low,
+        high=high,
+        num_completions=len(inside),
+        num_problems=len({problem_id for problem_id, _ in inside}),
+        accuracy=fmean(correct for _, correct in inside),
+    )
 
 
 def _point(records: Sequence[Mapping[str, Any]], max_tokens: int) -> BudgetPoint | None:

@@ -9,6 +9,7 @@ more often (Miller, "Adding Error Bars to Evals", 2024, https://arxiv.org/abs/24
 import math
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 from polaris_eval.records import Estimate
 
@@ -101,17 +102,21 @@ def bootstrap_interval(values: Sequence[float], *, num_draws: int = 10_000, seed
         num_draws: Draws of as many problems as there are.
         seed: Of the draws; the same gives the same interval.
     """
-    import numpy as np  # which `--help` should not wait for
+    import numpy as np  # both of which `--help` should not wait for
+    from scipy.stats import bootstrap
 
-    array = np.asarray(values, dtype=np.float64)
-    random = np.random.default_rng(seed)
-    draws_at_once = max(1, _DRAWN_VALUES // len(array))
-    means = [
-        array[random.integers(len(array), size=(min(draws_at_once, num_draws - start), len(array)))].mean(axis=1)
-        for start in range(0, num_draws, draws_at_once)
-    ]
-    low, high = np.quantile(np.concatenate(means), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    if len(values) < 2:
+        return values[0], values[0]
+    drawn: Any = bootstrap(
+        (np.asarray(values, dtype=np.float64),),
+        np.mean,
+        n_resamples=num_draws,
+        batch=max(1, _DRAWN_VALUES // len(values)),
+        confidence_level=LEVEL,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
 
 
 def sign_probability(differences: Sequence[float]) -> float:

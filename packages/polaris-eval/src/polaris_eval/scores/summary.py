@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -16,6 +16,9 @@ from polaris_eval.scores.means import bootstrap_interval, clustered_mean
 from polaris_eval.scores.votes import best_of, majority_at_k, pass_at_k, weighted_vote
 
 logger = logging.getLogger(__name__)
+
+Metric = tuple[str, int, list[float]]
+"""Name, completions that it looks at, and its value for each problem."""
 
 _RIGHT = "right"
 """Vote of every correct completion: whatever form its answer has, it is the same answer."""
@@ -61,11 +64,14 @@ def summarize(name: str, records: Sequence[Mapping[str, Any]]) -> Evaluation:
         benchmark=name,
         num_problems=len(records),
         num_samples=num_samples,
-        scores=(
-            _score(name, "mean@k", num_samples, shares),
-            *_subset_scores(name, scored, num_samples),
-            *_chosen_scores(name, scored, num_samples),
-            *_rates(name, records, num_samples),
+        scores=tuple(
+            _score(name, *each)
+            for each in (
+                ("mean@k", num_samples, shares),
+                *_subset_metrics(scored, num_samples),
+                *_chosen_metrics(scored, num_samples),
+                *_rates(records, num_samples),
+            )
         ),
         bootstrap=bootstrap_interval(shares),
         distinct_4=math.fsum(distinct_n([_texts(record) for record in records])) / len(records),
@@ -78,35 +84,32 @@ def summarize(name: str, records: Sequence[Mapping[str, Any]]) -> Evaluation:
     )
 
 
-def _subset_scores(name: str, records: Sequence[Mapping[str, Any]], num_samples: int) -> list[Score]:
-    """Return pass@k and maj@k for every power of two that the samples reach."""
+def _subset_metrics(records: Sequence[Mapping[str, Any]], num_samples: int) -> Iterator[Metric]:
+    """Yield pass@k and maj@k for every power of two that the samples reach."""
     sizes = [2**power for power in range(num_samples.bit_length())]
-    correct, votes = [_correct(record) for record in records], [_votes(record) for record in records]
-    return [
-        *(_score(name, "pass@k", k, [pass_at_k(group, k) for group in correct]) for k in sizes),
-        *(_score(name, "maj@k", k, [majority_at_k(group, _RIGHT, k) for group in votes]) for k in sizes),
-    ]
+    for k in sizes:
+        yield "pass@k", k, [pass_at_k(_correct(record), k) for record in records]
+    for k in sizes:
+        yield "maj@k", k, [majority_at_k(_votes(record), _RIGHT, k) for record in records]
 
 
-def _chosen_scores(name: str, records: Sequence[Mapping[str, Any]], num_samples: int) -> list[Score]:
-    """Return what choosing by the completions' own scores gives, where every one has a score."""
+def _chosen_metrics(records: Sequence[Mapping[str, Any]], num_samples: int) -> Iterator[Metric]:
+    """Yield what choosing by the completions' own scores gives, where every one has a score."""
     scores = [[completion.get("score") for completion in record["completions"]] for record in records]
     if any(score is None for group in scores for score in group):
-        return []
-    voted = [weighted_vote(_votes(record), group, _RIGHT) for record, group in zip(records, scores, strict=True)]
-    chosen = [best_of(_correct(record), group) for record, group in zip(records, scores, strict=True)]
-    return [_score(name, "weighted_vote", num_samples, voted), _score(name, "best_of", num_samples, chosen)]
+        return
+    pairs = list(zip(records, scores, strict=True))
+    yield "weighted_vote", num_samples, [weighted_vote(_votes(record), group, _RIGHT) for record, group in pairs]
+    yield "best_of", num_samples, [best_of(_correct(record), group) for record, group in pairs]
 
 
-def _rates(name: str, records: Sequence[Mapping[str, Any]], num_samples: int) -> list[Score]:
-    """Return the shares that were truncated, where that is known of all, and that have no answer."""
+def _rates(records: Sequence[Mapping[str, Any]], num_samples: int) -> Iterator[Metric]:
+    """Yield the shares that were truncated, where that is known of all, and that have no answer."""
     reasons = [[each["finish_reason"] for each in record["completions"]] for record in records]
-    silent = [fmean(each["outcome"] == Outcome.NO_ANSWER for each in record["completions"]) for record in records]
-    scores = [_score(name, "no_answer", num_samples, silent)]
     if not any(None in group for group in reasons):
-        truncated = [fmean(reason == "length" for reason in group) for group in reasons]
-        scores.insert(0, _score(name, "truncated", num_samples, truncated))
-    return scores
+        yield "truncated", num_samples, [fmean(reason == "length" for reason in group) for group in reasons]
+    silent = [fmean(each["outcome"] == Outcome.NO_ANSWER for each in record["completions"]) for record in records]
+    yield "no_answer", num_samples, silent
 
 
 def _correct(record: Mapping[str, Any]) -> list[bool]:

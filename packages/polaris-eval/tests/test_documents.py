@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from polaris_eval.report.browser import MIN_TEXT_CHARS, browser_part
-from polaris_eval.report.pages import write_reports
+from polaris_eval.report.documents import write_reports
 from polaris_eval.report.plots import draw_scores
 from polaris_eval.scores.summary import summarize
 

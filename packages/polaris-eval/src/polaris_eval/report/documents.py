@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from polaris_data.files import write_text
 from polaris_data.problems import json_lines
 
-from polaris_eval.records import Evaluation, read_content, read_evaluations
+from polaris_eval.records import Evaluation
 from polaris_eval.report.tables import detail_tables, summary_rows
+from polaris_eval.scores.files import Scores, flat, read_scores
 
 
 def write_reports(out: Path) -> tuple[Path, Path]:
@@ -25,12 +26,11 @@ def write_reports(out: Path) -> tuple[Path, Path]:
         ScoresFileError: If there are no scores, or they cannot be read.
         DataError: If a file of completions is damaged.
     """
-    content, evaluations = read_content(out), read_evaluations(out)
-    model, protocol = str(content.get("model")), content.get("protocol") or {}
-    records = {each.benchmark: read_records(out, each.benchmark) for each in evaluations}
+    scores = read_scores(out)
+    records = {each.benchmark: read_records(out, each.benchmark) for each in scores.evaluations}
     markdown, page = out / "report.md", out / "report.html"
-    write_text(markdown, _markdown(model, protocol, evaluations))
-    _write_page(page, model, protocol, evaluations, {name: lines for name, lines in records.items() if lines})
+    write_text(markdown, _markdown(scores))
+    _write_page(page, scores, {name: lines for name, lines in records.items() if lines})
     return markdown, page
 
 
@@ -44,50 +44,44 @@ def read_records(out: Path, benchmark: str) -> list[Mapping[str, Any]]:
     return [row.columns for row in json_lines(path)] if path.is_file() else []
 
 
-def _markdown(model: str, protocol: Mapping[str, Any], evaluations: Sequence[Evaluation]) -> str:
+def _markdown(scores: Scores) -> str:
     """Return the tables of the terminal as Markdown, and the protocol below them."""
-    tables = {"mean@k in percent, with its 95% interval clustered by problem": summary_rows(evaluations)}
-    parts = [f"# Evaluation of {_cell(model)}"]
-    for heading, rows in (tables | detail_tables(evaluations)).items():
+    tables = {"mean@k in percent, with its 95% interval clustered by problem": summary_rows(scores.evaluations)}
+    parts = [f"# Evaluation of {_cell(scores.model)}"]
+    for heading, rows in (tables | detail_tables(scores.evaluations)).items():
         parts.append(f"## {heading}\n\n{_markdown_table(rows)}")
-    parts += [f"{_cell(text)}" for text in _notes(evaluations)]
-    parts.append(f"## Protocol\n\n```json\n{json.dumps(protocol, indent=2, ensure_ascii=False)}\n```")
+    parts += map(_cell, _notes(scores.evaluations))
+    parts.append(f"## Protocol\n\n```json\n{json.dumps(scores.protocol, indent=2, ensure_ascii=False)}\n```")
     return "\n\n".join(parts) + "\n"
 
 
-def _write_page(
-    path: Path,
-    model: str,
-    protocol: Mapping[str, Any],
-    evaluations: Sequence[Evaluation],
-    records: Mapping[str, Sequence[Mapping[str, Any]]],
-) -> None:
+def _write_page(path: Path, scores: Scores, records: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     # The pictures need a library that takes a second to import.
     from polaris_data.view import svg_part, table_part, text_part, warning_part, write_page
 
     from polaris_eval.report.browser import browser_part
     from polaris_eval.report.plots import draw_budgets, draw_length_groups, draw_outcomes, draw_scores
 
+    evaluations = scores.evaluations
     figures = (draw_scores(evaluations), draw_length_groups(evaluations), draw_budgets(evaluations))
-    scores, lengths, budgets = (None if figure is None else svg_part(figure) for figure in figures)
-    tables = [
-        f"<h2>{heading}</h2>{table_part(rows[0], rows[1:])}" for heading, rows in detail_tables(evaluations).items()
-    ]
-    summary = summary_rows(evaluations)
+    bars, lengths, budgets = (None if figure is None else svg_part(figure) for figure in figures)
+    settings = [(key, json.dumps(value, ensure_ascii=False)) for key, value in flat(scores.protocol)]
+    details = detail_tables(evaluations).items()
+    header, *rows = summary_rows(evaluations)
     parts = [
         text_part("Shares in percent; intervals are 95%, clustered by problem."),
         *map(warning_part, _notes(evaluations)),
-        table_part(summary[0], summary[1:]),
-        scores,
+        table_part(header, rows),
+        bars,
         lengths and f"<h2>Length</h2>{lengths}",
         budgets and f"<h2>Token budget</h2>{budgets}",
         *(["<h2>Every completion</h2>"] if records else []),
         *(svg_part(draw_outcomes(name, _outcomes(lines))) for name, lines in records.items()),
-        *tables,
-        "<h2>Protocol</h2>" + table_part(("setting", "value"), _flat(protocol)),
+        *(f"<h2>{heading}</h2>{table_part(rows[0], rows[1:])}" for heading, rows in details),
+        "<h2>Protocol</h2>" + table_part(("setting", "value"), settings),
         browser_part(records) if records else None,
     ]
-    write_page(path, f"Evaluation of {model}", [part for part in parts if part])
+    write_page(path, f"Evaluation of {scores.model}", [part for part in parts if part])
 
 
 def _outcomes(records: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -101,16 +95,6 @@ def _notes(evaluations: Sequence[Evaluation]) -> list[str]:
         for each in evaluations
         if each.unscored
     ]
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    rows: list[tuple[str, str]] = []
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            rows += _flat(cast(Mapping[str, Any], item), f"{prefix}{key}.")
-        else:
-            rows.append((f"{prefix}{key}", json.dumps(item, ensure_ascii=False)))
-    return rows
 
 
 def _markdown_table(rows: Sequence[Sequence[str]]) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 from polaris_eval.errors import SettingError
-from polaris_eval.running.queue import PUBLISHED_BUDGETS, cut_texts, default_budgets, parse_budgets
+from polaris_eval.running.budgets import PUBLISHED_BUDGETS, cut_texts, default_budgets, parse_budgets
 
 
 def test_budgets_are_the_published_ones_below_the_longest_completion_else_sixths_of_it():

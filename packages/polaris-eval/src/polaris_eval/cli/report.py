@@ -1,0 +1,28 @@
+"""The command ``polaris-eval report``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report_command(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that 'run' or 'grade' wrote.")],
+) -> None:
+    """Print the scores of an evaluation again, and write its report.md and report.html.
+
+    Reads OUT/scores.json and OUT/BENCHMARK/completions.jsonl. The page holds everything it needs: plots, tables, and
+    a browser of the completions with their grades.
+
+    Example:
+
+        polaris-eval report eval/tiny
+    """
+    from polaris_eval.report.documents import write_reports
+    from polaris_eval.report.tables import print_evaluations
+    from polaris_eval.scores.files import read_scores
+
+    scores = read_scores(folder)
+    files = write_reports(scores.folder)
+    print_evaluations(scores.evaluations, model=scores.model)
+    print(f"report: {' and '.join(map(str, files))}")

@@ -1,0 +1,15 @@
+from .browser import browser_part as browser_part
+from .documents import write_reports as write_reports
+from .plots import draw_budgets as draw_budgets
+from .plots import draw_length_groups as draw_length_groups
+from .plots import draw_outcomes as draw_outcomes
+from .plots import draw_scores as draw_scores
+from .side_by_side import SideBySide as SideBySide
+from .side_by_side import put_side_by_side as put_side_by_side
+from .side_by_side import write_comparison as write_comparison
+from .side_by_side import write_comparison_page as write_comparison_page
+from .tables import detail_tables as detail_tables
+from .tables import print_benchmarks as print_benchmarks
+from .tables import print_comparisons as print_comparisons
+from .tables import print_evaluations as print_evaluations
+from .tables import summary_rows as summary_rows
