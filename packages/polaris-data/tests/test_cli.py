@@ -10,7 +10,7 @@ from polaris_data import Difficulty, Journal, read_problems
 from polaris_data.cli.main import main
 from polaris_data.files.journal import claim_output, settings_path
 from polaris_data.profile.sampling import profile_settings
-from polaris_rollout.records import SamplingParams
+from polaris_rollout import EngineSpec, SamplingParams
 
 ENGINE_IMPORTED = "vllm" in sys.modules
 """By tests of other packages in the same process; nothing here may import it."""
@@ -58,7 +58,8 @@ def write_profile(path, problems, **settings):
     """Write what a finished ``profile`` command leaves: problem i was solved i of 8 times."""
     if settings:
         params = SamplingParams(seed=0)
-        claim_output(path, profile_settings(problems, params=params, num_samples=8, context=None, **settings))
+        engine = EngineSpec(settings.pop("model"))
+        claim_output(path, profile_settings(problems, engine, params=params, num_samples=8, **settings))
     journal = Journal(path)
     for number, problem in enumerate(problems):
         correct = min(number, 8)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from polaris_eval.running.protocol import protocol, protocol_hash, run_settings
 from polaris_reward import BOXED, POLARIS_V1
+from polaris_rollout import EngineSpec, SamplingParams
 from polaris_rollout.errors import ModelError
-from polaris_rollout.records import SamplingParams
 
 CONFIG = {
     "max_position_embeddings": 64,
@@ -27,14 +27,9 @@ def model(tmp_path: Path) -> Path:
 
 
 def settings(model: Path | str, **changes: Any) -> dict[str, Any]:
-    arguments: dict[str, Any] = {
-        "params": SamplingParams(seed=3),
-        "context": None,
-        "policy": BOXED,
-        "budgets": (8,),
-        **changes,
-    }
-    return run_settings(str(model), **arguments)
+    engine = {name: changes.pop(name) for name in ("context", "tensor_parallel", "endpoints") if name in changes}
+    arguments: dict[str, Any] = {"params": SamplingParams(seed=3), "convention": BOXED, "budgets": (8,), **changes}
+    return run_settings(EngineSpec(str(model), **engine), **arguments)
 
 
 def of_benchmark(name: str, shared: dict[str, Any], *, checksum: str = "c0ffee") -> dict[str, Any]:
@@ -54,7 +49,7 @@ def test_settings_are_the_same_every_time_and_survive_json(model: Path):
         {"params": SamplingParams(seed=3, max_tokens=9)},
         {"context": 32},
         {"context": 128},
-        {"policy": POLARIS_V1},
+        {"convention": POLARIS_V1},
         {"budgets": (8, 9)},
         {"tensor_parallel": 2},
         {"endpoints": ("http://host:8000",)},

@@ -3,6 +3,7 @@ from .errors import EngineMissingError as EngineMissingError
 from .errors import ModelError as ModelError
 from .errors import PromptTooLongError as PromptTooLongError
 from .errors import RolloutError as RolloutError
+from .errors import SettingError as SettingError
 from .errors import StoreError as StoreError
 from .models import check_context as check_context
 from .models import encode_prompt as encode_prompt
@@ -15,11 +16,14 @@ from .models import yarn_config as yarn_config
 from .progress import Meter as Meter
 from .progress import track as track
 from .records import MAX_TEMPERATURE as MAX_TEMPERATURE
+from .records import PROMPT_SUFFIX as PROMPT_SUFFIX
 from .records import Completion as Completion
 from .records import Engine as Engine
+from .records import EngineSpec as EngineSpec
 from .records import Group as Group
 from .records import Prompt as Prompt
 from .records import Sampler as Sampler
 from .records import SamplingParams as SamplingParams
+from .records import WeightSink as WeightSink
 from .records import completion_seed as completion_seed
 from .records import derive_seed as derive_seed

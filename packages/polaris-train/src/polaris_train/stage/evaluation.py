@@ -25,7 +25,7 @@ from polaris_eval.running import (
     score_jobs,
 )
 from polaris_reward import Grader
-from polaris_rollout import Group, Meter, Sampler, SamplingParams
+from polaris_rollout import EngineSpec, Group, Meter, Sampler, SamplingParams
 
 from polaris_train.recipe import ResolvedStage
 from polaris_train.stage.all_engines import all_engines
@@ -98,12 +98,10 @@ def _unfinished_jobs(config: ResolvedStage, out: Path, step: int) -> list[Job]:
         return []
     # The files of these weights are not on disk, but all else is that of the model which the stage starts from.
     settings = run_settings(
-        config.model,
+        EngineSpec(config.model, tensor_parallel=config.tensor_parallel),
         params=_params(config),
-        context=None,
         convention=CONVENTION,
         budgets=(),
-        tensor_parallel=config.tensor_parallel,
     ) | {
         "model": _weights(config, step),
         "model_digest": None,
