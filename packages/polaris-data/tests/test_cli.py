@@ -84,11 +84,25 @@ def test_help_teaches_and_is_quick(command, arguments):
 
 
 def test_neither_help_nor_the_package_loads_anything_heavy():
-    heavy = ("torch", "vllm", "transformers", "datasets", "pyarrow", "sympy", "numpy", "polaris_rollout")
-    code = (
-        f"import polaris_data, polaris_data.cli.main, sys; print([name for name in {heavy!r} if name in sys.modules])"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+    heavy = ("torch", "vllm", "transformers", "datasets", "pyarrow", "sympy", "numpy")
+    code = "import {0}, sys; print([name for name in {1!r} if name in sys.modules])"
+    for module, none_of in (("polaris_data", (*heavy, "polaris_rollout")), ("polaris_data.cli.main", heavy)):
+        done = subprocess.run([sys.executable, "-c", code.format(module, none_of)], capture_output=True, text=True)
+        assert done.stdout == "[]\n", module
+
+
+def test_without_the_sampler_all_but_profile_works_and_that_says_what_to_install(tmp_path):
+    start = "import sys; sys.modules['polaris_rollout'] = None; sys.argv[0] = 'polaris-data'; "
+
+    def run(*arguments):
+        code = f"{start}from polaris_data.cli.main import main; main()"
+        return subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
+
+    assert run("synthetic", "--num", "9", "--out", "p.jsonl").returncode == 0
+    done = run("profile", "p.jsonl", "--model", "m", "--endpoint", "http://host:8000")
+    assert done.returncode == 2
+    assert "pip install 'polaris-data[profile]" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_module_is_a_command():
