@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from polaris_rollout import EngineSpec, ModelError
 from polaris_rollout.engines.options import CPU_BATCHED_TOKENS, vllm_options
 from polaris_rollout.errors import SettingError
-from polaris_rollout.models import yarn_config
+from polaris_rollout.yarn import yarn_config
 
 PLAIN = {
     "max_position_embeddings": 40960,

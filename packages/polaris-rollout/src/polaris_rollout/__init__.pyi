@@ -12,7 +12,6 @@ from .models import model_config as model_config
 from .models import model_digest as model_digest
 from .models import model_positions as model_positions
 from .models import resolve_model as resolve_model
-from .models import yarn_config as yarn_config
 from .progress import Meter as Meter
 from .progress import track as track
 from .records import MAX_TEMPERATURE as MAX_TEMPERATURE
@@ -27,3 +26,4 @@ from .records import SamplingParams as SamplingParams
 from .records import WeightSink as WeightSink
 from .records import completion_seed as completion_seed
 from .records import derive_seed as derive_seed
+from .yarn import yarn_config as yarn_config

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from polaris_rollout.engines.options import MAX_IN_FLIGHT
 from polaris_rollout.errors import ModelError
-from polaris_rollout.models import model_config, model_digest, resolve_model, yarn_config
+from polaris_rollout.models import model_config, model_digest, resolve_model
 from polaris_rollout.records import Engine, EngineSpec
+from polaris_rollout.yarn import yarn_config
 
 
 def check_model(spec: EngineSpec) -> str | None:

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from polaris_rollout.errors import SettingError
-from polaris_rollout.models import yarn_config
 from polaris_rollout.records import EngineSpec
+from polaris_rollout.yarn import yarn_config
 
 GPU_MEMORY_SHARE = 0.8
 """Of each GPU, when the engine is awake; the published recipe's figure."""

@@ -136,8 +136,7 @@ def _interval(values: Floats, level: float) -> dict[str, float] | None:
     """Return mean and bootstrap interval over problems; ``None`` where too few have a value."""
     if np.isnan(values).mean() > 1 - LEAST_SHARE:
         return None
-    mean, low, high = bootstrap_interval(values, level=level)
-    return {"value": mean, "low": low, "high": high}
+    return asdict(bootstrap_interval(values, level=level))
 
 
 def _fit(run: ProbeRun, choice: Choice) -> dict[str, list[float]]:
