@@ -1,6 +1,7 @@
-from .alongside import alongside as alongside
+from .errors import EndpointError as EndpointError
 from .errors import EngineMissingError as EngineMissingError
 from .errors import ModelError as ModelError
+from .errors import ParityError as ParityError
 from .errors import PromptTooLongError as PromptTooLongError
 from .errors import RolloutError as RolloutError
 from .errors import SettingError as SettingError
@@ -12,6 +13,7 @@ from .models import model_config as model_config
 from .models import model_digest as model_digest
 from .models import model_positions as model_positions
 from .models import resolve_model as resolve_model
+from .overlap import alongside as alongside
 from .progress import Meter as Meter
 from .progress import track as track
 from .records import MAX_TEMPERATURE as MAX_TEMPERATURE

@@ -12,10 +12,7 @@ from polaris_rollout.cli.temperature import temperature
 from polaris_rollout.records import EngineSpec
 
 app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Sample groups of completions from a reasoning model, and find the temperature to do it at.",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"
 )
 
 

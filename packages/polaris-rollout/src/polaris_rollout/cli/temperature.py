@@ -39,7 +39,10 @@ def temperature(
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
     seed: Annotated[int, typer.Option(help="Of the answers and of the choice of problems.")] = 0,
     suffix: Annotated[
-        str, typer.Option(help="Appended to every question; the same as in training.", show_default=False)
+        str,
+        typer.Option(
+            help="Appended to every question; the same as in training.  [default: training's own]", show_default=False
+        ),
     ] = PROMPT_SUFFIX,
     grader: Annotated[str, typer.Option(help="'polaris' (polaris-reward), or MODULE:FUNCTION.")] = "polaris",
 ) -> None:
@@ -64,7 +67,7 @@ def temperature(
     """
     from rich.console import Console
 
-    from polaris_rollout.temperature.calibrate import Calibration, calibrate
+    from polaris_rollout.temperature.calibration import Calibration, calibrate
     from polaris_rollout.temperature.report import describe_decision, report_paths, report_table
 
     calibration = Calibration(

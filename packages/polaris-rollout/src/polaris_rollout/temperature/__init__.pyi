@@ -1,5 +1,5 @@
-from .calibrate import Calibration as Calibration
-from .calibrate import calibrate as calibrate
+from .calibration import Calibration as Calibration
+from .calibration import calibrate as calibrate
 from .diversity import answer_entropy as answer_entropy
 from .diversity import bootstrap_interval as bootstrap_interval
 from .diversity import distinct_n as distinct_n

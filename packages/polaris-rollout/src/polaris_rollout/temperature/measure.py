@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polaris_rollout.alongside import alongside
 from polaris_rollout.errors import StoreError
+from polaris_rollout.overlap import alongside
 from polaris_rollout.records import Completion, Group, Prompt, Sampler, SamplingParams, derive_seed
 from polaris_rollout.store.folder import RolloutStore, read_store
 from polaris_rollout.store.resume import read_prompts, sample_missing
