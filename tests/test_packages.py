@@ -31,6 +31,13 @@ def test_the_modules_answer_like_the_commands(package, command, tmp_path):
     assert "Usage:" in done.stdout
 
 
+def test_a_temperature_is_found_with_the_prompt_that_is_trained_on():
+    import polaris_data
+    import polaris_rollout
+
+    assert polaris_rollout.PROMPT_SUFFIX == polaris_data.PROMPT_SUFFIX
+
+
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory):
     if shutil.which("uv") is None:

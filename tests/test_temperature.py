@@ -64,14 +64,13 @@ def test_the_diversity_found_is_measured_again_with_fresh_seeds(held_out, tmp_pa
         def probe(seed, folder, num_tokens=None):
             return ModelProbe(
                 problems,
-                lambda: sampler,
+                sampler,
                 grade_many,
                 folder=folder,
                 params=replace(params, seed=seed),
                 batch=4,
                 num_tokens=num_tokens,
                 settings={},
-                follow=lambda groups, total, label: groups,
             )
 
         for seed in range(10):

@@ -14,7 +14,7 @@ from polaris_rollout import Prompt, SamplingParams, yarn_config
 from polaris_rollout.engines import check_parity
 from polaris_rollout.engines.parity import group_logprobs, transformers_logprobs
 from polaris_rollout.errors import ParityError
-from polaris_rollout.models import extended_config
+from polaris_rollout.yarn import extended_config
 from polaris_train.embedded import tiny_model
 from transformers import AutoConfig, AutoModelForCausalLM
 

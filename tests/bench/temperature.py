@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 from polaris_rollout.temperature.budget import Probe, ProbeRun
+from polaris_rollout.temperature.diversity import Interval
 from polaris_rollout.temperature.search import (
     TARGET_ANSWERS,
     ZONES_ANSWERS,
     Choice,
-    Estimate,
     find_diversity,
     find_exploration_start,
 )
@@ -181,7 +181,7 @@ def report_zones(pool: ProcessPoolExecutor, trials: int, curve: Curve, factor: i
     )
 
 
-def _describe(estimates: Sequence[Estimate], truth: float) -> str:
+def _describe(estimates: Sequence[Interval], truth: float) -> str:
     values = np.array([each.value for each in estimates])
     covered = [_holds(each, truth) for each in estimates]
     widths = [(each.high - each.low) / 2 for each in estimates]
@@ -191,7 +191,7 @@ def _describe(estimates: Sequence[Estimate], truth: float) -> str:
     )
 
 
-def _holds(estimate: Estimate, truth: float) -> bool:
+def _holds(estimate: Interval, truth: float) -> bool:
     return estimate.low <= truth <= estimate.high
 
 

@@ -11,7 +11,7 @@ from polaris_data import Difficulty, Journal, read_problems
 from polaris_data.cli.main import main
 from polaris_data.files.journal import claim_output, settings_path
 from polaris_data.profile.sampling import profile_settings
-from polaris_rollout.records import SamplingParams
+from polaris_rollout import EngineSpec, SamplingParams
 
 ENGINE_IMPORTED = "vllm" in sys.modules
 """By tests of other packages in the same process; nothing here may import it."""
@@ -59,7 +59,8 @@ def write_profile(path, problems, **settings):
     """Write what a finished ``profile`` command leaves: problem i was solved i of 8 times."""
     if settings:
         params = SamplingParams(seed=0)
-        claim_output(path, profile_settings(problems, params=params, num_samples=8, context=None, **settings))
+        engine = EngineSpec(settings.pop("model"))
+        claim_output(path, profile_settings(problems, engine, params=params, num_samples=8, **settings))
     journal = Journal(path)
     for number, problem in enumerate(problems):
         correct = min(number, 8)
@@ -83,7 +84,7 @@ sys.argv[0] = "polaris-data"
 try:
     main()
 finally:
-    heavy = "torch vllm transformers datasets pyarrow sympy numpy scipy matplotlib polaris_rollout polaris_reward"
+    heavy = "torch vllm transformers datasets pyarrow sympy numpy scipy matplotlib polaris_reward"
     print([name for name in heavy.split() if name in sys.modules])
 """
 COMMANDS = "import export check dedup decontaminate split profile select show why synthetic".split()
@@ -100,6 +101,28 @@ def test_help_teaches_and_loads_nothing_heavy(arguments):
         examples = done.stdout.partition("Example")[2].partition("╭")[0].splitlines()[1:]
         lines = [line.strip() for line in examples if line.strip()]
         assert lines and all(line.startswith(f"polaris-data {arguments[0]}") for line in lines)
+
+
+def test_neither_help_nor_the_package_loads_anything_heavy():
+    heavy = ("torch", "vllm", "transformers", "datasets", "pyarrow", "sympy", "numpy")
+    code = "import {0}, sys; print([name for name in {1!r} if name in sys.modules])"
+    for module, none_of in (("polaris_data", (*heavy, "polaris_rollout")), ("polaris_data.cli.main", heavy)):
+        done = subprocess.run([sys.executable, "-c", code.format(module, none_of)], capture_output=True, text=True)
+        assert done.stdout == "[]\n", module
+
+
+def test_without_the_sampler_all_but_profile_works_and_that_says_what_to_install(tmp_path):
+    start = "import sys; sys.modules['polaris_rollout'] = None; sys.argv[0] = 'polaris-data'; "
+
+    def run(*arguments):
+        code = f"{start}from polaris_data.cli.main import main; main()"
+        return subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
+
+    assert run("synthetic", "--num", "9", "--out", "p.jsonl").returncode == 0
+    done = run("profile", "p.jsonl", "--model", "m", "--endpoint", "http://host:8000")
+    assert done.returncode == 2
+    assert "pip install 'polaris-data[profile]" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_module_is_a_command():

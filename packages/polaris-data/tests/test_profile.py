@@ -10,7 +10,7 @@ from polaris_data import Journal, OtherRunError, ProblemFileError, read_problems
 from polaris_data.profile.adaptive import Settling
 from polaris_data.profile.sampling import profile, profile_settings
 from polaris_reward.records import Grade, Outcome
-from polaris_rollout.records import Completion, Group, SamplingParams, completion_seed
+from polaris_rollout import Completion, EngineSpec, Group, SamplingParams, completion_seed
 
 PROBLEMS = read_problems("synthetic", limit=6)
 PARAMS = SamplingParams(temperature=1.0, seed=3)
@@ -195,10 +195,10 @@ def test_the_problem_and_the_suffix_are_what_the_sampler_is_asked(tmp_path):
 
 
 def test_settings_tell_apart_everything_that_changes_a_profile():
-    base = {"model": "org/m", "context": None, "params": PARAMS, "num_samples": 8}
+    base = {"spec": EngineSpec("org/m"), "params": PARAMS, "num_samples": 8}
     changes = [
-        {"model": "org/n"},
-        {"context": 100},
+        {"spec": EngineSpec("org/n")},
+        {"spec": EngineSpec("org/m", context=100)},
         {"params": SamplingParams(temperature=0.5, seed=3)},
         {"params": SamplingParams(seed=4)},
         {"params": SamplingParams(seed=3, max_tokens=9)},

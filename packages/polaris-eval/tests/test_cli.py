@@ -18,7 +18,7 @@ from polaris_eval.running.protocol import join_settings, protocol_hash, run_sett
 from polaris_eval.running.queue import finish
 from polaris_eval.running.run import CONVENTION, sample_jobs, score_jobs
 from polaris_reward.records import Grade, Outcome
-from polaris_rollout.records import Completion, Group, Prompt, SamplingParams
+from polaris_rollout import Completion, EngineSpec, Group, Prompt, SamplingParams
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 
@@ -75,7 +75,7 @@ def grade_equal(items: Sequence[tuple[str, Sequence[str]]]) -> list[Grade]:
 
 def plan(*names: Path | str, model: Path, out: Path, num_samples: int | None = None) -> list[Job]:
     settings = run_settings(
-        str(model), params=SamplingParams(), context=None, convention=CONVENTION, budgets=default_budgets(64)
+        EngineSpec(str(model)), params=SamplingParams(), convention=CONVENTION, budgets=default_budgets(64)
     )
     return plan_jobs(
         [str(name) for name in names],

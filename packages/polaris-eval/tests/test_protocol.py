@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from polaris_eval.running.protocol import join_settings, protocol_hash, run_settings
 from polaris_reward import BOXED, POLARIS_V1
+from polaris_rollout import EngineSpec, SamplingParams
 from polaris_rollout.errors import ModelError
-from polaris_rollout.records import SamplingParams
 
 CONFIG = {
     "max_position_embeddings": 64,
@@ -27,14 +27,9 @@ def model(tmp_path: Path) -> Path:
 
 
 def settings(model: Path | str, **changes: Any) -> dict[str, Any]:
-    arguments: dict[str, Any] = {
-        "params": SamplingParams(seed=3),
-        "context": None,
-        "convention": BOXED,
-        "budgets": (8,),
-        **changes,
-    }
-    return run_settings(str(model), **arguments)
+    engine = {name: changes.pop(name) for name in ("context", "tensor_parallel", "endpoints") if name in changes}
+    arguments: dict[str, Any] = {"params": SamplingParams(seed=3), "convention": BOXED, "budgets": (8,), **changes}
+    return run_settings(EngineSpec(str(model), **engine), **arguments)
 
 
 def of_benchmark(name: str, shared: dict[str, Any], *, checksum: str = "c0ffee") -> dict[str, Any]:

@@ -145,8 +145,8 @@ def test_the_interval_leaves_problems_without_a_value_out():
     values = [0.2, 0.4, 0.6, 0.8, 0.5]
     interval = bootstrap_interval([*values, math.nan])
     assert interval == bootstrap_interval(values)
-    assert interval.mean == pytest.approx(0.5)
-    assert interval.low < interval.mean < interval.high
+    assert interval.value == pytest.approx(0.5)
+    assert interval.low < interval.value < interval.high
     assert interval != bootstrap_interval(values, seed=1)
 
 

@@ -67,13 +67,12 @@ def grade_many(items):
 def make_probe(folder, sampler, problems, **options):
     return ModelProbe(
         problems,
-        lambda: sampler,
+        sampler,
         grade_many,
         folder=folder,
         params=SamplingParams(max_tokens=40, seed=1),
         batch=4,
         settings={"model": "parrot"},
-        follow=lambda groups, total, label: groups,
         **options,
     )
 
@@ -133,13 +132,12 @@ def test_answers_of_another_model_are_refused(tmp_path, problems):
     make_probe(tmp_path / "probes", Parrot(), problems).measure(1.0, 4)
     other = ModelProbe(
         problems,
-        Parrot,
+        Parrot(),
         grade_many,
         folder=tmp_path / "probes",
         params=SamplingParams(max_tokens=40, seed=1),
         batch=4,
         settings={"model": "another"},
-        follow=lambda groups, total, label: groups,
     )
     with pytest.raises(StoreError, match="another job"):
         other.measure(1.0, 4)
@@ -152,10 +150,7 @@ def search(folder, problems, target):
     return to_report(
         run,
         choice,
-        probe.textures,
-        problem_ids=[each.prompt.problem_id for each in problems],
-        num_tokens=probe.num_tokens,
-        batch=4,
+        probe,
         target=target,
         max_loss=0.02,
         settings={"model": "parrot"},

@@ -17,8 +17,8 @@ import pytest
 from polaris_rollout.errors import EndpointError, PromptTooLongError
 from polaris_rollout.models import model_digest
 from polaris_rollout.records import Prompt, SamplingParams, completion_seed
-from polaris_rollout.servers.pool import Patience
 from polaris_rollout.servers.sampler import ServerSampler
+from polaris_rollout.servers.server import Patience
 
 MODEL = "lab/model"
 PARAMS = SamplingParams(temperature=1.3, max_tokens=40, seed=5)
@@ -438,7 +438,7 @@ def test_a_server_that_comes_back_as_another_gets_no_work(expected, caplog, chan
                     for name, value in change.items():
                         setattr(it, name, value)
                     it.start()
-                    wait_until(lambda: complaint in sampler._pool.lanes[0].last_error)
+                    wait_until(lambda: complaint in sampler._pool.servers[0].last_error)
             assert by_problem(groups) == expected
         assert not it.sampled
 

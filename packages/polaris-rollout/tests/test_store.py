@@ -263,7 +263,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from test_store import PARAMS, group
-from polaris_rollout import store
+from polaris_rollout.store import folder as store
 store.TAIL_BYTES = 40_000
 with store.RolloutStore(Path(sys.argv[1])) as rollouts:
     for number in range(100_000):
@@ -302,7 +302,8 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from test_store import PARAMS, group
-from polaris_rollout import StoreError, store
+from polaris_rollout import StoreError
+from polaris_rollout.store import folder as store
 limit = int(sys.argv[2])
 with store.RolloutStore(Path(sys.argv[1])) as rollouts:
     if limit > 1000:

@@ -3,10 +3,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polaris_rollout import ModelError
-from polaris_rollout.engines.options import CPU_BATCHED_TOKENS, engine_options
+from polaris_rollout import EngineSpec, ModelError
+from polaris_rollout.engines.options import CPU_BATCHED_TOKENS, vllm_options
 from polaris_rollout.errors import SettingError
-from polaris_rollout.models import yarn_config
+from polaris_rollout.yarn import yarn_config
 
 PLAIN = {
     "max_position_embeddings": 40960,
@@ -124,27 +124,27 @@ def test_a_context_that_is_not_positive_is_refused():
 
 
 def test_the_engine_is_told_yarn_positions_and_batched_tokens():
-    options = engine_options(OLDER, context=98304, on_cpu=True)
+    options = vllm_options(OLDER, EngineSpec("m", context=98304), on_cpu=True)
     assert options["hf_overrides"] == yarn_config(OLDER, 98304)
     assert options["max_model_len"] == options["max_num_batched_tokens"] == 98304
-    assert engine_options(OLDER, context=None, yarn_factor=1.5, on_cpu=True)["max_model_len"] == 61440
-    assert engine_options(OLDER, context=None, on_cpu=True)["max_num_batched_tokens"] == 40960
-    assert engine_options(OLDER, context=64, on_cpu=True)["max_num_batched_tokens"] == CPU_BATCHED_TOKENS
+    assert vllm_options(OLDER, EngineSpec("m", context=None, yarn_factor=1.5), on_cpu=True)["max_model_len"] == 61440
+    assert vllm_options(OLDER, EngineSpec("m", context=None), on_cpu=True)["max_num_batched_tokens"] == 40960
+    assert vllm_options(OLDER, EngineSpec("m", context=64), on_cpu=True)["max_num_batched_tokens"] == CPU_BATCHED_TOKENS
 
 
 def test_plain_extrapolation_changes_positions_only():
-    longer = engine_options(OLDER, context=98304, extend_positions=True, dtype="float16", on_cpu=False)
+    longer = vllm_options(OLDER, EngineSpec("m", context=98304, extend_positions=True, dtype="float16"), on_cpu=False)
     assert longer["dtype"] == "float16"
     assert longer["hf_overrides"] == {"max_position_embeddings": 98304}
-    shorter = engine_options(OLDER, context=64, extend_positions=True, on_cpu=False)
+    shorter = vllm_options(OLDER, EngineSpec("m", context=64, extend_positions=True), on_cpu=False)
     assert shorter["hf_overrides"] == {"max_position_embeddings": 40960}
 
 
 def test_ranks_are_shared_out_evenly(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "6")
-    options = engine_options(OLDER, context=64, tensor_parallel=2, per_rank=True, on_cpu=True)
+    options = vllm_options(OLDER, EngineSpec("m", context=64, tensor_parallel=2), per_rank=True, on_cpu=True)
     assert (options["tensor_parallel_size"], options["distributed_executor_backend"]) == (2, "external_launcher")
     with pytest.raises(SettingError, match="divisor of the 6 ranks"):
-        engine_options(OLDER, context=64, tensor_parallel=4, per_rank=True, on_cpu=True)
+        vllm_options(OLDER, EngineSpec("m", context=64, tensor_parallel=4), per_rank=True, on_cpu=True)
     with pytest.raises(SettingError, match="1 or more"):
-        engine_options(OLDER, context=64, tensor_parallel=0, on_cpu=True)
+        vllm_options(OLDER, EngineSpec("m", context=64, tensor_parallel=0), on_cpu=True)

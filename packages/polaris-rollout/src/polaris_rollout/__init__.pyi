@@ -1,8 +1,10 @@
-from .alongside import alongside as alongside
+from .errors import EndpointError as EndpointError
 from .errors import EngineMissingError as EngineMissingError
 from .errors import ModelError as ModelError
+from .errors import ParityError as ParityError
 from .errors import PromptTooLongError as PromptTooLongError
 from .errors import RolloutError as RolloutError
+from .errors import SettingError as SettingError
 from .errors import StoreError as StoreError
 from .models import check_context as check_context
 from .models import encode_prompt as encode_prompt
@@ -11,12 +13,14 @@ from .models import model_config as model_config
 from .models import model_digest as model_digest
 from .models import model_positions as model_positions
 from .models import resolve_model as resolve_model
-from .models import yarn_config as yarn_config
+from .overlap import alongside as alongside
 from .progress import Meter as Meter
 from .progress import track as track
 from .records import MAX_TEMPERATURE as MAX_TEMPERATURE
+from .records import PROMPT_SUFFIX as PROMPT_SUFFIX
 from .records import Completion as Completion
 from .records import Engine as Engine
+from .records import EngineSpec as EngineSpec
 from .records import Group as Group
 from .records import Prompt as Prompt
 from .records import Sampler as Sampler
@@ -24,3 +28,4 @@ from .records import SamplingParams as SamplingParams
 from .records import WeightSink as WeightSink
 from .records import completion_seed as completion_seed
 from .records import derive_seed as derive_seed
+from .yarn import yarn_config as yarn_config

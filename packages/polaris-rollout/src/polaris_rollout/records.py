@@ -1,14 +1,20 @@
 """What goes into a sampler and what comes out of it; standard library only."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from polaris_rollout.errors import SettingError
 
+if TYPE_CHECKING:
+    import torch
+
 MAX_TEMPERATURE = 2.0
 """vLLM refuses to sample at a higher one."""
+
+PROMPT_SUFFIX = r" Let's think step by step and output the final answer within \boxed{}."
+"""What training and evaluation append to every problem, as the published evaluation does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,13 +38,13 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature <= MAX_TEMPERATURE:
-            raise ValueError(f"temperature is {self.temperature!r}; give 0 to {MAX_TEMPERATURE:g}")
+            raise SettingError(f"temperature is {self.temperature!r}; give 0 to {MAX_TEMPERATURE:g}")
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p!r}; give a number in (0, 1]")
+            raise SettingError(f"top_p is {self.top_p!r}; give a number in (0, 1]")
         if self.top_k < 0:
-            raise ValueError(f"top_k is {self.top_k!r}; give 0 (off) or more")
+            raise SettingError(f"top_k is {self.top_k!r}; give 0 (off) or more")
         if self.max_tokens is not None and self.max_tokens < 1:
-            raise ValueError(f"max_tokens is {self.max_tokens!r}; give 1 or more")
+            raise SettingError(f"max_tokens is {self.max_tokens!r}; give 1 or more")
 
     def require_untruncated(self) -> None:
         """Refuse a truncated distribution: for training, importance ratios would carry the mass that was cut off.
@@ -124,6 +130,52 @@ class EngineStatus:
     """Since the engine was opened, unfinished completions included where it tells; it grows while work goes on."""
 
 
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """Everything that an engine is opened with."""
+
+    model: str
+    """A folder, a Hub id, or a carried name; see `resolve_model`."""
+
+    _: KW_ONLY
+
+    context: int | None = None
+    """Longest prompt and completion together, in tokens; ``None`` takes the model's positions, more than those
+    derives YaRN. Of servers ``None`` takes the least of theirs."""
+
+    yarn_factor: float | None = None
+    """Of YaRN, for any context; ``None`` derives it where the context needs it. Servers have their own."""
+
+    extend_positions: bool = False
+    """Leave the rotary frequencies as they are beyond the model's positions: plain extrapolation, as in the published
+    recipe's later stages."""
+
+    tensor_parallel: int = 1
+    """GPUs that share one copy of the model; for the engine in this process."""
+
+    memory_share: float | None = None
+    """Of each GPU, when the engine is awake; ``None`` is the published recipe's figure."""
+
+    max_in_flight: int | None = None
+    """Completions that one engine works on at the same time; ``None`` is 256."""
+
+    endpoints: tuple[str, ...] = ()
+    """Addresses of ``vllm serve`` servers such as ``http://host:8000``; none opens vLLM in this process."""
+
+    dtype: str = "auto"
+    """Of the weights on a GPU: ``bfloat16``, ``float16``, ``float32``, or ``auto``, the model's own. A CPU computes in
+    float32."""
+
+    canary: bool = True
+    """Compare the engine's log-probabilities with those of transformers before anything is sampled."""
+
+    stall_limit_s: float = 1800.0
+    """Longest time without a token, in seconds, until the process is ended."""
+
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Passed to the engine in this process as they are: keyword arguments of ``vllm.LLM``."""
+
+
 class Sampler(Protocol):
     """Anything that answers prompts with groups of completions."""
 
@@ -165,10 +217,15 @@ class Engine(Sampler, Protocol):
 
 
 class WeightSink(Protocol):
-    """What takes the weights of a model that is being trained: the engine in this process, or servers."""
+    """Whatever a trainer gives new weights to: an engine in its process, servers, a folder of adapters."""
 
-    def update_weights(self, weights: Iterable[tuple[str, Any]], *, version: str | None = None) -> None:
-        """Replace the model's weights and forget what was computed with the old ones.
+    @property
+    def weights_version(self) -> str:
+        """Name of the weights that it samples with."""
+        ...
+
+    def update_weights(self, weights: "Iterable[tuple[str, torch.Tensor]]", *, version: str | None = None) -> None:
+        """Replace the weights and forget what was computed with the old ones.
 
         Args:
             weights: Names as in the model's ``named_parameters``, and whole tensors; one at a time.
@@ -177,16 +234,11 @@ class WeightSink(Protocol):
         ...
 
     def sleep(self) -> None:
-        """Free device memory until `wake`, where it can."""
+        """Free device memory until `wake`, where that is possible."""
         ...
 
     def wake(self) -> None:
-        """Take the device memory back after `sleep`; the weights must be updated before sampling."""
-        ...
-
-    @property
-    def weights_version(self) -> str:
-        """Name of the weights that it holds."""
+        """Take the device memory back; the weights must be updated before sampling."""
         ...
 
 

@@ -2,14 +2,14 @@
 
 import logging
 import sys
+from importlib.util import find_spec
 
 import typer
 
 from polaris_data.cli.duplicates import decontaminate_command, dedup_command, split_command
 from polaris_data.cli.problems import check_command, export_command, import_command, synthetic_command
-from polaris_data.cli.profile import profile_command
 from polaris_data.cli.selection import select_command, show_command, why_command
-from polaris_data.errors import DataError
+from polaris_data.errors import DataError, MissingExtraError
 
 app = typer.Typer(
     name="polaris-data",
@@ -34,7 +34,20 @@ app.command("check")(check_command)
 app.command("dedup")(dedup_command)
 app.command("decontaminate")(decontaminate_command)
 app.command("split")(split_command)
-app.command("profile")(profile_command)
+if find_spec("polaris_rollout"):
+    from polaris_data.cli.profile import profile_command
+
+    app.command("profile")(profile_command)
+else:
+
+    @app.command("profile", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+    def _profile() -> None:  # pyright: ignore[reportUnusedFunction]
+        """Measure how often a model solves each problem; needs polaris-reward and polaris-rollout."""
+        raise MissingExtraError(
+            "profiling needs polaris-reward and polaris-rollout: pip install 'polaris-data[profile]>=2026.11'"
+        )
+
+
 app.command("select")(select_command)
 app.command("show")(show_command)
 app.command("why")(why_command)

@@ -1,10 +1,13 @@
 """The command ``polaris-data profile``."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from polaris_rollout import EngineSpec
+from polaris_rollout.cli import engine_options
 
 from polaris_data.cli.options import source_options
 from polaris_data.cli.selection import print_profile
@@ -21,27 +24,15 @@ DEFAULT_MODEL = "tiny"
 
 
 @source_options
+@engine_options(demo_model=False, least_context=1)
 def profile_command(
     problems: Source,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Model folder, Hub id or '{DEFAULT_MODEL}'.  [default: {DEFAULT_MODEL}]", show_default=False
-        ),
-    ] = None,
+    engine: EngineSpec,
     samples: Annotated[
         int, typer.Option(help="Answers sampled for each problem, 1 or more; with --adaptive at most so many.")
     ] = 8,
     temperature: Annotated[
         float | None, typer.Option(min=0.0, help="Divides the logits.  [default: 1]", show_default=False)
-    ] = None,
-    context: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Longest prompt and answer together, in tokens; more than the model has derives YaRN.  [default: "
-            "the model's]",
-        ),
     ] = None,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Longest answer, in tokens.  [default: fills the context]")
@@ -72,17 +63,6 @@ def profile_command(
             show_default=False,
         ),
     ] = None,
-    endpoint: Annotated[
-        list[str] | None,
-        typer.Option(help="Address of a running `vllm serve`; repeat it for several.  [default: vLLM in here]"),
-    ] = None,
-    tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs that share one copy of the model in here.")] = 1,
-    stall_limit: Annotated[
-        float, typer.Option(min=1, help="Seconds without a new token until the job is ended with exit code 75.")
-    ] = 1800.0,
-    canary: Annotated[
-        bool, typer.Option(help="Compare the engine's log-probabilities with those of transformers first.")
-    ] = True,
     out: Annotated[
         Path | None,
         typer.Option(dir_okay=False, help="File to write.  [default: ./NAME.profile.jsonl]", show_default=False),
@@ -106,44 +86,33 @@ def profile_command(
 
     if samples < 1:
         raise SettingError(f"--samples is {samples}; give 1 or more")
-    if endpoint and tensor_parallel > 1:
-        raise SettingError("--tensor-parallel is for the engine in this process; start the servers with it instead")
     out = out or Path(f"{problems.label}.profile.jsonl")
     if completions is not None:
-        if adaptive or endpoint:
+        if adaptive or engine.endpoints:
             raise SettingError("--completions samples nothing; leave out --adaptive and --endpoint")
         from polaris_data.profile.counting import count_completions
 
         rows = problems.read()
-        wanted = {"model": model, "temperature": temperature, "context": context, "max_tokens": max_tokens}
+        asked = {"temperature": temperature, "context": engine.context, "max_tokens": max_tokens}
+        wanted = {"model": engine.model or None} | asked
         if not count_completions(rows, completions, out, wanted=wanted):
             print(f"{out} is complete: nothing is counted", file=sys.stderr)
     else:
+        from polaris_rollout import SamplingParams
+
         from polaris_data.profile.adaptive import Settling
         from polaris_data.profile.sampling import profile_settings
 
-        model = model or _default_model()
+        engine = engine if engine.model else replace(engine, model=_default_model())
         rows = problems.read()
         settling = None
         if adaptive:
             settling = Settling(bounds=tuple(sorted(bound or [1.0])), error=error, at_a_time=at_a_time)
-        params = _params(1.0 if temperature is None else temperature, max_tokens, seed)
-        settings = profile_settings(
-            rows,
-            model=model,
-            context=context,
-            params=params,
-            num_samples=samples,
-            settling=settling,
-            endpoints=endpoint or (),
+        params = SamplingParams(
+            temperature=1.0 if temperature is None else temperature, max_tokens=max_tokens, seed=seed
         )
-        engine_options = {
-            "context": context,
-            "endpoints": endpoint or (),
-            "tensor_parallel": tensor_parallel,
-            "canary": canary,
-        }
-        _sample(rows, out, settings, params, settling, engine_options, model=model, stall_limit_s=stall_limit)
+        settings = profile_settings(rows, engine, params=params, num_samples=samples, settling=settling)
+        _sample(rows, out, engine, settings, params, settling)
     print_profile(read_profile(out))
     print(f"\nwrote {out} and {settings_path(out)}")
 
@@ -151,13 +120,10 @@ def profile_command(
 def _sample(
     rows: "list[Problem]",
     out: Path,
+    spec: EngineSpec,
     settings: dict[str, Any],
     params: "SamplingParams",
     settling: "Settling | None",
-    engine_options: dict[str, Any],
-    *,
-    model: str,
-    stall_limit_s: float,
 ) -> None:
     """Write the profile of a model, or what is left of it."""
     from polaris_data.files.journal import Journal, check_output, claim_output
@@ -175,10 +141,10 @@ def _sample(
         from polaris_reward import boxed_grader
         from polaris_rollout.engines import open_engine, watch
 
-        with boxed_grader() as grader, open_engine(model, **engine_options) as engine:
+        with boxed_grader() as grader, open_engine(spec) as engine:
             engine.check_prompts(to_prompts(rows), params.max_tokens)
             claim_output(out, settings)
-            with watch(engine, stall_limit_s=stall_limit_s, label="profiling"):
+            with watch(engine, stall_limit_s=spec.stall_limit_s, label="profiling"):
                 for _ in profile(
                     rows,
                     engine,
@@ -190,15 +156,6 @@ def _sample(
                     engine=engine,
                 ):
                     pass
-
-
-def _params(temperature: float, max_tokens: int | None, seed: int) -> "SamplingParams":
-    from polaris_rollout import SamplingParams
-
-    try:
-        return SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed)
-    except ValueError as error:
-        raise SettingError(str(error)) from None
 
 
 def _default_model() -> str:

@@ -18,7 +18,7 @@ from polaris_data.records import PROMPT_SUFFIX, Difficulty, Problem, to_prompt
 
 try:
     from polaris_reward import GradeMany, Outcome
-    from polaris_rollout import Engine, Group, Prompt, Sampler, SamplingParams, alongside, track
+    from polaris_rollout import Engine, EngineSpec, Group, Prompt, Sampler, SamplingParams, alongside, track
     from polaris_rollout.engines import check_model
 except ImportError as error:
     raise MissingExtraError(
@@ -136,14 +136,12 @@ class _Sampling:
 
 def profile_settings(
     problems: Sequence[Problem],
+    spec: EngineSpec,
     *,
-    model: str,
-    context: int | None,
     params: SamplingParams,
     num_samples: int,
     settling: Settling | None = None,
     suffix: str = PROMPT_SUFFIX,
-    endpoints: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return everything that a profile depends on: what `polaris_data.files.journal.claim_output` records beside it.
 
@@ -154,9 +152,9 @@ def profile_settings(
         "command": "polaris-data profile",
         "problems": content_hash(problems),
         "num_problems": len(problems),
-        "model": model,
-        "model_digest": check_model(model, context, endpoints=endpoints),
-        "context": context,
+        "model": spec.model,
+        "model_digest": check_model(spec),
+        "context": spec.context,
         "num_samples": num_samples,
         **asdict(params),
         "suffix": suffix,

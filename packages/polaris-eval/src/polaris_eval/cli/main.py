@@ -1,10 +1,13 @@
 """The ``polaris-eval`` command."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from polaris_rollout import EngineSpec
+from polaris_rollout.cli import engine_options
 
 from polaris_eval.cli.benchmarks import list_command
 from polaris_eval.cli.compare import compare_command
@@ -33,14 +36,12 @@ def _commands() -> None:  # pyright: ignore[reportUnusedFunction]
 
 
 @app.command("run")
+@engine_options(demo_model=False, least_context=None, yarn_factor=True)
 def run_command(
     benchmarks: Annotated[
         list[str], typer.Argument(metavar="BENCHMARK...", help="Names (see `list`) or files of problems.")
     ],
-    model: Annotated[
-        str | None,
-        typer.Option(help="Folder, Hub id, or a carried name; the default is the demonstration model 'tiny'."),
-    ] = None,
+    engine: EngineSpec,
     samples: Annotated[
         int | None,
         typer.Option(help="Completions per problem; the default is the benchmark's k, 8 for a file."),
@@ -52,21 +53,6 @@ def run_command(
         int, typer.Option(help="Most likely tokens kept; 0 keeps all; the published evaluation uses 20.")
     ] = 0,
     top_p: Annotated[float, typer.Option(help="Nucleus mass; 1 keeps all.")] = 1.0,
-    context: Annotated[
-        int | None,
-        typer.Option(
-            help="Prompt and completion together, in tokens; more than the model has derives YaRN.  [default: the "
-            "model's]",
-            show_default=False,
-        ),
-    ] = None,
-    yarn_factor: Annotated[
-        float | None,
-        typer.Option(
-            help="Use YaRN with this factor, for any context.  [default: derived where the context needs it]",
-            show_default=False,
-        ),
-    ] = None,
     max_tokens: Annotated[
         int | None, typer.Option(help="Longest completion, in tokens; the default fills the context.")
     ] = None,
@@ -84,20 +70,6 @@ def run_command(
             show_default=False,
         ),
     ] = None,
-    endpoint: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Address of a running `vllm serve`; repeat it for several.  [default: vLLM in here]",
-            show_default=False,
-        ),
-    ] = None,
-    tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs that share one copy of the model in here.")] = 1,
-    stall_limit: Annotated[
-        float, typer.Option(min=1, help="Seconds without a new token until the run is ended with exit code 75.")
-    ] = 1800.0,
-    canary: Annotated[
-        bool, typer.Option(help="Compare the engine's log-probabilities with those of transformers first.")
-    ] = True,
     out: Annotated[Path | None, typer.Option(help="Folder to write; the default is eval/MODEL.")] = None,
 ) -> None:
     """Sample and grade benchmarks, and print mean@k with a 95% interval.
@@ -116,57 +88,37 @@ def run_command(
     """
     from polaris_rollout import SamplingParams, model_config, model_positions, resolve_model, yarn_config
 
-    from polaris_eval.errors import SettingError
     from polaris_eval.running.budgets import default_budgets, parse_budgets
     from polaris_eval.running.job import plan_jobs
     from polaris_eval.running.protocol import run_settings
     from polaris_eval.running.run import CONVENTION, run_jobs
 
     _show_progress()
-    if endpoint and tensor_parallel > 1:
-        raise SettingError("--tensor-parallel is for the engine in this process; start the servers with it instead")
-    if endpoint and yarn_factor is not None:
-        raise SettingError("--yarn-factor is for the engine in this process; start the servers with rope_parameters")
-    try:
-        params = SamplingParams(temperature=temperature, top_p=top_p, top_k=top_k, max_tokens=max_tokens, seed=seed)
-    except ValueError as error:
-        raise SettingError(str(error)) from None
-    if model is None:
+    params = SamplingParams(temperature=temperature, top_p=top_p, top_k=top_k, max_tokens=max_tokens, seed=seed)
+    if not engine.model:
         print(f"no --model: evaluating the demonstration model {DEFAULT_MODEL!r}", file=sys.stderr)
-    model = model or DEFAULT_MODEL
-    out = out or Path("eval") / Path(model).absolute().name
-    if yarn_factor is not None and context is None:
-        context = yarn_config(model_config(resolve_model(model)), None, factor=yarn_factor)["max_position_embeddings"]
-    longest = max_tokens or context or (None if endpoint else model_positions(resolve_model(model)))
+        engine = replace(engine, model=DEFAULT_MODEL)
+    out = out or Path("eval") / Path(engine.model).absolute().name
+    if engine.yarn_factor is not None and engine.context is None:
+        yarn = yarn_config(model_config(resolve_model(engine.model)), None, factor=engine.yarn_factor)
+        engine = replace(engine, context=yarn["max_position_embeddings"])
+    longest = (
+        max_tokens or engine.context or (None if engine.endpoints else model_positions(resolve_model(engine.model)))
+    )
     settings = run_settings(
-        model,
+        engine,
         params=params,
-        context=context,
-        yarn_factor=yarn_factor,
         convention=CONVENTION,
         budgets=default_budgets(longest) if budgets is None else parse_budgets(budgets),
-        endpoints=endpoint or (),
-        tensor_parallel=tensor_parallel,
     )
     jobs = plan_jobs(benchmarks, out=out, settings=settings, num_samples=samples, data_dir=data_dir, limit=limit)
 
     from polaris_eval.report.documents import write_reports
     from polaris_eval.report.tables import print_evaluations
 
-    evaluations = run_jobs(
-        jobs,
-        model=model,
-        context=context,
-        yarn_factor=yarn_factor,
-        params=params,
-        out=out,
-        endpoints=endpoint or (),
-        tensor_parallel=tensor_parallel,
-        stall_limit_s=stall_limit,
-        canary=canary,
-    )
+    evaluations = run_jobs(jobs, engine, params=params, out=out)
     pages = write_reports(out)
-    print_evaluations(evaluations, model=model)
+    print_evaluations(evaluations, model=engine.model)
     print(f"scores: {out / 'scores.json'}\ncompletions: {out}/BENCHMARK/completions.jsonl")
     print(f"report: {' and '.join(map(str, pages))}")
 

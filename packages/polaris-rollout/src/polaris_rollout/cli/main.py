@@ -1,67 +1,52 @@
 """The ``polaris-rollout`` command."""
 
+import logging
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from polaris_rollout.cli.options import engine_options
 from polaris_rollout.cli.temperature import temperature
+from polaris_rollout.records import EngineSpec
 
 app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Sample groups of completions from a reasoning model, and find the temperature to do it at.",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"
 )
 
 
 @app.callback()
 def group() -> None:
     """Sample groups of completions from a reasoning model, and find the temperature to do it at."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("polaris_rollout").setLevel(logging.INFO)
 
 
 @app.command()
+@engine_options()
 def sample(
     prompts: Annotated[
         Path,
         typer.Argument(help="JSON lines with 'question' (or 'problem', 'prompt') and 'problem_id' (or 'id')."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the parquet files, a row for each completion.")],
-    model: Annotated[str, typer.Option(help="A model folder, a Hub id, or 'tiny'.")] = "tiny",
+    engine: EngineSpec,
     samples: Annotated[int, typer.Option(help="Completions of each prompt, 1 or more.")] = 8,
     temperature: Annotated[float, typer.Option(help="Divides the logits; 0 takes the most likely token.")] = 1.0,
     top_p: Annotated[float, typer.Option(help="Nucleus mass; 1 keeps all. For training keep 1.")] = 1.0,
     top_k: Annotated[int, typer.Option(help="Most likely tokens kept; 0 keeps all. For training keep 0.")] = 0,
-    context: Annotated[
-        int | None,
-        typer.Option(
-            min=2, help="Prompt and answer together, in tokens; the default is all the model has, more derives YaRN."
-        ),
-    ] = None,
     max_tokens: Annotated[
         int | None, typer.Option(help="Longest answer, in tokens; the default fills the context.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same completions.")] = 0,
     suffix: Annotated[str, typer.Option(help="Appended to every prompt.")] = "",
-    endpoint: Annotated[
-        list[str] | None,
-        typer.Option(help="Address of a running `vllm serve`; repeat it for several. The default is vLLM in here."),
-    ] = None,
-    tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs that share one copy of the model in here.")] = 1,
-    stall_limit: Annotated[
-        float, typer.Option(min=1, help="Seconds without a new token until the job is ended with exit code 75.")
-    ] = 1800.0,
-    canary: Annotated[
-        bool, typer.Option(help="Compare the engine's log-probabilities with those of transformers first.")
-    ] = True,
 ) -> None:
     r"""Sample answers to every prompt of a file.
 
     A group (all answers to one prompt) is on disk the moment it is finished:
     in OUT/part-*.parquet in the end, in OUT/part-*.tail until then. Readers of
-    polaris_rollout.store.folder.read_store see both at any time. After a kill the
+    polaris_rollout.store.read_store see both at any time. After a kill the
     same command continues, and no finished group is drawn again.
 
     Columns: problem_id, sample, prompt_token_ids, token_ids, logprobs, text,
@@ -76,47 +61,15 @@ def sample(
     polaris-rollout sample problems.jsonl --model Qwen/Qwen3-4B --out rollouts
     --endpoint http://host1:8000 --endpoint http://host2:8000
     """
-    import logging
-
-    from polaris_rollout.engines.opening import check_model, open_engine
-    from polaris_rollout.engines.watchdog import watch
+    from polaris_rollout.engines.sampling import sample_file
     from polaris_rollout.errors import SettingError
-    from polaris_rollout.progress import track
     from polaris_rollout.records import SamplingParams
-    from polaris_rollout.store.folder import RolloutStore
-    from polaris_rollout.store.resume import read_prompts, sample_missing
 
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("polaris_rollout").setLevel(logging.INFO)
     if samples < 1:
         raise SettingError(f"--samples is {samples}; give 1 or more")
-    if endpoint and tensor_parallel > 1:
-        raise SettingError("--tensor-parallel is for the engine in this process; start the servers with it instead")
-    try:
-        params = SamplingParams(temperature=temperature, top_p=top_p, top_k=top_k, max_tokens=max_tokens, seed=seed)
-    except ValueError as error:
-        raise SettingError(str(error)) from None
-    to_sample = read_prompts(prompts, suffix=suffix)
-    settings = asdict(params) | {
-        "model": model,
-        "model_digest": check_model(model, context, endpoints=endpoint or ()),
-        "samples": samples,
-        "context": context,
-        "suffix": suffix,
-    }
-    with RolloutStore(out, settings) as store:
-        missing = [prompt for prompt in to_sample if prompt.problem_id not in store.finished]
-        num_before = len(to_sample) - len(missing)
-        if missing:
-            with open_engine(
-                model, context=context, endpoints=endpoint or (), tensor_parallel=tensor_parallel, canary=canary
-            ) as engine:
-                engine.check_prompts(missing, max_tokens)
-                groups = sample_missing(store, missing, engine, params, num_samples=samples)
-                with watch(engine, stall_limit_s=stall_limit):
-                    for _ in track(groups, total=len(to_sample), done=num_before, engine=engine):
-                        pass
-    print(f"{len(to_sample)} groups of {samples} completions are in {out}, {num_before} of them from before")
+    params = SamplingParams(temperature=temperature, top_p=top_p, top_k=top_k, max_tokens=max_tokens, seed=seed)
+    num, num_before = sample_file(prompts, out, engine, params, num_samples=samples, suffix=suffix)
+    print(f"{num} groups of {samples} completions are in {out}, {num_before} of them from before")
 
 
 app.command()(temperature)

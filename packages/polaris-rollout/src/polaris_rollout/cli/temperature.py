@@ -1,31 +1,22 @@
 """The command ``polaris-rollout temperature``."""
 
-import logging
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from polaris_rollout.records import Engine, Group
-    from polaris_rollout.temperature.budget import Floats, Probe
-    from polaris_rollout.temperature.measure import ProbeProblem
-    from polaris_rollout.temperature.report import Earlier
-
-logger = logging.getLogger(__name__)
+from polaris_rollout.cli.options import engine_options
+from polaris_rollout.records import PROMPT_SUFFIX, EngineSpec
 
 
+@engine_options()
 def temperature(
     problems: Annotated[
         Path,
         typer.Argument(help="Held-out training problems: JSON lines with 'question', 'answer' and 'problem_id'."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for temperature.json, the plot, and all answers drawn.")],
-    model: Annotated[str, typer.Option(help="A model folder, a Hub id, or 'tiny'.")] = "tiny",
+    engine: EngineSpec,
     target_diversity: Annotated[
         float | None, typer.Option(help="Find the temperature with this diversity, between 0 and 1.")
     ] = None,
@@ -45,19 +36,15 @@ def temperature(
         typer.Option(help="Answers of each problem in all; the default is 80, or 26 for a target."),
     ] = None,
     token_budget: Annotated[int | None, typer.Option(min=1, help="Stop drawing after this many tokens.")] = None,
-    context: Annotated[int | None, typer.Option(min=2, help="Prompt and answer together, in tokens.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
     seed: Annotated[int, typer.Option(help="Of the answers and of the choice of problems.")] = 0,
-    suffix: Annotated[str, typer.Option(help="Appended to every question; the same as in training.")] = "",
+    suffix: Annotated[
+        str,
+        typer.Option(
+            help="Appended to every question; the same as in training.  [default: training's own]", show_default=False
+        ),
+    ] = PROMPT_SUFFIX,
     grader: Annotated[str, typer.Option(help="'polaris' (polaris-reward), or MODULE:FUNCTION.")] = "polaris",
-    endpoint: Annotated[
-        list[str] | None, typer.Option(help="Address of a running `vllm serve`; repeat it for several.")
-    ] = None,
-    tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs that share one copy of the model in here.")] = 1,
-    stall_limit: Annotated[float, typer.Option(min=1, help="Seconds without a new token until the job is ended.")] = (
-        1800.0
-    ),
-    canary: Annotated[bool, typer.Option(help="Compare the engine with transformers first.")] = True,
 ) -> None:
     r"""Find the temperature to sample with, on problems that are not trained on.
 
@@ -80,166 +67,26 @@ def temperature(
     """
     from rich.console import Console
 
-    from polaris_rollout.engines.opening import check_model
-    from polaris_rollout.errors import SettingError
-    from polaris_rollout.records import SamplingParams
-    from polaris_rollout.temperature.budget import ProbeRun
-    from polaris_rollout.temperature.diversity import bootstrap_interval
-    from polaris_rollout.temperature.graders import open_grader
-    from polaris_rollout.temperature.measure import ModelProbe, read_probe_problems
-    from polaris_rollout.temperature.report import (
-        describe_decision,
-        draw_report,
-        read_earlier,
-        report_table,
-        to_report,
-        write_report,
-    )
-    from polaris_rollout.temperature.search import TARGET_ANSWERS, ZONES_ANSWERS, find_diversity, find_exploration_start
+    from polaris_rollout.temperature.calibration import Calibration, calibrate
+    from polaris_rollout.temperature.report import describe_decision, report_paths, report_table
 
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("polaris_rollout").setLevel(logging.INFO)
-    if target_diversity is not None and like is not None:
-        raise SettingError("give --target-diversity or --like, not both")
-    if target_diversity is not None and not 0 < target_diversity < 1:
-        raise SettingError(f"--target-diversity is {target_diversity:g}; give a share between 0 and 1")
-    if not 0 < max_loss < 1:
-        raise SettingError(f"--max-loss is {max_loss:g}; give a share between 0 and 1")
-    earlier = read_earlier(like) if like else None
-    batch = earlier.num_samples if earlier else batch
-    chosen = read_probe_problems(problems, suffix=suffix, num_problems=num_problems, seed=seed)
-    if earlier:
-        chosen = _those_of(earlier, problems, read_probe_problems(problems, suffix=suffix, num_problems=10**9, seed=0))
-    bootstrap_interval([0.0] * len(chosen))  # refuses too few problems
-    digest = check_model(model, context, endpoints=endpoint or ())
-    params = SamplingParams(max_tokens=max_tokens, seed=seed)
-    settings = {"model": model, "model_digest": digest, "context": context, "suffix": suffix}
-    has_target = earlier is not None or target_diversity is not None
-    with ExitStack() as stack:
-        engine = _LazyEngine(
-            stack,
-            model=model,
-            context=context,
-            endpoints=endpoint or (),
-            tensor_parallel=tensor_parallel,
-            canary=canary,
-            chosen=chosen,
-            max_tokens=max_tokens,
-            stall_limit_s=stall_limit,
-        )
-        probe = ModelProbe(
-            chosen,
-            engine.open,
-            stack.enter_context(open_grader(grader)),
-            folder=out / "probes",
-            params=params,
-            batch=batch,
-            num_tokens=earlier.num_tokens if earlier else None,
-            settings=settings,
-            follow=engine.follow,
-        )
-        most = answers or (TARGET_ANSWERS if has_target else ZONES_ANSWERS)
-
-        def measure(at: float, num_samples: int) -> "Probe":
-            measured = probe.measure(at, num_samples)
-            logger.info("%s  %d of %d answers a problem", _describe(measured), run.num_answers + batch, most)
-            return measured
-
-        run = ProbeRun(
-            measure,
-            batch=batch,
-            max_answers=most,
-            max_tokens=token_budget or float("inf"),
-            lowest=lowest,
-            highest=highest,
-        )
-        target = _target(earlier, chosen, target_diversity)
-        if target is None:
-            choice = find_exploration_start(run, max_loss=max_loss, seed=seed)
-        else:
-            choice = find_diversity(run, target, max_loss=max_loss, seed=seed)
-    report = to_report(
-        run,
-        choice,
-        probe.textures,
-        problem_ids=[each.prompt.problem_id for each in chosen],
-        num_tokens=probe.num_tokens or 0,
-        batch=batch,
-        target=None if target is None else _mean(target),
+    calibration = Calibration(
+        target_diversity=target_diversity,
+        like=like,
         max_loss=max_loss,
-        settings=settings | asdict(params) | {"problems": str(problems), "like": str(like) if like else None},
+        lowest=lowest,
+        highest=highest,
+        num_problems=num_problems,
+        batch=batch,
+        answers=answers,
+        token_budget=token_budget,
+        max_tokens=max_tokens,
+        seed=seed,
+        suffix=suffix,
+        grader=grader,
     )
-    path = write_report(out, report)
-    drawn = draw_report(report, out)
+    report = calibrate(problems, out, engine, calibration)
+    path, *drawn = report_paths(out)
     console = Console(highlight=False, soft_wrap=True)
     console.print(report_table(report))
     console.print(f"\n{describe_decision(report)}\nwrote {path}, {' and '.join(map(str, drawn))}", markup=False)
-
-
-class _LazyEngine:
-    """The engine, opened when the first answer must be drawn: a repeated search needs none."""
-
-    def __init__(
-        self,
-        stack: ExitStack,
-        *,
-        chosen: "list[ProbeProblem]",
-        max_tokens: int | None,
-        stall_limit_s: float,
-        **options: Any,
-    ) -> None:
-        self._stack, self._options = stack, options
-        self._chosen, self._max_tokens, self._stall_limit_s = chosen, max_tokens, stall_limit_s
-        self._engine: Engine | None = None
-
-    def open(self) -> "Engine":
-        if self._engine is None:
-            from polaris_rollout.engines.opening import open_engine
-
-            self._engine = self._stack.enter_context(open_engine(**self._options))
-            self._engine.check_prompts([each.prompt for each in self._chosen], self._max_tokens)
-        return self._engine
-
-    def follow(self, groups: "Iterator[Group]", total: int, label: str) -> "Iterator[Group]":
-        from polaris_rollout.engines.watchdog import watch
-        from polaris_rollout.progress import track
-
-        with watch(self.open(), stall_limit_s=self._stall_limit_s, label=label):
-            yield from track(groups, total=total, label=label, engine=self._engine)
-
-
-def _those_of(earlier: "Earlier", path: Path, problems: "list[ProbeProblem]") -> "list[ProbeProblem]":
-    """Return the problems that the earlier stage was probed with."""
-    from polaris_rollout.errors import SettingError
-
-    found = [each for each in problems if each.prompt.problem_id in earlier.diversity_by_problem]
-    if len(found) < len(earlier.diversity_by_problem):
-        raise SettingError(
-            f"{path} has {len(found)} of the {len(earlier.diversity_by_problem)} problems that the earlier stage was "
-            "probed with; give the same file of held-out problems"
-        )
-    return found
-
-
-def _target(earlier: "Earlier | None", chosen: "list[ProbeProblem]", target: float | None) -> "float | Floats | None":
-    import numpy as np
-
-    if earlier is None:
-        return target
-    return np.array([earlier.diversity_by_problem[each.prompt.problem_id] for each in chosen])
-
-
-def _mean(target: "float | Floats") -> float:
-    import numpy as np
-
-    return float(np.mean(target))
-
-
-def _describe(probe: "Probe") -> str:
-    import numpy as np
-
-    return (
-        f"temperature {probe.temperature:.2f}: accuracy {probe.accuracy.mean():.3f}, "
-        f"diversity {np.nanmean(probe.diversity):.3f}, truncated {probe.truncated.mean():.1%}, "
-        f"{probe.tokens.mean():,.0f} tokens;"
-    )

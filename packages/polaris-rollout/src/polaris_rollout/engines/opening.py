@@ -1,17 +1,17 @@
 """Opening whatever engine the caller has: vLLM in this process, or servers at addresses."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from polaris_rollout.engines.options import MAX_IN_FLIGHT
 from polaris_rollout.errors import ModelError
-from polaris_rollout.models import model_config, model_digest, resolve_model, yarn_config
-from polaris_rollout.records import Engine
+from polaris_rollout.models import model_config, model_digest, resolve_model
+from polaris_rollout.records import Engine, EngineSpec
+from polaris_rollout.yarn import yarn_config
 
 
-def check_model(
-    model: str, context: int | None, *, yarn_factor: float | None = None, endpoints: Sequence[str] = ()
-) -> str | None:
+def check_model(spec: EngineSpec) -> str | None:
     """Refuse a wrong model or context before an engine, which takes many seconds to import, is asked.
 
     Returns:
@@ -22,52 +22,37 @@ def check_model(
             still be one that servers know.
     """
     try:
-        folder = resolve_model(model)
+        folder = resolve_model(spec.model)
     except ModelError:
-        if endpoints:
+        if spec.endpoints:
             return None
         raise
-    if not endpoints and Path(folder).is_dir():
-        yarn_config(model_config(folder), context, factor=yarn_factor)
+    if not spec.endpoints and not spec.extend_positions and Path(folder).is_dir():
+        yarn_config(model_config(folder), spec.context, factor=spec.yarn_factor)
     return model_digest(folder)
 
 
 @contextmanager
-def open_engine(
-    model: str,
-    *,
-    context: int | None = None,
-    yarn_factor: float | None = None,
-    endpoints: Sequence[str] = (),
-    tensor_parallel: int = 1,
-    canary: bool = True,
-) -> Generator[Engine]:
+def open_engine(spec: EngineSpec) -> Generator[Engine]:
     """Open an engine for a model, and close it when the block ends.
-
-    Args:
-        model: A folder, a Hub id, or a carried name; see `resolve_model`.
-        context: Longest prompt and completion together; ``None`` takes the model's positions, more than those
-            derives YaRN.
-        yarn_factor: Of YaRN, for any context; ``None`` derives it where the context needs it. Servers have their own.
-        endpoints: Addresses of ``vllm serve`` servers such as ``http://host:8000``; none starts vLLM here.
-        tensor_parallel: GPUs that share one copy of the model; for the engine in this process.
-        canary: Compare the engine's log-probabilities with those of transformers before anything is sampled.
 
     Raises:
         RolloutError: If there is no engine, or it cannot be used for this model.
     """
-    if endpoints:
+    if spec.endpoints:
         from polaris_rollout.servers.sampler import ServerSampler
 
-        with ServerSampler(endpoints, model=model, context=context) as sampler:
+        in_flight = spec.max_in_flight or MAX_IN_FLIGHT
+        with ServerSampler(spec.endpoints, model=spec.model, context=spec.context, max_in_flight=in_flight) as sampler:
             yield sampler
         return
     # Importing the engine takes many seconds, so it is done only where one is needed.
     from polaris_rollout.engines.vllm import VllmSampler
 
-    with VllmSampler(model, context=context, yarn_factor=yarn_factor, tensor_parallel=tensor_parallel) as sampler:
-        if canary:
+    with VllmSampler(spec) as sampler:
+        if spec.canary:
             from polaris_rollout.engines.parity import check_parity, transformers_logprobs
 
-            check_parity(sampler, transformers_logprobs(model, context=sampler.context, yarn_factor=yarn_factor))
+            context = None if spec.extend_positions else sampler.context
+            check_parity(sampler, transformers_logprobs(spec.model, context=context, yarn_factor=spec.yarn_factor))
         yield sampler

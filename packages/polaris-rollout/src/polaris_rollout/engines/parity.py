@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from polaris_rollout.errors import ParityError
-from polaris_rollout.models import extended_config, resolve_model
+from polaris_rollout.models import resolve_model
 from polaris_rollout.records import Group, Prompt, Sampler, SamplingParams
+from polaris_rollout.yarn import extended_config
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count, islice
 from types import TracebackType
 from typing import Any, Self, cast
@@ -28,7 +28,7 @@ logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
 
-from polaris_rollout.engines.options import engine_options
+from polaris_rollout.engines.options import vllm_options
 from polaris_rollout.errors import EngineMissingError, SettingError
 from polaris_rollout.models import (
     check_lengths,
@@ -38,7 +38,7 @@ from polaris_rollout.models import (
     resolve_model,
     stop_token_ids,
 )
-from polaris_rollout.records import Completion, EngineStatus, Group, Prompt, SamplingParams, completion_seed
+from polaris_rollout.records import Completion, EngineSpec, EngineStatus, Group, Prompt, SamplingParams, completion_seed
 
 try:
     import vllm
@@ -60,41 +60,24 @@ logger = logging.getLogger(__name__)
 
 
 class VllmSampler:
-    """One vLLM engine in this process; an `Engine`.
+    """One vLLM engine in this process; an `Engine` and a `WeightSink`.
 
     Attributes:
         max_in_flight: Completions that the engine works on at the same time.
         tokenizer: The model's tokenizer.
     """
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        context: int | None = None,
-        yarn_factor: float | None = None,
-        extend_positions: bool = False,
-        max_in_flight: int = 256,
-        per_rank: bool = False,
-        tensor_parallel: int = 1,
-        dtype: str = "auto",
-    ) -> None:
+    def __init__(self, model: str | EngineSpec, *, per_rank: bool = False, **fields: Any) -> None:
         """Load a model into a new engine.
 
         Args:
-            model: A folder, a Hub id, or a carried name; see `resolve_model`.
-            context: Longest prompt and completion together; ``None`` takes the model's positions, more than
-                those derives YaRN (`yarn_config`).
-            yarn_factor: Of YaRN, for any context; ``None`` derives it where the context needs it.
-            extend_positions: Leave the rotary frequencies as they are beyond the model's positions: plain
-                extrapolation, as in the published recipe's later stages.
-            max_in_flight: Completions that the engine works on at the same time.
+            model: A folder, a Hub id, or a carried name; see `resolve_model`. Or everything that an engine is opened
+                with.
             per_rank: One engine for each process of a ``torchrun`` launch, or for each ``tensor_parallel``
-                neighbouring ones, which must then make the same calls. The process group exists already.
-            tensor_parallel: GPUs that share one copy of the model. Without ``per_rank`` the engine starts
-                processes of its own, so the program needs a ``__main__`` guard.
-            dtype: Of the weights on a GPU: ``bfloat16``, ``float16``, ``float32``, or ``auto``, the model's own. A
-                CPU computes in float32.
+                neighbouring ones, which must then make the same calls. The process group exists already. Otherwise
+                an engine with ``tensor_parallel`` starts processes of its own, so the program needs a ``__main__``
+                guard.
+            fields: The other fields of an `EngineSpec`, for a model that is given by its name.
 
         Raises:
             ModelError: If the model cannot be used with this context.
@@ -105,34 +88,26 @@ class VllmSampler:
             raise SettingError(
                 "per_rank needs the ranks' process group; call torch.distributed.init_process_group first"
             )
-        folder = resolve_model(model)
-        options = engine_options(
-            model_config(folder),
-            context=context,
-            yarn_factor=yarn_factor,
-            extend_positions=extend_positions,
-            tensor_parallel=tensor_parallel,
-            per_rank=per_rank,
-            dtype=dtype,
-            on_cpu=current_platform.is_cpu(),
-        )
+        spec = EngineSpec(model, **fields) if isinstance(model, str) else replace(model, **fields)
+        folder = resolve_model(spec.model)
+        options = vllm_options(model_config(folder), spec, per_rank=per_rank, on_cpu=current_platform.is_cpu())
         if rope := options.get("hf_overrides", {}).get("rope_parameters"):
             longest = options["max_model_len"]
-            logger.warning("%s: YaRN with factor %.4g for a context of %d tokens", model, rope["factor"], longest)
-        self.max_in_flight = max_in_flight
+            logger.warning("%s: YaRN with factor %.4g for a context of %d tokens", spec.model, rope["factor"], longest)
+        self.max_in_flight: int = options["max_num_seqs"]
         self._request_ids = count()
         self._can_sleep = not current_platform.is_cpu()
-        self._shares_weights = per_rank or tensor_parallel == 1
+        self._shares_weights = per_rank or spec.tensor_parallel == 1
         self._name = f"rank {os.environ['RANK']}" if per_rank else "engine"
-        self._weights = self._weights_version = model_digest(folder) or model
+        self._weights = self._weights_version = model_digest(folder) or spec.model
         self._num_updates = self._num_sampled = 0
-        self._llm = vllm.LLM(model=folder, max_num_seqs=max_in_flight, **options)
+        self._llm = vllm.LLM(model=folder, **options)
         self._context: int = self._llm.model_config.max_model_len
         self._dtype = str(self._llm.model_config.dtype).removeprefix("torch.")
         self.tokenizer: Any = self._llm.get_tokenizer()
         self._stop_token_ids = stop_token_ids(folder)
         if self.tokenizer.chat_template is None:
-            logger.warning("%s has no chat template: problems are given to it as plain text", model)
+            logger.warning("%s has no chat template: problems are given to it as plain text", spec.model)
 
     def __enter__(self) -> Self:
         return self

@@ -17,7 +17,8 @@ from polaris_rollout.errors import EndpointError
 from polaris_rollout.models import check_lengths
 from polaris_rollout.records import EngineStatus, Group, Prompt, SamplingParams
 from polaris_rollout.servers.client import Endpoint
-from polaris_rollout.servers.pool import EndpointPool, Lane, Patience
+from polaris_rollout.servers.pool import EndpointPool
+from polaris_rollout.servers.server import Patience, Server
 
 Answer = TypeVar("Answer")
 
@@ -121,17 +122,17 @@ class ServerSampler:
         if n < 1:
             raise ValueError(f"n is {n}; give 1 or more samples")
         source = iter(prompts)
-        job = self._call(self._pool.begin(params, n))
+        call = self._call(self._pool.begin(params, n))
         num_open, exhausted = 0, False
         try:
             while num_open or not exhausted:
-                event = job.events.get()
+                event = call.events.get()
                 if event is None:
                     if (prompt := next(source, None)) is None:
                         exhausted = True
                     else:
                         num_open += 1
-                        self._loop.call_soon_threadsafe(self._pool.add, job, prompt)
+                        self._loop.call_soon_threadsafe(self._pool.add, call, prompt)
                 elif isinstance(event, Group):
                     num_open -= 1
                     yield event
@@ -140,11 +141,11 @@ class ServerSampler:
         finally:
             # The caller may have stopped early: the servers must be free for the next call.
             if not self._loop.is_closed():
-                self._call(self._pool.end(job))
+                self._call(self._pool.end(call))
 
     def status(self) -> list[EngineStatus]:
         """Say what every server is doing, as of its latest health check; callable from another thread."""
-        return [_status(lane) for lane in self._pool.lanes]
+        return [_status(server) for server in self._pool.servers]
 
     async def _encode_all(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         return await asyncio.gather(*(self._pool.encode(text) for text in texts))
@@ -166,18 +167,18 @@ def _allow_connections(num: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-def _status(lane: Lane) -> EngineStatus:
-    down_since, running = lane.down_since, lane.in_flight
+def _status(server: Server) -> EngineStatus:
+    down_since, running = server.down_since, server.in_flight
     if down_since is not None:
         state = f"down since {time.monotonic() - down_since:.0f} s"
     else:
         state = "sampling" if running else "idle"
-    waiting = min(running, lane.load.waiting) if lane.load else 0
+    waiting = min(running, server.load.waiting) if server.load else 0
     return EngineStatus(
-        name=lane.endpoint.address,
+        name=server.endpoint.address,
         state=state,
         running=running - waiting,
         waiting=waiting,
         longest_running=None,
-        sampled_tokens=max(lane.sampled_tokens, lane.finished_tokens),
+        sampled_tokens=max(server.sampled_tokens, server.finished_tokens),
     )

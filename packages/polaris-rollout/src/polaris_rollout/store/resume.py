@@ -39,10 +39,14 @@ def sample_missing(
 ) -> Iterator[Group]:
     """Sample the prompts whose groups a store does not hold, and yield each group once it is there.
 
+    The sampler is not asked for anything where nothing is missing.
+
     Raises:
         StoreError: If a group cannot be written; those before it are kept.
     """
     missing = [prompt for prompt in prompts if prompt.problem_id not in store.finished]
+    if not missing:
+        return
     for group in sampler.sample(missing, params, n=num_samples):
         store.append(group, params)
         yield group

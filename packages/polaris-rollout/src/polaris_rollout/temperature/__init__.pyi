@@ -1,1 +1,9 @@
+from .calibration import Calibration as Calibration
+from .calibration import calibrate as calibrate
+from .diversity import answer_entropy as answer_entropy
+from .diversity import bootstrap_interval as bootstrap_interval
 from .diversity import distinct_n as distinct_n
+from .diversity import expected_distinct_n as expected_distinct_n
+from .diversity import token_entropy as token_entropy
+from .measure import ProbeProblem as ProbeProblem
+from .measure import read_probe_problems as read_probe_problems

@@ -8,7 +8,7 @@ fixed number of samples and tokens, whatever was drawn.
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,12 @@ Sample = str | NDArray[np.int64]
 """A response: its text, whose tokens are the words between whitespace, or the ``[T]`` ids of a model's tokens."""
 
 
-class Interval(NamedTuple):
-    """A mean over problems and how far it may be from that over all problems of the kind."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A figure and how far it may be from that over all problems of the kind."""
 
-    mean: float
-    """Over the problems that have a value."""
+    value: float
+    """Best estimate; a mean is over the problems that have a value."""
 
     low: float
     """Lower end."""
@@ -173,7 +174,7 @@ def bootstrap_interval(
     drawn = np.random.default_rng(seed).integers(len(usable), size=(num_resamples, len(usable)))
     spread = (usable[drawn].mean(axis=1) - mean) * math.sqrt(len(usable) / (len(usable) - 1))
     low, high = np.quantile(spread, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(mean=mean, low=mean + float(low), high=mean + float(high))
+    return Interval(value=mean, low=mean + float(low), high=mean + float(high))
 
 
 def answer_entropy(answers: Sequence[str | None]) -> float:

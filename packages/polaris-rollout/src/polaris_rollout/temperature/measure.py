@@ -5,7 +5,7 @@ Whatever was drawn is kept in the folder and never drawn again, so an interrupte
 
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polaris_rollout.errors import StoreError
+from polaris_rollout.overlap import alongside
 from polaris_rollout.records import Completion, Group, Prompt, Sampler, SamplingParams, derive_seed
 from polaris_rollout.store.folder import RolloutStore, read_store
-from polaris_rollout.store.resume import read_prompts
+from polaris_rollout.store.resume import read_prompts, sample_missing
 from polaris_rollout.temperature.budget import Probe
 from polaris_rollout.temperature.diversity import (
     answer_entropy,
@@ -28,11 +29,11 @@ from polaris_rollout.temperature.diversity import (
 
 Floats = NDArray[np.float64]
 
-GradeMany = Callable[[Sequence[tuple[str, Sequence[str]]]], Sequence[tuple[bool, str | None]]]
-"""From responses with their references to whether each is correct, and the final answer found in it."""
+Grades = Sequence[tuple[bool, str | None]]
+"""Of each response whether it is correct, and the final answer found in it."""
 
-Follow = Callable[[Iterator[Group], int, str], Iterator[Group]]
-"""Passes groups through, given how many are to come and a label, to show progress."""
+GradeMany = Callable[[Sequence[tuple[str, Sequence[str]]]], Grades]
+"""From responses with their references to their grades."""
 
 NGRAM = 4
 """Tokens of the n-grams that diversity counts, as published."""
@@ -63,33 +64,42 @@ class Texture:
     """Mean of ``-logprob`` over the tokens, in nats."""
 
 
-def read_probe_problems(path: Path, *, suffix: str, num_problems: int, seed: int) -> list[ProbeProblem]:
-    """Read problems with references from JSON lines and draw some of them.
+def read_probe_problems(
+    path: Path, *, suffix: str, num_problems: int | None = None, seed: int = 0
+) -> list[ProbeProblem]:
+    """Read problems with references from JSON lines.
 
     Args:
         path: Lines as `read_prompts` takes them, with ``references`` (a list) or ``answer`` (a text or a list).
         suffix: Appended to every question.
-        num_problems: How many to draw; all if there are no more.
+        num_problems: Draw so many of them; ``None`` takes all.
         seed: Of the draw.
 
     Raises:
         StoreError: If a line is malformed or has no reference.
     """
-    prompts = {prompt.problem_id: prompt for prompt in read_prompts(path, suffix=suffix)}
+    prompts = read_prompts(path, suffix=suffix)
     rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     problems = [
         ProbeProblem(prompt=prompt, references=_references(row, f"{path}: {prompt.problem_id!r}"))
-        for prompt, row in zip(prompts.values(), rows, strict=True)
+        for prompt, row in zip(prompts, rows, strict=True)
     ]
-    if len(problems) <= num_problems:
-        return problems
-    return random.Random(derive_seed(seed, "probe")).sample(problems, num_problems)
+    return problems if num_problems is None else draw_problems(problems, num_problems, seed=seed)
+
+
+def draw_problems(problems: Sequence[ProbeProblem], num: int, *, seed: int) -> list[ProbeProblem]:
+    """Draw so many of the problems; all, in their order, if there are no more."""
+    if len(problems) <= num:
+        return list(problems)
+    return random.Random(derive_seed(seed, "probe")).sample(problems, num)
 
 
 class ModelProbe:
     """Measures a model at any temperature; the `measure` of a `polaris_rollout.temperature.search.ProbeRun`.
 
     Attributes:
+        problem_ids: Of the problems, in their order.
+        batch: Answers of each problem drawn at once, and of the subsets that diversity is expected of.
         num_tokens: Window of the diversity, once known; see `diversity.expected_distinct_n`.
         textures: By temperature.
     """
@@ -97,7 +107,7 @@ class ModelProbe:
     def __init__(
         self,
         problems: Sequence[ProbeProblem],
-        open_sampler: Callable[[], Sampler],
+        sampler: Sampler,
         grade_many: GradeMany,
         *,
         folder: Path,
@@ -105,45 +115,44 @@ class ModelProbe:
         batch: int,
         num_tokens: int | None = None,
         settings: Mapping[str, Any],
-        follow: Follow,
     ) -> None:
         """Prepare to measure.
 
         Args:
             problems: Of every probe.
-            open_sampler: Gives the engine; called only when something is not on disk yet.
+            sampler: Asked only for what is not on disk yet.
             grade_many: Judges the answers.
             folder: Keeps what is drawn, a store for each batch.
             params: How answers are drawn; the temperature is the probe's.
-            batch: Answers of each problem drawn at once, and of the subsets that diversity is expected of.
+            batch: Answers of each problem drawn at once.
             num_tokens: Window of the diversity; by default what nearly all answers of the first probe fill.
             settings: Everything else that changes what is drawn; a folder of other settings is refused.
-            follow: Shows progress.
         """
+        self.problem_ids = [problem.prompt.problem_id for problem in problems]
+        self.batch = batch
         self.num_tokens = num_tokens
         self.textures: dict[float, Texture] = {}
         self._problems = {problem.prompt.problem_id: problem for problem in problems}
-        self._open_sampler, self._grade_many = open_sampler, grade_many
-        self._folder, self._params, self._batch = folder, params, batch
-        self._settings, self._follow = settings, follow
+        self._sampler, self._grade_many = sampler, grade_many
+        self._folder, self._params, self._settings = folder, params, settings
         self._answers: dict[float, list[_Answers]] = {}
 
     def measure(self, temperature: float, num_samples: int) -> Probe:
         """Return what ``num_samples`` answers of each problem show, drawing those that are missing."""
         answers = self._answers.setdefault(temperature, [_Answers() for _ in self._problems])
-        for batch in range(len(answers[0].correct) // self._batch, num_samples // self._batch):
-            groups = self._draw(temperature, batch)
-            for each, problem_id in zip(answers, self._problems, strict=True):
-                each.add(groups[problem_id], self._grades(groups[problem_id]))
+        for batch in range(len(answers[0].correct) // self.batch, num_samples // self.batch):
+            graded = self._draw(temperature, batch)
+            for each, (group, grades) in zip(answers, graded, strict=True):
+                each.add(group, grades)
             if batch == 0:
-                self.textures[temperature] = _texture(list(groups.values()), answers)
+                self.textures[temperature] = _texture([group for group, _ in graded], answers)
         samples, truncated = [each.token_ids for each in answers], [each.truncated for each in answers]
         if self.num_tokens is None:
             self.num_tokens = default_num_tokens(samples, n=NGRAM, truncated=truncated)
         for each in answers:
             each.shorten(self.num_tokens)
         diversity = expected_distinct_n(
-            samples, num_samples=self._batch, num_tokens=self.num_tokens, n=NGRAM, truncated=truncated
+            samples, num_samples=self.batch, num_tokens=self.num_tokens, n=NGRAM, truncated=truncated
         )
         return Probe(
             temperature=temperature,
@@ -154,24 +163,31 @@ class ModelProbe:
             tokens=np.array([float(np.mean(each.num_tokens)) for each in answers]),
         )
 
-    def _draw(self, temperature: float, batch: int) -> dict[str, Group]:
-        """Return a batch by problem, in the order of the problems."""
+    def _draw(self, temperature: float, batch: int) -> list[tuple[Group, Grades]]:
+        """Return a batch and its grades, in the order of the problems."""
         params = replace(
             self._params, temperature=temperature, seed=derive_seed(self._params.seed, f"{temperature:g}", batch)
         )
         folder = self._folder / f"temperature-{temperature:g}-batch-{batch + 1}"
-        with RolloutStore(folder, {**self._settings, **asdict(params), "samples": self._batch}) as store:
-            left = [each.prompt for key, each in self._problems.items() if key not in store.finished]
-            if left:
-                groups = self._open_sampler().sample(left, params, n=self._batch)
-                for group in self._follow(groups, len(left), f"temperature {temperature:g}"):
-                    store.append(group, params)
+        with RolloutStore(folder, {**self._settings, **asdict(params), "samples": self.batch}) as store:
+            prompts = [problem.prompt for problem in self._problems.values()]
+            groups = sample_missing(store, prompts, self._sampler, params, num_samples=self.batch)
+            grades = dict(alongside(groups, self._grade))
         drawn = {group.problem_id: group for group in read_store(folder)}
-        return {problem_id: drawn[problem_id] for problem_id in self._problems}
+        grades |= self._grade([group for problem_id, group in drawn.items() if problem_id not in grades])
+        return [(drawn[problem_id], grades[problem_id]) for problem_id in self._problems]
 
-    def _grades(self, group: Group) -> Sequence[tuple[bool, str | None]]:
-        references = self._problems[group.problem_id].references
-        return self._grade_many([(completion.text, references) for completion in group.completions])
+    def _grade(self, groups: Sequence[Group]) -> list[tuple[str, Grades]]:
+        """Return the grades of each group, by problem."""
+        return [
+            (
+                group.problem_id,
+                self._grade_many(
+                    [(each.text, self._problems[group.problem_id].references) for each in group.completions]
+                ),
+            )
+            for group in groups
+        ]
 
 
 @dataclass(slots=True)
@@ -184,7 +200,7 @@ class _Answers:
     num_tokens: list[int] = field(default_factory=list[int])
     token_ids: list[NDArray[np.int64]] = field(default_factory=list[NDArray[np.int64]])
 
-    def add(self, group: Group, grades: Sequence[tuple[bool, str | None]]) -> None:
+    def add(self, group: Group, grades: Grades) -> None:
         for completion, (correct, final) in zip(group.completions, grades, strict=True):
             self.correct.append(correct)
             self.final.append(final)

@@ -1,8 +1,6 @@
 """The report of a temperature search: what was measured, what was decided and why.
 
-``temperature.json`` is what the next stage reads; the table and the plot are for people.
-
-A temperature report for people: a table and a plot with the three zones.
+``temperature.json`` is what the next stage reads; the table and the plot, with the three zones, are for people.
 """
 
 import json
@@ -18,11 +16,13 @@ from rich.table import Table
 from polaris_rollout.errors import StoreError
 from polaris_rollout.temperature.budget import Floats, ProbeRun
 from polaris_rollout.temperature.diversity import bootstrap_interval
-from polaris_rollout.temperature.measure import NGRAM, Texture
+from polaris_rollout.temperature.measure import NGRAM, ModelProbe, Texture
 from polaris_rollout.temperature.search import LEAST_SHARE, Choice
 from polaris_rollout.temperature.zones import COLLAPSE_LOSS
 
 REPORT_NAME = "temperature.json"
+
+PLOT_NAMES = ("temperature.png", "temperature.svg")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +69,8 @@ def read_earlier(path: Path) -> Earlier:
 def to_report(
     run: ProbeRun,
     choice: Choice,
-    textures: Mapping[float, Texture],
+    probe: ModelProbe,
     *,
-    problem_ids: Sequence[str],
-    num_tokens: int,
-    batch: int,
     target: float | None,
     max_loss: float,
     settings: Mapping[str, Any],
@@ -83,10 +80,7 @@ def to_report(
     Args:
         run: All probes.
         choice: What was decided.
-        textures: Further figures of the probes by temperature.
-        problem_ids: [P] problems of the probes.
-        num_tokens: Window of the diversity.
-        batch: Answers that diversity is expected of.
+        probe: That measured them.
         target: Diversity that was to be reached, if any.
         max_loss: Share of accuracy whose loss marks the start of exploration.
         settings: Of the search, as the user gave them.
@@ -101,12 +95,12 @@ def to_report(
             "exploration": asdict(choice.exploration) | {"loss": max_loss},
             "collapse": asdict(choice.collapse) | {"loss": COLLAPSE_LOSS} if choice.collapse else None,
         },
-        "measure": {"unit": "token", "n": NGRAM, "num_samples": batch, "num_tokens": num_tokens},
-        "curve": [_point(run, index, textures, choice.level) for index in range(len(run.probes))],
+        "measure": {"unit": "token", "n": NGRAM, "num_samples": probe.batch, "num_tokens": probe.num_tokens or 0},
+        "curve": [_point(run, index, probe.textures, choice.level) for index in range(len(run.probes))],
         "fit": _fit(run, choice),
         "answers_per_problem": run.num_answers,
         "sampled_tokens": round(run.num_tokens),
-        "diversity_by_problem": _by_problem(run, choice.temperature, problem_ids),
+        "diversity_by_problem": _by_problem(run, choice.temperature, probe.problem_ids),
         "settings": dict(settings),
     }
 
@@ -118,6 +112,11 @@ def write_report(folder: Path, report: Mapping[str, Any]) -> Path:
     temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     temporary.replace(path)
     return path
+
+
+def report_paths(folder: Path) -> list[Path]:
+    """Return the files of a report: ``temperature.json``, then the plots."""
+    return [folder / name for name in (REPORT_NAME, *PLOT_NAMES)]
 
 
 def _point(run: ProbeRun, index: int, textures: Mapping[float, Texture], level: float) -> dict[str, Any]:
@@ -137,8 +136,7 @@ def _interval(values: Floats, level: float) -> dict[str, float] | None:
     """Return mean and bootstrap interval over problems; ``None`` where too few have a value."""
     if np.isnan(values).mean() > 1 - LEAST_SHARE:
         return None
-    mean, low, high = bootstrap_interval(values, level=level)
-    return {"value": mean, "low": low, "high": high}
+    return asdict(bootstrap_interval(values, level=level))
 
 
 def _fit(run: ProbeRun, choice: Choice) -> dict[str, list[float]]:
@@ -215,7 +213,7 @@ def draw_report(report: Mapping[str, Any], folder: Path) -> list[Path]:
     axes.axvline(report["temperature"], color="black", linestyle="--", label=f"chosen: {report['temperature']:.2f}")
     axes.set(xlabel="sampling temperature", ylabel="share", ylim=(0, 1.02), xlim=(low, high))
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    paths = [folder / "temperature.png", folder / "temperature.svg"]
+    paths = [folder / name for name in PLOT_NAMES]
     for path in paths:
         temporary = path.with_name(f".{path.name}.tmp")
         figure.savefig(temporary, format=path.suffix[1:], dpi=150)

@@ -14,6 +14,7 @@ from scipy.optimize import isotonic_regression
 
 from polaris_rollout.errors import SettingError
 from polaris_rollout.temperature.budget import GRID, Floats, ProbeRun
+from polaris_rollout.temperature.diversity import Interval
 from polaris_rollout.temperature.zones import COLLAPSE_LOSS, AccuracyFit, fit_accuracy
 
 WITHIN_PROBABILITY = 2 / 3
@@ -35,20 +36,6 @@ _NUM_RESAMPLES = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """A figure and the interval that holds it."""
-
-    value: float
-    """Best estimate."""
-
-    low: float
-    """Lower end of the interval."""
-
-    high: float
-    """Upper end of the interval."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """A temperature, why it was chosen, and what is known of the zones."""
 
@@ -58,13 +45,13 @@ class Choice:
     reason: str
     """One sentence."""
 
-    diversity: Estimate
+    diversity: Interval
     """Expected at the chosen temperature, over problems of the kind."""
 
-    exploration: Estimate
+    exploration: Interval
     """Where accuracy has lost the allowed share: the robust zone ends and controlled exploration begins."""
 
-    collapse: Estimate | None
+    collapse: Interval | None
     """Where collapse begins; ``None`` if that is beyond the highest temperature."""
 
     fit: AccuracyFit
@@ -173,12 +160,12 @@ def find_diversity(
     return _choice(run, temperature, reason, fit, max_loss=max_loss, level=level, seed=seed)
 
 
-def diversity_at(run: ProbeRun, temperature: float, *, level: float = 0.95, seed: int = 0) -> Estimate:
+def diversity_at(run: ProbeRun, temperature: float, *, level: float = 0.95, seed: int = 0) -> Interval:
     """Return the diversity at any temperature between those probed, from the rising fit."""
     temperatures, values, weights = _diversity(run)
     draws = np.array([np.interp(temperature, temperatures, curve) for curve in _rising(values, weights, seed)])
     value = float(np.interp(temperature, temperatures, _rising_fit(values, weights)))
-    return _estimate(value, draws, level)
+    return _interval(value, draws, level)
 
 
 def _climb(run: ProbeRun) -> None:
@@ -210,9 +197,9 @@ def _half_width(draws: Floats, level: float) -> float:
     return float(high - low) / 2
 
 
-def _estimate(value: float, draws: Floats, level: float) -> Estimate:
+def _interval(value: float, draws: Floats, level: float) -> Interval:
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(value=value, low=float(low), high=float(high))
+    return Interval(value=value, low=float(low), high=float(high))
 
 
 def _round_down(temperature: float) -> float:
@@ -228,8 +215,8 @@ def _choice(
         temperature=temperature,
         reason=reason,
         diversity=diversity_at(run, temperature, level=level, seed=seed),
-        exploration=_estimate(float(np.median(exploration)), exploration, level),
-        collapse=None if beyond else _estimate(float(np.median(collapse)), collapse, level),
+        exploration=_interval(float(np.median(exploration)), exploration, level),
+        collapse=None if beyond else _interval(float(np.median(collapse)), collapse, level),
         fit=fit,
         level=level,
     )

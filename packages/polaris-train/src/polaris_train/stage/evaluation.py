@@ -23,7 +23,7 @@ from polaris_eval.running import (
     score_jobs,
 )
 from polaris_reward import GradeMany
-from polaris_rollout import Group, Meter, Sampler
+from polaris_rollout import EngineSpec, Group, Meter, Sampler
 
 from polaris_train.recipe import ResolvedStage
 from polaris_train.run_folder import StageFolder
@@ -96,12 +96,10 @@ def _unfinished_jobs(config: ResolvedStage, folder: StageFolder, step: int) -> l
         return []
     # The files of these weights are not on disk, but all else is that of the model which the stage starts from.
     settings = run_settings(
-        config.model,
+        EngineSpec(config.model, tensor_parallel=config.tensor_parallel),
         params=config.sampling_params(seed=config.seed),
-        context=None,
         convention=CONVENTION,
         budgets=(),
-        tensor_parallel=config.tensor_parallel,
     ) | {
         "model": config.weights_version(step),
         "model_digest": None,

@@ -1,0 +1,2 @@
+from .sampler import ServerSampler as ServerSampler
+from .server import Patience as Patience

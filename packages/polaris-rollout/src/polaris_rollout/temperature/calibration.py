@@ -1,0 +1,218 @@
+"""Finding a model's temperature on problems that are not trained on: sample, grade, search, report."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polaris_rollout.engines.opening import check_model, open_engine
+from polaris_rollout.engines.watchdog import watch
+from polaris_rollout.errors import SettingError
+from polaris_rollout.progress import track
+from polaris_rollout.records import (
+    MAX_TEMPERATURE,
+    PROMPT_SUFFIX,
+    Engine,
+    EngineSpec,
+    Group,
+    Prompt,
+    SamplingParams,
+)
+from polaris_rollout.temperature.budget import Floats, Probe, ProbeRun
+from polaris_rollout.temperature.diversity import bootstrap_interval
+from polaris_rollout.temperature.graders import open_grader
+from polaris_rollout.temperature.measure import ModelProbe, ProbeProblem, draw_problems, read_probe_problems
+from polaris_rollout.temperature.report import Earlier, draw_report, read_earlier, to_report, write_report
+from polaris_rollout.temperature.search import (
+    TARGET_ANSWERS,
+    ZONES_ANSWERS,
+    find_diversity,
+    find_exploration_start,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """What is searched for, and how."""
+
+    target_diversity: float | None = None
+    """To be reached, between 0 and 1; without it and ``like``, where exploration starts is searched for."""
+
+    like: Path | None = None
+    """Folder of an earlier stage whose diversity is to be reached, problem by problem."""
+
+    max_loss: float = 0.02
+    """Share of the accuracy that may be lost where exploration starts."""
+
+    lowest: float = 0.6
+    """Lowest temperature to probe."""
+
+    highest: float = MAX_TEMPERATURE
+    """Highest temperature to probe."""
+
+    num_problems: int = 64
+    """Problems to probe with, drawn from those given."""
+
+    batch: int = 4
+    """Answers of each problem drawn at once; with ``like`` as many as there."""
+
+    answers: int | None = None
+    """Answers of each problem in all; ``None`` is 80, or 26 for a target."""
+
+    token_budget: int | None = None
+    """Tokens after which nothing more is drawn."""
+
+    max_tokens: int | None = None
+    """Longest answer, in tokens; ``None`` fills the context."""
+
+    seed: int = 0
+    """Of the answers and of the choice of problems."""
+
+    suffix: str = PROMPT_SUFFIX
+    """Appended to every question of a file; the same as in training."""
+
+    grader: str = "polaris"
+    """As `open_grader` takes it."""
+
+
+def calibrate(
+    problems: Path | Sequence[ProbeProblem], out: Path, spec: EngineSpec, calibration: Calibration
+) -> dict[str, Any]:
+    """Search for a temperature and write ``temperature.json`` and the plot.
+
+    All answers are kept in ``out/probes``, so that the same call continues after a kill.
+
+    Args:
+        problems: Held out from training: JSON lines as `read_probe_problems` takes them, or the problems themselves.
+        out: Folder to write to.
+        spec: The engine; opened when the first answer must be drawn, so that a repeated search needs none.
+        calibration: What is searched for.
+
+    Returns:
+        The report; see `to_report`.
+
+    Raises:
+        RolloutError: If the settings, the problems, the model or the engine cannot be used.
+    """
+    _check(calibration)
+    earlier = read_earlier(calibration.like) if calibration.like else None
+    batch = earlier.num_samples if earlier else calibration.batch
+    chosen = _choose(problems, calibration, earlier)
+    bootstrap_interval([0.0] * len(chosen))  # refuses too few problems
+    params = SamplingParams(max_tokens=calibration.max_tokens, seed=calibration.seed)
+    settings = {
+        "model": spec.model,
+        "model_digest": check_model(spec),
+        "context": spec.context,
+        "suffix": calibration.suffix,
+    }
+    target = _target(chosen, calibration, earlier)
+    with ExitStack() as stack:
+        probe = ModelProbe(
+            chosen,
+            _LazyEngine(stack, spec, [each.prompt for each in chosen]),
+            stack.enter_context(open_grader(calibration.grader)),
+            folder=out / "probes",
+            params=params,
+            batch=batch,
+            num_tokens=earlier.num_tokens if earlier else None,
+            settings=settings,
+        )
+        most = calibration.answers or (ZONES_ANSWERS if target is None else TARGET_ANSWERS)
+
+        def measure(at: float, num_samples: int) -> Probe:
+            measured = probe.measure(at, num_samples)
+            logger.info("%s  %d of %d answers a problem", _describe(measured), run.num_answers + batch, most)
+            return measured
+
+        run = ProbeRun(
+            measure,
+            batch=batch,
+            max_answers=most,
+            max_tokens=calibration.token_budget or float("inf"),
+            lowest=calibration.lowest,
+            highest=calibration.highest,
+        )
+        max_loss, seed = calibration.max_loss, calibration.seed
+        if target is None:
+            choice = find_exploration_start(run, max_loss=max_loss, seed=seed)
+        else:
+            choice = find_diversity(run, target, max_loss=max_loss, seed=seed)
+    told = {"problems": str(problems) if isinstance(problems, Path) else None}
+    told["like"] = str(calibration.like) if calibration.like else None
+    report = to_report(
+        run,
+        choice,
+        probe,
+        target=None if target is None else float(np.mean(target)),
+        max_loss=max_loss,
+        settings=settings | asdict(params) | told,
+    )
+    write_report(out, report)
+    draw_report(report, out)
+    return report
+
+
+class _LazyEngine:
+    """A sampler that opens its engine when the first answer must be drawn."""
+
+    def __init__(self, stack: ExitStack, spec: EngineSpec, prompts: Sequence[Prompt]) -> None:
+        self._stack, self._spec, self._prompts = stack, spec, prompts
+        self._engine: Engine | None = None
+
+    def sample(self, prompts: Iterable[Prompt], params: SamplingParams, *, n: int) -> Iterator[Group]:
+        if self._engine is None:
+            self._engine = self._stack.enter_context(open_engine(self._spec))
+            self._engine.check_prompts(self._prompts, params.max_tokens)
+        prompts, label = list(prompts), f"temperature {params.temperature:g}"
+        with watch(self._engine, stall_limit_s=self._spec.stall_limit_s, label=label):
+            groups = self._engine.sample(prompts, params, n=n)
+            yield from track(groups, total=len(prompts), label=label, engine=self._engine)
+
+
+def _check(calibration: Calibration) -> None:
+    target, max_loss = calibration.target_diversity, calibration.max_loss
+    if target is not None and calibration.like is not None:
+        raise SettingError("give --target-diversity or --like, not both")
+    if target is not None and not 0 < target < 1:
+        raise SettingError(f"--target-diversity is {target:g}; give a share between 0 and 1")
+    if not 0 < max_loss < 1:
+        raise SettingError(f"--max-loss is {max_loss:g}; give a share between 0 and 1")
+
+
+def _choose(
+    problems: Path | Sequence[ProbeProblem], calibration: Calibration, earlier: Earlier | None
+) -> list[ProbeProblem]:
+    """Return the problems to probe with: some that are drawn, or those of the earlier stage."""
+    given = read_probe_problems(problems, suffix=calibration.suffix) if isinstance(problems, Path) else list(problems)
+    if earlier is None:
+        return draw_problems(given, calibration.num_problems, seed=calibration.seed)
+    found = [each for each in given if each.prompt.problem_id in earlier.diversity_by_problem]
+    if len(found) < len(earlier.diversity_by_problem):
+        name = problems if isinstance(problems, Path) else "what is given"
+        raise SettingError(
+            f"{name} has {len(found)} of the {len(earlier.diversity_by_problem)} problems that the earlier stage was "
+            "probed with; give the same file of held-out problems"
+        )
+    return found
+
+
+def _target(chosen: Sequence[ProbeProblem], calibration: Calibration, earlier: Earlier | None) -> float | Floats | None:
+    """Return the diversity to be reached, on average or [P] of each problem."""
+    if earlier is None:
+        return calibration.target_diversity
+    return np.array([earlier.diversity_by_problem[each.prompt.problem_id] for each in chosen])
+
+
+def _describe(probe: Probe) -> str:
+    return (
+        f"temperature {probe.temperature:.2f}: accuracy {probe.accuracy.mean():.3f}, "
+        f"diversity {np.nanmean(probe.diversity):.3f}, truncated {probe.truncated.mean():.1%}, "
+        f"{probe.tokens.mean():,.0f} tokens;"
+    )
