@@ -263,7 +263,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from test_store import PARAMS, group
-from polaris_rollout import store
+from polaris_rollout.store import folder as store
 store.TAIL_BYTES = 40_000
 with store.RolloutStore(Path(sys.argv[1])) as rollouts:
     for number in range(100_000):
