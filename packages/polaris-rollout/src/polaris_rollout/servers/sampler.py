@@ -66,6 +66,7 @@ class ServerSampler:
             raise EndpointError(f"endpoints are {addresses}; give one or more addresses, each once")
         _allow_connections(len(clients) * max_in_flight)
         self._pool = EndpointPool(clients, max_in_flight=max_in_flight, patience=patience or Patience())
+        self._calling = threading.RLock()  # Nothing is asked of the loop while it is being closed.
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="polaris-endpoints", daemon=True)
         self._thread.start()
@@ -86,12 +87,13 @@ class ServerSampler:
 
     def close(self) -> None:
         """Cancel what is in flight and close the connections; may be called again."""
-        if self._loop.is_closed():
-            return
-        self._call(self._pool.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        with self._calling:
+            if self._loop.is_closed():
+                return
+            self._call(self._pool.close())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the prompt that the model sees for a user turn, chat template included."""
@@ -151,7 +153,11 @@ class ServerSampler:
         return await asyncio.gather(*(self._pool.encode(text) for text in texts))
 
     def _call(self, work: Coroutine[Any, Any, Answer]) -> Answer:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        with self._calling:
+            if self._loop.is_closed():
+                work.close()
+                raise EndpointError("the sampler was closed while it was sampling")
+            return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
 def _allow_connections(num: int) -> None:

@@ -190,6 +190,8 @@ def draw_simulation(balances: Sequence[Balance], path: Path) -> None:
     """Draw makespan / ideal over the number of engines as a PNG: means, and bands from 5th to 95th percentile."""
     from matplotlib.figure import Figure
 
+    from polaris_rollout.store.table import renamed_when_whole
+
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     engines = [balance.num_engines for balance in balances]
@@ -204,9 +206,8 @@ def draw_simulation(balances: Sequence[Balance], path: Path) -> None:
     axes.set_ylabel("makespan / ideal")
     axes.grid(alpha=0.3)
     axes.legend()
-    temporary = path.with_name(f"{path.name}.tmp")
-    figure.savefig(temporary, format="png", dpi=150)
-    temporary.replace(path)
+    with renamed_when_whole(path) as file:
+        figure.savefig(file, format="png", dpi=150)
 
 
 def _balance(

@@ -6,7 +6,6 @@ most one torn group at its end, which is dropped. A part is complete when it has
 number, which a kill may have left behind, is then only a copy.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -19,6 +18,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import pyarrow as pa
+from filelock import FileLock, Timeout
 
 from polaris_rollout.errors import StoreError
 from polaris_rollout.records import Group, SamplingParams
@@ -219,11 +219,13 @@ def _refuse_other_settings(folder: Path, settings: Mapping[str, Any] | None) -> 
 @contextmanager
 def _locked(folder: Path) -> Generator[None]:
     """Keep every other writer out; the system releases the lock when the process ends, however it ends."""
-    with (folder / ".lock").open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError(f"another process is writing to {folder}; wait for it or choose another folder") from None
+    # A soft lock, the other kind, would stay behind a killed process.
+    lock = FileLock(folder / ".lock", thread_local=False, fallback_to_soft=False)
+    try:
+        held = lock.acquire(blocking=False)
+    except Timeout:
+        raise StoreError(f"another process is writing to {folder}; wait for it or choose another folder") from None
+    with held:
         yield
 
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from polaris_rollout.errors import StoreError
+from polaris_rollout.store.table import renamed_when_whole
 from polaris_rollout.temperature.budget import Floats, ProbeRun
 from polaris_rollout.temperature.diversity import bootstrap_interval
 from polaris_rollout.temperature.measure import NGRAM, ModelProbe, Texture
@@ -108,9 +109,8 @@ def to_report(
 def write_report(folder: Path, report: Mapping[str, Any]) -> Path:
     """Write ``temperature.json``, under a temporary name first."""
     path = folder / REPORT_NAME
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with renamed_when_whole(path) as file:
+        file.write((json.dumps(report, indent=2) + "\n").encode())
     return path
 
 
@@ -215,9 +215,8 @@ def draw_report(report: Mapping[str, Any], folder: Path) -> list[Path]:
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     paths = [folder / name for name in PLOT_NAMES]
     for path in paths:
-        temporary = path.with_name(f".{path.name}.tmp")
-        figure.savefig(temporary, format=path.suffix[1:], dpi=150)
-        temporary.replace(path)
+        with renamed_when_whole(path) as file:
+            figure.savefig(file, format=path.suffix[1:], dpi=150)
     return paths
 
 
