@@ -150,7 +150,7 @@ def _to_problem(question: str, chain: Chain) -> Problem:
         problem_id=f"synthetic-{hashlib.sha256(question.encode()).hexdigest()[:12]}",
         question=question,
         references=(str(chain.answer),),
-        source="polaris_data.problems.synthetic",
+        source="polaris_data.synthetic",
         extra={"level": len(chain.operations), "solution": write_solution(chain)},
     )
 
