@@ -35,15 +35,15 @@ def source_options(command: Callable[..., None]) -> Callable[..., None]:
 
     The annotation ``Annotated[Source, typer.Argument(...)]`` describes the argument in other words.
     """
-    parameters = dict(inspect.signature(command).parameters)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    given = inspect.signature(command).parameters.items()
+    parameters = {name: parameter.replace(kind=keyword) for name, parameter in given}
     described = parameters["problems"].annotation
     argument = described.__metadata__[0] if get_origin(described) is Annotated else ProblemsArgument
     parameters["problems"] = parameters["problems"].replace(annotation=Annotated[str, argument])
     defaults = {field.name: field.default for field in fields(Source)}
     for name, annotation in _OPTIONS.items():
-        parameters[name] = inspect.Parameter(
-            name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=defaults[name], annotation=annotation
-        )
+        parameters[name] = inspect.Parameter(name, keyword, default=defaults[name], annotation=annotation)
 
     @wraps(command)
     def run(**arguments: Any) -> None:
