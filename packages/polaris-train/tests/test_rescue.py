@@ -15,7 +15,7 @@ from polaris_train.grpo.rescue import RescueBuffer
 from polaris_train.model.packing import pack
 from polaris_train.recipe import ResolvedStage
 from polaris_train.records import GradedGroup
-from polaris_train.stage.sampling import visits
+from polaris_train.stage.rollouts import visits
 
 MAX_AGE, MAX_TOKENS = 3, 6
 SAMPLES = 3
@@ -90,7 +90,7 @@ def test_only_groups_all_wrong_are_rescued_and_only_where_an_answer_is_kept(hist
         before = list(rollout)
         rescued = buffer.rescue(rollout, step=step)
         assert rollout == before
-        assert visits(rollout, stage(), step=step) == visits(before, stage(), step=step)
+        assert visits(rollout, run="r", stage="s", step=step) == visits(before, run="r", stage="s", step=step)
         for old, new in zip(rollout, rescued, strict=True):
             answers, age = usable(rollouts, old.group.problem_id, step=step)
             if any(old.rewards) or not answers:

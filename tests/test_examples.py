@@ -1,0 +1,30 @@
+"""The examples run as they are, without arguments, and say what they should."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+SAYS = {
+    "custom_reward.py": "[0.9955, 0.54375, 0.0, None]",
+    "evaluate_checkpoint.py": "tiny on synthetic-held-out: mean@8 0.",
+    "grader_in_trl.py": "mean reward of each step: ",
+    "profile_your_data.py": "of 16 problems are not always solved: selected.jsonl",
+    "temperature_of_your_model.py": "temperature/temperature.json says why",
+}
+
+
+def test_every_example_is_run():
+    assert sorted(SAYS) == sorted(path.name for path in EXAMPLES.glob("*.py"))
+
+
+@pytest.mark.parametrize("name", sorted(SAYS))
+def test_an_example_runs(name, tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name)], cwd=tmp_path, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    assert SAYS[name] in done.stdout
