@@ -80,7 +80,6 @@ def _before_training(
             params=params,
             num_samples=NUM_SAMPLES,
             journal=difficulties,
-            engine=sampler,
         ):
             pass
         _evaluate(held_out, sampler, grader, params, completions)

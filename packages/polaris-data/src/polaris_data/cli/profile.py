@@ -153,7 +153,6 @@ def _sample(
                     num_samples=settings["num_samples"],
                     journal=journal,
                     settling=settling,
-                    engine=engine,
                 ):
                     pass
 

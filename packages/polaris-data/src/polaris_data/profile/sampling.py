@@ -7,7 +7,7 @@ import logging
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from threading import Condition
-from typing import Any
+from typing import Any, cast
 
 from polaris_data.errors import MissingExtraError, OtherRunError
 from polaris_data.files.journal import Journal
@@ -38,7 +38,6 @@ def profile(
     journal: Journal,
     settling: Settling | None = None,
     suffix: str = PROMPT_SUFFIX,
-    engine: Engine | None = None,
 ) -> Iterator[Difficulty]:
     """Sample every problem, grade the answers, and yield how often each one was solved.
 
@@ -53,14 +52,13 @@ def profile(
 
     Args:
         problems: Problems with distinct ids.
-        sampler: Draws the completions.
+        sampler: Draws the completions; if it is an `Engine`, the progress on stderr says what it is doing.
         grade_many: Grades them.
         params: How completions are drawn.
         num_samples: Completions for each problem; with ``settling`` the most of them.
         journal: Of this very job: same problems, model and parameters.
         settling: When sampling a problem stops early; see `polaris_data.profile.schedule`. ``None`` never stops early.
         suffix: Put after every question.
-        engine: Asked what it is doing, for the progress on stderr; most samplers are one.
 
     Raises:
         OtherRunError: If the journal holds a problem that is not among these.
@@ -79,6 +77,7 @@ def profile(
             groups = sampler.sample(sampling.prompts(), params, n=schedule.at_a_time)
             yield from alongside(sampling.count(groups), sampling.keep)
 
+    engine = cast(Engine, sampler) if hasattr(sampler, "status") else None
     yield from track(sample(), total=len(problems), done=len(schedule.settled), label="profiling", engine=engine)
     journal.records = [asdict(schedule.tallies[each]) for each in by_id if each in schedule.tallies]
     positions = {problem_id: position for position, problem_id in enumerate(by_id)}

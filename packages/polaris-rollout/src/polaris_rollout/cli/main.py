@@ -9,7 +9,7 @@ import typer
 
 from polaris_rollout.cli.options import engine_options
 from polaris_rollout.cli.temperature import temperature
-from polaris_rollout.records import EngineSpec
+from polaris_rollout.records import PROMPT_SUFFIX, EngineSpec
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"
@@ -40,7 +40,7 @@ def sample(
         int | None, typer.Option(help="Longest answer, in tokens; the default fills the context.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same completions.")] = 0,
-    suffix: Annotated[str, typer.Option(help="Appended to every prompt.")] = "",
+    suffix: Annotated[str, typer.Option(help=f"Appended to every prompt; training appends {PROMPT_SUFFIX!r}.")] = "",
 ) -> None:
     r"""Sample answers to every prompt of a file.
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 import torch.distributed as dist
-from polaris_rollout import Engine, Group, Prompt, Sampler, SamplingParams, WeightSink
+from polaris_rollout import Engine, EngineSpec, Group, Prompt, Sampler, SamplingParams, WeightSink
 from polaris_rollout.engines import Reference, check_parity, watch
 from polaris_rollout.sharing import SharedSampler, WorkStore, fair_share
 
@@ -88,15 +88,15 @@ def _open_engine(config: ResolvedStage, *, dtype: torch.dtype) -> AbstractContex
 
     num_ranks = dist.get_world_size()
     num_completions = config.prompts_per_step * config.samples_per_prompt
-    return VllmSampler(
+    spec = EngineSpec(
         config.model,
         context=config.context,
         extend_positions=config.extend_positions,
         max_in_flight=min(fair_share(num_completions, num_ranks // config.tensor_parallel), MAX_IN_FLIGHT),
-        per_rank=num_ranks > 1,
         tensor_parallel=config.tensor_parallel,
         dtype=str(dtype).removeprefix("torch."),
     )
+    return VllmSampler(spec, per_rank=num_ranks > 1)
 
 
 def policy_logprobs(policy: Policy) -> Reference:
