@@ -316,7 +316,7 @@ def test_show_tells_a_profile_from_a_problem_set(command, tmp_path):
     code, out, _ = command("show", "p.jsonl")
     assert code == 0 and "9 problems, shape: other" in out and "8/8" in out
     code, out, _ = command("show", "synthetic", "--limit", 9)
-    assert code == 0 and out.startswith("9 problems; questions of") and "polaris_data.problems.synthetic" in out
+    assert code == 0 and out.startswith("9 problems; questions of") and "polaris_data.synthetic" in out
 
 
 def test_synthetic_problems_go_to_stdout_or_to_a_file(command, tmp_path):

@@ -169,6 +169,7 @@ def test_ctrl_c_ends_a_batch_and_leaves_the_workers_usable() -> None:
         "from polaris_reward.workers.pool import WorkerPool\n"
         "pool = WorkerPool(num_workers=2, deadline_s=20, memory_gib=1.0)\n"
         f"pool.judge([{HARD!r}])\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts without it\n"
         "main = threading.main_thread().ident\n"
         "threading.Timer(0.5, signal.pthread_kill, [main, signal.SIGINT]).start()\n"
         f"try: pool.judge([{STUCK!r}] * 100)\n"
