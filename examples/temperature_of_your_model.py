@@ -18,7 +18,7 @@ def main(source: str = "synthetic:held-out", model: str = "tiny") -> None:
     """Search from 0.6 to 2.0 for where controlled exploration starts; write ``temperature.json`` and a plot."""
     look = source.startswith("synthetic")
     write_problems("held-out.jsonl", read_problems(source, limit=16 if look else None))
-    calibration = Calibration(num_problems=16, answers=8) if look else Calibration()
+    calibration = Calibration(num_problems=16, answers=12) if look else Calibration()
     report = calibrate(Path("held-out.jsonl"), Path("temperature"), EngineSpec(model), calibration)
     print(f"temperature {report['temperature']:.2f}; temperature/temperature.json says why")
 
