@@ -14,7 +14,7 @@ from polaris_train.grpo.rescue import RescueBuffer
 from polaris_train.model.packing import pack
 from polaris_train.recipe import ResolvedStage
 from polaris_train.records import GradedGroup
-from polaris_train.stage.sampling import visits
+from polaris_train.stage.rollouts import visits
 
 MAX_AGE, MAX_TOKENS = 3, 6
 SAMPLES = 3
@@ -89,7 +89,8 @@ def test_only_groups_all_wrong_are_rescued_and_only_where_an_answer_is_kept(hist
         before = list(rollout)
         rescued = buffer.rescue(rollout, step=step)
         assert rollout == before
-        assert visits(rollout, stage(), step=step) == visits(before, stage(), step=step)
+        seen, unchanged = (visits(each, run="run", stage="stage", step=step) for each in (rollout, before))
+        assert seen == unchanged
         for old, new in zip(rollout, rescued, strict=True):
             answers, age = usable(rollouts, old.group.problem_id, step=step)
             if any(old.rewards) or not answers:
