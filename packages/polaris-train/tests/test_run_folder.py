@@ -49,7 +49,7 @@ def test_no_other_module_knows_a_path_inside_a_run_folder():
         for text in literals(docstrings_removed(ast.parse(path.read_text())))
     ]
     inside = {text for name, text in found if name == "run_folder.py"}
-    assert {"resolved.json", "memory.json", "checkpoints", "model", ".lock"} <= inside
+    assert {"resolved.json", "memory.json", "checkpoints", ".lock"} <= inside
     assert [(name, text) for name, text in found if name != "run_folder.py" and text not in OTHERS] == []
 
 

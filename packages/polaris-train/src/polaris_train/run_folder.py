@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 from polaris_data.files import write_json
@@ -17,6 +17,21 @@ from polaris_train.recipe import ResolvedStage
 _CHECKPOINT = re.compile(r"step-(\d{6})")
 
 
+class _Folder(Protocol):
+    @property
+    def path(self) -> Path: ...
+
+
+class _Place:
+    """What is inside a folder under a name that never changes."""
+
+    def __init__(self, *parts: str) -> None:
+        self._parts = parts
+
+    def __get__(self, folder: _Folder, owner: type) -> Path:
+        return folder.path.joinpath(*self._parts)
+
+
 @dataclass(frozen=True, slots=True)
 class RunFolder:
     """A run: its stages, and the data and evaluations beside them."""
@@ -24,57 +39,41 @@ class RunFolder:
     path: Path
     """``runs/NAME``."""
 
+    data = _Place("data")
+    """Folder of the problems; a selection is written to it."""
+
+    problems = _Place("data", "problems.jsonl")
+    """All training problems."""
+
+    held_out = _Place("data", "held-out.jsonl")
+    """Problems that nothing is trained on."""
+
+    profile = _Place("data", "profile.jsonl")
+    """How often each training problem was solved."""
+
+    selected = _Place("data", "selected.jsonl")
+    """The training problems that were kept."""
+
+    decisions = _Place("data", "decisions.json")
+    """Why each problem was kept or dropped."""
+
+    demo = _Place("demo.json")
+    """The settings that a demo claims the folder with."""
+
+    summary = _Place("summary.json")
+    """The figures of a demo."""
+
     def stage(self, name: str) -> "StageFolder":
         """Return the folder of a stage."""
         return StageFolder(self.path / name)
 
+    def completions(self, evaluation: str) -> Path:
+        """Return the answers of an evaluation."""
+        return self.path / "eval" / evaluation / "completions.jsonl"
+
     def visit_logs(self) -> list[Path]:
         """Return what every stage saw of its problems, the log that was written last at the end."""
         return sorted(self.path.glob("*/visits.jsonl"), key=lambda log: log.stat().st_mtime_ns)
-
-    @property
-    def data(self) -> Path:
-        """Folder of the problems; a selection is written to it."""
-        return self.path / "data"
-
-    @property
-    def problems(self) -> Path:
-        """All training problems."""
-        return self.data / "problems.jsonl"
-
-    @property
-    def held_out(self) -> Path:
-        """Problems that nothing is trained on."""
-        return self.data / "held-out.jsonl"
-
-    @property
-    def profile(self) -> Path:
-        """How often each training problem was solved."""
-        return self.data / "profile.jsonl"
-
-    @property
-    def selected(self) -> Path:
-        """The training problems that were kept."""
-        return self.data / "selected.jsonl"
-
-    @property
-    def decisions(self) -> Path:
-        """Why each problem was kept or dropped."""
-        return self.data / "decisions.json"
-
-    def completions(self, name: str) -> Path:
-        """Return the answers of an evaluation of that name."""
-        return self.path / "eval" / name / "completions.jsonl"
-
-    @property
-    def demo(self) -> Path:
-        """The settings that a demo claims the folder with."""
-        return self.path / "demo.json"
-
-    @property
-    def summary(self) -> Path:
-        """The figures of a demo."""
-        return self.path / "summary.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,72 +83,53 @@ class StageFolder:
     path: Path
     """``runs/NAME/STAGE``."""
 
+    resolved = _Place("resolved.json")
+    """Every value that the stage uses."""
+
+    problems = _Place("problems.jsonl")
+    """What it trains on."""
+
+    incoming_problems = _Place("problems.jsonl.new")
+    """What it would train on, before the folder is known to be its own."""
+
+    metrics = _Place("metrics.jsonl")
+    """A line a step, the same after any interruption."""
+
+    performance = _Place("performance.jsonl")
+    """A line a step: what it cost."""
+
+    visits = _Place("visits.jsonl")
+    """What each step saw of each problem."""
+
+    model = _Place("model")
+    """The result, a Hugging Face folder."""
+
+    tensorboard = _Place("tensorboard")
+    """Folder of TensorBoard's event files."""
+
+    wandb_id = _Place("wandb-id")
+    """The name under which W&B knows the stage."""
+
+    _memory = _Place("memory.json")
+
     @property
     def run(self) -> RunFolder:
         """The run that the stage belongs to."""
         return RunFolder(self.path.parent)
 
     @property
-    def resolved(self) -> Path:
-        """Every value that the stage uses."""
-        return self.path / "resolved.json"
-
-    def read_resolved(self) -> ResolvedStage:
-        """Return every value that the stage uses."""
-        return ResolvedStage.model_validate_json(self.resolved.read_text(encoding="utf-8"))
-
-    @property
-    def problems(self) -> Path:
-        """What it trains on."""
-        return self.path / "problems.jsonl"
-
-    @property
-    def incoming_problems(self) -> Path:
-        """What it would train on, before the folder is known to be its own."""
-        return self.path / "problems.jsonl.new"
-
-    @property
-    def metrics(self) -> Path:
-        """A line a step, the same after any interruption."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def performance(self) -> Path:
-        """A line a step: what it cost."""
-        return self.path / "performance.jsonl"
-
-    @property
-    def visits(self) -> Path:
-        """What each step saw of each problem."""
-        return self.path / "visits.jsonl"
-
-    @property
     def logs(self) -> tuple[Path, ...]:
         """The files that grow with the steps."""
         return self.visits, self.metrics, self.performance
-
-    def rollout(self, step: int) -> Path:
-        """Return the graded completions of a step."""
-        return self.path / "rollouts" / f"step-{step:06d}.parquet"
 
     @property
     def checkpoints(self) -> "Checkpoints":
         """Its resumable states."""
         return Checkpoints(self.path / "checkpoints")
 
-    def require_checkpoints(self) -> None:
-        """Refuse a folder without checkpoints.
-
-        Raises:
-            RunFolderError: If there is none.
-        """
-        if not self.checkpoints.steps():
-            raise RunFolderError(f"{self.path} has no checkpoints; give the folder of a stage that has run, RUN/STAGE")
-
-    @property
-    def model(self) -> Path:
-        """The result, a Hugging Face folder."""
-        return self.path / "model"
+    def rollout(self, step: int) -> Path:
+        """Return the graded completions of a step."""
+        return self.path / "rollouts" / f"step-{step:06d}.parquet"
 
     def evaluation_problems(self, name: str) -> Path:
         """Return the problems of an evaluation."""
@@ -163,28 +143,28 @@ class StageFolder:
         """Return what is there once the evaluation after a step is complete."""
         return self.evaluation(step) / "scores.json"
 
-    @property
-    def tensorboard(self) -> Path:
-        """Folder of TensorBoard's event files."""
-        return self.path / "tensorboard"
-
-    @property
-    def wandb_id(self) -> Path:
-        """The name under which W&B knows the stage."""
-        return self.path / "wandb-id"
+    def read_resolved(self) -> ResolvedStage:
+        """Return every value that the stage uses."""
+        return ResolvedStage.model_validate_json(self.resolved.read_text(encoding="utf-8"))
 
     def read_allowed_tokens(self) -> int | None:
         """Return what is left of the stage's micro-batches after memory ran out; ``None`` if it never did."""
-        path = self._memory
-        return json.loads(path.read_text(encoding="utf-8"))["microbatch_tokens"] if path.exists() else None
+        if not self._memory.exists():
+            return None
+        return json.loads(self._memory.read_text(encoding="utf-8"))["microbatch_tokens"]
 
     def write_allowed_tokens(self, tokens: int) -> None:
         """Say how large the micro-batches of the next attempt may be."""
         write_json(self._memory, {"microbatch_tokens": tokens})
 
-    @property
-    def _memory(self) -> Path:
-        return self.path / "memory.json"
+    def require_checkpoints(self) -> None:
+        """Refuse a folder without checkpoints.
+
+        Raises:
+            RunFolderError: If there is none.
+        """
+        if not self.checkpoints.steps():
+            raise RunFolderError(f"{self.path} has no checkpoints; give the folder of a stage that has run, RUN/STAGE")
 
     @contextmanager
     def locked(self) -> Generator[None]:
@@ -232,6 +212,18 @@ class CheckpointFolder:
     path: Path
     """``checkpoints/step-000010``."""
 
+    state = _Place("state.json")
+    """Everything small."""
+
+    manifest = _Place("manifest.json")
+    """Checksums of all other files."""
+
+    rescue = _Place("rescue.pt")
+    """Answers for rescue."""
+
+    older_rescue = _Place("rescue.parquet")
+    """Answers for rescue as earlier versions wrote them, in the form of rollouts."""
+
     @property
     def partial(self) -> "CheckpointFolder":
         """Where it is while it is being written."""
@@ -241,26 +233,6 @@ class CheckpointFolder:
     def damaged(self) -> Path:
         """Where it is put when it is found damaged."""
         return self.path.with_name(f"{self.path.name}.damaged")
-
-    @property
-    def state(self) -> Path:
-        """Everything small."""
-        return self.path / "state.json"
-
-    @property
-    def manifest(self) -> Path:
-        """Checksums of all other files."""
-        return self.path / "manifest.json"
-
-    @property
-    def rescue(self) -> Path:
-        """Answers for rescue."""
-        return self.path / "rescue.pt"
-
-    @property
-    def older_rescue(self) -> Path:
-        """Answers for rescue as earlier versions wrote them, in the form of rollouts."""
-        return self.path / "rescue.parquet"
 
     def random(self, rank: int) -> Path:
         """Return the random state of a rank."""
