@@ -110,7 +110,7 @@ def _after_training(folder: RunFolder, stage: StageFolder, held_out: Sequence[Pr
 def _params(recipe: Recipe) -> SamplingParams:
     stage = recipe.stages[0]
     return SamplingParams(
-        temperature=stage.temperature, max_tokens=stage.context - recipe.max_prompt_tokens, seed=recipe.seed
+        temperature=float(stage.temperature), max_tokens=stage.context - recipe.max_prompt_tokens, seed=recipe.seed
     )
 
 

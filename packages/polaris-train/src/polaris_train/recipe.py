@@ -7,13 +7,14 @@ token budgets, positions and batched tokens are derived from ``context``.
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from polaris_data import PROMPT_SUFFIX
 from polaris_rollout import MAX_TEMPERATURE, SamplingParams
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from polaris_train.errors import RecipeError
+from polaris_train.recipe_tables import DataTable, EvaluationTable, TemperatureTable
 
 Precision = Literal["bfloat16", "float16", "float32"]
 Tracker = Literal["wandb", "tensorboard"]
@@ -153,11 +154,16 @@ class _Changing(BaseModel):
     context: int = Field(ge=2)
     """Longest prompt and answer together, in tokens."""
 
-    temperature: float = Field(gt=0, le=MAX_TEMPERATURE)
-    """Of sampling, and of the log-probabilities in the loss."""
-
     steps: int = Field(ge=1)
-    """Optimizer steps."""
+    """Optimizer steps, at most."""
+
+    plateau_window: int | None = Field(default=None, ge=4)
+    """End the stage when over so many steps neither training reward nor held-out accuracy rises; ``None``: never.
+    Published: ended by hand, on curves."""
+
+    truncation_limit: float | None = Field(default=None, gt=0, lt=1)
+    """End the stage when more of the answers are cut short over a window of steps: the next one is longer.
+    DeepScaleR's reason to lengthen; ``None``: never."""
 
 
 class Stage(_Changing):
@@ -165,6 +171,10 @@ class Stage(_Changing):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Names the stage's folder."""
+
+    temperature: Annotated[float, Field(gt=0, le=MAX_TEMPERATURE)] | Literal["auto"]
+    """Of sampling, and of the log-probabilities in the loss; ``auto``: what ``polaris-rollout temperature`` wrote to
+    the stage's folder."""
 
 
 class Recipe(_Constants):
@@ -178,6 +188,15 @@ class Recipe(_Constants):
 
     stages: tuple[Stage, ...] = Field(min_length=1)
     """In the order in which they run; each starts from the model of the one before."""
+
+    data: DataTable = DataTable()
+    """Before the stages and between them: what is trained on."""
+
+    temperature: TemperatureTable = TemperatureTable()
+    """Before a stage: how its temperature is found."""
+
+    evaluation: EvaluationTable = EvaluationTable()
+    """After the stages: what came of it."""
 
     @model_validator(mode="after")
     def _check(self) -> "Recipe":
@@ -195,6 +214,11 @@ class Recipe(_Constants):
                     f"overlong_cache is {self.overlong_cache}, but stages.{index} has answers of at most "
                     f"{stage.context - self.max_prompt_tokens} tokens; give fewer"
                 )
+            if stage.plateau_window is not None and not self.evaluate_every:
+                raise ValueError(
+                    f"stages.{index}.plateau_window is {stage.plateau_window}, which asks for held-out accuracy; "
+                    "set evaluate_every, e.g. to 10"
+                )
         if (self.truncated == "penalized") != (self.overlong_cache is not None):
             raise ValueError(
                 f'truncated = "{self.truncated}" and overlong_cache = {self.overlong_cache} do not belong together: '
@@ -208,6 +232,10 @@ class Recipe(_Constants):
         if self.num_processes is not None:
             check_ranks(self.num_processes, self.tensor_parallel)
         return self
+
+    def constants(self) -> dict[str, Any]:
+        """Return what holds in every stage."""
+        return self.model_dump(include=set(_Constants.model_fields))
 
     def stage(self, name: str) -> Stage:
         """Return the stage of that name.
@@ -234,6 +262,9 @@ class ResolvedStage(_Constants, _Changing):
 
     model: str
     """The folder or Hub id that the stage starts from."""
+
+    temperature: float = Field(gt=0, le=MAX_TEMPERATURE)
+    """Of sampling, and of the log-probabilities in the loss."""
 
     problems_sha256: str
     """Content hash of the stage's ``problems.jsonl``."""
@@ -262,6 +293,8 @@ class ResolvedStage(_Constants, _Changing):
 
 FREE_FIELDS = (
     "steps",
+    "plateau_window",
+    "truncation_limit",
     "num_processes",
     "tensor_parallel",
     "checkpoint_every",

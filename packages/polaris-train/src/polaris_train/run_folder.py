@@ -89,6 +89,9 @@ class StageFolder:
     problems = _Place("problems.jsonl")
     """What it trains on."""
 
+    temperature = _Place("temperature.json")
+    """What the temperature search found and why, as ``polaris-rollout temperature`` writes it."""
+
     incoming_problems = _Place("problems.jsonl.new")
     """What it would train on, before the folder is known to be its own."""
 

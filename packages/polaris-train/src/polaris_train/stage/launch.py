@@ -3,6 +3,7 @@
 import ctypes
 import hashlib
 import importlib.util
+import json
 import logging
 import os
 import shlex
@@ -18,6 +19,7 @@ from polaris_rollout import check_context, resolve_model
 
 from polaris_train.errors import RecipeError, RunFolderError
 from polaris_train.recipe import FREE_FIELDS, Recipe, ResolvedStage, Stage, check_ranks
+from polaris_train.recipe_tables import AUTO
 from polaris_train.run_folder import RunFolder, StageFolder
 from polaris_train.stage.evaluation_problems import HELD_OUT, evaluation_problems, without
 
@@ -50,6 +52,7 @@ def prepare_stage(
     """
     _refuse_missing_trackers(recipe)
     folder = RunFolder(run).stage(stage.name)
+    temperature = _temperature(stage, folder)
     start = resolve_model(model or _start_model(recipe, stage, folder.run))
     if not recipe.extend_positions:
         check_context(start, stage.context)
@@ -62,8 +65,9 @@ def prepare_stage(
     write_problems(folder.incoming_problems, chosen)
     try:
         resolved = ResolvedStage(
-            **recipe.model_dump(exclude={"name", "model", "stages"}) | {"problems": source},
-            **stage.model_dump(exclude={"name"}),
+            **recipe.constants() | {"problems": source},
+            **stage.model_dump(exclude={"name", "temperature"}),
+            temperature=temperature,
             run=run.name,
             stage=stage.name,
             model=start,
@@ -168,6 +172,23 @@ def _start_model(recipe: Recipe, stage: Stage, run: RunFolder) -> str:
             "model with --model"
         )
     return str(before)
+
+
+def _temperature(stage: Stage, folder: StageFolder) -> float:
+    """Return the stage's temperature, or for ``auto`` the one that was found for it."""
+    if stage.temperature != AUTO:
+        return stage.temperature
+    try:
+        return json.loads(folder.temperature.read_text(encoding="utf-8"))["temperature"]
+    except FileNotFoundError:
+        raise RunFolderError(
+            f'stage {stage.name!r} has temperature = "auto", but {folder.temperature} does not exist; find it with '
+            f"polaris-rollout temperature HELD-OUT --out {folder.path}, or --set the stage's temperature to a number"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise RunFolderError(
+            f"{folder.temperature} holds no temperature; remove it and run polaris-rollout temperature again"
+        ) from None
 
 
 def _num_ranks(resolved: ResolvedStage) -> int:

@@ -1,0 +1,104 @@
+"""The tables of a recipe that are read between its stages: data, temperature, evaluation.
+
+A stage knows nothing of them: `polaris run` turns each into commands that a person could type.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PROFILE_SAMPLES = 8
+"""Answers that a training problem's difficulty is measured with, as published."""
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataSource(_Table):
+    """One set that training problems are imported from."""
+
+    path: str | None = None
+    """A file, a folder or a Hub id; by default where the importer's data set is on the Hub."""
+
+    importer: str | None = None
+    """Name of a published data set whose columns are known: see ``polaris-data import --help``."""
+
+    columns: str | None = None
+    """Columns of an own file, ``question=TEXT,references=ANSWER``, where they have other names."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "DataSource":
+        if self.path is None and self.importer is None:
+            raise ValueError("data.sources: give a path, an importer, or both")
+        if self.importer is not None and self.columns is not None:
+            raise ValueError(f"data.sources: the importer {self.importer!r} knows its columns; leave out columns")
+        return self
+
+
+class DataTable(_Table):
+    """From raw sets to the problems of a stage."""
+
+    sources: tuple[DataSource, ...] = ()
+    """What is imported; by default the recipe's ``problems``."""
+
+    dedup: bool = True
+    """Keep one problem of each cluster of near-duplicates. The published set has duplicates that users reported."""
+
+    decontaminate: tuple[str, ...] | None = None
+    """Benchmarks whose problems are dropped; by default those of ``evaluation``. The published set overlaps AIME24."""
+
+    profile_samples: int = Field(default=PROFILE_SAMPLES, ge=1)
+    """Answers of each problem that its difficulty is measured with. Published: 8 by the model to be trained."""
+
+    profile_temperature: float = Field(default=0.6, ge=0)
+    """Of these answers. Published for the difficulty study: 0.6."""
+
+    adaptive: bool = False
+    """Stop sampling a problem once its answers settle whether it is always solved."""
+
+    select: tuple[str, ...] = Field(default=("drop solved=always",), min_length=1)
+    """Rules of the selection before stage 1, as ``polaris-data select --rule`` takes them. Published: drop 8/8."""
+
+    drop: tuple[str, ...] = ("accuracy above=0.9",)
+    """Rules between stages, on what the stage before saw of its problems; none: all stay. Published: above 0.9."""
+
+
+class TemperatureTable(_Table):
+    """How a stage's ``temperature = "auto"`` is found: on held-out problems, never on a benchmark.
+
+    Stage 1 explores under control; later stages get the diversity that stage 1 chose.
+    """
+
+    num_problems: int = Field(default=64, ge=1)
+    """Held-out problems that are asked. Published: 30, of AIME24."""
+
+    answers: int | None = Field(default=None, ge=12)
+    """Answers of each over all temperatures; by default 80 in stage 1 and 26 for a target. Published: 80."""
+
+    max_loss: float = Field(default=0.02, gt=0, lt=1)
+    """Share of the accuracy that may be lost where exploration starts; published: "begins to decline"."""
+
+
+class EvaluationTable(_Table):
+    """How the first model and the last are measured."""
+
+    benchmarks: tuple[str, ...] = ("aime24", "aime25")
+    """Names (``polaris-eval list``) or files. Published: AIME24 and AIME25 first; empty: nothing is evaluated."""
+
+    samples: int | None = Field(default=None, ge=1)
+    """Answers of each problem; by default what the benchmark is published with (32 for AIME)."""
+
+    temperature: float = Field(default=1.4, ge=0)
+    """Published for POLARIS-4B-Preview: 1.4."""
+
+    top_k: int = Field(default=20, ge=0)
+    """Most likely tokens that are kept; 0 keeps all. Published: 20."""
+
+    yarn_context: int | None = Field(default=98304, ge=2)
+    """Tokens of a second evaluation of the last model, with YaRN; ``None``: only the last stage's context.
+    Published: 96K."""
+
+
+AUTO: Literal["auto"] = "auto"
+"""A stage's temperature that ``polaris-rollout temperature`` finds."""
