@@ -11,13 +11,17 @@ from typing import Annotated, Any, Literal
 
 from polaris_data import PROMPT_SUFFIX
 from polaris_rollout import MAX_TEMPERATURE, SamplingParams
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from polaris_train.errors import RecipeError
 from polaris_train.recipe_tables import DataTable, EvaluationTable, TemperatureTable
 
 Precision = Literal["bfloat16", "float16", "float32"]
 Tracker = Literal["wandb", "tensorboard"]
+
+
+_NUMBER, _AUTO = "(number)", "(auto)"
+"""Kinds of a stage's temperature, which pydantic puts into the path of a mistake."""
 
 
 class _Constants(BaseModel):
@@ -172,7 +176,10 @@ class Stage(_Changing):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Names the stage's folder."""
 
-    temperature: Annotated[float, Field(gt=0, le=MAX_TEMPERATURE)] | Literal["auto"]
+    temperature: Annotated[
+        Annotated[float, Field(gt=0, le=MAX_TEMPERATURE), Tag(_NUMBER)] | Annotated[Literal["auto"], Tag(_AUTO)],
+        Discriminator(lambda value: _AUTO if isinstance(value, str) else _NUMBER),
+    ]
     """Of sampling, and of the log-probabilities in the loss; ``auto``: what ``polaris-rollout temperature`` wrote to
     the stage's folder."""
 
@@ -385,7 +392,7 @@ _HINTS: dict[str, str] = {"top_p": _WHOLE_DISTRIBUTION, "top_k": _WHOLE_DISTRIBU
 
 
 def _explain(error: Any) -> str:
-    path = ".".join(str(part) for part in error["loc"])
+    path = ".".join(str(part) for part in error["loc"] if part not in (_NUMBER, _AUTO))
     if error["type"] == "extra_forbidden":
         return f"{path}: unknown key{_HINTS.get(str(error['loc'][-1]), '')}"
     if error["type"] == "missing":
