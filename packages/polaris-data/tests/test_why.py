@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from polaris_data import Difficulty, Extreme, Problem, ProblemFileError, Visit, select, write_problems, write_selection
 from polaris_data.profile.files import write_profile
 from polaris_data.selection.decisions import attempts_of
-from polaris_data.selection.history import history, sparkline
+from polaris_data.selection.history import sparkline, tell_history
 
 
 def problem(name):
@@ -75,7 +75,7 @@ def told(chapters, run):
 
 
 def test_the_history_runs_from_the_source_to_the_latest_stage(run):
-    chapters = history("hard", [run])
+    chapters = tell_history("hard", [run])
     assert list(told(chapters, run)) == [
         "data/problems.jsonl",
         "data/clusters.jsonl",
@@ -98,27 +98,27 @@ def test_the_history_runs_from_the_source_to_the_latest_stage(run):
 
 
 def test_it_tells_when_a_problem_was_dropped_and_why(run):
-    texts = told(history("easy", [run]), run)
+    texts = told(tell_history("easy", [run]), run)
     assert texts["data/decisions.json"] == "DROPPED: always solved"
     assert texts["data/selected.jsonl"] == texts["stage-1/problems.jsonl"] == ""
-    texts = told(history("learned", [run]), run)
+    texts = told(tell_history("learned", [run]), run)
     assert texts["data/selected.jsonl"] == "in this set" and texts["stage-1/problems.jsonl"]
     assert texts["stage-2/problems.jsonl"] == ""
 
 
 def test_reports_of_other_commands_are_found_by_what_they_hold(run):
-    assert "a duplicate of 'hard', one of 2" in told(history("copy", [run]), run)["data/clusters.jsonl"]
-    assert told(history("bad", [run]), run)["data/decontaminated.jsonl"] == "benchmark: aime24\nkind: exact"
+    assert "a duplicate of 'hard', one of 2" in told(tell_history("copy", [run]), run)["data/clusters.jsonl"]
+    assert told(tell_history("bad", [run]), run)["data/decontaminated.jsonl"] == "benchmark: aime24\nkind: exact"
 
 
 def test_ids_beyond_ascii_and_single_files_work(run):
-    texts = told(history("été", [run / "data" / "problems.jsonl", run / "data" / "decisions.json"]), run)
+    texts = told(tell_history("été", [run / "data" / "problems.jsonl", run / "data" / "decisions.json"]), run)
     assert list(texts) == ["data/problems.jsonl", "data/decisions.json"]
 
 
 def test_the_published_log_format_is_understood(tmp_path):
     write_lines(tmp_path / "exp.jsonl", {"index": [3, 4], "score": [0.0, 0.5]}, {"index": [3, 5], "score": [1.0, 0.5]})
-    (chapter,) = history("3", [tmp_path])
+    (chapter,) = tell_history("3", [tmp_path])
     assert chapter.lines == ("2 visits, 2 of 4 correct (50.0%), latest 2 of 2", "▁█  steps 1, 2")
 
 
@@ -128,15 +128,15 @@ def test_the_published_log_format_is_understood(tmp_path):
 )
 def test_an_unknown_id_is_refused_with_the_closest_ones(run, problem_id, closest):
     with pytest.raises(ProblemFileError) as error:
-        history(problem_id, [run])
+        tell_history(problem_id, [run])
     assert f"no problem {problem_id!r} in" in str(error.value) and closest in str(error.value)
 
 
 def test_folders_without_files_and_missing_paths_are_refused(tmp_path):
     with pytest.raises(ProblemFileError, match=r"no \.jsonl file"):
-        history("a", [tmp_path])
+        tell_history("a", [tmp_path])
     with pytest.raises(ProblemFileError, match="no file or folder"):
-        history("a", [tmp_path / "absent"])
+        tell_history("a", [tmp_path / "absent"])
 
 
 @given(st.lists(st.floats(0, 1), max_size=30))

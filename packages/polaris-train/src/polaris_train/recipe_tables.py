@@ -86,6 +86,9 @@ class EvaluationTable(_Table):
     benchmarks: tuple[str, ...] = ("aime24", "aime25")
     """Names (``polaris-eval list``) or files. Published: AIME24 and AIME25 first; empty: nothing is evaluated."""
 
+    limit: int | None = Field(default=None, ge=1)
+    """Only the first problems of each."""
+
     samples: int | None = Field(default=None, ge=1)
     """Answers of each problem; by default what the benchmark is published with (32 for AIME)."""
 
@@ -95,8 +98,8 @@ class EvaluationTable(_Table):
     top_k: int = Field(default=20, ge=0)
     """Most likely tokens that are kept; 0 keeps all. Published: 20."""
 
-    yarn_context: int | None = Field(default=98304, ge=2)
-    """Tokens of a second evaluation of the last model, with YaRN; ``None``: only the last stage's context.
+    yarn_context: int = Field(default=98304, ge=0)
+    """Tokens of a second evaluation of the last model, with YaRN; 0: only at the last stage's context.
     Published: 96K."""
 
 

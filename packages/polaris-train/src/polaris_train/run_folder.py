@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,37 +39,92 @@ class RunFolder:
     path: Path
     """``runs/NAME``."""
 
-    data = _Place("data")
-    """Folder of the problems; a selection is written to it."""
+    recipe = _Place("recipe.json")
+    """The recipe that the run is of, every default filled in."""
 
-    problems = _Place("data", "problems.jsonl")
-    """All training problems."""
+    events = _Place("events.jsonl")
+    """When each step was started, finished, failed or put aside."""
 
-    held_out = _Place("data", "held-out.jsonl")
+    holder = _Place("controller.json")
+    """The process that runs the recipe, or did last."""
+
+    imported = _Place("data", "imported.jsonl")
+    """All problems, as they were read."""
+
+    checked = _Place("data", "checked.jsonl")
+    """Those whose answers can be graded."""
+
+    deduplicated = _Place("data", "dedup")
+    """Folder with one of each cluster of near-duplicates."""
+
+    clean = _Place("data", "clean")
+    """Folder with what no benchmark asks."""
+
+    split = _Place("data", "split")
+    """Folder of the problems to train on and those held out."""
+
+    training = _Place("data", "split", "train.jsonl")
+    """The problems to train on, before any selection."""
+
+    held_out = _Place("data", "split", "held-out.jsonl")
     """Problems that nothing is trained on."""
 
     profile = _Place("data", "profile.jsonl")
     """How often each training problem was solved."""
 
-    selected = _Place("data", "selected.jsonl")
+    selection = _Place("data", "selection")
+    """Folder of the selection before the first stage."""
+
+    selected = _Place("data", "selection", "selected.jsonl")
     """The training problems that were kept."""
 
-    decisions = _Place("data", "decisions.json")
+    decisions = _Place("data", "selection", "decisions.json")
     """Why each problem was kept or dropped."""
 
-    demo = _Place("demo.json")
-    """The settings that a demo claims the folder with."""
+    superseded = _Place("superseded")
+    """Folder of what was made with other settings and put aside."""
 
-    summary = _Place("summary.json")
-    """The figures of a demo."""
+    def part(self, number: int) -> Path:
+        """Return the problems of one source of several, counted from 1."""
+        return self.path / "data" / "import" / f"{number}.jsonl"
+
+    def benchmark(self, name: str) -> Path:
+        """Return the problems of a benchmark that has a name."""
+        return self.path / "data" / "benchmarks" / f"{name}.jsonl"
+
+    def evaluation(self, name: str) -> Path:
+        """Return the folder of an evaluation, as polaris-eval writes it."""
+        return self.path / "eval" / name
+
+    def manifest(self, step: str) -> Path:
+        """Return what says that a step is done, and from what."""
+        return self.path / "steps" / f"{step}.json"
+
+    def begun(self, step: str) -> Path:
+        """Return what says from what a step was begun."""
+        return self.path / "steps" / f"{step}.begun.json"
+
+    @contextmanager
+    def locked(self) -> Generator[None]:
+        """Keep a second controller out while the block runs.
+
+        Raises:
+            RunFolderError: If another process holds the run.
+        """
+        with _locked(self.path / ".lock", self._refusal):
+            yield
+
+    def _refusal(self) -> str:
+        try:
+            held = json.loads(self.holder.read_text(encoding="utf-8"))
+            who = f"process {held['pid']} on {held['host']}, since {held['since']}"
+        except (OSError, ValueError, KeyError):
+            who = "another process"
+        return f"{self.path} is being run by {who}; wait for it or stop it ('polaris status {self.path}' looks on)"
 
     def stage(self, name: str) -> "StageFolder":
         """Return the folder of a stage."""
         return StageFolder(self.path / name)
-
-    def completions(self, evaluation: str) -> Path:
-        """Return the answers of an evaluation."""
-        return self.path / "eval" / evaluation / "completions.jsonl"
 
     def visit_logs(self) -> list[Path]:
         """Return what every stage saw of its problems, the log that was written last at the end."""
@@ -88,6 +143,18 @@ class StageFolder:
 
     problems = _Place("problems.jsonl")
     """What it trains on."""
+
+    selection = _Place("selection")
+    """Folder of the selection from what the stage before trained on."""
+
+    selected = _Place("selection", "selected.jsonl")
+    """What was kept of it."""
+
+    decisions = _Place("selection", "decisions.json")
+    """Why each problem was kept or dropped."""
+
+    outcome = _Place("outcome.json")
+    """Why the stage ended, and which of its models it left."""
 
     temperature = _Place("temperature.json")
     """What the temperature search found and why, as ``polaris-rollout temperature`` writes it."""
@@ -129,6 +196,18 @@ class StageFolder:
     def checkpoints(self) -> "Checkpoints":
         """Its resumable states."""
         return Checkpoints(self.path / "checkpoints")
+
+    @property
+    def temperature_files(self) -> tuple[Path, ...]:
+        """All that the temperature search writes, as glob patterns."""
+        return self.path / "temperature.*", self.path / "probes*"
+
+    @property
+    def training_files(self) -> tuple[Path, ...]:
+        """All that training writes, as glob patterns."""
+        single = (self.resolved, self.problems, *self.logs, self.model, self.outcome, self.wandb_id, self._memory)
+        folders = ("rollouts", "eval", "checkpoints", "tensorboard")
+        return *single, *(self.path / name for name in folders)
 
     def rollout(self, step: int) -> Path:
         """Return the graded completions of a step."""
@@ -176,15 +255,8 @@ class StageFolder:
         Raises:
             RunFolderError: If another process holds the folder.
         """
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            raise RunFolderError(f"{self.path} is in use by another run; wait for it or stop it") from None
-        try:
+        with _locked(self.path / ".lock", lambda: f"{self.path} is in use by another run; wait for it or stop it"):
             yield
-        finally:
-            lock.release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +312,20 @@ class CheckpointFolder:
     def random(self, rank: int) -> Path:
         """Return the random state of a rank."""
         return self.path / f"random-{rank:05d}.pt"
+
+
+@contextmanager
+def _locked(path: Path, refusal: Callable[[], str]) -> Generator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise RunFolderError(refusal()) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def partial_path(folder: Path) -> Path:

@@ -209,9 +209,9 @@ def why_command(
         polaris-data why synthetic-8a7f9b305fa6 runs/r1
         polaris-data why p-0f2c9a1b77de0c31 train.jsonl train.profile.jsonl data/decisions.json
     """
-    from polaris_data.selection.history import history
+    from polaris_data.selection.history import tell_history
 
-    chapters = history(problem_id, paths or [Path()])
+    chapters = tell_history(problem_id, paths or [Path()])
     print(problem_id)
     for chapter in chapters:
         print(f"\n{chapter.path}  ({chapter.kind})" if chapter.lines else f"\n{chapter.path}: not in this set")

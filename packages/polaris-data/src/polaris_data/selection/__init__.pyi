@@ -8,6 +8,7 @@ from .decisions import select as select
 from .decisions import select_by_visits as select_by_visits
 from .decisions import write_selection as write_selection
 from .history import Chapter as Chapter
+from .history import tell_history as tell_history
 from .rules import Accuracy as Accuracy
 from .rules import Cap as Cap
 from .rules import Extreme as Extreme

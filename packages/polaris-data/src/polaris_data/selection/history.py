@@ -51,7 +51,7 @@ class Chapter:
     """Sentences; none when it is a set of problems that lacks this one."""
 
 
-def history(problem_id: str, paths: Iterable[Path]) -> list[Chapter]:
+def tell_history(problem_id: str, paths: Iterable[Path]) -> list[Chapter]:
     """Collect what is known about a problem, in the order of the recipe's steps.
 
     Args:

@@ -46,7 +46,7 @@ def load_benchmark(
     if name_or_path.partition(":")[0] == "synthetic":
         return name_or_path.replace(":", "-"), read_problems(name_or_path, limit=limit)
     benchmark = find_benchmark(name_or_path)
-    local = _local_copy(benchmark, data_dir)
+    local = local_copy(benchmark.name, data_dir=data_dir)
     found = _from_hub(benchmark, data_dir) if local is None else read_problems(str(local))
     place = str(local or benchmark.hub_id)
     problems = [_as_benchmark(problem, benchmark, place) for problem in found]
@@ -70,8 +70,17 @@ def content_checksum(problems: Iterable[Problem]) -> str:
     )
 
 
-def _local_copy(benchmark: Benchmark, data_dir: Path | None) -> Path | None:
-    folder = _folder(data_dir)
+def local_copy(name: str, *, data_dir: Path | None = None) -> Path | None:
+    """Return the file of a named benchmark in the folder of local copies, ``None`` where there is none.
+
+    Args:
+        name: Of the benchmark.
+        data_dir: Folder of local copies; ``None`` takes ``$POLARIS_BENCHMARKS``, if set.
+
+    Raises:
+        BenchmarkError: If there is no such name, or the folder is none.
+    """
+    benchmark, folder = find_benchmark(name), _folder(data_dir)
     if folder is None:
         return None
     if not folder.is_dir():

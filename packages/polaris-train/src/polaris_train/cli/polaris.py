@@ -9,6 +9,7 @@ from polaris_eval.cli import app as eval_app
 from polaris_reward.cli import app as reward_app
 from polaris_rollout.cli import app as rollout_app
 
+from polaris_train.cli.controller import plan_command, run_command, status_command, why_command
 from polaris_train.cli.main import app as train_app
 from polaris_train.cli.main import run_app
 
@@ -29,14 +30,21 @@ for name, package_app in (
     app.add_typer(package_app, name=name)
 
 
+app.command("plan")(plan_command)
+app.command("run")(run_command)
+app.command("status")(status_command)
+app.command("why")(why_command)
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything that the demo writes.")] = Path("demo"),
 ) -> None:
-    """Show the whole job on a CPU in minutes, without any download.
+    """Show the whole recipe on a CPU in minutes, without any download.
 
-    Profiles synthetic problems with the embedded tiny model, drops what it always solves, trains one GRPO
-    stage, and evaluates before and after on held-out problems. A killed demo continues with the same command.
+    Runs the recipe tiny-cpu as 'polaris run' does: profiles synthetic problems with the embedded tiny model, drops
+    what it always solves, finds the temperature, trains three GRPO stages of growing context, and evaluates before
+    and after on other problems. A killed demo continues with the same command.
 
     Example:
 
@@ -44,9 +52,14 @@ def demo(
     """
     from polaris_train.demo import run_demo
 
-    run_demo(out)
+    if code := run_demo(out):
+        raise typer.Exit(code)
 
 
 def main() -> None:
     """Run the command line."""
     run_app(app)
+
+
+if __name__ == "__main__":
+    main()

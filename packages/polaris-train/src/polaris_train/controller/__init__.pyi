@@ -1,0 +1,13 @@
+from .inputs import missing_inputs as missing_inputs
+from .manifest import StepState as StepState
+from .manifest import step_states as step_states
+from .plan import describe_plan as describe_plan
+from .plan import request_of as request_of
+from .running import run_recipe as run_recipe
+from .status import describe_status as describe_status
+from .status import read_status as read_status
+from .steps import Request as Request
+from .steps import Step as Step
+from .steps import plan_steps as plan_steps
+from .why import describe_reasons as describe_reasons
+from .why import explain_run as explain_run

@@ -1,0 +1,96 @@
+"""What a recipe needs from outside, and how to give what is missing, before anything is begun."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from polaris_data.problems import IMPORTERS
+from polaris_eval import BENCHMARKS
+from polaris_eval.benchmarks import local_copy
+from polaris_rollout import ModelError, resolve_model
+
+from polaris_train.controller.steps import Request, Step, benchmarks_against, data_sources
+
+
+def missing_inputs(request: Request, steps: Sequence[Step]) -> list[str]:
+    """Return what is not on this machine and cannot be had from the Hub, each with what to do.
+
+    What earlier runs of the steps left behind counts: a set that was imported is not asked for again.
+
+    Args:
+        request: The recipe and the run folder.
+        steps: Of the recipe.
+    """
+    made = {step.name for step in steps if request.folder.manifest(step.name).exists()}
+    return [
+        *_model(request.recipe.model),
+        *([] if "import" in made else _problems(request)),
+        *_benchmarks(request, made),
+    ]
+
+
+def _model(model: str) -> list[str]:
+    try:
+        resolved = resolve_model(model)
+    except ModelError as error:
+        return [f"model: {error}; change it with --set model=FOLDER"]
+    if Path(resolved).is_dir() or _on_hub(resolved, "model"):
+        return []
+    return [
+        f"model: {model!r} is not in the local cache and the Hub cannot be reached; on a machine that can, "
+        f"hf download {model} --local-dir FOLDER, and give --set model=FOLDER"
+    ]
+
+
+def _problems(request: Request) -> list[str]:
+    missing: list[str] = []
+    for number, source in enumerate(data_sources(request.recipe)):
+        where = source.path or IMPORTERS[source.importer or ""].hub_id
+        if where.partition(":")[0] == "synthetic" or Path(where).exists():
+            continue
+        name = where.partition(":")[0]
+        if name.count("/") == 1 and not name.startswith((".", "/", "~")) and _on_hub(name, "dataset"):
+            continue
+        path = f"data.sources.{number}.path" if request.recipe.data.sources else "problems"
+        missing.append(
+            f"problems: {where!r} is neither a file nor in the local cache, and the Hub does not give it; give a local "
+            f"copy with --set {path}=FILE"
+            + (f" (its columns are known as the importer {source.importer!r})" if source.importer else "")
+        )
+    return missing
+
+
+def _benchmarks(request: Request, made: set[str]) -> list[str]:
+    recipe = request.recipe
+    names = [name for name in benchmarks_against(recipe) if f"benchmark.{name}" not in made]
+    missing: list[str] = []
+    for name in dict.fromkeys([*names, *recipe.evaluation.benchmarks]):
+        if Path(name).is_file() or name.partition(":")[0] == "synthetic":
+            continue
+        if name not in BENCHMARKS:
+            missing.append(
+                f"benchmark: {name!r} is neither a file nor a known name ({', '.join(BENCHMARKS)}); change "
+                "evaluation.benchmarks or data.decontaminate"
+            )
+        elif local_copy(name) is None and not _on_hub(BENCHMARKS[name].hub_id.partition(":")[0], "dataset"):
+            missing.append(
+                f"benchmark: {name} is not in the local cache and the Hub does not give it; put it at DIR/{name}.jsonl "
+                "and set POLARIS_BENCHMARKS=DIR"
+            )
+    return missing
+
+
+def _on_hub(name: str, kind: str) -> bool:
+    """Whether the Hub has it and can be reached, or it was loaded before."""
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.file_download import repo_folder_name
+
+    if (Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=kind)).is_dir():
+        return True
+    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+        return False
+    try:
+        return HfApi().repo_exists(name, repo_type=kind)
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError):
+        return False

@@ -1,0 +1,406 @@
+"""The steps of a recipe: from raw sets to the last evaluation, each one a command that a person could type.
+
+No command depends on what is only found out on the way: a temperature that is searched for, the checkpoint that a
+stage chooses and the problems that are left lie in the run folder under names that are known beforehand.
+"""
+
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from polaris_data import PROMPT_SUFFIX
+from polaris_data.problems import IMPORTERS
+from polaris_eval import BENCHMARKS
+
+from polaris_train.errors import RecipeError
+from polaris_train.recipe import FREE_FIELDS, Recipe, Stage
+from polaris_train.recipe_tables import AUTO, DataSource
+from polaris_train.run_folder import RunFolder, StageFolder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One command of a run."""
+
+    name: str
+    """``profile``, ``stage-1.train``; names its manifest."""
+
+    meaning: str
+    """What it is for, in a few words."""
+
+    argv: tuple[str, ...]
+    """The command, as it is typed."""
+
+    inputs: tuple[Path, ...] = ()
+    """Files and model folders that earlier steps or the user made, and that decide what comes out."""
+
+    outputs: tuple[Path, ...]
+    """What is there when it is done."""
+
+    owns: tuple[Path, ...] = ()
+    """What else it writes, as glob patterns; put aside with its outputs when they are out of date."""
+
+    recipe: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The part of the recipe that the command reads itself."""
+
+    free: tuple[str, ...] = ()
+    """Words of the command that decide nothing: the recipe's name, what stands in `recipe` already."""
+
+    extending: frozenset[str] = frozenset()
+    """Names in `recipe` that may change without beginning anew: the command continues what is there."""
+
+    @property
+    def line(self) -> str:
+        """The command for a shell."""
+        return shlex.join(self.argv)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What was asked for: a recipe as it was named on the command line, and where it is to run."""
+
+    recipe: Recipe
+    argument: str
+    """The recipe's file or name."""
+
+    overrides: tuple[str, ...]
+    """Of ``--set``."""
+
+    folder: RunFolder
+
+
+def plan_steps(request: Request) -> list[Step]:
+    """Return the steps of a recipe in their order.
+
+    Raises:
+        RecipeError: If a later stage's temperature is to restore a diversity that nothing measures.
+    """
+    recipe, folder = request.recipe, request.folder
+    _refuse_unmeasured(recipe)
+    steps = [*_prepare(request)]
+    steps += _evaluation(request, "start", recipe.model, context=None if recipe.extend_positions else _context(recipe))
+    for index, stage in enumerate(recipe.stages):
+        steps += _stage(request, index, stage)
+    model = str(folder.stage(recipe.stages[-1].name).model)
+    steps += _evaluation(request, "final", model, context=_context(recipe))
+    longer = recipe.evaluation.yarn_context
+    if longer > _context(recipe):
+        steps += _evaluation(request, "yarn", model, context=longer)
+    return steps
+
+
+def benchmarks_against(recipe: Recipe) -> tuple[str, ...]:
+    """Return what training problems are compared with, so that none of it is trained on."""
+    named = recipe.data.decontaminate
+    return recipe.evaluation.benchmarks if named is None else named
+
+
+def data_sources(recipe: Recipe) -> tuple[DataSource, ...]:
+    """Return what training problems are imported from."""
+    if recipe.data.sources:
+        return recipe.data.sources
+    known = {importer.hub_id: name for name, importer in IMPORTERS.items()}
+    if recipe.problems in known:
+        return (DataSource(importer=known[recipe.problems]),)
+    return (DataSource(path=recipe.problems),)
+
+
+def _prepare(request: Request) -> Iterator[Step]:
+    """Yield the steps before the first stage."""
+    recipe, folder = request.recipe, request.folder
+    yield from _import(request)
+    yield Step(
+        name="check",
+        meaning="keep the problems whose answers the grader can read",
+        argv=("polaris-data", "check", str(folder.imported), "--out", str(folder.checked)),
+        inputs=(folder.imported,),
+        outputs=(folder.checked,),
+        owns=_beside(folder.checked),
+    )
+    found = folder.checked
+    if recipe.data.dedup:
+        yield Step(
+            name="dedup",
+            meaning="keep one of each cluster of near-duplicates",
+            argv=("polaris-data", "dedup", str(found), "--out", str(folder.deduplicated)),
+            inputs=(found,),
+            outputs=(folder.deduplicated,),
+        )
+        found = folder.deduplicated / "problems.jsonl"
+    against = benchmarks_against(recipe)
+    if against:
+        places = {name: folder.benchmark(name) if name in BENCHMARKS else Path(name) for name in against}
+        for name, place in places.items():
+            if name in BENCHMARKS:
+                yield Step(
+                    name=f"benchmark.{name}",
+                    meaning=f"fetch the problems of {name}",
+                    argv=("polaris-eval", "list", name, "--out", str(place)),
+                    outputs=(place,),
+                    owns=_beside(place),
+                )
+        yield Step(
+            name="decontaminate",
+            meaning="drop what the benchmarks ask",
+            argv=(
+                *("polaris-data", "decontaminate", str(found)),
+                *(word for place in places.values() for word in ("--against", str(place))),
+                *("--out", str(folder.clean)),
+            ),
+            inputs=(found, *(place for name, place in places.items() if name in BENCHMARKS or place.is_file())),
+            outputs=(folder.clean,),
+        )
+        found = folder.clean / "problems.jsonl"
+    yield Step(
+        name="split",
+        meaning="hold problems out that nothing is trained on",
+        argv=(
+            *("polaris-data", "split", str(found), "--held-out", str(recipe.held_out)),
+            *("--seed", str(recipe.seed), "--out", str(folder.split)),
+        ),
+        inputs=(found,),
+        outputs=(folder.training, folder.held_out),
+        owns=(folder.split,),
+    )
+    yield _profile(request)
+    yield Step(
+        name="select",
+        meaning="drop what the model always solves",
+        argv=(
+            *("polaris-data", "select", str(folder.training), str(folder.profile)),
+            *_rules(recipe.data.select),
+            *("--seed", str(recipe.seed), "--out", str(folder.selection)),
+        ),
+        inputs=(folder.training, folder.profile),
+        outputs=(folder.selected,),
+        owns=(folder.selection,),
+    )
+
+
+def _import(request: Request) -> Iterator[Step]:
+    recipe, folder = request.recipe, request.folder
+    sources = data_sources(recipe)
+    limit = () if recipe.limit is None else ("--limit", str(recipe.limit))
+    if [source.path for source in sources] == ["synthetic"]:
+        yield Step(
+            name="import",
+            meaning="generate the problems",
+            argv=(
+                *("polaris-data", "synthetic", *(("--num", limit[1]) if limit else ())),
+                *("--seed", str(recipe.seed), "--out", str(folder.imported)),
+            ),
+            outputs=(folder.imported,),
+        )
+        return
+    parts = [folder.imported] if len(sources) == 1 else [folder.part(number) for number in range(1, len(sources) + 1)]
+    for number, (source, part) in enumerate(zip(sources, parts, strict=True), 1):
+        given = () if source.path is None else (source.path,)
+        yield Step(
+            name="import" if len(sources) == 1 else f"import.{number}",
+            meaning=f"read {source.path or source.importer}",
+            argv=(
+                *("polaris-data", "import", *given),
+                *(() if source.importer is None else ("--from", source.importer)),
+                *(() if source.columns is None else ("--columns", source.columns)),
+                *(limit if len(sources) == 1 else ()),
+                *("--out", str(part)),
+            ),
+            inputs=tuple(Path(each) for each in given if Path(each).exists()),
+            outputs=(part,),
+            owns=_beside(part),
+        )
+    if len(sources) > 1:
+        yield Step(
+            name="import",
+            meaning="put them together",
+            argv=(
+                *("polaris-data", "import", *map(str, parts), *limit),
+                *("--ids", "prefixed", "--out", str(folder.imported)),
+            ),
+            inputs=tuple(parts),
+            outputs=(folder.imported,),
+            owns=_beside(folder.imported),
+        )
+
+
+def _profile(request: Request) -> Step:
+    recipe, folder = request.recipe, request.folder
+    first = recipe.stages[0]
+    return Step(
+        name="profile",
+        meaning=f"sample each problem {recipe.data.profile_samples} times with the model",
+        argv=(
+            *("polaris-data", "profile", str(folder.training)),
+            *("--samples", str(recipe.data.profile_samples), "--temperature", f"{recipe.data.profile_temperature:g}"),
+            *(("--adaptive",) if recipe.data.adaptive else ()),
+            *_engine(recipe, recipe.model, context=first.context),
+            *("--seed", str(recipe.seed), "--out", str(folder.profile)),
+        ),
+        inputs=(folder.training, *_model_input(recipe.model, folder)),
+        outputs=(folder.profile,),
+        owns=_beside(folder.profile),
+    )
+
+
+def _stage(request: Request, index: int, stage: Stage) -> Iterator[Step]:
+    """Yield the steps of one stage: what it trains on, how hot, and the training."""
+    recipe, folder = request.recipe, request.folder
+    own = folder.stage(stage.name)
+    before = folder.stage(recipe.stages[index - 1].name) if index else None
+    if before is None:
+        problems, start = folder.selected, recipe.model
+    else:
+        problems, start = _given(request, index), str(before.model)
+        if recipe.data.drop:
+            yield Step(
+                name=f"{stage.name}.drop",
+                meaning="drop what has been mastered",
+                argv=(
+                    *("polaris-data", "select", str(_given(request, index - 1)), "--visits", str(before.visits)),
+                    *_rules(recipe.data.drop),
+                    *("--seed", str(recipe.seed), "--out", str(own.selection)),
+                ),
+                inputs=(_given(request, index - 1), before.visits),
+                outputs=(own.selected,),
+                owns=(own.selection,),
+            )
+    if stage.temperature == AUTO:
+        yield _temperature(request, stage, own, start, like=folder.stage(recipe.stages[0].name) if index else None)
+    yield Step(
+        name=f"{stage.name}.train",
+        meaning=f"train up to {stage.steps} steps at a context of {stage.context:,}",
+        argv=(
+            *("polaris-train", "stage", request.argument, stage.name, "--out", str(folder.path)),
+            *("--problems", str(problems)),
+            *(("--held-out", str(folder.held_out)) if recipe.evaluate_every else ()),
+            *_set(_concerning(request.overrides, index)),
+        ),
+        inputs=(
+            problems,
+            *((folder.held_out,) if recipe.evaluate_every else ()),
+            *((own.temperature,) if stage.temperature == AUTO else ()),
+            *_model_input(start, folder),
+        ),
+        outputs=(own.model, own.outcome),
+        owns=own.training_files,
+        recipe=_deciding(recipe.constants()) | {"stage": stage.model_dump()},
+        extending=frozenset({"stage.steps", "stage.plateau_window", "stage.truncation_limit"}),
+        free=(request.argument, *_set(request.overrides)),
+    )
+
+
+def _deciding(constants: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what alters nothing that a stage computes."""
+    return {name: value for name, value in constants.items() if name not in FREE_FIELDS}
+
+
+def _temperature(request: Request, stage: Stage, own: StageFolder, start: str, *, like: StageFolder | None) -> Step:
+    recipe, folder = request.recipe, request.folder
+    table = recipe.temperature
+    return Step(
+        name=f"{stage.name}.temperature",
+        meaning="find where controlled exploration starts" if like is None else "restore the diversity of stage 1",
+        argv=(
+            *("polaris-rollout", "temperature", str(folder.held_out)),
+            *_engine(recipe, start, context=stage.context),
+            *(
+                ("--num-problems", str(table.num_problems), "--max-loss", f"{table.max_loss:g}")
+                if like is None
+                else ("--like", str(like.path))
+            ),
+            *(() if table.answers is None else ("--answers", str(table.answers))),
+            *(() if recipe.prompt_suffix == PROMPT_SUFFIX else ("--suffix", recipe.prompt_suffix)),
+            *("--seed", str(recipe.seed), "--out", str(own.path)),
+        ),
+        inputs=(folder.held_out, *_model_input(start, folder), *(() if like is None else (like.temperature,))),
+        outputs=(own.temperature,),
+        owns=own.temperature_files,
+    )
+
+
+def _evaluation(request: Request, name: str, model: str, *, context: int | None) -> Iterator[Step]:
+    recipe, table = request.recipe, request.recipe.evaluation
+    if not table.benchmarks:
+        return
+    out = request.folder.evaluation(name)
+    meanings = {"start": "the first model", "final": "the last model", "yarn": "the last model, read out with YaRN"}
+    yield Step(
+        name=f"evaluate.{name}",
+        meaning=f"measure {meanings[name]}",
+        argv=(
+            *("polaris-eval", "run", *table.benchmarks),
+            *_engine(recipe, model, context=context),
+            *(() if table.limit is None else ("--limit", str(table.limit))),
+            *(() if table.samples is None else ("--samples", str(table.samples))),
+            *("--temperature", f"{table.temperature:g}", "--top-k", str(table.top_k)),
+            *("--seed", str(recipe.seed), "--out", str(out)),
+        ),
+        inputs=(
+            *(Path(each) for each in table.benchmarks if Path(each).is_file()),
+            *_model_input(model, request.folder),
+        ),
+        outputs=(out / "scores.json",),
+        owns=(out,),
+    )
+
+
+def _refuse_unmeasured(recipe: Recipe) -> None:
+    first, *later = recipe.stages
+    for index, stage in enumerate(later, 1):
+        if stage.temperature == AUTO and first.temperature != AUTO:
+            raise RecipeError(
+                f'stages.{index}.temperature is "auto", which restores the diversity that the search for stage '
+                f'{first.name!r} measured, but stages.0.temperature is {first.temperature:g}; set it to "auto" too, '
+                f"or stages.{index}.temperature to a number"
+            )
+
+
+def _given(request: Request, index: int) -> Path:
+    """Return the problems that a stage is given."""
+    stages, folder = request.recipe.stages, request.folder
+    return folder.stage(stages[index].name).selected if index and request.recipe.data.drop else folder.selected
+
+
+def _context(recipe: Recipe) -> int:
+    return recipe.stages[-1].context
+
+
+def _engine(recipe: Recipe, model: str, *, context: int | None) -> Iterator[str]:
+    yield from ("--model", model)
+    if context is not None:
+        yield from ("--context", str(context))
+    if recipe.tensor_parallel > 1:
+        yield from ("--tensor-parallel", str(recipe.tensor_parallel))
+
+
+def _model_input(model: str, folder: RunFolder) -> tuple[Path, ...]:
+    """Return the model where its files decide what comes out; of a Hub id there is only the name, in the command."""
+    path = Path(model)
+    return (path,) if path.is_relative_to(folder.path) or path.is_dir() or "/" not in model else ()
+
+
+def _rules(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        yield from ("--rule", line)
+
+
+def _set(overrides: Iterable[str]) -> Iterator[str]:
+    for override in overrides:
+        yield from ("--set", override)
+
+
+def _concerning(overrides: Sequence[str], index: int) -> list[str]:
+    """Leave out what is set in other stages and in the tables that no stage reads."""
+    paths = [override.partition("=")[0].split(".") for override in overrides]
+    return [
+        override
+        for override, path in zip(overrides, paths, strict=True)
+        if path[0] not in ("data", "temperature", "evaluation") and (path[0] != "stages" or path[1:2] == [str(index)])
+    ]
+
+
+def _beside(path: Path) -> tuple[Path, ...]:
+    """Return a pattern of the files that belong to one: its settings, what was set aside, its lock."""
+    return (path.with_name(f"{path.stem}.*"),)
