@@ -362,6 +362,10 @@ def load_recipe(recipe: str, overrides: list[str] | None = None) -> Recipe:
         raise RecipeError(f"{path}: " + "; ".join(_explain(each) for each in error.errors())) from error
 
 
+_TABLES = ("data", "temperature", "evaluation")
+"""What a file may leave out and an override still set a part of."""
+
+
 def _apply(values: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     if not equals:
@@ -370,6 +374,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
     target: Any = values
     try:
         for key in parents:
+            if target is values and key in _TABLES:
+                target.setdefault(key, {})
             target = target[int(key) if isinstance(target, list) else key]
         target[int(last) if isinstance(target, list) else last] = _toml_value(text)
     except (KeyError, IndexError, ValueError, TypeError) as error:

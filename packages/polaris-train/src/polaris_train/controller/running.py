@@ -88,7 +88,7 @@ def _put_aside(each: StepState, folder: RunFolder, place: Path) -> None:
     The manifests go first: without them nothing counts as done, wherever this is cut short.
     """
     step = each.step
-    results = () if each.state == "extended" else (*step.outputs, *step.owns)
+    results = () if each.state == "extended" else (*step.owns, *step.outputs)
     for pattern in (folder.manifest(step.name), folder.begun(step.name), *results):
         for path in sorted(folder.path.glob(str(pattern.relative_to(folder.path)))):
             target = place / path.relative_to(folder.path)

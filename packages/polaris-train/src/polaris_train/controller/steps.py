@@ -283,7 +283,7 @@ def _stage(request: Request, index: int, stage: Stage) -> Iterator[Step]:
             *((own.temperature,) if stage.temperature == AUTO else ()),
             *_model_input(start, folder),
         ),
-        outputs=(own.model, own.outcome),
+        outputs=(own.model, own.outcome, own.visits),
         owns=own.training_files,
         recipe=_deciding(recipe.constants()) | {"stage": stage.model_dump()},
         extending=frozenset({"stage.steps", "stage.plateau_window", "stage.truncation_limit"}),
