@@ -166,7 +166,7 @@ def choose_checkpoint(evaluations: Sequence[HeldOut], *, last: int) -> Choice:
     listed = zip(evaluations, scores, strict=True)
     return Choice(
         step=evaluations[chosen].step,
-        sentence=_why_chosen(evaluations, scores, differences, chosen=chosen, best=best),
+        sentence=_why_chosen(evaluations, scores[chosen], differences, chosen=chosen, best=best),
         evidence={
             "held_out": [{"step": each.step, **_numbers(score)} for each, score in listed],
             "difference": None if chosen == best else _numbers(differences[chosen]),
@@ -333,17 +333,18 @@ def _difference(best: HeldOut, other: HeldOut) -> Estimate:
 
 
 def _why_chosen(
-    evaluations: Sequence[HeldOut], scores: Sequence[Estimate], differences: Sequence[Estimate], *, chosen: int, best: int
+    evaluations: Sequence[HeldOut], score: Estimate, differences: Sequence[Estimate], *, chosen: int, best: int
 ) -> str:
-    low, high = scores[chosen].interval
-    accuracy = f"held-out accuracy {100 * scores[chosen].value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-    start = f"step {evaluations[chosen].step}: {accuracy}"
+    low, high = score.interval
+    step, best_step, last_step = (evaluations[index].step for index in (chosen, best, -1))
+    sentence = f"step {step}: held-out accuracy {100 * score.value:.1f} [{100 * low:.1f}, {100 * high:.1f}], "
     if chosen == best:
-        reason = "the best of the stage"
+        sentence += "the best of the stage"
     else:
-        reason = f"the latest that is not worse than the best, step {evaluations[best].step}: {_points(differences[chosen])}"
-    later = "" if chosen == len(scores) - 1 else f"; step {evaluations[-1].step}, the last, is: {_points(differences[-1])}"
-    return f"{start}, {reason}{later}"
+        sentence += f"the latest not worse than the best, step {best_step} ({_points(differences[chosen])})"
+    if step != last_step:
+        sentence += f"; step {last_step}, the last, is worse ({_points(differences[-1])})"
+    return sentence
 
 
 def _points(estimate: Estimate) -> str:
