@@ -4,7 +4,7 @@ A stage ends after its steps, when its answers no longer fit into its context, o
 functions of what is recorded, so a stage that was killed and continued ends where it would have ended.
 
 **Plateau.** ``plateau_window`` is a price: so many steps must bring `WORTH` of training reward or of held-out
-accuracy. For each of the two, the rise per window is estimated with its 95% interval over the newest window of steps,
+accuracy. For each of the two, the rise per window is estimated with its 99% interval over the newest window of steps,
 and over ever more of the newest steps until the interval settles it: it lies below `WORTH`, or above 0. The stage ends
 when both are below `WORTH` and neither above 0. Noise makes the span longer, never the rule looser: where a stage is
 too short or too noisy to settle it, it goes on.
@@ -38,6 +38,9 @@ from polaris_eval.scores import student_quantile
 WORTH = 0.02
 """Rise of reward or accuracy that a window of steps must bring, or its cost is too high."""
 
+LEVEL = 0.99
+"""Confidence of the intervals of a rise: with 0.95, so many looks find a plateau on one of four rising curves."""
+
 TRUNCATION_STEPS = 10
 """Steps whose truncated shares are judged together; with fewer, Student's quantile makes the interval wide."""
 
@@ -52,6 +55,9 @@ _FEWEST = 4
 
 _CORRELATED = 0.9
 """Largest correlation of neighbours that is corrected for."""
+
+
+_UNKNOWN = Estimate(value=0.0, interval=(-math.inf, math.inf))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +112,7 @@ class Rise:
     """How much a window of steps brings."""
 
     estimate: Estimate
-    """Per window, with its 95% interval."""
+    """Per window, with its interval at `LEVEL`."""
 
     span: int
     """Newest steps that it was found over."""
@@ -226,6 +232,7 @@ def _plateau(
         evidence={
             "plateau_window": window,
             "worth": WORTH,
+            "level": LEVEL,
             "reward": {**_numbers(reward.estimate), "steps": reward.span},
             "held_out": {**_numbers(held_out.estimate), "steps": held_out.span},
         },
@@ -287,7 +294,7 @@ def _line(times: Sequence[float], values: Sequence[float], *, window: int) -> Es
     """Return the rise per window of the least-squares line, its interval from the scatter around it."""
     size = len(values)
     if size < _FEWEST:
-        return Estimate(value=0.0, interval=(-math.inf, math.inf))
+        return _UNKNOWN
     weights = _slope_weights(times, window=window)
     rise = math.fsum(map(mul, weights, values))
     mean, middle = fmean(values), fmean(times)
@@ -295,7 +302,7 @@ def _line(times: Sequence[float], values: Sequence[float], *, window: int) -> Es
     squares = math.fsum(map(mul, residuals, residuals))
     correlation = _neighbours(residuals, squares)
     variance = squares / (size - 2) * math.fsum(map(mul, weights, weights)) * (1 + correlation) / (1 - correlation)
-    half = student_quantile(size - 2) * math.sqrt(variance)
+    half = student_quantile(size - 2, LEVEL) * math.sqrt(variance)
     return Estimate(value=rise, interval=(rise - half, rise + half))
 
 
@@ -315,8 +322,13 @@ def _mean_of_lines(evaluations: Sequence[HeldOut], *, window: int) -> Estimate:
     weights = _slope_weights([each.step for each in evaluations], window=window)
     most = math.fsum(map(abs, weights)) / 2
     problems = [problem for problem in evaluations[0].shares if all(problem in each.shares for each in evaluations)]
+    if len(problems) < 2:
+        return _UNKNOWN
     rows = zip(*([each.shares[problem] for problem in problems] for each in evaluations), strict=True)
-    return clustered_mean([math.fsum(map(mul, weights, row)) for row in rows], low=-most, high=most)
+    rise = clustered_mean([math.fsum(map(mul, weights, row)) for row in rows], low=-most, high=most)
+    wider = student_quantile(len(problems) - 1, LEVEL) / student_quantile(len(problems) - 1)
+    low, high = (rise.value + wider * (end - rise.value) for end in rise.interval)
+    return Estimate(value=rise.value, interval=(low, high))
 
 
 def _slope_weights(times: Sequence[float], *, window: int) -> list[float]:
