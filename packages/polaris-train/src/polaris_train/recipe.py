@@ -20,6 +20,9 @@ Precision = Literal["bfloat16", "float16", "float32"]
 Tracker = Literal["wandb", "tensorboard"]
 
 
+_HELD_OUT = "held-out"
+"""Name of the evaluation that may decide on training."""
+
 _NUMBER, _AUTO = "(number)", "(auto)"
 """Kinds of a stage's temperature, which pydantic puts into the path of a mistake."""
 
@@ -125,8 +128,9 @@ class _Constants(BaseModel):
     evaluate_every: int = Field(default=0, ge=0)
     """Steps between evaluations; there is also one before the first step and one after the last. 0: none at all."""
 
-    evaluate_on: tuple[str, ...] = Field(default=("held-out",), min_length=1)
-    """``held-out``: training problems that are set aside; files of other problems; ``benchmark:NAME``."""
+    evaluate_on: tuple[str, ...] = Field(default=(_HELD_OUT,), min_length=1)
+    """``held-out``: training problems that are set aside, or the file of ``--held-out``; files of other problems;
+    ``benchmark:NAME``. Only ``held-out`` decides when a stage ends and which checkpoint is its result."""
 
     held_out: int = Field(default=128, ge=1)
     """Training problems that are set aside, the same in every stage, where there are evaluations on ``held-out``."""
@@ -144,10 +148,11 @@ class _Constants(BaseModel):
     """Ranks that share one engine, for models whose weights and answers need more memory than one GPU has."""
 
     checkpoint_every: int = Field(default=10, ge=1)
-    """Steps between resumable checkpoints; steps in between are replayed from their stored rollouts."""
+    """Steps between resumable checkpoints, besides one after each evaluation; steps in between are replayed from their
+    stored rollouts."""
 
     keep_checkpoints: int = Field(default=2, ge=1)
-    """Newest checkpoints kept."""
+    """Newest checkpoints kept, besides the one that would be the stage's result."""
 
 
 class _Changing(BaseModel):
@@ -162,12 +167,13 @@ class _Changing(BaseModel):
     """Optimizer steps, at most."""
 
     plateau_window: int | None = Field(default=None, ge=4)
-    """End the stage when over so many steps neither training reward nor held-out accuracy rises; ``None``: never.
-    Published: ended by hand, on curves."""
+    """End the stage when so many more steps bring less than 2 points of training reward and of held-out accuracy, both
+    known by their 95% intervals (see `polaris_train.stage.stopping`). With few prompts a step or few held-out problems
+    that takes several windows to know. ``None``: never. Published: ended by hand, on curves."""
 
     truncation_limit: float | None = Field(default=None, gt=0, lt=1)
-    """End the stage when more of the answers are cut short over a window of steps: the next one is longer.
-    DeepScaleR's reason to lengthen; ``None``: never."""
+    """End the stage when a larger share of the answers of 10 steps is cut short, by the lower end of its 95% interval;
+    the next stage is longer. DeepScaleR's reason to lengthen; ``None``: never."""
 
 
 class Stage(_Changing):
@@ -225,6 +231,11 @@ class Recipe(_Constants):
                 raise ValueError(
                     f"stages.{index}.plateau_window is {stage.plateau_window}, which asks for held-out accuracy; "
                     "set evaluate_every, e.g. to 10"
+                )
+            if stage.plateau_window is not None and _HELD_OUT not in [Path(entry).stem for entry in self.evaluate_on]:
+                raise ValueError(
+                    f"stages.{index}.plateau_window is {stage.plateau_window}, which asks for held-out accuracy, but "
+                    f"evaluate_on is {list(self.evaluate_on)}; add {_HELD_OUT!r}"
                 )
         if (self.truncated == "penalized") != (self.overlong_cache is not None):
             raise ValueError(

@@ -174,6 +174,9 @@ class StageFolder:
     model = _Place("model")
     """The result, a Hugging Face folder."""
 
+    outcome = _Place("outcome.json")
+    """Why the stage ended and which weights were chosen; written last, so what it says is there."""
+
     tensorboard = _Place("tensorboard")
     """Folder of TensorBoard's event files."""
 
@@ -228,6 +231,10 @@ class StageFolder:
     def read_resolved(self) -> ResolvedStage:
         """Return every value that the stage uses."""
         return ResolvedStage.model_validate_json(self.resolved.read_text(encoding="utf-8"))
+
+    def read_outcome(self) -> dict[str, Any]:
+        """Return why a stage that has ended did, and which weights were chosen."""
+        return json.loads(self.outcome.read_text(encoding="utf-8"))
 
     def read_allowed_tokens(self) -> int | None:
         """Return what is left of the stage's micro-batches after memory ran out; ``None`` if it never did."""

@@ -16,6 +16,7 @@ from .means import clustered_mean as clustered_mean
 from .means import mean_at_k as mean_at_k
 from .means import paired_difference as paired_difference
 from .means import sign_probability as sign_probability
+from .means import student_quantile as student_quantile
 from .summary import correct_by_problem as correct_by_problem
 from .summary import summarize as summarize
 from .votes import best_of as best_of

@@ -32,6 +32,10 @@ def stage(
         str | None, typer.Option(help="Start from this model, not from the recipe's or the stage before.")
     ] = None,
     problems: Annotated[str | None, typer.Option(help="Train on these problems, not on the recipe's.")] = None,
+    held_out: Annotated[
+        str | None,
+        typer.Option(help="What 'held-out' in evaluate_on means: problems that nothing is trained on."),
+    ] = None,
     prepare_only: Annotated[
         bool, typer.Option("--prepare-only", help="Write the folder and say how to train it on several nodes.")
     ] = False,
@@ -41,7 +45,8 @@ def stage(
 
     Reads the recipe and its problems; writes RUN/STAGE: resolved.json (everything that was decided),
     problems.jsonl, metrics.jsonl (a line a step), visits.jsonl (what each problem saw), rollouts/ (every
-    completion), eval/ (if the recipe evaluates), checkpoints/ and, at the end, model/ (Hugging Face format).
+    completion), eval/ (if the recipe evaluates), checkpoints/ and, at the end, model/ (Hugging Face format) and
+    outcome.json (why it ended, and which weights were chosen).
 
     A killed stage continues with the same command: finished steps are not sampled again.
 
@@ -56,13 +61,16 @@ def stage(
 
     loaded = load_recipe(recipe, set_)
     run = out or Path("runs") / loaded.name
-    folder = StageFolder(prepare_stage(loaded, loaded.stage(stage), run, model=model, problems=problems))
+    prepared = prepare_stage(loaded, loaded.stage(stage), run, model=model, problems=problems, held_out=held_out)
+    folder = StageFolder(prepared)
     if prepare_only:
         print(f"prepared: {folder.path}\nOn every node, with NUM_NODES and HEAD (host:port of one of them) set:")
         print(torchrun_line(folder.path))
         return
     if code := run_stage(folder.path):
         raise typer.Exit(code)
+    outcome = folder.read_outcome()
+    print(f"stopped: {outcome['stopped']['sentence']}\nchosen: {outcome['chosen']['sentence']}")
     print(f"model: {folder.model}\nmetrics: {folder.metrics}")
 
 

@@ -65,7 +65,7 @@ class TrainingState:
 
 
 class Checkpointer:
-    """Writes a stage's checkpoints in the background, keeps the newest, and restores the newest that is whole.
+    """Writes a stage's checkpoints in the background, keeps the newest and the chosen, and restores the newest whole.
 
     All methods but `close` are collective.
     """
@@ -90,12 +90,13 @@ class Checkpointer:
         self._finishing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
-    def save(self, state: TrainingState, position: Mapping[str, Any]) -> None:
+    def save(self, state: TrainingState, position: Mapping[str, Any], *, chosen: int | None = None) -> None:
         """Write the state after a step; returns once it is copied, while it is being written.
 
         Args:
             state: Copied, so that training can go on.
             position: Where the sampler is, recorded for the receipt.
+            chosen: A step whose checkpoint is kept, however old it is.
         """
         self.wait()
         final = self._folder.step(state.step)
@@ -116,7 +117,7 @@ class Checkpointer:
             async_stager=BlockingAsyncStager(),
             process_group=self._group,
         )
-        self._writing = self._finishing.submit(self._finish, _as_future(written), final)
+        self._writing = self._finishing.submit(self._finish, _as_future(written), final, chosen)
 
     def wait(self) -> None:
         """Wait until what is being written is complete.
@@ -188,7 +189,7 @@ class Checkpointer:
             "identity": self._identity,
         }
 
-    def _finish(self, written: "Future[Any]", final: CheckpointFolder) -> None:
+    def _finish(self, written: "Future[Any]", final: CheckpointFolder, chosen: int | None) -> None:
         """Give a written checkpoint its name and remove old ones; runs in the background."""
         written.result()
         if dist.get_rank() != 0:
@@ -198,7 +199,8 @@ class Checkpointer:
         write_json(partial.manifest, {name: _checksum(partial.path / name) for name in names})
         partial.path.replace(final.path)
         for old in self._folder.steps()[: -self._keep]:
-            shutil.rmtree(self._folder.step(old).path)
+            if old != chosen:
+                shutil.rmtree(self._folder.step(old).path)
         for stale in self._folder.unfinished():
             shutil.rmtree(stale)
 
@@ -208,15 +210,15 @@ class Checkpointer:
         while steps:
             step = steps.pop()
             folder = self._folder.step(step)
-            damage = _damage(folder)
-            if damage is None:
+            found = damage(folder)
+            if found is None:
                 return step
             shutil.rmtree(folder.damaged, ignore_errors=True)
             folder.path.replace(folder.damaged)
             older = self._folder.step(steps[-1]).path.name if steps else None
             instead = f"{older} is used" if older else "the stage starts again from its first step"
             logger.warning(
-                "checkpoint %s is damaged (%s): moved to %s; %s", folder.path, damage, folder.damaged, instead
+                "checkpoint %s is damaged (%s): moved to %s; %s", folder.path, found, folder.damaged, instead
             )
         return None
 
@@ -233,18 +235,19 @@ class Checkpointer:
             )
 
 
-def load_weights(folder: Checkpoints, policy: Policy) -> int:
-    """Read the weights of the newest checkpoint that is whole; collective.
+def load_weights(folder: Checkpoints, policy: Policy, *, step: int | None = None) -> int:
+    """Read the weights of a checkpoint, by default of the newest that is whole; collective.
 
     Returns:
         Its step, or 0 when there is no checkpoint.
     """
-    newest = next((step for step in reversed(folder.steps()) if _damage(folder.step(step)) is None), 0)
-    if newest:
+    if step is None:
+        step = next((each for each in reversed(folder.steps()) if damage(folder.step(each)) is None), 0)
+    if step:
         model = get_model_state_dict(policy)
-        load({"model": model}, checkpoint_id=folder.step(newest).path)
+        load({"model": model}, checkpoint_id=folder.step(step).path)
         set_model_state_dict(policy, model)
-    return newest
+    return step
 
 
 def receipt(small: Mapping[str, Any], *, num_steps: int, num_ranks: int) -> str:
@@ -288,7 +291,7 @@ def _restore_rescue(buffer: RescueBuffer, folder: CheckpointFolder) -> None:
             buffer.stored[stored.group.problem_id] = stored
 
 
-def _damage(folder: CheckpointFolder) -> str | None:
+def damage(folder: CheckpointFolder) -> str | None:
     """Return what is wrong with a checkpoint, or ``None``."""
     try:
         manifest = json.loads(folder.manifest.read_text(encoding="utf-8"))

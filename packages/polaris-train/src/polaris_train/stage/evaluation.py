@@ -43,6 +43,7 @@ def evaluate_when_due(
     step: int,
     phases: Phases,
     *,
+    last: bool = False,
     open_sampler: OpenSampler,
     grade_many: GradeMany,
 ) -> dict[str, Any]:
@@ -55,6 +56,7 @@ def evaluate_when_due(
         folder: Of the stage; holds the problems.
         step: Steps done; 0 before the first.
         phases: Told what it takes.
+        last: Whether the stage ends with this step, though the recipe has more of them.
         open_sampler: Only called when something must be sampled.
         grade_many: Grades the completions, on rank 0; called from another thread.
 
@@ -66,7 +68,7 @@ def evaluate_when_due(
         EvalError: If scores on disk cannot be read, or no reference of a set can.
         OtherRunError: If an interrupted evaluation was made in another way, such as by another version of the engine.
     """
-    if not is_due(step, every=config.evaluate_every, steps=config.steps):
+    if not is_due(step, every=config.evaluate_every, steps=step if last else config.steps):
         return {}
     with phases.phase("evaluate"):
         jobs = _unfinished_jobs(config, folder, step) if dist.get_rank() == 0 else []

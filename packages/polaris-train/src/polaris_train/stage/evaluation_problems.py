@@ -16,14 +16,14 @@ from polaris_train.recipe import Recipe
 from polaris_train.run_folder import StageFolder
 
 HELD_OUT = "held-out"
-"""Entry of ``evaluate_on`` that stands for training problems that are set aside."""
+"""Entry of ``evaluate_on`` that stands for training problems that are set aside, or for those of ``--held-out``."""
 
 _BENCHMARK = "benchmark:"
 """What a recipe says before the name of a benchmark, so that none is looked at during training by accident."""
 
 
 def evaluation_problems(
-    recipe: Recipe, problems: Sequence[Problem], *, earlier: Sequence[StageFolder] = ()
+    recipe: Recipe, problems: Sequence[Problem], *, earlier: Sequence[StageFolder] = (), held_out: str | None = None
 ) -> dict[str, list[Problem]]:
     """Return the problems of each evaluation by name; none where the recipe asks for no evaluation.
 
@@ -31,22 +31,25 @@ def evaluation_problems(
         recipe: Says what to evaluate on.
         problems: All that the stage may train on.
         earlier: Folders of the run's stages before.
+        held_out: A file of problems that nothing is trained on, in place of training problems that are set aside.
 
     Raises:
         RecipeError: If something is unknown, named twice, a benchmark that is not called one, or trained on.
         DataError: If a file of problems is malformed.
     """
+    known = [problem for stage in earlier for problem in _stored(stage.problems)]
+    apart: list[Problem] = []
+    if held_out is not None:
+        apart = _read_held_out(held_out, {_wording(problem) for problem in [*problems, *known]})
+    elif recipe.evaluate_every and HELD_OUT in recipe.evaluate_on:
+        before = [problem for stage in earlier for problem in _stored(stage.evaluation_problems(HELD_OUT))]
+        apart = choose_held_out([*problems, *before], num_problems=recipe.held_out, seed=recipe.seed)
     if not recipe.evaluate_every:
         return {}
-    known = [problem for stage in earlier for problem in _stored(stage.problems)]
-    held_out: list[Problem] = []
-    if HELD_OUT in recipe.evaluate_on:
-        before = [problem for stage in earlier for problem in _stored(stage.evaluation_problems(HELD_OUT))]
-        held_out = choose_held_out([*problems, *before], num_problems=recipe.held_out, seed=recipe.seed)
-    trained_on = {_wording(problem) for problem in [*without(problems, held_out), *known]}
+    trained_on = {_wording(problem) for problem in [*without(problems, apart), *known]}
     chosen: dict[str, list[Problem]] = {}
     for entry in recipe.evaluate_on:
-        name, measured = (HELD_OUT, held_out) if entry == HELD_OUT else _read(entry)
+        name, measured = (HELD_OUT, apart) if entry == HELD_OUT else _read(entry)
         if name in chosen:
             raise RecipeError(f"evaluate_on: two entries are named {name!r}; give one, or rename a file")
         _refuse_trained_on(entry, measured, trained_on)
@@ -88,22 +91,40 @@ def _read(entry: str) -> tuple[str, list[Problem]]:
         name, problems = load_benchmark(entry)
     except BenchmarkError as error:
         raise RecipeError(f"evaluate_on: {error} (a benchmark as '{_BENCHMARK}NAME'), or {HELD_OUT!r}") from None
-    checksum = content_checksum(problems)
-    for benchmark in BENCHMARKS.values():
-        if benchmark.checksum == checksum:
-            raise RecipeError(
-                f"evaluate_on: {entry!r} holds the benchmark {benchmark.name!r}, and benchmarks are for after "
-                f"training; write '{_BENCHMARK}{benchmark.name}' if it is really meant"
-            )
+    if benchmark := _benchmark_with(problems):
+        raise RecipeError(
+            f"evaluate_on: {entry!r} holds the benchmark {benchmark!r}, and benchmarks are for after "
+            f"training; write '{_BENCHMARK}{benchmark}' if it is really meant"
+        )
     return name, problems
 
 
-def _refuse_trained_on(entry: str, problems: Sequence[Problem], trained_on: set[str]) -> None:
+def _read_held_out(path: str, trained_on: set[str]) -> list[Problem]:
+    """Read the problems of ``--held-out``, which decide when a stage ends: never a benchmark."""
+    problems = read_problems(path)
+    if benchmark := _benchmark_with(problems):
+        raise RecipeError(
+            f"--held-out: {path!r} holds the benchmark {benchmark!r}, and what decides on training is no benchmark; "
+            "give problems of your own, e.g. from polaris-data split"
+        )
+    _refuse_trained_on(path, problems, trained_on, given_as="--held-out")
+    return problems
+
+
+def _benchmark_with(problems: Sequence[Problem]) -> str | None:
+    """Return the name of the benchmark that has just these problems."""
+    checksum = content_checksum(problems)
+    return next((each.name for each in BENCHMARKS.values() if each.checksum == checksum), None)
+
+
+def _refuse_trained_on(
+    entry: str, problems: Sequence[Problem], trained_on: set[str], *, given_as: str = "evaluate_on"
+) -> None:
     """Refuse problems whose question is trained on; ids do not tell, since sets number theirs alike."""
     found = [problem.problem_id for problem in problems if _wording(problem) in trained_on]
     if not found:
         return
-    which = f"evaluate_on: {len(found)} of the {len(problems)} problems of {entry!r}, such as {found[0]!r},"
+    which = f"{given_as}: {len(found)} of the {len(problems)} problems of {entry!r}, such as {found[0]!r},"
     if entry == HELD_OUT:
         raise RecipeError(
             f"{which} were trained on in an earlier stage, which did not hold them out; start the recipe in a new run "

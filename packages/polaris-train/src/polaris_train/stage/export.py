@@ -1,6 +1,7 @@
 """A stage's result as a Hugging Face model."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,21 +15,36 @@ from polaris_train.run_folder import StageFolder, origin, partial_path, read_rec
 from polaris_train.stage.checkpoint import load_weights
 
 
-def export_model(policy: Policy, config: ResolvedStage, folder: StageFolder, *, step: int) -> None:
-    """Write the stage's model, under a temporary name first, unless the same step's is there; collective."""
-    comes_from = {"run": config.run, "stage": config.stage, "step": step}
-    if read_records(origin(folder.model)) == [comes_from]:
+def is_exported(config: ResolvedStage, folder: StageFolder, *, step: int) -> bool:
+    """Return whether the stage's model is there and of that step."""
+    return read_records(origin(folder.model)) == [_origin(config, step)]
+
+
+def export_model(weights: Callable[[], Policy], config: ResolvedStage, folder: StageFolder, *, step: int) -> None:
+    """Write the stage's model, under a temporary name first, unless the same step's is there; collective.
+
+    Args:
+        weights: Gives those of the step; only called when they must be written.
+        config: The stage.
+        folder: Of the stage.
+        step: Steps that made the weights.
+    """
+    if is_exported(config, folder, step=step):
         return
-    incoming = partial_path(folder.model)
+    policy, incoming = weights(), partial_path(folder.model)
     if dist.get_rank() == 0:
         shutil.rmtree(incoming, ignore_errors=True)
     dist.barrier()
     save_policy(policy, incoming, source=config.model)
     if dist.get_rank() == 0:
-        append_records(origin(incoming), [comes_from])
+        append_records(origin(incoming), [_origin(config, step)])
         shutil.rmtree(folder.model, ignore_errors=True)
         incoming.replace(folder.model)
     dist.barrier()
+
+
+def _origin(config: ResolvedStage, step: int) -> dict[str, str | int]:
+    return {"run": config.run, "stage": config.stage, "step": step}
 
 
 def export_checkpoint(folder: StageFolder, out: Path) -> None:

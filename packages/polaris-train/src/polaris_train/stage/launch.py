@@ -31,7 +31,13 @@ _WORKER = "polaris_train.stage.worker"
 
 
 def prepare_stage(
-    recipe: Recipe, stage: Stage, run: Path, *, model: str | None = None, problems: str | None = None
+    recipe: Recipe,
+    stage: Stage,
+    run: Path,
+    *,
+    model: str | None = None,
+    problems: str | None = None,
+    held_out: str | None = None,
 ) -> Path:
     """Check a stage's inputs and write its folder's ``resolved.json`` and ``problems.jsonl``.
 
@@ -43,6 +49,7 @@ def prepare_stage(
         run: Run folder.
         model: Start from this model instead of the previous stage's.
         problems: Train on these problems instead of the recipe's.
+        held_out: A file of problems that ``held-out`` in ``evaluate_on`` means; none of them may be trained on.
 
     Returns:
         The stage's folder.
@@ -59,7 +66,7 @@ def prepare_stage(
     source = problems or recipe.problems
     every = read_problems(source, limit=recipe.limit)
     earlier = [folder.run.stage(each.name) for each in recipe.stages[: recipe.stages.index(stage)]]
-    evaluated = evaluation_problems(recipe, every, earlier=earlier)
+    evaluated = evaluation_problems(recipe, every, earlier=earlier, held_out=held_out)
     chosen = without(every, evaluated.get(HELD_OUT, ()))
     _refuse_too_few(len(chosen), recipe, source, num_held_out=len(every) - len(chosen))
     write_problems(folder.incoming_problems, chosen)

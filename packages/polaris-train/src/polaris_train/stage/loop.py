@@ -1,8 +1,8 @@
 """The algorithm of a stage, on one page."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from polaris_train.errors import DivergenceError
 from polaris_train.grpo.batches import UpdateStats, training_batches, update
@@ -10,6 +10,8 @@ from polaris_train.model.policy import Policy
 from polaris_train.recipe import ResolvedStage
 from polaris_train.records import GradedGroup
 from polaris_train.stage.checkpoint import Checkpointer, TrainingState
+from polaris_train.stage.ending import Ending
+from polaris_train.stage.evaluation import is_due
 from polaris_train.stage.monitor import Phases, alarms, step_metrics, step_performance
 from polaris_train.stage.rollouts import Rollouts
 from polaris_train.stage.settings import update_settings
@@ -32,17 +34,26 @@ class StepResult:
     """The step's line of ``performance.jsonl``: seconds, memory and tokens per second on this machine."""
 
 
+class Evaluate(Protocol):
+    """Measures the policy after so many steps where that is due, or because it is the last."""
+
+    def __call__(self, step: int, phases: Phases, *, last: bool = False) -> dict[str, Any]:
+        """Return its part of the step's record; collective."""
+        ...
+
+
 def train_stage(
     config: ResolvedStage,
     *,
     state: TrainingState,
     rollouts: Rollouts,
-    evaluate: Callable[[int, Phases], dict[str, Any]],
+    evaluate: Evaluate,
+    ending: Ending,
     checkpointer: Checkpointer,
     reference: Policy | None = None,
     history: Sequence[Mapping[str, Any]] = (),
 ) -> Iterator[StepResult]:
-    """Run the steps of a stage after ``state.step``; collective.
+    """Run the steps of a stage after ``state.step`` until it ends; collective.
 
     Yields each step's result after its update and before its checkpoint, so that what the caller records of a step
     is on disk when the checkpoint says that the step is done.
@@ -51,10 +62,11 @@ def train_stage(
         config: The stage.
         state: Holds the stage's result at the end.
         rollouts: Gives the graded groups of a step.
-        evaluate: Given the steps done, measures the policy where that is due; returns its part of the step's record.
+        evaluate: Measures the policy.
+        ending: Says when the stage ends, and which checkpoint must be kept.
         checkpointer: Of the stage's folder.
         reference: The model that the stage started from, where ``config.kl_coef`` asks for it.
-        history: Metrics of the steps before, which alarms compare with.
+        history: Metrics of the steps before, which alarms compare with and the end is decided on.
 
     Raises:
         DivergenceError: If loss or gradient was not finite too many steps in a row.
@@ -62,7 +74,9 @@ def train_stage(
     batching, loss, stepping = update_settings(config)
     known, waited = list(history), Phases()
     evaluate(state.step, waited)
-    for step in range(state.step + 1, config.steps + 1):
+    stop = ending.stop(known)
+    while stop is None:
+        step = state.step + 1
         phases, waited = waited, Phases()
         with phases.phase("sample"):
             rollout = rollouts.next(step)
@@ -78,6 +92,9 @@ def train_stage(
         metrics["alarms"] = alarms(metrics, known)
         known.append(metrics)
         metrics |= evaluate(step, phases)
+        stop = ending.stop(known)
+        if stop is not None:
+            metrics |= evaluate(step, phases, last=True)
         performance = step_performance(metrics, phases, replayed=rollout.replayed)
         yield StepResult(step=step, groups=rollout.groups, metrics=metrics, performance=performance)
         if state.skipped_in_row > config.max_skipped_steps:
@@ -86,9 +103,10 @@ def train_stage(
                 "was learned from them; start another run folder with a lower learning_rate or another precision, "
                 "from the newest checkpoint if it is still good (polaris-train export)"
             )
-        if step % config.checkpoint_every == 0 or step == config.steps:
+        measured = is_due(step, every=config.evaluate_every, steps=config.steps)
+        if stop is not None or measured or step % config.checkpoint_every == 0:
             with waited.phase("checkpoint"):
-                checkpointer.save(state, rollouts.position(step + 1))
+                checkpointer.save(state, rollouts.position(step + 1), chosen=ending.choice(known).step)
     checkpointer.wait()
 
 

@@ -28,9 +28,9 @@ from polaris_train.model.policy import Policy
 from polaris_train.recipe import FREE_FIELDS, ResolvedStage
 from polaris_train.run_folder import StageFolder, read_records
 from polaris_train.stage.checkpoint import Checkpointer, TrainingState, receipt
+from polaris_train.stage.ending import Ending, end_stage
 from polaris_train.stage.engine import StageEngine
 from polaris_train.stage.evaluation import evaluate_when_due
-from polaris_train.stage.export import export_model
 from polaris_train.stage.launch import die_with_parent
 from polaris_train.stage.loop import StepResult, train_stage
 from polaris_train.stage.output import StepTable, Trackers
@@ -85,6 +85,7 @@ def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None
     state = _start(config, load(), device)
     problems = _usable_problems(read_problems(folder.problems), config)
     checkpointer = _resume(state, config, folder, stack)
+    ending = Ending(config, folder)
     engine = StageEngine(config, state.policy, stack, PrefixStore("engines", store))
     grade_many = stack.enter_context(boxed_grader()).grade_many
     steps = train_stage(
@@ -92,12 +93,13 @@ def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None
         state=state,
         rollouts=SynchronousRollouts(problems, config, folder=folder, open_sampler=engine.awake, grade_many=grade_many),
         evaluate=partial(evaluate_when_due, config, folder, open_sampler=engine.awake, grade_many=grade_many),
+        ending=ending,
         checkpointer=checkpointer,
         reference=load().requires_grad_(requires_grad=False).eval() if config.kl_coef else None,
         history=read_records(folder.metrics),
     )
     _follow(steps, config, folder, stack)
-    export_model(state.policy, config, folder, step=state.step)
+    end_stage(state, config, folder, ending, load=load)
 
 
 def _start(config: ResolvedStage, policy: Policy, device: torch.device) -> TrainingState:
@@ -143,6 +145,7 @@ def _follow(steps: Iterator[StepResult], config: ResolvedStage, folder: StageFol
     trackers = Trackers(config, folder, stack)
     with StepTable(f"{config.run}/{config.stage}", num_steps=config.steps) as table:
         for result in steps:
+            folder.outcome.unlink(missing_ok=True)  # of a stage that had ended and was given more steps
             seen = visits(result.groups, run=config.run, stage=config.stage, step=result.step)
             append_records(folder.visits, [asdict(visit) for visit in seen])
             append_records(folder.metrics, [result.metrics])
