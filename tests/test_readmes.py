@@ -164,7 +164,7 @@ SMALLER = {
     " --model Qwen/Qwen3-1.7B --context 40960": "",
     "--out runs/mine/stage-1\n": "--out runs/mine/stage-1 --num-problems 8 --answers 8\n",
     "stage qwen3-1.7b": "stage tiny-cpu",
-    "--set stages.0.temperature=1.2": "--set stages.0.steps=1 --set prompts_per_step=4",
+    "--set stages.0.temperature=1.2": "--set stages.0.steps=1 --set prompts_per_step=4 --set evaluate_every=0",
     "run aime24 aime25": "run benchmark.jsonl --samples 2",
 }
 """The main job with what is here: the tiny model, few answers, one step."""
