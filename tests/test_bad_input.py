@@ -30,7 +30,7 @@ def place(tmp_path_factory):
 
 
 PROFILE, EVAL = ["polaris-data", "profile"], ["polaris-eval", "run"]
-STAGE = ["polaris-train", "stage", "tiny-cpu", "stage-1", "--out", "run", "--problems"]
+STAGE = ["polaris-train", "stage", "tiny-cpu", "stage-1", "--out", "run", "--set", "evaluate_every=0", "--problems"]
 
 TEMPERATURE = ["polaris-rollout", "temperature", "good.jsonl", "--out", "x"]
 

@@ -1,6 +1,7 @@
-"""What the READMEs show is there: every import, every command with its options, every block that can be run here."""
+"""What READMEs and docs show is there: every import, every command with its options, every block that can run here."""
 
 import ast
+import dataclasses
 import importlib
 import json
 import os
@@ -10,11 +11,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import typer.main
+from polaris_train.recipe import Recipe, Stage
 
 ROOT = Path(__file__).resolve().parents[1]
-READMES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("packages/*/README.md"))]
+READMES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *sorted(ROOT.glob("packages/*/README.md")),
+    *sorted(ROOT.glob("docs/*.md")),
+]
 PACKAGES = ("reward", "rollout", "data", "eval", "train")
 BLOCK = re.compile(r"(?:<!-- (?P<mark>[^>]*) -->\n)?```(?P<language>bash|console)\n(?P<text>.*?)```", re.DOTALL)
 NAMES = [f"polaris-{package}" for package in PACKAGES]
@@ -121,14 +129,48 @@ def test_every_polaris_command_of_a_readme_is_one(text):
 
 @pytest.fixture
 def workplace(tmp_path):
-    """A folder with the files that the READMEs take for given."""
+    """A folder with the files that READMEs and docs take for given."""
     questions = [f"What is {number} + {number + 3}?" for number in range(64)]
     rows = [{"problem": question, "answer": str(2 * number + 3)} for number, question in enumerate(questions)]
-    for name in ("raw.jsonl", "my.jsonl"):
-        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    benchmark = {"problem": "How many primes are below 9?", "answer": "4"}
-    (tmp_path / "benchmark.jsonl").write_text(json.dumps(benchmark) + "\n")
+    for name in ("raw.jsonl", "my.jsonl", "deepscaler.jsonl"):
+        write_lines(tmp_path / name, rows)
+    write_lines(tmp_path / "benchmark.jsonl", [{"problem": "How many primes are below 9?", "answer": "4"}])
+    answers = [f"\\boxed{{{2 * number + 3 * (number % 2)}}}" for number in range(64)]  # every second is right
+    write_lines(
+        tmp_path / "my-completions.jsonl",
+        [{"question": question, "response": answer} for question, answer in zip(questions, answers, strict=True)],
+    )
+    _write_what_upstream_has(tmp_path, rows)
     return tmp_path
+
+
+def write_lines(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _write_what_upstream_has(folder, rows):
+    """Write its training set, the parquet and the log of a stage, a benchmark, and answers to it, in its formats."""
+    write_lines(folder / "polaris-data-53K.jsonl", [row | {"difficulty": "3/8"} for row in rows])
+    write_lines(
+        folder / "parquet/stage1/qwen3-4b-s1/qwen3-4b-stage1.jsonl",
+        [{"index": list(range(64)), "score": [number % 9 / 8 for number in range(64)]}],
+    )
+    table = pa.table(
+        {
+            "data_source": [""] * 64,
+            "prompt": [[{"content": row["problem"], "role": "user"}] for row in rows],
+            "ability": ["math"] * 64,
+            "reward_model": [{"ground_truth": row["answer"], "style": "rule"} for row in rows],
+            "extra_info": [{"index": number, "split": "train"} for number in range(64)],
+        }
+    )
+    pq.write_table(table, folder / "parquet/stage1/qwen3-4b-s1.parquet")
+    for name in ("benchmarks", "results"):
+        (folder / "evaluation" / name).mkdir(parents=True)
+    pq.write_table(table.slice(0, 2), folder / "evaluation/benchmarks/aime24.parquet")
+    answered = table.append_column("responses", [[[r"\boxed{3}", "none"]] * 64])
+    pq.write_table(answered, folder / "evaluation/results/aime24-1.4-32-90000-20.parquet")
 
 
 def run(text, folder):
@@ -164,7 +206,7 @@ SMALLER = {
     " --model Qwen/Qwen3-1.7B --context 40960": "",
     "--out runs/mine/stage-1\n": "--out runs/mine/stage-1 --num-problems 8 --answers 8\n",
     "stage qwen3-1.7b": "stage tiny-cpu",
-    "--set stages.0.temperature=1.2": "--set stages.0.steps=1 --set prompts_per_step=4",
+    "--set stages.0.temperature=1.2": "--set stages.0.steps=1 --set prompts_per_step=4 --set evaluate_every=0",
     "run aime24 aime25": "run benchmark.jsonl --samples 2",
 }
 """The main job with what is here: the tiny model, few answers, one step."""
@@ -178,3 +220,13 @@ def test_the_main_job_runs_on_the_tiny_model(workplace):
         text = text.replace(old, new)
     run(text, workplace)
     assert (workplace / "runs/mine/stage-1/model/config.json").is_file()
+
+
+def test_every_setting_of_trl_on_the_page_about_other_pipelines_is_one():
+    config = pytest.importorskip("trl").GRPOConfig
+    page = (ROOT / "docs" / "from-sft-and-grpo.md").read_text("utf-8").partition("## Which setting is which")[2]
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    ours, theirs = (re.findall(r"`(\w+)[=`]", " ".join(row[column] for row in rows[1:])) for column in (0, 1))
+    assert len(theirs) > 20
+    assert set(theirs) - {"train_batch_size"} <= {field.name for field in dataclasses.fields(config)}
+    assert set(ours) <= set(Recipe.model_fields) | set(Stage.model_fields)

@@ -1,8 +1,13 @@
 """Recipes: the packaged ones load, mistakes are all named, overrides work."""
 
+import re
+from itertools import takewhile
+
 import pytest
+from polaris_train.cli.main import app
 from polaris_train.errors import RecipeError
 from polaris_train.recipe import FREE_FIELDS, ResolvedStage, load_recipe, packaged_recipes
+from typer.testing import CliRunner
 
 VALID = """
 model = "tiny"
@@ -28,16 +33,57 @@ def recipe_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", packaged_recipes())
-def test_every_packaged_recipe_loads(name):
-    assert load_recipe(name).name == name
+def test_every_packaged_recipe_loads_and_no_stage_is_shorter_than_the_one_before(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    contexts = [stage.context for stage in recipe.stages]
+    assert contexts == sorted(contexts)
 
 
-def test_the_published_values_of_qwen3_4b_are_in_its_recipe():
-    recipe = load_recipe("qwen3-4b")
-    assert [stage.temperature for stage in recipe.stages] == [1.4, 1.45, 1.5]
-    assert [stage.context for stage in recipe.stages] == [39936 + 1024, 48128 + 1024, 52224 + 1024]
+@pytest.mark.parametrize("path", packaged_recipes().values(), ids=packaged_recipes())
+def test_every_packaged_recipe_begins_by_saying_what_it_is_and_where_its_values_are_from(path):
+    text = path.read_text(encoding="utf-8")
+    comment = "".join(takewhile(lambda line: line.startswith("#"), text.splitlines(keepends=True)))
+    assert re.search(r"^# Source: \w", comment, re.MULTILINE), path
+    assert "[data]" in text and "[evaluation]" in text
+
+
+@pytest.mark.parametrize("name", ["qwen3-4b-single-node", "qwen3-1.7b-one-gpu"])
+def test_a_recipe_that_was_derived_says_that_it_was_not_run(name):
+    words = packaged_recipes()[name].read_text(encoding="utf-8").replace("#", " ").split()
+    assert "was not run on such a machine" in " ".join(words)
+
+
+def test_show_lists_every_packaged_recipe_with_its_file():
+    done = CliRunner().invoke(app, ["show"])
+    assert dict(line.split(maxsplit=1) for line in done.stdout.splitlines()) == {
+        name: str(path) for name, path in packaged_recipes().items()
+    }
+
+
+PUBLISHED = {
+    "qwen3-4b": [(39936, 1.4, 450), (48128, 1.45, 150), (52224, 1.5, 100)],
+    "qwen3-1.7b": [(39936, 1.5, 270), (48128, 1.55, 230)],
+    "r1-distill-qwen-7b": [(15360, 0.7, 520), (23552, 1.0, 370), (31744, 1.1, 600)],
+    "deepscaler-1.5b": [(8192, 0.6, 1040), (16384, 0.6, 480), (24576, 0.6, 230)],
+}
+"""Answer tokens, temperature and steps of each stage."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_values_are_in_the_recipe(name):
+    recipe = load_recipe(name)
+    stages = [(stage.context - recipe.max_prompt_tokens, stage.temperature, stage.steps) for stage in recipe.stages]
+    assert stages == PUBLISHED[name]
     assert (recipe.prompts_per_step, recipe.samples_per_prompt, recipe.learning_rate) == (128, 8, 1e-6)
-    assert (recipe.clip_low, recipe.clip_high) == (0.2, 0.28)
+    assert (recipe.clip_low, recipe.clip_high) == (0.2, 0.2 if name == "deepscaler-1.5b" else 0.28)
+    assert recipe.kl_coef == (1e-3 if name == "deepscaler-1.5b" else 0)
+
+
+def test_the_second_polaris_trains_in_float16_on_half_the_batch():
+    recipe = load_recipe("polaris-v2-qwen3-4b-2507")
+    assert (recipe.precision, recipe.prompts_per_step, recipe.samples_per_prompt) == ("float16", 64, 8)
+    assert [(stage.temperature, stage.steps) for stage in recipe.stages] == [(1.2, 300), (1.3, 200)]
 
 
 def test_an_override_replaces_one_value(recipe_file):

@@ -88,8 +88,10 @@ def show(
     from polaris_train.recipe import load_recipe, packaged_recipes
 
     if recipe is None:
-        for name, path in packaged_recipes().items():
-            print(f"{name:16}{path}")
+        packaged = packaged_recipes()
+        width = max(map(len, packaged)) + 2
+        for name, path in packaged.items():
+            print(f"{name:{width}}{path}")
         return
     print(load_recipe(recipe, set_).model_dump_json(indent=2))
 
