@@ -9,7 +9,7 @@ import pytest
 from polaris_train.controller import describe_status, explain_run, missing_inputs, plan_steps, request_of, step_states
 from polaris_train.controller.manifest import fingerprint, write_manifest
 from polaris_train.controller.running import run_recipe
-from polaris_train.errors import RecipeError, RunFolderError
+from polaris_train.errors import RunFolderError
 from polaris_train.recipe import packaged_recipes
 
 RECIPE = """
@@ -96,9 +96,10 @@ def test_a_number_needs_no_search_and_no_rules_no_drop(ask):
     assert not [name for name in names if name.endswith((".temperature", ".drop"))]
 
 
-def test_a_diversity_that_nothing_measured_cannot_be_restored(ask):
-    with pytest.raises(RecipeError, match=r"stages\.1\.temperature is .*stages\.0\.temperature is 1; set it"):
-        plan_steps(ask("stages.0.temperature=1.0"))
+def test_a_number_is_measured_where_a_later_stage_restores_its_diversity(ask):
+    lines = {step.name: step.line for step in plan_steps(ask("stages.0.temperature=1.0"))}
+    assert " --at 1 " in lines["short.temperature"]
+    assert " --like runs/mine/short " in lines["long.temperature"]
 
 
 def test_several_sources_are_put_together(ask):

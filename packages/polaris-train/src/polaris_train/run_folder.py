@@ -153,9 +153,6 @@ class StageFolder:
     decisions = _Place("selection", "decisions.json")
     """Why each problem was kept or dropped."""
 
-    outcome = _Place("outcome.json")
-    """Why the stage ended, and which of its models it left."""
-
     temperature = _Place("temperature.json")
     """What the temperature search found and why, as ``polaris-rollout temperature`` writes it."""
 

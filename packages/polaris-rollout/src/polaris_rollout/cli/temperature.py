@@ -24,6 +24,10 @@ def temperature(
         Path | None,
         typer.Option(help="Find the temperature with the diversity chosen in this folder (RUN/STAGE), by problem."),
     ] = None,
+    at: Annotated[
+        float | None,
+        typer.Option(help="Search for nothing: measure this temperature, for a later --like.", show_default=False),
+    ] = None,
     max_loss: Annotated[
         float, typer.Option(help="Share of the accuracy that may be lost where exploration starts.")
     ] = 0.02,
@@ -33,7 +37,7 @@ def temperature(
     batch: Annotated[int, typer.Option(min=2, help="Answers of each problem drawn at once.")] = 4,
     answers: Annotated[
         int | None,
-        typer.Option(help="Answers of each problem in all; the default is 80, or 26 for a target."),
+        typer.Option(help="Answers of each problem in all; the default is 80, or 26 for a target or --at."),
     ] = None,
     token_budget: Annotated[int | None, typer.Option(min=1, help="Stop drawing after this many tokens.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
@@ -51,7 +55,8 @@ def temperature(
     Without a target: where controlled exploration starts, the highest
     temperature whose loss of accuracy stays within --max-loss (stage 1).
     With --like or --target-diversity: the temperature whose diversity equals
-    that of an earlier stage, never in collapse (later stages).
+    that of an earlier stage, never in collapse (later stages). With --at:
+    a temperature that was decided already is measured.
 
     Diversity is the share of distinct 4-grams of tokens expected in BATCH
     answers of a fixed length, so it depends on neither the number nor the
@@ -73,6 +78,7 @@ def temperature(
     calibration = Calibration(
         target_diversity=target_diversity,
         like=like,
+        at=at,
         max_loss=max_loss,
         lowest=lowest,
         highest=highest,

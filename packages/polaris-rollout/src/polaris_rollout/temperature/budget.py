@@ -60,6 +60,7 @@ class ProbeRun:
         max_tokens: float = math.inf,
         lowest: float = 0.6,
         highest: float = MAX_TEMPERATURE,
+        given: float | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -70,6 +71,7 @@ class ProbeRun:
             max_tokens: Of all answers; the batch that passes it is the last.
             lowest: Lowest temperature to be probed.
             highest: Highest temperature to be probed.
+            given: Between them, and in the grid wherever it lies.
 
         Raises:
             SettingError: If the range is empty or negative, or the budget does not allow three batches.
@@ -86,6 +88,7 @@ class ProbeRun:
             )
         self.probes: dict[float, Probe] = {}
         self.lowest, self.highest = lowest, highest
+        self._given = [] if given is None else [given]
         self._measure = measure
         self._batch = batch
         self._max_answers = max_answers
@@ -124,7 +127,7 @@ class ProbeRun:
     def grid(self) -> Floats:
         """Temperatures that may be probed."""
         steps = np.arange(math.ceil(self.lowest / GRID - 1e-9), math.floor(self.highest / GRID + 1e-9) + 1)
-        return np.unique(np.round([self.lowest, *(steps * GRID), self.highest], 6))
+        return np.unique(np.round([self.lowest, *(steps * GRID), *self._given, self.highest], 6))
 
     def add(self, temperature: float) -> Probe:
         """Draw another batch at the temperature of the grid that is nearest."""

@@ -32,6 +32,7 @@ from polaris_rollout.temperature.search import (
     ZONES_ANSWERS,
     find_diversity,
     find_exploration_start,
+    measure_given,
 )
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,9 @@ class Calibration:
 
     like: Path | None = None
     """Folder of an earlier stage whose diversity is to be reached, problem by problem."""
+
+    at: float | None = None
+    """Search for nothing: measure this temperature, whose diversity a later stage is to restore."""
 
     max_loss: float = 0.02
     """Share of the accuracy that may be lost where exploration starts."""
@@ -63,7 +67,7 @@ class Calibration:
     """Answers of each problem drawn at once; with ``like`` as many as there."""
 
     answers: int | None = None
-    """Answers of each problem in all; ``None`` is 80, or 26 for a target."""
+    """Answers of each problem in all; ``None`` is 80, or 26 for a target or ``at``."""
 
     token_budget: int | None = None
     """Tokens after which nothing more is drawn."""
@@ -124,7 +128,8 @@ def calibrate(
             num_tokens=earlier.num_tokens if earlier else None,
             settings=settings,
         )
-        most = calibration.answers or (ZONES_ANSWERS if target is None else TARGET_ANSWERS)
+        at = calibration.at
+        most = calibration.answers or (ZONES_ANSWERS if target is None and at is None else TARGET_ANSWERS)
 
         def measure(at: float, num_samples: int) -> Probe:
             measured = probe.measure(at, num_samples)
@@ -136,11 +141,14 @@ def calibrate(
             batch=batch,
             max_answers=most,
             max_tokens=calibration.token_budget or float("inf"),
-            lowest=calibration.lowest,
-            highest=calibration.highest,
+            lowest=calibration.lowest if at is None or at > calibration.lowest else at / 2,
+            highest=calibration.highest if at is None or at < calibration.highest else MAX_TEMPERATURE,
+            given=at,
         )
         max_loss, seed = calibration.max_loss, calibration.seed
-        if target is None:
+        if at is not None:
+            choice = measure_given(run, at, max_loss=max_loss, seed=seed)
+        elif target is None:
             choice = find_exploration_start(run, max_loss=max_loss, seed=seed)
         else:
             choice = find_diversity(run, target, max_loss=max_loss, seed=seed)
@@ -178,8 +186,11 @@ class _LazyEngine:
 
 def _check(calibration: Calibration) -> None:
     target, max_loss = calibration.target_diversity, calibration.max_loss
-    if target is not None and calibration.like is not None:
-        raise SettingError("give --target-diversity or --like, not both")
+    at, given = calibration.at, [target, calibration.like, calibration.at]
+    if sum(each is not None for each in given) > 1:
+        raise SettingError("give one of --target-diversity, --like and --at")
+    if at is not None and not 0 < at <= MAX_TEMPERATURE:
+        raise SettingError(f"--at is {at:g}; give a temperature above 0, at most {MAX_TEMPERATURE:g}")
     if target is not None and not 0 < target < 1:
         raise SettingError(f"--target-diversity is {target:g}; give a share between 0 and 1")
     if not 0 < max_loss < 1:

@@ -160,6 +160,25 @@ def find_diversity(
     return _choice(run, temperature, reason, fit, max_loss=max_loss, level=level, seed=seed)
 
 
+def measure_given(
+    run: ProbeRun, temperature: float, *, max_loss: float = 0.02, level: float = 0.95, seed: int = 0
+) -> Choice:
+    """Measure a temperature that was decided already, so that a later search can restore its diversity.
+
+    Args:
+        run: Unused, or with what an interrupted search measured; its grid has the temperature.
+        temperature: That all of the budget goes to, but for one batch where accuracy is best.
+        max_loss: Share of the robust zone's accuracy that is lost where exploration starts; for the zones only.
+        level: Probability that the intervals claim.
+        seed: Of the fit.
+    """
+    run.add(run.lowest)
+    while run.affords_more:
+        run.add(temperature)
+    reason = "given, not searched for; measured so that its diversity can be restored"
+    return _choice(run, temperature, reason, _fit(run, seed), max_loss=max_loss, level=level, seed=seed)
+
+
 def diversity_at(run: ProbeRun, temperature: float, *, level: float = 0.95, seed: int = 0) -> Interval:
     """Return the diversity at any temperature between those probed, from the rising fit."""
     temperatures, values, weights = _diversity(run)

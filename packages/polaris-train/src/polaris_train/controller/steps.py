@@ -14,7 +14,6 @@ from polaris_data import PROMPT_SUFFIX
 from polaris_data.problems import IMPORTERS
 from polaris_eval import BENCHMARKS
 
-from polaris_train.errors import RecipeError
 from polaris_train.recipe import FREE_FIELDS, Recipe, Stage
 from polaris_train.recipe_tables import AUTO, DataSource
 from polaris_train.run_folder import RunFolder, StageFolder
@@ -72,13 +71,8 @@ class Request:
 
 
 def plan_steps(request: Request) -> list[Step]:
-    """Return the steps of a recipe in their order.
-
-    Raises:
-        RecipeError: If a later stage's temperature is to restore a diversity that nothing measures.
-    """
+    """Return the steps of a recipe in their order."""
     recipe, folder = request.recipe, request.folder
-    _refuse_unmeasured(recipe)
     steps = [*_prepare(request)]
     steps += _evaluation(request, "start", recipe.model, context=None if recipe.extend_positions else _context(recipe))
     for index, stage in enumerate(recipe.stages):
@@ -266,7 +260,7 @@ def _stage(request: Request, index: int, stage: Stage) -> Iterator[Step]:
                 outputs=(own.selected,),
                 owns=(own.selection,),
             )
-    if stage.temperature == AUTO:
+    if stage.temperature == AUTO or (index == 0 and any(each.temperature == AUTO for each in recipe.stages)):
         yield _temperature(request, stage, own, start, like=folder.stage(recipe.stages[0].name) if index else None)
     yield Step(
         name=f"{stage.name}.train",
@@ -297,19 +291,21 @@ def _deciding(constants: dict[str, Any]) -> dict[str, Any]:
 
 
 def _temperature(request: Request, stage: Stage, own: StageFolder, start: str, *, like: StageFolder | None) -> Step:
-    recipe, folder = request.recipe, request.folder
-    table = recipe.temperature
+    recipe, folder, table = request.recipe, request.folder, request.recipe.temperature
+    if like is not None:
+        meaning, sought = "restore the diversity of stage 1", ("--like", str(like.path))
+    else:
+        sought = ("--num-problems", str(table.num_problems), "--max-loss", f"{table.max_loss:g}")
+        meaning = "find where controlled exploration starts"
+        if stage.temperature != AUTO:
+            meaning, sought = "measure how diverse it is there", (*sought, "--at", f"{stage.temperature:g}")
     return Step(
         name=f"{stage.name}.temperature",
-        meaning="find where controlled exploration starts" if like is None else "restore the diversity of stage 1",
+        meaning=meaning,
         argv=(
             *("polaris-rollout", "temperature", str(folder.held_out)),
             *_engine(recipe, start, context=stage.context),
-            *(
-                ("--num-problems", str(table.num_problems), "--max-loss", f"{table.max_loss:g}")
-                if like is None
-                else ("--like", str(like.path))
-            ),
+            *sought,
             *(() if table.answers is None else ("--answers", str(table.answers))),
             *(() if recipe.prompt_suffix == PROMPT_SUFFIX else ("--suffix", recipe.prompt_suffix)),
             *("--seed", str(recipe.seed), "--out", str(own.path)),
@@ -344,17 +340,6 @@ def _evaluation(request: Request, name: str, model: str, *, context: int | None)
         outputs=(out / "scores.json",),
         owns=(out,),
     )
-
-
-def _refuse_unmeasured(recipe: Recipe) -> None:
-    first, *later = recipe.stages
-    for index, stage in enumerate(later, 1):
-        if stage.temperature == AUTO and first.temperature != AUTO:
-            raise RecipeError(
-                f'stages.{index}.temperature is "auto", which restores the diversity that the search for stage '
-                f'{first.name!r} measured, but stages.0.temperature is {first.temperature:g}; set it to "auto" too, '
-                f"or stages.{index}.temperature to a number"
-            )
 
 
 def _given(request: Request, index: int) -> Path:
