@@ -1,6 +1,7 @@
 """The command ``polaris-data profile``."""
 
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -128,10 +129,13 @@ def _sample(
     """Write the profile of a model, or what is left of it."""
     from polaris_data.files.journal import Journal, check_output, claim_output
     from polaris_data.files.lock import locked_output
+    from polaris_data.profile.files import rollouts_path
+    from polaris_data.profile.rollouts import ProfileRollouts
     from polaris_data.profile.sampling import profile, to_prompts
     from polaris_data.profile.schedule import Schedule
 
-    check_output(out, settings)
+    folder = rollouts_path(out)
+    check_output(out, settings, beside=[folder])
     Schedule([], num_samples=settings["num_samples"], settling=settling)  # Refuses numbers that do not go together.
     with locked_output(out):
         journal = Journal(out)
@@ -141,9 +145,17 @@ def _sample(
         from polaris_reward import boxed_grader
         from polaris_rollout.engines import open_engine, watch
 
-        with boxed_grader() as grader, open_engine(spec) as engine:
+        kept = bool(not journal.records or folder.exists())
+        if not kept:
+            print(
+                f"{out} was begun without {folder}: its completions are not kept; choose another --out to keep them",
+                file=sys.stderr,
+            )
+        with ExitStack() as stack:
+            grader, engine = stack.enter_context(boxed_grader()), stack.enter_context(open_engine(spec))
             engine.check_prompts(to_prompts(rows), params.max_tokens)
             claim_output(out, settings)
+            rollouts = stack.enter_context(ProfileRollouts(folder, settings, params)) if kept else None
             with watch(engine, stall_limit_s=spec.stall_limit_s, label="profiling"):
                 for _ in profile(
                     rows,
@@ -153,6 +165,7 @@ def _sample(
                     num_samples=settings["num_samples"],
                     journal=journal,
                     settling=settling,
+                    rollouts=rollouts,
                 ):
                     pass
 

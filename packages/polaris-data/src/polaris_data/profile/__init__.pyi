@@ -10,7 +10,11 @@ from .counting import count_completions as count_completions
 from .counting import profile_completions as profile_completions
 from .files import is_profile as is_profile
 from .files import read_profile as read_profile
+from .files import rollouts_path as rollouts_path
 from .files import write_profile as write_profile
+from .grades import GradedAnswers as GradedAnswers
+from .grades import read_grades as read_grades
+from .rollouts import ProfileRollouts as ProfileRollouts
 from .sampling import profile as profile
 from .sampling import profile_settings as profile_settings
 from .sampling import to_prompts as to_prompts

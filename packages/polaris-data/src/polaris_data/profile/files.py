@@ -39,6 +39,16 @@ def write_profile(path: Path, profile: Iterable[Difficulty]) -> None:
     write_text(path, to_lines(map(asdict, profile)))
 
 
+def rollouts_path(out: Path) -> Path:
+    """Return the folder of a profile's completions, beside it: ``data/profile.rollouts`` of ``data/profile.jsonl``."""
+    return out.with_name(f"{out.name.removesuffix('.jsonl')}.rollouts")
+
+
+def profile_path(rollouts: Path) -> Path:
+    """Return the profile whose completions a folder holds, the other way round than `rollouts_path`."""
+    return rollouts.with_name(f"{rollouts.name.removesuffix('.rollouts')}.jsonl")
+
+
 def is_profile(path: Path) -> bool:
     """Return whether a file of JSON lines begins with a `Difficulty`, rather than a problem."""
     if path.suffix != ".jsonl" or not path.is_file():
