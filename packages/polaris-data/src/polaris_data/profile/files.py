@@ -10,6 +10,9 @@ from polaris_data.problems.rows import Row, json_lines
 from polaris_data.records import Difficulty
 
 _FIELDS = tuple(field.name for field in fields(Difficulty))
+PROFILE_COMMAND = "polaris-data profile"
+"""In the settings of a profile that was sampled, and of its completions."""
+
 _COUNTS = ("num_samples", "num_correct", "num_truncated")
 
 

@@ -14,6 +14,7 @@ from polaris_data.errors import MissingExtraError, OtherRunError
 from polaris_data.files.journal import Journal
 from polaris_data.problems.reading import content_hash
 from polaris_data.profile.adaptive import Settling
+from polaris_data.profile.files import PROFILE_COMMAND
 from polaris_data.profile.grades import GradedAnswers
 from polaris_data.profile.schedule import Schedule
 from polaris_data.records import PROMPT_SUFFIX, Difficulty, Problem, to_prompt
@@ -175,7 +176,7 @@ def profile_settings(
         ModelError: If the model cannot be used, or not with this context.
     """
     return {
-        "command": "polaris-data profile",
+        "command": PROFILE_COMMAND,
         "problems": content_hash(problems),
         "num_problems": len(problems),
         "model": spec.model,

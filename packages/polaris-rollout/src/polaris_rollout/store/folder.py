@@ -181,13 +181,14 @@ def read_store(folder: Path, *, problem_ids: Collection[str] | None = None) -> I
     if not folder.is_dir():
         raise StoreError(f"no folder {str(folder)!r}; give one that groups were written to")
     for number in _numbers(folder):
-        # A part has its name before its tail is removed: of the two, one is always there.
+        # A part has its name before its tail is removed: of the two, one is there, unless the tail was empty.
         try:
             for _, table in _read_frames(_tail_path(folder, number)):
                 if problem_ids is None or table["problem_id"][0].as_py() in problem_ids:
                     yield from to_groups(table.to_pylist())
         except FileNotFoundError:
-            yield from iterate_groups(_part_path(folder, number), problem_ids=problem_ids)
+            if (part := _part_path(folder, number)).exists():
+                yield from iterate_groups(part, problem_ids=problem_ids)
 
 
 def _append_frame(tail: BinaryIO, table: Any) -> int:
