@@ -14,7 +14,11 @@ from .files import rollouts_path as rollouts_path
 from .files import write_profile as write_profile
 from .grades import GradedAnswers as GradedAnswers
 from .grades import read_grades as read_grades
+from .lengths import AnswerDiversity as AnswerDiversity
+from .lengths import AnswerLengths as AnswerLengths
+from .lengths import count_lengths as count_lengths
 from .rollouts import ProfileRollouts as ProfileRollouts
+from .rollouts import answer_diversity as answer_diversity
 from .sampling import profile as profile
 from .sampling import profile_settings as profile_settings
 from .sampling import to_prompts as to_prompts

@@ -15,9 +15,11 @@ from typing import Any, Self
 
 from polaris_rollout import Group, SamplingParams
 from polaris_rollout.store import RolloutStore, read_store
+from polaris_rollout.temperature import stored_diversity
 
 from polaris_data.files.journal import Journal
 from polaris_data.profile.grades import GRADES_NAME, GradedAnswers, from_record
+from polaris_data.profile.lengths import AnswerDiversity
 from polaris_data.records import Difficulty
 
 _GRADED_AT_ONCE = 16
@@ -96,6 +98,37 @@ class ProfileRollouts:
     def finish(self, positions: Mapping[str, int]) -> None:
         """Give the grades their name, in the order of the problems."""
         self._grades.finish(lambda record: (positions[record["problem_id"]], record["first_sample"]))
+
+
+def answer_diversity(folder: Path, profile: Iterable[Difficulty]) -> AnswerDiversity | None:
+    """Measure how different the answers of a profile are, of some of its problems; the store is streamed.
+
+    Args:
+        folder: With its completions.
+        profile: Whose problems are measured.
+
+    Returns:
+        ``None`` where too few problems have as many answers as are compared: 4, or 2 where none has 4.
+
+    Raises:
+        StoreError: If the store is damaged.
+    """
+    drawn = {each.problem_id: each.num_samples for each in profile}
+    num_samples = 4 if max(drawn.values()) >= 4 else 2
+    enough = [problem_id for problem_id, drawn_of_it in drawn.items() if drawn_of_it >= num_samples]
+    found = stored_diversity(folder, enough, num_samples=num_samples)
+    if found is None:
+        return None
+    expected = found.expected
+    return AnswerDiversity(
+        value=expected.value,
+        low=expected.low,
+        high=expected.high,
+        published=found.published if len(set(drawn.values())) == 1 else None,
+        num_problems=found.num_problems,
+        num_samples=found.num_samples,
+        num_tokens=found.num_tokens,
+    )
 
 
 def _numbered(groups: Iterable[Group]) -> Iterator[Numbered]:
