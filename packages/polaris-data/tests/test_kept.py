@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,17 +13,32 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from polaris_data import Journal, OtherRunError, ProblemFileError, synthetic_problems, to_prompt
+from hypothesis import given
+from hypothesis import strategies as st
+from polaris_data import (
+    Journal,
+    OtherRunError,
+    ProblemFileError,
+    read_problems,
+    read_profile,
+    synthetic_problems,
+    to_prompt,
+)
+from polaris_data.cli.main import main
+from polaris_data.files.journal import claim_output
 from polaris_data.profile.adaptive import Settling
 from polaris_data.profile.counting import count_completions, profile_completions
 from polaris_data.profile.files import profile_path, rollouts_path, write_profile
-from polaris_data.profile.grades import read_grades
-from polaris_data.profile.rollouts import ProfileRollouts
-from polaris_data.profile.sampling import profile
+from polaris_data.profile.grades import GradedAnswers, read_grades
+from polaris_data.profile.lengths import count_lengths
+from polaris_data.profile.rollouts import ProfileRollouts, answer_diversity
+from polaris_data.profile.sampling import profile, profile_settings
 from polaris_reward.records import Grade, Outcome
-from polaris_rollout import Completion, Group, SamplingParams, StoreError, completion_seed
+from polaris_rollout import Completion, EngineSpec, Group, SamplingParams, StoreError, completion_seed
 from polaris_rollout.store import RolloutStore, read_columns, read_store
+from polaris_rollout.temperature import expected_distinct_n
 
 PROBLEMS = synthetic_problems(40, seed=8, split="train")
 PARAMS = SamplingParams(temperature=0.9, seed=3)
@@ -337,3 +353,101 @@ def test_completions_that_do_not_follow_those_in_a_store_are_refused(tmp_path):
         store.append(group, PARAMS, first_sample=8)
         assert store.num_samples[group.problem_id] == 16
     assert [len(each.completions) for each in read_store(tmp_path / "store")] == [16]
+
+
+def test_answers_are_counted_by_their_length(tmp_path, settling):
+    run(tmp_path / "p.jsonl", Guesser(), settling=settling)
+    stored = in_store(tmp_path / "p.rollouts")
+    lengths = count_lengths(read_grades(tmp_path / "p.rollouts"))
+    references = {problem.problem_id: problem.references for problem in PROBLEMS}
+    expected = {"every": Counter(), "correct": Counter(), "truncated": Counter()}
+    for (problem_id, _), each in stored.items():
+        length = len(each.token_ids)
+        expected["every"][length] += 1
+        expected["correct"][length] += each.text in references[problem_id]
+        expected["truncated"][length] += each.finish_reason == "length"
+    assert lengths.width == 1 and lengths.longest == 8
+    for name, counts in expected.items():
+        assert getattr(lengths, name) == tuple(counts[length] for length in range(9))
+    ordered = sorted(len(each.token_ids) for each in stored.values())
+    assert lengths.median == ordered[(len(ordered) - 1) // 2]
+
+
+@given(st.lists(st.integers(0, 60_000), min_size=1))
+def test_every_answer_has_a_bin_and_there_are_few(num_tokens):
+    size = len(num_tokens)
+    graded = GradedAnswers(
+        problem_id="a",
+        first_sample=0,
+        outcomes=("correct",) * size,
+        num_tokens=tuple(num_tokens),
+        truncated=(False,) * size,
+    )
+    lengths = count_lengths([graded])
+    assert sum(lengths.every) == sum(lengths.correct) == size and sum(lengths.truncated) == 0
+    assert len(lengths.every) <= 20 and lengths.every[-1] > 0
+    assert lengths.median == lengths.median_correct == sorted(num_tokens)[(size - 1) // 2]
+
+
+def test_the_diversity_of_a_profile_is_that_of_all_its_answers(tmp_path, settling):
+    run(tmp_path / "p.jsonl", Guesser(), settling=settling)
+    found = answer_diversity(tmp_path / "p.rollouts", read_profile(tmp_path / "p.jsonl"))
+    samples = {problem.problem_id: [] for problem in sorted(PROBLEMS, key=lambda each: each.problem_id)}
+    for (problem_id, _), each in sorted(in_store(tmp_path / "p.rollouts").items()):
+        if each.finish_reason == "stop":
+            samples[problem_id].append(np.array(each.token_ids))
+    assert found.num_samples == 4 and found.num_tokens == 4
+    values = expected_distinct_n(list(samples.values()), num_samples=4, num_tokens=4)
+    assert found.value == pytest.approx(np.nanmean(values)) and found.low <= found.value <= found.high
+    assert found.num_problems == np.count_nonzero(~np.isnan(values)) > 3
+    assert (found.published is None) == (settling is not None)
+
+
+def test_too_few_problems_have_no_diversity(tmp_path):
+    run(tmp_path / "p.jsonl", Guesser())
+    assert answer_diversity(tmp_path / "p.rollouts", read_profile(tmp_path / "p.jsonl")[:3]) is None
+
+
+def test_show_tells_of_the_answers_where_they_are(tmp_path, settling):
+    run(tmp_path / "p.jsonl", Guesser(), settling=settling)
+    arguments = [sys.executable, "-m", "polaris_data", "show", "p.jsonl", "--html", "p.html", "--png", "p.png"]
+    shown = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "answers by length" in shown and "distinct-4 diversity" in shown
+    page, picture = (tmp_path / "p.html").read_text(), (tmp_path / "p.png").read_bytes()
+    assert "distinct-4 diversity" in page and "<th>truncated</th>" in page
+    shutil.rmtree(tmp_path / "p.rollouts")
+    bare = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert bare.splitlines()[:5] == shown.splitlines()[:5] and "answers by length" not in bare
+    assert (tmp_path / "p.png").read_bytes() != picture
+
+
+def test_an_old_profile_without_a_store_continues_without_one_and_says_so(tmp_path, monkeypatch, capsys):
+    """As far as the engine, which this model folder has none for."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"max_position_embeddings": 128}')
+    (folder / "tokenizer.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    problems = read_problems("synthetic", limit=4)
+    engine = EngineSpec("model", endpoints=("http://127.0.0.1:9",))
+    settings = profile_settings(problems, engine, params=SamplingParams(), num_samples=8)
+    claim_output(Path("p.jsonl"), settings)
+    counts = {"num_samples": 8, "num_correct": 2, "num_truncated": 0, "mean_tokens": 20.0}
+    Journal(Path("p.jsonl")).append({"problem_id": problems[0].problem_id, **counts})
+    arguments = "profile synthetic --limit 4 --model model --endpoint http://127.0.0.1:9 --out p.jsonl"
+    monkeypatch.setattr(sys, "argv", ["polaris-data", *arguments.split()])
+    with pytest.raises(SystemExit):
+        main()
+    said = "p.jsonl was begun without p.rollouts: its completions are not kept; choose another --out to keep them"
+    assert said in capsys.readouterr().err.splitlines()
+    assert not Path("p.rollouts").exists()
+
+
+def test_a_store_without_its_profile_is_not_written_to(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("p.rollouts").mkdir()
+    arguments = "profile synthetic --limit 4 --model tiny --endpoint http://127.0.0.1:9 --out p.jsonl"
+    monkeypatch.setattr(sys, "argv", ["polaris-data", *arguments.split()])
+    with pytest.raises(SystemExit):
+        main()
+    assert "p.rollouts exists without p.jsonl.settings.json beside it" in capsys.readouterr().err

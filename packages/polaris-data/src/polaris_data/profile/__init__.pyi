@@ -28,3 +28,6 @@ from .shape import Shape as Shape
 from .shape import histogram as histogram
 from .shape import name_shape as name_shape
 from .shift import Shift as Shift
+from .traces import TraceCounts as TraceCounts
+from .traces import trace_problems as trace_problems
+from .traces import write_traces as write_traces

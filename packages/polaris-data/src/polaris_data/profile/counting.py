@@ -116,9 +116,9 @@ def profile_completions(problems: Sequence[Problem], path: Path, grade_many: Gra
 
     Args:
         problems: Problems with distinct ids, every one of which has at least one completion there, and no others.
-        path: A folder that ``polaris-rollout sample`` or a profile wrote; a parquet file of rollouts, graded or not; or a file
-            of rows (JSON lines, JSON, parquet) with one completion each or all of a problem. A row names its
-            problem by the id or the question. Completions without a grade are graded.
+        path: A folder that ``polaris-rollout sample`` or a profile wrote; a parquet file of rollouts, graded or not;
+            or a file of rows (JSON lines, JSON, parquet) with one completion each or all of a problem. A row names
+            its problem by the id or the question. Completions without a grade are graded.
         grade_many: Grades them.
 
     Raises:
@@ -203,8 +203,8 @@ def completions_settings(problems: Sequence[Problem], path: Path, recorded: Mapp
 def _refuse_unfinished(path: Path) -> None:
     if path.is_dir() and partial_path(out := profile_path(path)).exists():
         raise ProblemFileError(
-            f"{path} is of the profile {str(out)!r}, which is not complete; repeat its profile command, which continues "
-            "it, then grade again"
+            f"{path} is of the profile {str(out)!r}, which is not complete; repeat its profile command, which "
+            "continues it, then grade again"
         )
 
 

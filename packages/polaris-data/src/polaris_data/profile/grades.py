@@ -48,7 +48,8 @@ class GradedAnswers:
 
 def from_record(record: Mapping[str, Any]) -> GradedAnswers:
     """Return what a line of the file says."""
-    return GradedAnswers(**{name: tuple(value) if isinstance(value, list) else value for name, value in record.items()})
+    lists: dict[str, Any] = {name: tuple(record[name]) for name in ("outcomes", "num_tokens", "truncated")}
+    return GradedAnswers(problem_id=record["problem_id"], first_sample=record["first_sample"], **lists)
 
 
 def has_grades(rollouts: Path) -> bool:
@@ -65,5 +66,5 @@ def read_grades(rollouts: Path) -> Iterator[GradedAnswers]:
     for row in json_lines(rollouts / GRADES_NAME):
         try:
             yield from_record(row.columns)
-        except TypeError as error:
-            raise ProblemFileError(f"{row.place}: not the grades of answers ({error})") from error
+        except (KeyError, TypeError) as error:
+            raise ProblemFileError(f"{row.place}: not the grades of answers ({error!r})") from error

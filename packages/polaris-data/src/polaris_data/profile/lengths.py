@@ -93,7 +93,9 @@ def count_lengths(graded: Iterable[GradedAnswers]) -> AnswerLengths:
 
 def _bin_width(longest: int) -> int:
     """Return 1, 2, 5, 10, 20, ...: the first that needs no more than so many bins."""
-    return next(step * 10**power for power in range(20) for step in (1, 2, 5) if longest // (step * 10**power) < _MAX_BINS)
+    return next(
+        step * 10**power for power in range(20) for step in (1, 2, 5) if longest // (step * 10**power) < _MAX_BINS
+    )
 
 
 def _median(lengths: Counter[int]) -> int:

@@ -212,9 +212,7 @@ def _refuse_other_problems(drawn: Iterable[str], problem_ids: Container[str], pa
             )
 
 
-def _grade(
-    groups: Sequence[Numbered], problems: Mapping[str, Problem], grade_many: GradeMany
-) -> list[GradedAnswers]:
+def _grade(groups: Sequence[Numbered], problems: Mapping[str, Problem], grade_many: GradeMany) -> list[GradedAnswers]:
     """Grade the completions of groups all together."""
     grades = iter(
         grade_many(

@@ -56,7 +56,7 @@ def describe_profile(histogram: Histogram, profile: Sequence[Difficulty]) -> str
 
 
 def lengths_table(lengths: AnswerLengths) -> Table:
-    """Draw the answers by their length: one line for each bin with all, the correct and the truncated ones, and a bar."""
+    """Draw the answers by their length: a line for each bin with all, the correct and the truncated ones, and a bar."""
     table = Table("tokens", title="answers by length", box=None, title_justify="left")
     for name in ("answers", "correct", "truncated"):
         table.add_column(name, justify="right")
@@ -66,12 +66,15 @@ def lengths_table(lengths: AnswerLengths) -> Table:
     return table
 
 
-def length_rows(lengths: AnswerLengths) -> list[tuple[str, str, str, str]]:
+def length_rows(lengths: AnswerLengths) -> list[tuple[str, ...]]:
     """Return the range of tokens and the counts of each bin as text."""
     counts = zip(lengths.every, lengths.correct, lengths.truncated, strict=True)
     width = lengths.width
     return [
-        (f"{number * width:,}" + (f"-{(number + 1) * width - 1:,}" if width > 1 else ""), *(f"{each:,}" for each in row))
+        (
+            f"{number * width:,}" + (f"-{(number + 1) * width - 1:,}" if width > 1 else ""),
+            *(f"{each:,}" for each in row),
+        )
         for number, row in enumerate(counts)
     ]
 
@@ -82,8 +85,9 @@ def describe_answers(lengths: AnswerLengths, diversity: AnswerDiversity | None) 
     lines = [f"answers of {lengths.median:,} tokens (median), at most {lengths.longest:,}; {correct}"]
     if diversity:
         lines.append(
-            f"distinct-4 diversity {diversity.value:.3f} (95% interval {diversity.low:.3f} to {diversity.high:.3f}), of "
-            f"{diversity.num_samples} answers of {diversity.num_tokens:,} tokens, over {diversity.num_problems:,} problems"
+            f"distinct-4 diversity {diversity.value:.3f} (95% interval {diversity.low:.3f} to {diversity.high:.3f}), "
+            f"of {diversity.num_samples} answers of {diversity.num_tokens:,} tokens, over "
+            f"{diversity.num_problems:,} problems"
         )
         if diversity.published is not None:
             lines.append(f"distinct-4 of all words, as published {diversity.published:.3f}")

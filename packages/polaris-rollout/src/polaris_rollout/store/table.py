@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from polaris_rollout.errors import StoreError
@@ -88,8 +87,7 @@ def iterate_groups(path: Path, *, problem_ids: Collection[str] | None = None) ->
             return
         batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=_SCHEMA.names)
         if problem_ids is not None:
-            wanted = pa.array(list(problem_ids), pa.string())
-            batches = (batch.filter(pc.is_in(batch["problem_id"], wanted)) for batch in batches)
+            batches = (batch.filter(_mask(batch, problem_ids)) for batch in batches)
         yield from to_groups(row for batch in batches for row in batch.to_pylist())
 
 
@@ -147,6 +145,10 @@ def to_groups(rows: Iterable[Mapping[str, Any]]) -> Iterator[Group]:
 def _holds(file: pq.ParquetFile, problem_ids: Collection[str]) -> bool:
     found = file.read(columns=["problem_id"])["problem_id"].unique().to_pylist()
     return any(problem_id in problem_ids for problem_id in found)
+
+
+def _mask(batch: pa.RecordBatch, problem_ids: Collection[str]) -> pa.Array:
+    return pa.array([problem_id in problem_ids for problem_id in batch["problem_id"].to_pylist()], pa.bool_())
 
 
 def write_table(path: Path, table: Any) -> None:
