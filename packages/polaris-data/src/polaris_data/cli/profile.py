@@ -59,8 +59,8 @@ def profile_command(
     completions: Annotated[
         Path | None,
         typer.Option(
-            help="Sample nothing: take the answers from what `polaris-rollout sample` wrote, or from a file of "
-            "answers, graded or not.",
+            help="Sample nothing: take the answers from what an earlier profile (NAME.rollouts) or "
+            "`polaris-rollout sample` wrote, or from a file of answers, graded or not.",
             show_default=False,
         ),
     ] = None,
@@ -72,15 +72,16 @@ def profile_command(
     """Measure how often a model solves each problem.
 
     Reads PROBLEMS, samples answers with vLLM, grades them, and writes one line for each problem to --out
-    (samples, correct, truncated, mean tokens) and the settings beside it (OUT.settings.json). Every finished
-    answer group is kept: after an interruption the same command samples only what is left.
+    (samples, correct, truncated, mean tokens) and the settings beside it (OUT.settings.json). Every answer and its
+    grade is kept in NAME.rollouts the moment its group is finished: after an interruption the same command samples
+    only what is left, and with a mended grader --completions grades them again.
 
     Examples:
 
         polaris-data profile synthetic --limit 64
         polaris-data profile train.jsonl --model Qwen/Qwen3-4B --temperature 1.4 --context 40960
         polaris-data profile train.jsonl --model Qwen/Qwen3-4B --adaptive --endpoint http://host:8000
-        polaris-data profile train.jsonl --completions rollouts
+        polaris-data profile train.jsonl --completions train.profile.rollouts --out again.jsonl
     """
     from polaris_data.files.journal import settings_path
     from polaris_data.profile.files import read_profile
