@@ -113,7 +113,30 @@ def test_kills_at_random_moments_change_nothing(place, whole, start, command):
     assert done.returncode == 0, done.stderr
     assert out.read_bytes() == (place / "adaptive.jsonl").read_bytes()
     assert settings_path(out).read_bytes() == settings_path(place / "adaptive.jsonl").read_bytes()
-    assert {path.name for path in out.parent.iterdir()} == {out.name, settings_path(out).name}
+    assert {path.name for path in out.parent.iterdir()} == {out.name, settings_path(out).name, "adaptive.rollouts"}
+    again = ["--completions", "broken/adaptive.rollouts", "--out", "broken/again.jsonl"]
+    counted = command("polaris-data", "profile", "synthetic", "--limit", NUM_PROBLEMS, *again, cwd=place, timeout=900)
+    assert counted.returncode == 0, counted.stderr
+    assert (place / "broken" / "again.jsonl").read_bytes() == out.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["fixed", "adaptive"])
+def test_the_completions_that_were_kept_give_the_same_profile_and_traces(place, whole, command, name):
+    given = ["synthetic", "--limit", NUM_PROBLEMS]
+    again = ["--completions", f"{name}.rollouts", "--out", f"{name}.again.jsonl"]
+    done = command("polaris-data", "profile", *given, *again, cwd=place, timeout=900)
+    assert done.returncode == 0, done.stderr
+    assert (place / f"{name}.again.jsonl").read_bytes() == (place / f"{name}.jsonl").read_bytes()
+    done = command(
+        "polaris-data", "traces", *given, f"{name}.rollouts", "--out", f"{name}.traces.jsonl", cwd=place, timeout=900
+    )
+    assert done.returncode == 0, done.stderr
+    traces = [json.loads(line) for line in (place / f"{name}.traces.jsonl").read_text().splitlines()]
+    num_truncated = sum(each.num_truncated for each in read_profile(place / f"{name}.jsonl"))
+    num_correct = sum(each.num_correct for each in read_profile(place / f"{name}.jsonl"))
+    assert num_correct - num_truncated <= len(traces) <= num_correct
+    shown = command("polaris-data", "show", f"{name}.jsonl", cwd=place, timeout=900)
+    assert "answers by length" in shown.stdout and "distinct-4 diversity" in shown.stdout
 
 
 def test_rollouts_give_the_profile_that_sampling_gives(place, whole, command):

@@ -87,7 +87,7 @@ finally:
     heavy = "torch vllm transformers datasets pyarrow sympy numpy scipy matplotlib polaris_reward"
     print([name for name in heavy.split() if name in sys.modules])
 """
-COMMANDS = "import export check dedup decontaminate split profile select show why synthetic".split()
+COMMANDS = "import export check dedup decontaminate split profile traces select show why synthetic".split()
 
 
 @pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS)])

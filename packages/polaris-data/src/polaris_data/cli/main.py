@@ -36,8 +36,10 @@ app.command("decontaminate")(decontaminate_command)
 app.command("split")(split_command)
 if find_spec("polaris_rollout"):
     from polaris_data.cli.profile import profile_command
+    from polaris_data.cli.traces import traces_command
 
     app.command("profile")(profile_command)
+    app.command("traces")(traces_command)
 else:
 
     @app.command("profile", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -45,6 +47,13 @@ else:
         """Measure how often a model solves each problem; needs polaris-reward and polaris-rollout."""
         raise MissingExtraError(
             "profiling needs polaris-reward and polaris-rollout: pip install 'polaris-data[profile]>=2026.11'"
+        )
+
+    @app.command("traces", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+    def _traces() -> None:  # pyright: ignore[reportUnusedFunction]
+        """Write correct answers as traces for fine-tuning; needs polaris-reward and polaris-rollout."""
+        raise MissingExtraError(
+            "traces need polaris-reward and polaris-rollout: pip install 'polaris-data[profile]>=2026.11'"
         )
 
 

@@ -1,6 +1,7 @@
 """The command ``polaris-data profile``."""
 
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -58,8 +59,8 @@ def profile_command(
     completions: Annotated[
         Path | None,
         typer.Option(
-            help="Sample nothing: take the answers from what `polaris-rollout sample` wrote, or from a file of "
-            "answers, graded or not.",
+            help="Sample nothing: take the answers from what an earlier profile (NAME.rollouts) or "
+            "`polaris-rollout sample` wrote, or from a file of answers, graded or not.",
             show_default=False,
         ),
     ] = None,
@@ -71,15 +72,16 @@ def profile_command(
     """Measure how often a model solves each problem.
 
     Reads PROBLEMS, samples answers with vLLM, grades them, and writes one line for each problem to --out
-    (samples, correct, truncated, mean tokens) and the settings beside it (OUT.settings.json). Every finished
-    answer group is kept: after an interruption the same command samples only what is left.
+    (samples, correct, truncated, mean tokens) and the settings beside it (OUT.settings.json). Every answer and its
+    grade is kept in NAME.rollouts the moment its group is finished: after an interruption the same command samples
+    only what is left, and with a mended grader --completions grades them again.
 
     Examples:
 
         polaris-data profile synthetic --limit 64
         polaris-data profile train.jsonl --model Qwen/Qwen3-4B --temperature 1.4 --context 40960
         polaris-data profile train.jsonl --model Qwen/Qwen3-4B --adaptive --endpoint http://host:8000
-        polaris-data profile train.jsonl --completions rollouts
+        polaris-data profile train.jsonl --completions train.profile.rollouts --out again.jsonl
     """
     from polaris_data.files.journal import settings_path
     from polaris_data.profile.files import read_profile
@@ -128,10 +130,13 @@ def _sample(
     """Write the profile of a model, or what is left of it."""
     from polaris_data.files.journal import Journal, check_output, claim_output
     from polaris_data.files.lock import locked_output
+    from polaris_data.profile.files import rollouts_path
+    from polaris_data.profile.rollouts import ProfileRollouts
     from polaris_data.profile.sampling import profile, to_prompts
     from polaris_data.profile.schedule import Schedule
 
-    check_output(out, settings)
+    folder = rollouts_path(out)
+    check_output(out, settings, beside=[folder])
     Schedule([], num_samples=settings["num_samples"], settling=settling)  # Refuses numbers that do not go together.
     with locked_output(out):
         journal = Journal(out)
@@ -141,9 +146,17 @@ def _sample(
         from polaris_reward import boxed_grader
         from polaris_rollout.engines import open_engine, watch
 
-        with boxed_grader() as grader, open_engine(spec) as engine:
+        kept = bool(not journal.records or folder.exists())
+        if not kept:
+            print(
+                f"{out} was begun without {folder}: its completions are not kept; choose another --out to keep them",
+                file=sys.stderr,
+            )
+        with ExitStack() as stack:
+            grader, engine = stack.enter_context(boxed_grader()), stack.enter_context(open_engine(spec))
             engine.check_prompts(to_prompts(rows), params.max_tokens)
             claim_output(out, settings)
+            rollouts = stack.enter_context(ProfileRollouts(folder, settings, params)) if kept else None
             with watch(engine, stall_limit_s=spec.stall_limit_s, label="profiling"):
                 for _ in profile(
                     rows,
@@ -153,6 +166,7 @@ def _sample(
                     num_samples=settings["num_samples"],
                     journal=journal,
                     settling=settling,
+                    rollouts=rollouts,
                 ):
                     pass
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from polaris_data.errors import ProblemFileError
 from polaris_data.problems.source import Source
 
 if TYPE_CHECKING:
+    from polaris_data.profile.lengths import AnswerDiversity, AnswerLengths
     from polaris_data.profile.shift import Shift
     from polaris_data.records import Difficulty
     from polaris_data.selection.selecting import Selection
@@ -124,7 +126,8 @@ def show_command(
 
     Reads one file, or two profiles, and writes nothing but --html and --png. The histogram counts problems by k of
     n answers correct and names its shape: mirrored-J (most are never solved: good to train on), J (most are always
-    solved: too easy), U. Of two profiles it also shows how many problems moved from which k/n to which.
+    solved: too easy), U. Where the answers were kept (NAME.rollouts), it shows how long and how different they are.
+    Of two profiles it also shows how many problems moved from which k/n to which.
 
     Examples:
 
@@ -146,7 +149,8 @@ def show_command(
     elif is_profile(path):
         profile = read_profile(path)
         print_profile(profile)
-        write_profile_view(path.name, profile, html=html, png=png)
+        lengths, diversity = _print_answers(path, profile)
+        write_profile_view(path.name, profile, html=html, png=png, lengths=lengths, diversity=diversity)
     elif html or png:
         raise ProblemFileError(f"{path} is no profile, of which --html and --png could draw a histogram")
     else:
@@ -165,6 +169,31 @@ def print_profile(profile: "Sequence[Difficulty]") -> None:
     counts = profile_histogram(profile)
     Console(highlight=False).print(histogram_table(counts))
     print("\n" + describe_profile(counts, profile))
+
+
+def _print_answers(
+    path: Path, profile: "Sequence[Difficulty]"
+) -> "tuple[AnswerLengths | None, AnswerDiversity | None]":
+    """Print how long and how different the answers of a profile are, where they were kept."""
+    from rich.console import Console
+
+    from polaris_data.profile.files import rollouts_path
+    from polaris_data.profile.grades import has_grades, read_grades
+    from polaris_data.profile.lengths import count_lengths
+    from polaris_data.view.terminal import describe_answers, lengths_table
+
+    rollouts = rollouts_path(path)
+    if not has_grades(rollouts):
+        return None, None
+    lengths, diversity = count_lengths(read_grades(rollouts)), None
+    if find_spec("polaris_rollout"):
+        from polaris_data.profile.rollouts import answer_diversity
+
+        diversity = answer_diversity(rollouts, profile)
+    print()
+    Console(highlight=False).print(lengths_table(lengths))
+    print("\n" + describe_answers(lengths, diversity))
+    return lengths, diversity
 
 
 def _print_shift(profiles: "Mapping[str, Sequence[Difficulty]]", moved: "Shift") -> None:

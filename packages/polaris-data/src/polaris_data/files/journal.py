@@ -154,6 +154,13 @@ class Journal:
         append_records(self._partial, records)
         self.records.extend(map(dict, records))
 
+    def replace(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Take other records in place of those that are there, all at once; the file is no longer complete."""
+        self.records = [dict(record) for record in records]
+        write_text(self._partial, to_lines(self.records))
+        self.path.unlink(missing_ok=True)
+        self.finished = False
+
     def finish(self, order: Callable[[dict[str, Any]], Any]) -> None:
         """Sort the records by ``order``, so that the file does not depend on timing, and give it its name."""
         if self.finished:

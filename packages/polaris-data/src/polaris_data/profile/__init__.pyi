@@ -10,7 +10,15 @@ from .counting import count_completions as count_completions
 from .counting import profile_completions as profile_completions
 from .files import is_profile as is_profile
 from .files import read_profile as read_profile
+from .files import rollouts_path as rollouts_path
 from .files import write_profile as write_profile
+from .grades import GradedAnswers as GradedAnswers
+from .grades import read_grades as read_grades
+from .lengths import AnswerDiversity as AnswerDiversity
+from .lengths import AnswerLengths as AnswerLengths
+from .lengths import count_lengths as count_lengths
+from .rollouts import ProfileRollouts as ProfileRollouts
+from .rollouts import answer_diversity as answer_diversity
 from .sampling import profile as profile
 from .sampling import profile_settings as profile_settings
 from .sampling import to_prompts as to_prompts
@@ -20,3 +28,6 @@ from .shape import Shape as Shape
 from .shape import histogram as histogram
 from .shape import name_shape as name_shape
 from .shift import Shift as Shift
+from .traces import TraceCounts as TraceCounts
+from .traces import trace_problems as trace_problems
+from .traces import write_traces as write_traces

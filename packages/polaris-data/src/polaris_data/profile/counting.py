@@ -20,13 +20,13 @@ from polaris_rollout import Group
 from polaris_rollout.store import iterate_groups, read_columns, read_store
 
 from polaris_data.errors import OtherRunError, ProblemFileError
-from polaris_data.files.journal import check_output, claim_output, settings_path
+from polaris_data.files.journal import check_output, claim_output, partial_path, settings_path
 from polaris_data.files.lock import locked_output
 from polaris_data.files.progress import track
 from polaris_data.problems.conversion import take_fields, to_question, to_text
 from polaris_data.problems.reading import content_hash
 from polaris_data.problems.rows import Row, read_rows
-from polaris_data.profile.files import write_profile
+from polaris_data.profile.files import PROFILE_COMMAND, profile_path, write_profile
 from polaris_data.records import Difficulty, Problem
 
 logger = logging.getLogger(__name__)
@@ -93,7 +93,9 @@ def count_completions(problems: Sequence[Problem], path: Path, out: Path, *, wan
 
     Raises:
         OtherRunError: If the file belongs to a run with other settings, or the completions do.
+        ProblemFileError: As there, or if the completions are of a profile that is under way.
     """
+    _refuse_unfinished(path)
     recorded = recorded_settings(path)
     refuse_other_source(path, recorded, wanted)
     known = {name: value for name, value in wanted.items() if value is not None}
@@ -114,9 +116,9 @@ def profile_completions(problems: Sequence[Problem], path: Path, grade_many: Gra
 
     Args:
         problems: Problems with distinct ids, every one of which has at least one completion there, and no others.
-        path: A folder that ``polaris-rollout sample`` wrote; a parquet file of rollouts, graded or not; or a file
-            of rows (JSON lines, JSON, parquet) with one completion each or all of a problem. A row names its
-            problem by the id or the question. Completions without a grade are graded.
+        path: A folder that ``polaris-rollout sample`` or a profile wrote; a parquet file of rollouts, graded or not;
+            or a file of rows (JSON lines, JSON, parquet) with one completion each or all of a problem. A row names
+            its problem by the id or the question. Completions without a grade are graded.
         grade_many: Grades them.
 
     Raises:
@@ -187,6 +189,8 @@ def completions_settings(problems: Sequence[Problem], path: Path, recorded: Mapp
     if not path.exists():
         raise ProblemFileError(f"no completions at {str(path)!r}; give a file, or a folder of polaris-rollout sample")
     drawn_with = ("model", "model_digest", "context", "temperature", "top_p", "top_k", "max_tokens", "seed", "suffix")
+    if "adaptive" in recorded:  # What the answers settle, and what they do not, is asked by whoever selects.
+        drawn_with = ("num_samples", *drawn_with, "adaptive")
     return {
         "command": "polaris-data profile --completions",
         "problems": content_hash(problems),
@@ -196,9 +200,19 @@ def completions_settings(problems: Sequence[Problem], path: Path, recorded: Mapp
     }
 
 
+def _refuse_unfinished(path: Path) -> None:
+    if path.is_dir() and partial_path(out := profile_path(path)).exists():
+        raise ProblemFileError(
+            f"{path} is of the profile {str(out)!r}, which is not complete; repeat its profile command, which "
+            "continues it, then grade again"
+        )
+
+
 def _read_answers(path: Path, problems: Mapping[str, Problem]) -> Iterator[Answer]:
     if path.is_dir():
-        return _from_groups(read_store(path), path, problems)
+        # Servers and the engine in a process name the same weights differently; a profile is of one model anyway.
+        is_profile = recorded_settings(path).get("command") == PROFILE_COMMAND
+        return _from_groups(read_store(path), path, problems, any_weights=is_profile)
     if _is_rollouts(path):
         graded = "outcome" in pq.read_schema(path).names
         outcomes = read_columns(path, ["outcome"])["outcome"] if graded else None
@@ -222,7 +236,12 @@ def _is_rollouts(path: Path) -> bool:
 
 
 def _from_groups(
-    groups: Iterable[Group], path: Path, problems: Mapping[str, Problem], *, outcomes: Sequence[str] | None = None
+    groups: Iterable[Group],
+    path: Path,
+    problems: Mapping[str, Problem],
+    *,
+    outcomes: Sequence[str] | None = None,
+    any_weights: bool = False,
 ) -> Iterator[Answer]:
     verdicts = None if outcomes is None else iter(outcomes)
     weights_version = None
@@ -230,7 +249,7 @@ def _from_groups(
         if group.problem_id not in problems:
             raise _other_problems(str(path), group.problem_id)
         weights_version = weights_version or group.weights_version
-        if group.weights_version != weights_version:
+        if group.weights_version != weights_version and not any_weights:
             raise ProblemFileError(
                 f"{path} holds completions of several weights, {weights_version!r} and {group.weights_version!r} "
                 "among them; a profile is of one model: give the completions of one"

@@ -10,6 +10,9 @@ from polaris_data.problems.rows import Row, json_lines
 from polaris_data.records import Difficulty
 
 _FIELDS = tuple(field.name for field in fields(Difficulty))
+PROFILE_COMMAND = "polaris-data profile"
+"""In the settings of a profile that was sampled, and of its completions."""
+
 _COUNTS = ("num_samples", "num_correct", "num_truncated")
 
 
@@ -37,6 +40,16 @@ def read_profile(path: str | Path) -> list[Difficulty]:
 def write_profile(path: Path, profile: Iterable[Difficulty]) -> None:
     """Write a whole difficulty profile, as `read_profile` reads it."""
     write_text(path, to_lines(map(asdict, profile)))
+
+
+def rollouts_path(out: Path) -> Path:
+    """Return the folder of a profile's completions, beside it: ``data/profile.rollouts`` of ``data/profile.jsonl``."""
+    return out.with_name(f"{out.name.removesuffix('.jsonl')}.rollouts")
+
+
+def profile_path(rollouts: Path) -> Path:
+    """Return the profile whose completions a folder holds, the other way round than `rollouts_path`."""
+    return rollouts.with_name(f"{rollouts.name.removesuffix('.rollouts')}.jsonl")
 
 
 def is_profile(path: Path) -> bool:

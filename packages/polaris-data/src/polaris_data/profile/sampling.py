@@ -6,6 +6,7 @@ Needs the extra ``profile``. Whatever was finished before a kill is kept, and on
 import logging
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from threading import Condition
 from typing import Any, cast
 
@@ -13,6 +14,8 @@ from polaris_data.errors import MissingExtraError, OtherRunError
 from polaris_data.files.journal import Journal
 from polaris_data.problems.reading import content_hash
 from polaris_data.profile.adaptive import Settling
+from polaris_data.profile.files import PROFILE_COMMAND
+from polaris_data.profile.grades import GradedAnswers
 from polaris_data.profile.schedule import Schedule
 from polaris_data.records import PROMPT_SUFFIX, Difficulty, Problem, to_prompt
 
@@ -20,6 +23,8 @@ try:
     from polaris_reward import GradeMany, Outcome
     from polaris_rollout import Engine, EngineSpec, Group, Prompt, Sampler, SamplingParams, alongside, track
     from polaris_rollout.engines import check_model
+
+    from polaris_data.profile.rollouts import Numbered, ProfileRollouts
 except ImportError as error:
     raise MissingExtraError(
         f"profiling needs polaris-reward and polaris-rollout: pip install 'polaris-data[profile]>=2026.11' ({error})"
@@ -38,12 +43,16 @@ def profile(
     journal: Journal,
     settling: Settling | None = None,
     suffix: str = PROMPT_SUFFIX,
+    rollouts: ProfileRollouts | None = None,
 ) -> Iterator[Difficulty]:
     """Sample every problem, grade the answers, and yield how often each one was solved.
 
     Problems that the journal shows to be done are yielded first and not sampled again; every other group is
     written to the journal before it counts. When the last one is out, the journal is finished with one record
     for each problem, in their order, so that its file depends on the completions alone.
+
+    With ``rollouts`` every group is kept there before it is graded. What they hold is done, whatever the journal of
+    an unfinished profile says: it is derived from them, and a group without a count is graded, not sampled.
 
     Answers are graded, and their counts kept, in another thread while the sampler samples on.
 
@@ -59,18 +68,24 @@ def profile(
         journal: Of this very job: same problems, model and parameters.
         settling: When sampling a problem stops early; see `polaris_data.profile.schedule`. ``None`` never stops early.
         suffix: Put after every question.
+        rollouts: Of this very job; ``None`` keeps the counts alone.
 
     Raises:
         OtherRunError: If the journal holds a problem that is not among these.
         SettingError: If ``num_samples`` is not positive, or cannot be drawn as ``settling`` says.
     """
     by_id = {problem.problem_id: problem for problem in problems}
+    if rollouts and not journal.finished:
+        _refuse_other_problems(rollouts.problem_ids, by_id, rollouts.folder)
+        records = [asdict(each) for each in rollouts.recover(lambda groups: _grade(groups, by_id, grade_many))]
+        if records != journal.records:
+            journal.replace(records)
     drawn = [Difficulty(**record) for record in journal.records]
-    _refuse_other_problems(drawn, by_id, journal)
+    _refuse_other_problems([each.problem_id for each in drawn], by_id, journal.path)
     schedule = Schedule(list(by_id), num_samples=num_samples, settling=settling, drawn=drawn)
     yield from schedule.settled
 
-    sampling = _Sampling(schedule, by_id, grade_many, journal, suffix)
+    sampling = _Sampling(schedule, by_id, grade_many, journal, suffix, rollouts)
 
     def sample() -> Iterator[Difficulty]:
         while schedule:
@@ -81,6 +96,8 @@ def profile(
     yield from track(sample(), total=len(problems), done=len(schedule.settled), label="profiling", engine=engine)
     journal.records = [asdict(schedule.tallies[each]) for each in by_id if each in schedule.tallies]
     positions = {problem_id: position for position, problem_id in enumerate(by_id)}
+    if rollouts:
+        rollouts.finish(positions)
     journal.finish(lambda record: positions[record["problem_id"]])
 
 
@@ -98,9 +115,10 @@ class _Sampling:
         grade_many: GradeMany,
         journal: Journal,
         suffix: str,
+        rollouts: ProfileRollouts | None,
     ) -> None:
         self._schedule, self._problems, self._grade_many = schedule, problems, grade_many
-        self._journal, self._suffix = journal, suffix
+        self._journal, self._suffix, self._rollouts = journal, suffix, rollouts
         self._num_ungraded = 0
         self._changed = Condition()
 
@@ -115,8 +133,10 @@ class _Sampling:
                     return
 
     def count(self, groups: Iterable[Group]) -> Iterator[Group]:
-        """Pass groups through on their way to `keep`."""
+        """Pass groups through on their way to `keep`, once they are in the store."""
         for group in groups:
+            if self._rollouts:
+                self._rollouts.append(*self._numbered(group))
             with self._changed:
                 self._num_ungraded += 1
             yield group
@@ -124,13 +144,21 @@ class _Sampling:
     def keep(self, groups: Sequence[Group]) -> list[Difficulty]:
         """Grade groups, write them to the journal, and return the problems that they settle."""
         try:
-            measured = _measure(groups, self._problems, self._grade_many)
+            graded = _grade(list(map(self._numbered, groups)), self._problems, self._grade_many)
+            if self._rollouts:
+                self._rollouts.add_grades(graded)
+            measured = [each.to_difficulty() for each in graded]
             self._journal.extend([asdict(each) for each in measured])
             return [settled for each in measured for settled in self._schedule.add(each)]
         finally:
             with self._changed:
                 self._num_ungraded -= len(groups)
                 self._changed.notify_all()
+
+    def _numbered(self, group: Group) -> Numbered:
+        """Add the number of the first completion: a problem is drawn again only after its group was counted."""
+        tally = self._schedule.tallies.get(group.problem_id)
+        return (tally.num_samples if tally else 0), group
 
 
 def profile_settings(
@@ -148,7 +176,7 @@ def profile_settings(
         ModelError: If the model cannot be used, or not with this context.
     """
     return {
-        "command": "polaris-data profile",
+        "command": PROFILE_COMMAND,
         "problems": content_hash(problems),
         "num_problems": len(problems),
         "model": spec.model,
@@ -175,28 +203,28 @@ def _to_prompt(problem: Problem, tally: Difficulty | None, suffix: str) -> Promp
     )
 
 
-def _refuse_other_problems(drawn: Iterable[Difficulty], problem_ids: Container[str], journal: Journal) -> None:
-    for difficulty in drawn:
-        if difficulty.problem_id not in problem_ids:
+def _refuse_other_problems(drawn: Iterable[str], problem_ids: Container[str], path: Path) -> None:
+    for problem_id in drawn:
+        if problem_id not in problem_ids:
             raise OtherRunError(
-                f"{journal.path} has a profile of {difficulty.problem_id!r}, which is not among the problems; "
+                f"{path} has a profile of {problem_id!r}, which is not among the problems; "
                 "choose another --out or remove it"
             )
 
 
-def _measure(groups: Sequence[Group], problems: Mapping[str, Problem], grade_many: GradeMany) -> list[Difficulty]:
-    """Grade the completions of groups all together, and count the right ones of each."""
+def _grade(groups: Sequence[Numbered], problems: Mapping[str, Problem], grade_many: GradeMany) -> list[GradedAnswers]:
+    """Grade the completions of groups all together."""
     grades = iter(
         grade_many(
             [
                 (completion.text, problems[group.problem_id].references)
-                for group in groups
+                for _, group in groups
                 for completion in group.completions
             ]
         )
     )
-    measured: list[Difficulty] = []
-    for group in groups:
+    graded: list[GradedAnswers] = []
+    for first_sample, group in groups:
         completions = group.completions
         outcomes = [next(grades).outcome for _ in completions]
         if Outcome.REFERENCE_REJECTED in outcomes:
@@ -205,13 +233,13 @@ def _measure(groups: Sequence[Group], problems: Mapping[str, Problem], grade_man
                 group.problem_id,
                 problems[group.problem_id].references,
             )
-        measured.append(
-            Difficulty(
+        graded.append(
+            GradedAnswers(
                 problem_id=group.problem_id,
-                num_samples=len(completions),
-                num_correct=outcomes.count(Outcome.CORRECT),
-                num_truncated=sum(completion.finish_reason == "length" for completion in completions),
-                mean_tokens=sum(len(completion.token_ids) for completion in completions) / len(completions),
+                first_sample=first_sample,
+                outcomes=tuple(map(str, outcomes)),
+                num_tokens=tuple(len(completion.token_ids) for completion in completions),
+                truncated=tuple(completion.finish_reason == "length" for completion in completions),
             )
         )
-    return measured
+    return graded

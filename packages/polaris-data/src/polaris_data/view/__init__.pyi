@@ -6,10 +6,13 @@ from .page import write_page as write_page
 from .page import write_profile_view as write_profile_view
 from .page import write_shift_view as write_shift_view
 from .plots import draw_histograms as draw_histograms
+from .plots import draw_profile as draw_profile
 from .plots import draw_shift as draw_shift
 from .plots import write_png as write_png
+from .terminal import describe_answers as describe_answers
 from .terminal import describe_problems as describe_problems
 from .terminal import describe_profile as describe_profile
 from .terminal import describe_shift as describe_shift
 from .terminal import histogram_table as histogram_table
+from .terminal import lengths_table as lengths_table
 from .terminal import transition_table as transition_table

@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from polaris_data.files.journal import write_text
 from polaris_data.profile.adaptive import profile_histogram
+from polaris_data.profile.lengths import AnswerDiversity, AnswerLengths
 from polaris_data.profile.shift import Shift
 from polaris_data.records import Difficulty
-from polaris_data.view.terminal import describe_profile, describe_shift, histogram_rows
+from polaris_data.view.terminal import (
+    describe_answers,
+    describe_profile,
+    describe_shift,
+    histogram_rows,
+    length_rows,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,19 +68,31 @@ def write_selection_page(path: Path, figure: "Figure", summary: Mapping[str, Any
     )
 
 
-def write_profile_view(name: str, profile: Sequence[Difficulty], *, html: Path | None, png: Path | None) -> None:
-    """Write a profile as a page, as a picture, or as both."""
+def write_profile_view(
+    name: str,
+    profile: Sequence[Difficulty],
+    *,
+    html: Path | None,
+    png: Path | None,
+    lengths: AnswerLengths | None = None,
+    diversity: AnswerDiversity | None = None,
+) -> None:
+    """Write a profile, and what is known of its answers, as a page, as a picture, or as both."""
     if not (html or png):
         return
-    from polaris_data.view.plots import draw_histograms, write_png
+    from polaris_data.view.plots import draw_histograms, draw_profile, write_png
 
     counts = profile_histogram(profile)
-    figure = draw_histograms({name: counts})
+    figure = draw_profile(name, counts, lengths) if lengths else draw_histograms({name: counts})
     if png:
         write_png(png, figure)
     if html:
         table = table_part(("solved", "problems", "share"), histogram_rows(counts))
-        write_page(html, f"Difficulty: {name}", [text_part(describe_profile(counts, profile)), svg_part(figure), table])
+        parts = [text_part(describe_profile(counts, profile)), svg_part(figure), table]
+        if lengths:
+            header = ("tokens", "answers", "correct", "truncated")
+            parts += [text_part(describe_answers(lengths, diversity)), table_part(header, length_rows(lengths))]
+        write_page(html, f"Difficulty: {name}", parts)
 
 
 def write_shift_view(

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from polaris_data.files.journal import whole_file
+from polaris_data.profile.lengths import AnswerLengths
 from polaris_data.profile.shape import Histogram
 
 _NEVER, _SOMETIMES, _ALWAYS = "#c0504d", "#4f81bd", "#9bbb59"
@@ -30,6 +31,25 @@ def draw_histograms(histograms: Mapping[str, Histogram]) -> Figure:
     for panel, (name, histogram) in zip(axes, histograms.items(), strict=True):
         _draw(panel, name, histogram)
     axes[0].set_ylabel("problems")
+    return figure
+
+
+def draw_profile(name: str, histogram: Histogram, lengths: AnswerLengths) -> Figure:
+    """Draw the histogram of a profile, and its answers by length beside it."""
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _draw(left, name, histogram)
+    left.set_ylabel("problems")
+    width = lengths.width
+    edges = [number * width for number in range(len(lengths.every))]
+    series = ((lengths.every, "all", "#c9d3e0"), (lengths.correct, "correct", _ALWAYS))
+    for counts, label, color in (*series, (lengths.truncated, "truncated", _NEVER)):
+        share = 0.45 if label == "truncated" else 0.95
+        right.bar(edges, counts, width=share * width, align="edge", label=label, color=color)
+    right.set(xlabel="tokens", ylabel="answers", title=f"answers by length, median {lengths.median:,}")
+    right.title.set_fontsize(10)
+    right.legend(frameon=False, fontsize=8)
+    right.spines[["top", "right"]].set_visible(False)
     return figure
 
 

@@ -7,6 +7,7 @@ from statistics import median
 from rich.bar import Bar
 from rich.table import Table
 
+from polaris_data.profile.lengths import AnswerDiversity, AnswerLengths
 from polaris_data.profile.shape import Histogram
 from polaris_data.profile.shift import Shift
 from polaris_data.records import Difficulty, Problem
@@ -52,6 +53,45 @@ def describe_profile(histogram: Histogram, profile: Sequence[Difficulty]) -> str
             *(f"warning: {warning}" for warning in histogram.warnings),
         ]
     )
+
+
+def lengths_table(lengths: AnswerLengths) -> Table:
+    """Draw the answers by their length: a line for each bin with all, the correct and the truncated ones, and a bar."""
+    table = Table("tokens", title="answers by length", box=None, title_justify="left")
+    for name in ("answers", "correct", "truncated"):
+        table.add_column(name, justify="right")
+    table.add_column()
+    for row, count in zip(length_rows(lengths), lengths.every, strict=True):
+        table.add_row(*row, Bar(max(lengths.every), 0, count, width=_BAR_WIDTH))
+    return table
+
+
+def length_rows(lengths: AnswerLengths) -> list[tuple[str, ...]]:
+    """Return the range of tokens and the counts of each bin as text."""
+    counts = zip(lengths.every, lengths.correct, lengths.truncated, strict=True)
+    width = lengths.width
+    return [
+        (
+            f"{number * width:,}" + (f"-{(number + 1) * width - 1:,}" if width > 1 else ""),
+            *(f"{each:,}" for each in row),
+        )
+        for number, row in enumerate(counts)
+    ]
+
+
+def describe_answers(lengths: AnswerLengths, diversity: AnswerDiversity | None) -> str:
+    """Say in a line or two how long the answers are and how different."""
+    correct = "none is correct" if lengths.median_correct is None else f"correct ones {lengths.median_correct:,}"
+    lines = [f"answers of {lengths.median:,} tokens (median), at most {lengths.longest:,}; {correct}"]
+    if diversity:
+        lines.append(
+            f"distinct-4 diversity {diversity.value:.3f} (95% interval {diversity.low:.3f} to {diversity.high:.3f}), "
+            f"of {diversity.num_samples} answers of {diversity.num_tokens:,} tokens, over "
+            f"{diversity.num_problems:,} problems"
+        )
+        if diversity.published is not None:
+            lines.append(f"distinct-4 of all words, as published {diversity.published:.3f}")
+    return "\n".join(lines)
 
 
 def transition_table(shift: Shift) -> Table:

@@ -4,13 +4,17 @@ A `RolloutStore` fills ``part-000001.parquet``, ``part-000002.parquet``, and so 
 ``part-000003.tail``, each appended whole, with a checksum, the moment it is finished: a kill at any time leaves at
 most one torn group at its end, which is dropped. A part is complete when it has its name; the tail of the same
 number, which a kill may have left behind, is then only a copy.
+
+A problem's completions may come in several groups, each beginning where the one before ended: a sampler that looks at
+the first answers before it draws more. They are read in that order, and those that stand together may be read as one.
 """
 
 import json
 import os
 import re
 import zlib
-from collections.abc import Generator, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Generator, Iterator, KeysView, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from struct import Struct
@@ -51,7 +55,7 @@ class RolloutStore:
 
     Attributes:
         folder: Where the groups are.
-        finished: Problems whose groups are on disk; a kill, a full disk or another run does not lose them.
+        num_samples: Completions of each problem on disk; a kill, a full disk or another run does not lose them.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any] | None = None) -> None:
@@ -77,9 +81,14 @@ class RolloutStore:
                 left_over.unlink()
             self._number = _next_number(folder)
             self._tail = stack.enter_context(_tail_path(folder, self._number).open("ab", buffering=0))
-            self.finished = self._recover()
+            self.num_samples = self._recover()
             stack.callback(self._remove_empty_tail)
             self._resources = stack.pop_all()
+
+    @property
+    def finished(self) -> KeysView[str]:
+        """Problems that have a group on disk."""
+        return self.num_samples.keys()
 
     def __enter__(self) -> Self:
         return self
@@ -94,25 +103,32 @@ class RolloutStore:
         finally:
             self.close()
 
-    def append(self, group: Group, params: SamplingParams) -> None:
+    def append(self, group: Group, params: SamplingParams, *, first_sample: int = 0) -> None:
         """Write a finished group; once this returns, it survives whatever happens to the process.
 
         Args:
-            group: Of a problem that is not among ``finished``.
+            group: Of a problem that is not among ``finished``, or its next completions.
             params: What it was sampled with.
+            first_sample: Number of the group's first completion, as in its prompt.
 
         Raises:
-            ValueError: If the group of this problem is there already.
+            ValueError: If these completions are there already, or those before them are not.
             StoreError: If the disk is full, for example; every group that was finished before is kept.
         """
-        if group.problem_id in self.finished:
+        num_before = self.num_samples[group.problem_id]
+        if first_sample < num_before:
             raise ValueError(f"the group of {group.problem_id!r} is in {self.folder} already")
+        if first_sample > num_before:
+            raise ValueError(
+                f"completions of {group.problem_id!r} from {first_sample} on do not follow the {num_before} in "
+                f"{self.folder}"
+            )
         with explain_writing(self.folder):
             if self._settings is not None:
                 _write_settings(self.folder, self._settings)
                 self._settings = None
-            size = _append_frame(self._tail, to_table([group], params))
-            self.finished.add(group.problem_id)
+            size = _append_frame(self._tail, to_table([group], params, first_sample=first_sample))
+            self.num_samples[group.problem_id] += len(group.completions)
             if size >= TAIL_BYTES:
                 self._seal()
                 self._number += 1
@@ -123,18 +139,18 @@ class RolloutStore:
         """Release the folder; what the tail holds stays there for the next writer."""
         self._resources.close()
 
-    def _recover(self) -> set[str]:
-        """Return the problems in the parts and the tail, and cut off what is torn at the tail's end."""
-        finished: set[str] = set()
+    def _recover(self) -> Counter[str]:
+        """Count the completions in the parts and the tail, and cut off what is torn at the tail's end."""
+        found: Counter[str] = Counter()
         for number in _numbers(self.folder):
             if number != self._number:
-                finished.update(read_columns(_part_path(self.folder, number), ["problem_id"])["problem_id"])
+                found.update(read_columns(_part_path(self.folder, number), ["problem_id"])["problem_id"])
         end = 0
         for frame_end, table in _read_frames(_tail_path(self.folder, self._number)):
-            finished.update(table["problem_id"].to_pylist())
+            found.update(table["problem_id"].to_pylist())
             end = frame_end
         self._tail.truncate(end)
-        return finished
+        return found
 
     def _seal(self) -> None:
         """Make the tail a part; if that fails, the tail stays as it is."""
@@ -150,10 +166,14 @@ class RolloutStore:
             tail.unlink()
 
 
-def read_store(folder: Path) -> Iterator[Group]:
+def read_store(folder: Path, *, problem_ids: Collection[str] | None = None) -> Iterator[Group]:
     """Yield the groups of a `RolloutStore` in the order they finished, also while it is being written.
 
     Never more than a few completions and one group are in memory.
+
+    Args:
+        folder: Of the store.
+        problem_ids: Problems whose groups are wanted; a part without any of them is not read. ``None`` wants all.
 
     Raises:
         StoreError: If there is no such folder, or a part is damaged.
@@ -161,12 +181,14 @@ def read_store(folder: Path) -> Iterator[Group]:
     if not folder.is_dir():
         raise StoreError(f"no folder {str(folder)!r}; give one that groups were written to")
     for number in _numbers(folder):
-        # A part has its name before its tail is removed: of the two, one is always there.
+        # A part has its name before its tail is removed: of the two, one is there, unless the tail was empty.
         try:
             for _, table in _read_frames(_tail_path(folder, number)):
-                yield from to_groups(table.to_pylist())
+                if problem_ids is None or table["problem_id"][0].as_py() in problem_ids:
+                    yield from to_groups(table.to_pylist())
         except FileNotFoundError:
-            yield from iterate_groups(_part_path(folder, number))
+            if (part := _part_path(folder, number)).exists():
+                yield from iterate_groups(part, problem_ids=problem_ids)
 
 
 def _append_frame(tail: BinaryIO, table: Any) -> int:

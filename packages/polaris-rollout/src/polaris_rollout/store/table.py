@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from json import JSONDecodeError
@@ -73,12 +73,21 @@ def read_groups(path: Path) -> list[Group]:
     return list(iterate_groups(path))
 
 
-def iterate_groups(path: Path) -> Iterator[Group]:
-    """Yield what `read_groups` returns, with few completions in memory at a time."""
+def iterate_groups(path: Path, *, problem_ids: Collection[str] | None = None) -> Iterator[Group]:
+    """Yield what `read_groups` returns, with few completions in memory at a time.
+
+    Args:
+        path: The file.
+        problem_ids: Problems whose groups are wanted; ``None`` wants all.
+    """
     with explain_reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         if missing := set(_SCHEMA.names) - set(file.schema_arrow.names):
             raise StoreError(f"{path} is not a file of groups: it has no column {', '.join(sorted(missing))}")
+        if problem_ids is not None and not _holds(file, problem_ids):
+            return
         batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=_SCHEMA.names)
+        if problem_ids is not None:
+            batches = (batch.filter(_mask(batch, problem_ids)) for batch in batches)
         yield from to_groups(row for batch in batches for row in batch.to_pylist())
 
 
@@ -92,8 +101,8 @@ def read_columns(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
         return pq.read_table(path, columns=list(names), page_checksum_verification=True).to_pydict()
 
 
-def to_table(groups: Iterable[Group], params: SamplingParams) -> Any:
-    """Return a pyarrow table with a row for each completion."""
+def to_table(groups: Iterable[Group], params: SamplingParams, *, first_sample: int = 0) -> Any:
+    """Return a pyarrow table with a row for each completion; those of a group are numbered from ``first_sample``."""
     rows = [
         {
             "problem_id": group.problem_id,
@@ -108,7 +117,7 @@ def to_table(groups: Iterable[Group], params: SamplingParams) -> Any:
             "seed": completion_seed(params.seed, group.problem_id, sample),
         }
         for group in groups
-        for sample, completion in enumerate(group.completions)
+        for sample, completion in enumerate(group.completions, start=first_sample)
     ]
     return pa.Table.from_pylist(rows, schema=_SCHEMA)
 
@@ -131,6 +140,15 @@ def to_groups(rows: Iterable[Mapping[str, Any]]) -> Iterator[Group]:
             ),
             weights_version=first["weights_version"],
         )
+
+
+def _holds(file: pq.ParquetFile, problem_ids: Collection[str]) -> bool:
+    found = file.read(columns=["problem_id"])["problem_id"].unique().to_pylist()
+    return any(problem_id in problem_ids for problem_id in found)
+
+
+def _mask(batch: pa.RecordBatch, problem_ids: Collection[str]) -> pa.Array:
+    return pa.array([problem_id in problem_ids for problem_id in batch["problem_id"].to_pylist()], pa.bool_())
 
 
 def write_table(path: Path, table: Any) -> None:

@@ -7,3 +7,5 @@ from .diversity import expected_distinct_n as expected_distinct_n
 from .diversity import token_entropy as token_entropy
 from .measure import ProbeProblem as ProbeProblem
 from .measure import read_probe_problems as read_probe_problems
+from .stored import StoredDiversity as StoredDiversity
+from .stored import stored_diversity as stored_diversity
