@@ -1,0 +1,136 @@
+"""`polaris run` as a user runs it: to the end, killed on the way, and typed by hand."""
+
+import hashlib
+import json
+import os
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+POLARIS = [sys.executable, "-m", "polaris_train.cli.polaris"]
+
+SHORT = [
+    *("limit=60", "held_out=16", "evaluate_every=0", "prompts_per_step=4", "evaluation.limit=8"),
+    "data.profile_samples=2",
+        "limit=60",
+        "held_out=16",
+        "evaluate_every=0",
+        "prompts_per_step=4",
+        "evaluation.limit=8",
+        "data.profile_samples=2",
+    ),
+    *("evaluation.yarn_context=0", "stages.0.temperature=1.0", "stages.1.temperature=1.0", "stages.2.temperature=1.0"),
+    *(f"stages.{index}.steps=1" for index in range(3)),
+]
+"""The three stages with little in them."""
+
+DECIDED = [
+    *("problems.jsonl", "selected.jsonl", "held-out.jsonl", "profile.jsonl", "decisions.json", "temperature.json"),
+    *("metrics.jsonl", "visits.jsonl", "outcome.json", "scores.json", "step-*.parquet", "*.safetensors"),
+]
+"""What a run decides, measures and learns, without what depends on the clock."""
+
+
+def sets(overrides):
+    return [word for override in overrides for word in ("--set", override)]
+
+
+def polaris(*words, cwd):
+    done = subprocess.run([*POLARIS, *words], cwd=cwd, capture_output=True, text=True, timeout=3000)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def digests(run):
+    found = {
+        str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for pattern in DECIDED
+        for path in sorted(run.rglob(pattern))
+        if "checkpoints" not in path.parts
+    }
+    assert len(found) > 20
+    return found
+
+
+def test_a_short_run_goes_to_its_end_and_tells_its_reasons(tmp_path):
+    command = ("run", "tiny-cpu", "--out", "run", *sets(SHORT))
+    assert "done: run" in polaris(*command, cwd=tmp_path)
+    run = tmp_path / "run"
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*.jsonl")}
+    assert "done: run" in polaris(*command, cwd=tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    status = polaris("status", "run", cwd=tmp_path)
+    assert "13 of 13 steps done, finished" in status
+    why = polaris("why", "run", cwd=tmp_path)
+    for title in ("import", "dedup", "split", "select", "stage-1: end", "stage-2: problems", "evaluate: final"):
+        assert f"\n{title}\n" in f"\n{why}", title
+    trained = json.loads((run / "stage-1" / "problems.jsonl").read_text().splitlines()[0])["problem_id"]
+    assert "visits.jsonl" in polaris("why", "run", trained, cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_ten_kills_and_typing_by_hand_change_nothing(tmp_path):
+    """The process tree is killed at random moments; then every planned command is typed, in a third folder."""
+    overrides = [*(f"stages.{index}.steps=4" for index in range(3)), "limit=120", "held_out=24", "evaluation.limit=24"]
+    overrides += ["evaluate_every=4", "temperature.num_problems=16", "temperature.answers=12"]
+    for name in ("whole", "killed", "typed"):
+        (tmp_path / name).mkdir()
+    command = ("run", "tiny-cpu", "--out", "run", *sets(overrides))
+    started = time.monotonic()
+    polaris(*command, cwd=tmp_path / "whole")
+    seconds = time.monotonic() - started
+    undisturbed = digests(tmp_path / "whole" / "run")
+
+    draw, kills = random.Random(0), 0
+    while kills < 10:
+        process = subprocess.Popen(
+            [*POLARIS, *command], cwd=tmp_path / "killed", stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        try:
+            code = process.wait(timeout=draw.uniform(0.02, 0.25) * seconds)
+            assert code == 0
+            break
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+    polaris(*command, cwd=tmp_path / "killed")
+    print(f"\n{kills} kills of a run of {seconds:.0f} s")
+    assert kills >= 5
+    assert digests(tmp_path / "killed" / "run") == undisturbed
+
+    plan = polaris("plan", "tiny-cpu", "--out", "run", *sets(overrides), cwd=tmp_path / "typed")
+    lines = [line.strip().removeprefix("$ ") for line in plan.splitlines() if line.strip().startswith("$ ")]
+    assert len(lines) > 10
+    scripts = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for line in lines:
+        subprocess.run(shlex.split(line), cwd=tmp_path / "typed", env=os.environ | scripts, check=True)
+    assert digests(tmp_path / "typed" / "run") == undisturbed
+
+
+@pytest.mark.slow
+def test_real_problems_go_through_to_the_end(tmp_path):
+    """200 problems of MATH with the tiny model, which solves next to none of them; that is then what is said."""
+    data = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not data.is_dir():
+        pytest.skip("the shared folder of real problems is not here")
+    os.environ["POLARIS_BENCHMARKS"] = str(data)
+    overrides = [
+        *(f"problems={data / 'math_train.jsonl'}", "limit=200", "held_out=24", "prompts_per_step=4"),
+        *('data.decontaminate=["aime24", "math500"]', 'evaluation.benchmarks=["aime24"]', "evaluation.limit=8"),
+        *("max_prompt_tokens=512", "evaluate_every=0", "data.profile_samples=2", "evaluation.samples=2"),
+        *(f"stages.{index}.steps=1" for index in range(3)),
+        *(f"stages.{index}.context={1024 + 128 * index}" for index in range(3)),
+        *(f"stages.{index}.temperature=1.0" for index in range(3)),
+    ]
+    polaris("run", "tiny-cpu", "--out", "run", *sets(overrides), cwd=tmp_path)
+    why = polaris("why", "run", cwd=tmp_path)
+    print(why)
+    assert "evaluate: final" in why
+    assert "aime24 mean@2" in why
