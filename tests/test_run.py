@@ -16,16 +16,9 @@ import pytest
 POLARIS = [sys.executable, "-m", "polaris_train.cli.polaris"]
 
 SHORT = [
-    *("limit=60", "held_out=16", "evaluate_every=0", "prompts_per_step=4", "evaluation.limit=8"),
-    "data.profile_samples=2",
-        "limit=60",
-        "held_out=16",
-        "evaluate_every=0",
-        "prompts_per_step=4",
-        "evaluation.limit=8",
-        "data.profile_samples=2",
-    ),
-    *("evaluation.yarn_context=0", "stages.0.temperature=1.0", "stages.1.temperature=1.0", "stages.2.temperature=1.0"),
+    *("limit=60", "held_out=16", "evaluate_every=0", "prompts_per_step=4", "data.profile_samples=2"),
+    *("evaluation.limit=8", "evaluation.yarn_context=0"),
+    *(f"stages.{index}.temperature=1.0" for index in range(3)),
     *(f"stages.{index}.steps=1" for index in range(3)),
 ]
 """The three stages with little in them."""
