@@ -142,11 +142,7 @@ def test_a_prepared_stage_is_trained_by_the_torchrun_line_that_is_printed(stage,
     folder = tmp_path / "run" / "stage-1"
     options = ["prompts_per_step=2", f"samples_per_prompt={SAMPLES}", "stages.0.context=1024", "stages.0.steps=2"]
     options += ["num_processes=2", "evaluate_every=0", "stages.0.temperature=1"]
-    settings = [
-        part
-        for option in [*options, "num_processes=2", "evaluate_every=0", "stages.0.temperature=1"]
-        for part in ("--set", option)
-    ]
+    settings = [part for option in options for part in ("--set", option)]
     command = [
         "stage",
         "tiny-cpu",
