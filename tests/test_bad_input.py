@@ -30,7 +30,8 @@ def place(tmp_path_factory):
 
 
 PROFILE, EVAL = ["polaris-data", "profile"], ["polaris-eval", "run"]
-STAGE = ["polaris-train", "stage", "tiny-cpu", "stage-1", "--out", "run", "--set", "evaluate_every=0", "--problems"]
+TINY = ["polaris-train", "stage", "tiny-cpu", "stage-1", "--set", "stages.0.temperature=1", "--set", "evaluate_every=0"]
+STAGE = [*TINY, "--out", "run", "--problems"]
 
 TEMPERATURE = ["polaris-rollout", "temperature", "good.jsonl", "--out", "x"]
 
@@ -66,7 +67,8 @@ CASES = [
     ([*STAGE, "good.jsonl", "--set", "evaluate_every=1"], ["held out", "held_out"]),
     (["polaris-train", "stage", "tiny-cpu", "stage-9"], ["stage-9", "stage-1"]),
     (["polaris-train", "stage", "qwen3-4b", "stage-2", "--out", "run"], ["stage-1", "--model"]),
-    (["polaris-train", "stage", "tiny-cpu", "stage-1", "--out", "taken"], ["another run"]),
+    ([*TINY, "--out", "taken"], ["another run"]),
+    (["polaris-train", "stage", "tiny-cpu", "stage-1", "--out", "run"], ['temperature = "auto"', "temperature.json"]),
     (["polaris-train", "show", "no-recipe"], ["no-recipe", "tiny-cpu"]),
     (["polaris-train", "export", "run"], ["no checkpoints"]),
     (["polaris-rollout", "sample", "missing.jsonl", "--out", "x"], ["missing.jsonl"]),

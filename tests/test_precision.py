@@ -20,7 +20,8 @@ def runs(tmp_path_factory, command):
     for precision in ("float32", "bfloat16", "float16"):
         done = command(
             "polaris-train", "stage", "tiny-cpu", "stage-1", "--out", precision, "--problems", "problems.jsonl",
-            "--set", f"stages.0.steps={STEPS}", "--set", f"precision={precision}",
+            "--set", f"stages.0.steps={STEPS}", "--set", f"precision={precision}", "--set", "stages.0.temperature=1",
+            "--set", "evaluate_every=0",
             cwd=folder, timeout=1800,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

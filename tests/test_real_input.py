@@ -40,7 +40,8 @@ def test_evaluation_of_aime24(shared_data, command, tmp_path):
 def test_two_steps_on_math_train(shared_data, command, tmp_path):
     done = command(
         "polaris-train", "stage", "tiny-cpu", "stage-1", "--out", "run",
-        "--problems", shared_data / "math_train.jsonl", "--set", "limit=200", "--set", "stages.0.steps=2",
+        "--problems", shared_data / "math_train.jsonl", "--set", "limit=200",
+        "--set", "stages.0.steps=2", "--set", "stages.0.temperature=1", "--set", "evaluate_every=0",
         cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -23,7 +23,7 @@ STEPS_PER_EPOCH = NUM_PROBLEMS // PROMPTS_PER_STEP
 
 SETTINGS = [
     f"prompts_per_step={PROMPTS_PER_STEP}", "samples_per_prompt=4", "max_prompt_tokens=160", "stages.0.context=256",
-    "rescue_max_age=20", "learning_rate=1e-3", f"checkpoint_every={CHECKPOINT_EVERY}",
+    "stages.0.temperature=1", "rescue_max_age=20", "learning_rate=1e-3", f"checkpoint_every={CHECKPOINT_EVERY}",
     "evaluate_every=4", f"held_out={NUM_HELD_OUT}", f"evaluate_samples={EVALUATE_SAMPLES}",
 ]  # fmt: skip
 

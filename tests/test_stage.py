@@ -17,7 +17,10 @@ from polaris_train.recipe import load_recipe
 from polaris_train.stage import prepare_stage
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-SMALL = ["--set", "prompts_per_step=4", "--set", "max_prompt_tokens=160", "--set", "stages.0.context=256"]
+SMALL = [
+    *("--set", "prompts_per_step=4", "--set", "max_prompt_tokens=160", "--set", "stages.0.context=256"),
+    *("--set", "stages.0.temperature=1", "--set", "evaluate_every=0"),
+]
 EVALUATED = ["--set", "evaluate_every=3", "--set", "held_out=6", "--set", "evaluate_samples=2"]
 
 

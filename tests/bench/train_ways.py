@@ -21,6 +21,7 @@ TEMPERATURE = 1.0
 PROMPT_TOKENS = 16
 CLIP_LOW, CLIP_HIGH = 0.2, 0.28
 RECIPE = "tiny-cpu"
+OVERRIDES = ["stages.0.temperature=1.0", "stages.0.context=512", "evaluate_every=0"]
 
 
 def main() -> None:
@@ -122,7 +123,7 @@ def ours_whole(*, num_steps: int, folder: str) -> dict[str, Any]:
     from polaris_data import read_problems, to_prompt
     from polaris_rollout.store import read_groups
 
-    overrides = [f"stages.0.steps={num_steps}", "learning_rate=1e-6", "num_processes=1"]
+    overrides = [*OVERRIDES, f"stages.0.steps={num_steps}", "learning_rate=1e-6", "num_processes=1"]
     subprocess.run(
         [str(Path(sys.executable).with_name("polaris-train")), "stage", RECIPE, "stage-1", "--out", folder]
         + [part for each in overrides for part in ("--set", each)],
@@ -154,7 +155,7 @@ def trl_whole(*, num_steps: int, folder: str, continuous_batching: bool) -> dict
     from polaris_train.recipe import load_recipe
     from transformers import AutoModelForCausalLM, TrainerCallback
 
-    recipe = load_recipe(RECIPE)
+    recipe = load_recipe(RECIPE, OVERRIDES)
     rows = json.loads((Path(folder) / "drawn.json").read_text())
     started = time.perf_counter()
     seconds: list[float] = []

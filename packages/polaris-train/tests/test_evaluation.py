@@ -28,7 +28,7 @@ def ids(problems):
 
 
 def recipe(*settings):
-    return load_recipe("tiny-cpu", ["evaluate_every=2", "held_out=20", *settings])
+    return load_recipe("tiny-cpu", ["stages.0.temperature=1", "evaluate_every=2", "held_out=20", *settings])
 
 
 @pytest.fixture

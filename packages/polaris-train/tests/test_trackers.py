@@ -86,7 +86,7 @@ def test_wandb_gets_the_numbers(tmp_path):
 def test_a_missing_tracker_is_refused_before_anything_is_written(name, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
     write_problems(tmp_path / "problems.jsonl", synthetic_problems(16, seed=1, split="train", levels=(1,)))
-    recipe = load_recipe("tiny-cpu", [f"trackers=['{name}']", "evaluate_every=0"])
+    recipe = load_recipe("tiny-cpu", [f"trackers=['{name}']", "evaluate_every=0", "stages.0.temperature=1"])
     with pytest.raises(RecipeError, match=rf"{name}.* is not installed: pip install 'polaris-train\[{name}\]'"):
         prepare_stage(recipe, recipe.stages[0], tmp_path / "run", problems=str(tmp_path / "problems.jsonl"))
     assert not (tmp_path / "run").exists()

@@ -44,8 +44,8 @@ def stage(tmp_path, monkeypatch):
     write_problems(tmp_path / "problems.jsonl", synthetic_problems(8, seed=1, split="train", levels=(1,)))
 
     def prepare(name, *, steps, model=None, **settings):
-        values = {"prompts_per_step": 2, "samples_per_prompt": SAMPLES, "stages.0.context": 1024, "evaluate_every": 0}
-        values |= settings
+        values = {"prompts_per_step": 2, "samples_per_prompt": SAMPLES, "stages.0.context": 1024}
+        values |= {"stages.0.temperature": 1, "evaluate_every": 0, **settings}
         recipe = load_recipe("tiny-cpu", [f"{key}={value}" for key, value in values.items()])
         recipe = recipe.model_copy(update={"stages": (recipe.stages[0].model_copy(update={"steps": steps}),)})
         problems = str(tmp_path / "problems.jsonl")
@@ -141,7 +141,8 @@ def test_the_exit_code_of_several_ranks_is_theirs(stage, poisoned, capfd):
 def test_a_prepared_stage_is_trained_by_the_torchrun_line_that_is_printed(stage, tmp_path):
     folder = tmp_path / "run" / "stage-1"
     options = ["prompts_per_step=2", f"samples_per_prompt={SAMPLES}", "stages.0.context=1024", "stages.0.steps=2"]
-    settings = [part for option in [*options, "num_processes=2", "evaluate_every=0"] for part in ("--set", option)]
+    options += ["num_processes=2", "evaluate_every=0", "stages.0.temperature=1"]
+    settings = [part for option in options for part in ("--set", option)]
     command = [
         "stage",
         "tiny-cpu",

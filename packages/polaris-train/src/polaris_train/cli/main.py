@@ -52,7 +52,7 @@ def stage(
 
     Examples:
 
-        polaris-train stage tiny-cpu stage-1 --out runs/first --set stages.0.steps=10
+        polaris-train stage tiny-cpu stage-1 --out runs/first --set stages.0.temperature=1.0
         polaris-train stage qwen3-4b stage-1 --out /shared/runs/4b --prepare-only
     """
     from polaris_train.recipe import load_recipe
