@@ -147,7 +147,7 @@ def _holds(file: pq.ParquetFile, problem_ids: Collection[str]) -> bool:
     return any(problem_id in problem_ids for problem_id in found)
 
 
-def _mask(batch: pa.RecordBatch, problem_ids: Collection[str]) -> pa.Array:
+def _mask(batch: Any, problem_ids: Collection[str]) -> Any:
     return pa.array([problem_id in problem_ids for problem_id in batch["problem_id"].to_pylist()], pa.bool_())
 
 
