@@ -14,6 +14,7 @@ from polaris_data.files import write_json
 from polaris_train.errors import RunFolderError
 from polaris_train.recipe import ResolvedStage
 
+_ROLLOUT = re.compile(r"step-(\d{6})\.parquet")
 _CHECKPOINT = re.compile(r"step-(\d{6})")
 
 
@@ -63,6 +64,51 @@ class RunFolder:
     summary = _Place("summary.json")
     """The figures of a demo."""
 
+    recipe = _Place("recipe.json")
+    """The recipe that the run is of, every default filled in."""
+
+    manifests = _Place("steps")
+    """Folder with a manifest of each finished step of the recipe."""
+
+    events = _Place("events.jsonl")
+    """A line for each start and end of a step of the recipe."""
+
+    imported = _Place("data", "imported.jsonl")
+    """The problems of all sources."""
+
+    set_aside = _Place("data", "imported.jsonl.set-aside.jsonl")
+    """Rows that are no problems."""
+
+    checked = _Place("data", "checked.jsonl")
+    """Problems whose references can be graded."""
+
+    check_findings = _Place("data", "checked.jsonl.findings.jsonl")
+    """What is wrong with the others."""
+
+    deduplicated = _Place("data", "dedup", "problems.jsonl")
+    """Without duplicates."""
+
+    clusters = _Place("data", "dedup", "clusters.jsonl")
+    """Which problems are the same."""
+
+    decontaminated = _Place("data", "clean", "problems.jsonl")
+    """Without those that are in a benchmark."""
+
+    contamination = _Place("data", "clean", "findings.jsonl")
+    """What has something in common with a benchmark."""
+
+    split_training = _Place("data", "split", "train.jsonl")
+    """Problems that may be trained on."""
+
+    split_held_out = _Place("data", "split", "held-out.jsonl")
+    """Problems that nothing is trained on, in a run that `polaris run` made."""
+
+    report = _Place("report.html")
+    """The page about the run; Markdown beside it has the same stem."""
+
+    report_steps = _Place("report-steps")
+    """Folder of the completions that are too many for the page."""
+
     def stage(self, name: str) -> "StageFolder":
         """Return the folder of a stage."""
         return StageFolder(self.path / name)
@@ -70,6 +116,14 @@ class RunFolder:
     def completions(self, evaluation: str) -> Path:
         """Return the answers of an evaluation."""
         return self.path / "eval" / evaluation / "completions.jsonl"
+
+    def evaluation(self, name: str) -> Path:
+        """Return the folder of an evaluation, as polaris-eval writes it: of the first model, the last, with YaRN."""
+        return self.path / "eval" / name
+
+    def scores(self, name: str) -> Path:
+        """Return what is there once an evaluation is complete."""
+        return self.evaluation(name) / "scores.json"
 
     def visit_logs(self) -> list[Path]:
         """Return what every stage saw of its problems, the log that was written last at the end."""
@@ -91,6 +145,12 @@ class StageFolder:
 
     temperature = _Place("temperature.json")
     """What the temperature search found and why, as ``polaris-rollout temperature`` writes it."""
+
+    decisions = _Place("selection", "decisions.json")
+    """Which problems the stage before has mastered."""
+
+    outcome = _Place("outcome.json")
+    """Why the stage ended, and which checkpoint was chosen."""
 
     incoming_problems = _Place("problems.jsonl.new")
     """What it would train on, before the folder is known to be its own."""
@@ -133,6 +193,11 @@ class StageFolder:
     def rollout(self, step: int) -> Path:
         """Return the graded completions of a step."""
         return self.path / "rollouts" / f"step-{step:06d}.parquet"
+
+    def rollout_steps(self) -> list[int]:
+        """Return the steps whose completions are on disk, oldest first."""
+        matches = [_ROLLOUT.fullmatch(path.name) for path in self.path.glob("rollouts/step-*.parquet")]
+        return sorted(int(match[1]) for match in matches if match)
 
     def evaluation_problems(self, name: str) -> Path:
         """Return the problems of an evaluation."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from polaris_rollout.errors import StoreError
@@ -90,6 +91,17 @@ def read_columns(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
     """
     with explain_reading(path):
         return pq.read_table(path, columns=list(names), page_checksum_verification=True).to_pydict()
+
+
+def count_tokens(path: Path) -> list[int]:
+    """Return the number of tokens of each completion in the order of `read_groups`, few of them in memory at a time.
+
+    Raises:
+        StoreError: If the file is damaged or holds something else.
+    """
+    with explain_reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=["token_ids"])
+        return [length for batch in batches for length in pc.list_value_length(batch.column(0)).to_pylist()]
 
 
 def to_table(groups: Iterable[Group], params: SamplingParams) -> Any:

@@ -11,6 +11,7 @@ from polaris_rollout.cli import app as rollout_app
 
 from polaris_train.cli.main import app as train_app
 from polaris_train.cli.main import run_app
+from polaris_train.cli.report import compare, report
 
 app = typer.Typer(
     add_completion=False,
@@ -27,6 +28,8 @@ for name, package_app in (
     ("eval", eval_app),
 ):
     app.add_typer(package_app, name=name)
+app.command()(report)
+app.command()(compare)
 
 
 @app.command()

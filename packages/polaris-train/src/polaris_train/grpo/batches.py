@@ -149,17 +149,29 @@ def _batch(pairs: Sequence[tuple[GradedGroup, int]], settings: BatchSettings) ->
     )
 
 
-def _sequences(each: GradedGroup, settings: BatchSettings) -> list[TrainingSequence]:
-    """Return the group's completions with their advantages, but for those that are masked."""
-    completions, rewards, cache = each.group.completions, list(each.rewards), settings.overlong_cache
+def completion_advantages(rewards: Sequence[float], lengths: Sequence[int], settings: BatchSettings) -> list[float]:
+    """Return the advantage of each completion of a group.
+
+    Args:
+        rewards: Of each completion.
+        lengths: In tokens, which `soft_overlong_penalty` punishes where the settings ask for it.
+        settings: Of the stage.
+    """
+    scores, cache = list(rewards), settings.overlong_cache
     if cache is not None:
-        lengths = [len(completion.token_ids) for completion in completions]
         penalties = [
             soft_overlong_penalty(length, max_tokens=settings.max_answer_tokens, cache_tokens=cache)
             for length in lengths
         ]
-        rewards = [reward + penalty for reward, penalty in zip(rewards, penalties, strict=True)]
-    advantages = group_advantages(torch.tensor([rewards]), normalize_std=settings.normalize_std)[0].tolist()
+        scores = [score + penalty for score, penalty in zip(scores, penalties, strict=True)]
+    return group_advantages(torch.tensor([scores]), normalize_std=settings.normalize_std)[0].tolist()
+
+
+def _sequences(each: GradedGroup, settings: BatchSettings) -> list[TrainingSequence]:
+    """Return the group's completions with their advantages, but for those that are masked."""
+    completions = each.group.completions
+    lengths = [len(completion.token_ids) for completion in completions]
+    advantages = completion_advantages(each.rewards, lengths, settings)
     return [
         TrainingSequence(
             prompt_token_ids=each.group.prompt_token_ids,
