@@ -67,9 +67,6 @@ class RunFolder:
     recipe = _Place("recipe.json")
     """The recipe that the run is of, every default filled in."""
 
-    manifests = _Place("steps")
-    """Folder with a manifest of each finished step of the recipe."""
-
     events = _Place("events.jsonl")
     """A line for each start and end of a step of the recipe."""
 
@@ -106,9 +103,6 @@ class RunFolder:
     report = _Place("report.html")
     """The page about the run; Markdown beside it has the same stem."""
 
-    report_steps = _Place("report-steps")
-    """Folder of the completions that are too many for the page."""
-
     def stage(self, name: str) -> "StageFolder":
         """Return the folder of a stage."""
         return StageFolder(self.path / name)
@@ -124,6 +118,10 @@ class RunFolder:
     def scores(self, name: str) -> Path:
         """Return what is there once an evaluation is complete."""
         return self.evaluation(name) / "scores.json"
+
+    def manifests(self) -> list[Path]:
+        """Return the manifests of the steps of the recipe that are finished, by name."""
+        return sorted(self.path.glob("steps/*.json"))
 
     def visit_logs(self) -> list[Path]:
         """Return what every stage saw of its problems, the log that was written last at the end."""
@@ -149,9 +147,6 @@ class StageFolder:
     decisions = _Place("selection", "decisions.json")
     """Which problems the stage before has mastered."""
 
-    outcome = _Place("outcome.json")
-    """Why the stage ended, and which checkpoint was chosen."""
-
     incoming_problems = _Place("problems.jsonl.new")
     """What it would train on, before the folder is known to be its own."""
 
@@ -166,6 +161,9 @@ class StageFolder:
 
     model = _Place("model")
     """The result, a Hugging Face folder."""
+
+    outcome = _Place("outcome.json")
+    """Why the stage ended and which weights were chosen; written last, so what it says is there."""
 
     tensorboard = _Place("tensorboard")
     """Folder of TensorBoard's event files."""

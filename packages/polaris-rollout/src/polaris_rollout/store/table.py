@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from polaris_rollout.errors import StoreError
@@ -101,7 +100,8 @@ def count_tokens(path: Path) -> list[int]:
     """
     with explain_reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=["token_ids"])
-        return [length for batch in batches for length in pc.list_value_length(batch.column(0)).to_pylist()]
+        lists: Iterator[Any] = (batch.column(0) for batch in batches)
+        return [length for column in lists for length in column.value_lengths().to_pylist()]
 
 
 def to_table(groups: Iterable[Group], params: SamplingParams) -> Any:

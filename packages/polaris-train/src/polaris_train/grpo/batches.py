@@ -7,7 +7,7 @@ import torch
 from polaris_rollout import derive_seed
 from torch import Tensor
 
-from polaris_train.grpo.advantage import Substitution, group_advantages, group_multiplicities, soft_overlong_penalty
+from polaris_train.grpo.advantage import Substitution, completion_advantages, group_multiplicities
 from polaris_train.grpo.loss import Aggregation, LossSettings, token_losses, token_weights
 from polaris_train.model.packing import MicroBatch, TrainingSequence
 from polaris_train.model.policy import Policy
@@ -149,29 +149,16 @@ def _batch(pairs: Sequence[tuple[GradedGroup, int]], settings: BatchSettings) ->
     )
 
 
-def completion_advantages(rewards: Sequence[float], lengths: Sequence[int], settings: BatchSettings) -> list[float]:
-    """Return the advantage of each completion of a group.
-
-    Args:
-        rewards: Of each completion.
-        lengths: In tokens, which `soft_overlong_penalty` punishes where the settings ask for it.
-        settings: Of the stage.
-    """
-    scores, cache = list(rewards), settings.overlong_cache
-    if cache is not None:
-        penalties = [
-            soft_overlong_penalty(length, max_tokens=settings.max_answer_tokens, cache_tokens=cache)
-            for length in lengths
-        ]
-        scores = [score + penalty for score, penalty in zip(scores, penalties, strict=True)]
-    return group_advantages(torch.tensor([scores]), normalize_std=settings.normalize_std)[0].tolist()
-
-
 def _sequences(each: GradedGroup, settings: BatchSettings) -> list[TrainingSequence]:
     """Return the group's completions with their advantages, but for those that are masked."""
     completions = each.group.completions
-    lengths = [len(completion.token_ids) for completion in completions]
-    advantages = completion_advantages(each.rewards, lengths, settings)
+    advantages = completion_advantages(
+        each.rewards,
+        [len(completion.token_ids) for completion in completions],
+        normalize_std=settings.normalize_std,
+        max_tokens=settings.max_answer_tokens,
+        overlong_cache=settings.overlong_cache,
+    )
     return [
         TrainingSequence(
             prompt_token_ids=each.group.prompt_token_ids,

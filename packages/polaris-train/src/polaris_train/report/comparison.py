@@ -40,7 +40,9 @@ def write_comparison(first: Path, second: Path, out: Path) -> tuple[Path, Path]:
     sections = [
         Section("recipe", "Recipe", _recipe_parts(*runs)),
         Section("evaluation", "Evaluation", _evaluation_parts(*runs)),
-        Section("training", "Training", [Pictures(panels)] if panels else [Missing("Neither has finished a step yet.")]),
+        Section(
+            "training", "Training", [Pictures(panels)] if panels else [Missing("Neither has finished a step yet.")]
+        ),
         Section("decisions", "Decisions", [_decisions(*runs)]),
         Section("signal", "Signal", signal_parts(both, names)),
         Section("costs", "Time and tokens", [_costs(*runs), *([phases] if phases else [])]),
@@ -102,12 +104,24 @@ def _decisions(first: RunEvidence, second: RunEvidence) -> Table:
 
 def _costs(first: RunEvidence, second: RunEvidence) -> Table:
     tokens = [sampled_tokens(run) for run in (first, second)]
-    keys = list(dict.fromkeys(key for run, known in zip((first, second), tokens, strict=True) for key in [*run.manifests, *known]))
+    keys = list(
+        dict.fromkeys(
+            key for run, known in zip((first, second), tokens, strict=True) for key in [*run.manifests, *known]
+        )
+    )
     rows = [
-        [key, *(_seconds(run, [key]) for run in (first, second)), *(f"{known[key]:,}" if key in known else "" for known in tokens)]
+        [
+            key,
+            *(_seconds(run, [key]) for run in (first, second)),
+            *(f"{known[key]:,}" if key in known else "" for known in tokens),
+        ]
         for key in keys
     ]
-    total = ["all", *(_seconds(run, keys) for run in (first, second)), *(f"{sum(known.values()):,}" for known in tokens)]
+    total = [
+        "all",
+        *(_seconds(run, keys) for run in (first, second)),
+        *(f"{sum(known.values()):,}" for known in tokens),
+    ]
     return Table(("step", "time A", "time B", "tokens A", "tokens B"), [*rows, total])
 
 

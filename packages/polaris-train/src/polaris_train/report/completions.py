@@ -23,11 +23,9 @@ from polaris_rollout import StoreError
 from polaris_rollout.store import count_tokens, read_columns
 
 from polaris_train.errors import RunFolderError
-from polaris_train.grpo import BatchSettings
-from polaris_train.grpo.batches import completion_advantages
+from polaris_train.recipe import ResolvedStage
 from polaris_train.report.document import Markup, Part, Text, Warning
 from polaris_train.report.evidence import RunEvidence, StageEvidence
-from polaris_train.stage.settings import update_settings
 
 INLINE_BYTES = 8 * 2**20
 """Of all packs in the page: it still opens at once."""
@@ -101,7 +99,11 @@ def browser_parts(
             beside.append(place)
             room_beside -= pack.size
     _remove_others(folder, beside)
-    return [*map(Warning, damaged), *_describe(places, inline, beside, folder), Markup(_markup(places, inline, beside, folder, stages))]
+    return [
+        *map(Warning, damaged),
+        *_describe(places, inline, beside, folder),
+        Markup(_markup(places, inline, beside, folder, stages)),
+    ]
 
 
 def _wanted(wanted: Sequence[str], places: Sequence[StepPlace]) -> list[StepPlace]:
@@ -169,9 +171,7 @@ class _Pack:
             write_text(path, f"{self.head}`{self.content()}`);\n")
 
 
-def _pack_or_reuse(
-    stage: StageEvidence, place: StepPlace, folder: Path, questions: Mapping[str, Problem]
-) -> _Pack:
+def _pack_or_reuse(stage: StageEvidence, place: StepPlace, folder: Path, questions: Mapping[str, Problem]) -> _Pack:
     """Return a step's pack; one that was made of the same completions is not made again."""
     assert stage.resolved is not None
     source = stage.folder.rollout(place.step)
@@ -186,26 +186,33 @@ def _pack_or_reuse(
         with path.open(encoding="utf-8") as file:
             if file.read(len(head)) == head:
                 return _Pack((), path, head)
-    settings, _, _ = update_settings(stage.resolved)
-    return _Pack(list(_lines(source, settings, questions)), None, head)
+    return _Pack(list(_lines(source, stage.resolved, questions)), None, head)
 
 
-def _lines(source: Path, settings: BatchSettings, questions: Mapping[str, Problem]) -> Iterator[str]:
+def _lines(source: Path, config: ResolvedStage, questions: Mapping[str, Problem]) -> Iterator[str]:
     columns = read_columns(source, ["problem_id", "text", "finish_reason", "outcome", "answer"])
     columns["tokens"] = count_tokens(source)
     groups = [list(rows) for _, rows in groupby(range(len(columns["text"])), key=columns["problem_id"].__getitem__)]
-    yield _packed([_group(rows, columns, settings, questions) for rows in groups])
+    yield _packed([_group(rows, columns, config, questions) for rows in groups])
     for rows in groups:
         yield _packed([columns["text"][row] for row in rows])
 
 
 def _group(
-    rows: Sequence[int], columns: Mapping[str, list[Any]], settings: BatchSettings, questions: Mapping[str, Problem]
+    rows: Sequence[int], columns: Mapping[str, list[Any]], config: ResolvedStage, questions: Mapping[str, Problem]
 ) -> dict[str, Any]:
+    from polaris_train.grpo import completion_advantages  # torch takes seconds to import
+
     name = columns["problem_id"][rows[0]]
     outcomes, lengths = ([columns[column][row] for row in rows] for column in ("outcome", "tokens"))
     rewards = [float(outcome == Outcome.CORRECT) for outcome in outcomes]
-    advantages = completion_advantages(rewards, lengths, settings)
+    advantages = completion_advantages(
+        rewards,
+        lengths,
+        normalize_std=config.normalize_std,
+        max_tokens=config.max_answer_tokens,
+        overlong_cache=config.overlong_cache,
+    )
     problem = questions.get(name)
     return {
         "id": name,

@@ -89,4 +89,8 @@ def duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
-    return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s" if seconds < 3600 else f"{minutes // 60:,} h {minutes % 60:02d} min"
+    return (
+        f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+        if seconds < 3600
+        else f"{minutes // 60:,} h {minutes % 60:02d} min"
+    )

@@ -57,7 +57,13 @@ def with_interval(value: Interval | None, digits: int = 2) -> str:
 
 
 def _step(
-    run: RunEvidence, key: str, name: str, result: str | None, sentence: Callable[[], str], *, skipped: str | None = None
+    run: RunEvidence,
+    key: str,
+    name: str,
+    result: str | None,
+    sentence: Callable[[], str],
+    *,
+    skipped: str | None = None,
 ) -> RecipeStep:
     """Return a step; ``result`` is ``None`` where it left nothing, ``skipped`` says why it never will."""
     if result is not None:
@@ -94,7 +100,7 @@ def _dedup(run: RunEvidence) -> RecipeStep:
         "dedup",
         "dedup",
         None if after is None else f"{after:,}",
-        lambda: f"{after or 0:,} stay; {_lost(before, after)} said the same as another one",
+        lambda: f"{after or 0:,} stay; {_lost(before, after)} repeat another problem",
         skipped=_table(run, lambda recipe: not recipe.data.dedup, "the recipe keeps duplicates (data.dedup = false)"),
     )
 
@@ -110,7 +116,7 @@ def _decontaminate(run: RunEvidence) -> RecipeStep:
         "decontaminate",
         "decontaminate",
         None if after is None else f"{after:,}",
-        lambda: f"{after or 0:,} stay; {_lost(before, after)} are in a benchmark ({', '.join(against or ()) or '?'})",
+        lambda: f"{after or 0:,} stay; {_lost(before, after)} found in a benchmark ({', '.join(against or ()) or '?'})",
         skipped=_table(run, lambda _: not against, "the recipe names nothing to decontaminate against"),
     )
 
@@ -154,7 +160,7 @@ def _select(
     dropped = {each.reason for each in selection.decisions if not each.kept}
     reasons = [f"{count:,} {reason}" for reason, count in selection.reasons.items() if reason in dropped]
     shapes = [each.shape for each in (selection.before, selection.after) if each]
-    shape = f"; the histogram's shape: {' before, '.join(shapes)} after" if len(shapes) == 2 else ""
+    shape = f"; the histogram's shape: {' before, '.join(shapes)} after" if len(set(shapes)) == 2 else ""
 
     def sentence() -> str:
         return (
@@ -182,8 +188,8 @@ def _temperature(run: RunEvidence, stage: StageEvidence, prefix: str) -> RecipeS
         other = f"; the stage was given {used:g}" if used != search.temperature else ""
         collapse = with_interval(zones.collapse) if zones.collapse else "beyond what was probed"
         return (
-            f"{search.temperature:.2f}: {search.reason}; diversity there {with_interval(search.diversity)}, exploration "
-            f"starts at {with_interval(zones.exploration)}, collapse at {collapse}{other}"
+            f"{search.temperature:.2f}: {search.reason}; diversity there {with_interval(search.diversity)}, "
+            f"exploration starts at {with_interval(zones.exploration)}, collapse at {collapse}{other}"
         )
 
     return _step(run, key, name, f"{search.temperature:.2f}", sentence)
@@ -198,7 +204,9 @@ def _train(run: RunEvidence, stage: StageEvidence, prefix: str) -> RecipeStep:
     key, name, metrics = f"{stage.name}.train", f"{prefix}train", stage.metrics
     done = metrics[-1].step if metrics else 0
     steps = stage.resolved.steps if stage.resolved else None
-    result = None if not metrics else f"{done} steps" if stage.outcome or done == steps else f"step {done}/{steps or '?'}"
+    result = (
+        None if not metrics else f"{done} steps" if stage.outcome or done == steps else f"step {done}/{steps or '?'}"
+    )
 
     def sentence() -> str:
         context = f"context {stage.resolved.context:,}, " if stage.resolved else ""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 
 from polaris_data.files import write_text
@@ -106,14 +107,14 @@ def write_document(path: Path, title: str, lead: Sequence[str], sections: Sequen
 
 
 def _page(title: str, lead: Sequence[str], sections: Sequence[Section]) -> Iterable[str]:
-    folder = Path(__file__).parent
     links = "".join(f'<a href="#{each.anchor}">{escape(each.heading)}</a>' for each in sections)
     yield (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{(folder / 'page.css').read_text('utf-8')}</style>\n</head>\n<body>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{_asset('page.css')}</style>\n"
+        "</head>\n<body>\n"
         f"<header>\n<h1>{escape(title)}</h1>\n{''.join(f'<p>{escape(line)}</p>' for line in lead)}\n</header>\n"
         f"<nav>{links}</nav>\n<main>\n"
     )
@@ -121,7 +122,11 @@ def _page(title: str, lead: Sequence[str], sections: Sequence[Section]) -> Itera
         yield f'<section id="{section.anchor}">\n<h2>{escape(section.heading)}</h2>\n'
         yield from (f"{_html(part)}\n" for part in section.parts)
         yield "</section>\n"
-    yield f"</main>\n<script>\n{(folder / 'page.js').read_text('utf-8')}</script>\n</body>\n</html>\n"
+    yield f"</main>\n<script>\n{_asset('page.js')}</script>\n</body>\n</html>\n"
+
+
+def _asset(name: str) -> str:
+    return files("polaris_train.report").joinpath(name).read_text("utf-8")
 
 
 def _html(part: Part) -> str:
@@ -156,9 +161,7 @@ def _html_table(table: Table) -> str:
         for row in table.rows
     )
     caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
-    return (
-        f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
-    )
+    return f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
 
 
 def _markdown(parts: Sequence[Part]) -> Iterable[str]:

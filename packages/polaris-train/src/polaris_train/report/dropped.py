@@ -1,6 +1,7 @@
 """Which problems a run left out, at which step and why, with examples."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from polaris_data import Problem
@@ -45,14 +46,20 @@ def dropped_parts(run: RunEvidence, notes: list[str]) -> list[Part]:
     reader = Reader(run.folder.path, notes)
     parts = [
         _fold("import: rows that are no problems", _findings(reader.lines(run.folder.set_aside, _Finding), run)),
-        _fold("check: references that cannot be graded", _findings(reader.lines(run.folder.check_findings, _Finding), run)),
+        _fold(
+            "check: references that cannot be graded", _findings(reader.lines(run.folder.check_findings, _Finding), run)
+        ),
         _fold("dedup: problems that are there already", _copies(reader.lines(run.folder.clusters, _Cluster), run)),
-        _fold("decontaminate: problems of a benchmark", _findings(reader.lines(run.folder.contamination, _Finding), run)),
+        _fold(
+            "decontaminate: problems of a benchmark", _findings(reader.lines(run.folder.contamination, _Finding), run)
+        ),
         _fold("select: what the first model has mastered", _by_selection(run.selection, _solved_in_profile(run), run)),
     ]
-    for before, stage in zip(run.stages, run.stages[1:], strict=False):
+    for before, stage in pairwise(run.stages):
         solved = _solved_in_visits(before.visits.visits if before.visits else [])
-        parts.append(_fold(f"{stage.name}: what {before.name} has mastered", _by_selection(stage.selection, solved, run)))
+        parts.append(
+            _fold(f"{stage.name}: what {before.name} has mastered", _by_selection(stage.selection, solved, run))
+        )
     found: list[Part] = [part for part in parts if part]
     return found or [Missing("No step has left a problem out yet.")]
 
@@ -66,7 +73,9 @@ def _fold(heading: str, rows: Sequence[Sequence[str]]) -> Fold | None:
         seen[row[1]] = seen.get(row[1], 0) + 1
         if seen[row[1]] <= NUM_EXAMPLES:
             shown.append(row)
-    counts = ", ".join(f"{count:,} {reason}" for reason, count in seen.items()) if len(seen) <= 4 else f"{len(seen)} reasons"
+    counts = (
+        ", ".join(f"{count:,} {reason}" for reason, count in seen.items()) if len(seen) <= 4 else f"{len(seen)} reasons"
+    )
     table = Table(("problem", "why", "seen", "question"), shown, words=("why", "seen", "question"))
     return Fold(f"{heading}: {len(rows):,} ({counts})", [table])
 
@@ -75,7 +84,7 @@ def _findings(lines: Sequence[_Finding], run: RunEvidence) -> list[list[str]]:
     return [
         [
             _cut(each.problem_id or each.place, MAX_NAME_CHARS),
-            each.reason or each.finding or each.kind,
+            (each.reason or each.finding or each.kind).replace("_", " "),
             _cut(f"{each.benchmark}: {each.benchmark_id}" if each.benchmark else each.reference, MAX_NAME_CHARS),
             _cut(each.question, MAX_CHARS) if each.question else _question(run.questions, each.problem_id),
         ]
@@ -100,7 +109,12 @@ def _copies(clusters: Sequence[_Cluster], run: RunEvidence) -> list[list[str]]:
 
 def _by_selection(selection: Selection | None, solved: Mapping[str, str], run: RunEvidence) -> list[list[str]]:
     return [
-        [_cut(each.problem_id, MAX_NAME_CHARS), each.reason, solved.get(each.problem_id, ""), _question(run.questions, each.problem_id)]
+        [
+            _cut(each.problem_id, MAX_NAME_CHARS),
+            each.reason,
+            solved.get(each.problem_id, ""),
+            _question(run.questions, each.problem_id),
+        ]
         for each in (selection.decisions if selection else [])
         if not each.kept
     ]

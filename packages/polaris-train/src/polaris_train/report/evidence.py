@@ -59,7 +59,7 @@ class Shape(Record):
     shape: str
     counts: list[int] = Field(min_length=2)
     mean_accuracy: float
-    warnings: list[str] = []
+    warnings: tuple[str, ...] = ()
 
 
 class Decision(Record):
@@ -79,8 +79,8 @@ class Selection(Record):
     reasons: dict[str, int]
     before: Shape | None = None
     after: Shape | None = None
-    notes: list[str] = []
-    decisions: list[Decision] = []
+    notes: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...] = ()
 
 
 class Zone(Interval):
@@ -147,7 +147,7 @@ class HeldOut(Estimate):
 class ChoiceEvidence(Record):
     """What a choice rests on."""
 
-    held_out: list[HeldOut] = []
+    held_out: tuple[HeldOut, ...] = ()
     difference: Estimate | None = None
 
 
@@ -176,7 +176,7 @@ class StepMetrics(Record):
     solved_all: int = 0
     mean_tokens: float
     truncated_share: float
-    outcomes: dict[str, int] = {}
+    outcomes: dict[str, int] = Field(default_factory=dict[str, int])
     sampled_tokens: int = 0
     entropy: float | None = None
     prob_gap_mean: float | None = None
@@ -186,8 +186,8 @@ class StepMetrics(Record):
     rescued_groups: int = 0
     rescue_age: float | None = None
     rescue_share: float | None = None
-    alarms: list[str] = []
-    evaluations: dict[str, dict[str, float]] = {}
+    alarms: tuple[str, ...] = ()
+    evaluations: dict[str, dict[str, float]] = Field(default_factory=dict[str, dict[str, float]])
 
     @property
     def num_completions(self) -> int:
@@ -201,7 +201,7 @@ class StepPerformance(Record):
     step: int
     replayed: bool = False
     seconds: dict[str, float]
-    peak_memory_gib: dict[str, float] = {}
+    peak_memory_gib: dict[str, float] = Field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,7 +327,9 @@ def read_run(path: Path) -> RunEvidence:
 def _refuse_other_folders(folder: RunFolder) -> None:
     path = folder.path
     if not path.is_dir():
-        raise RunFolderError(f"no folder {str(path)!r}; give a run, as `polaris run` or `polaris-train stage` writes it")
+        raise RunFolderError(
+            f"no folder {str(path)!r}; give a run, as `polaris run` or `polaris-train stage` writes it"
+        )
     if StageFolder(path).resolved.exists():
         raise RunFolderError(f"{path} is a stage; give the run that it belongs to: {path.parent}")
     if not (folder.recipe.exists() or _started_stages(folder) or folder.decisions.exists()):
@@ -340,7 +342,9 @@ def _refuse_other_folders(folder: RunFolder) -> None:
 def _started_stages(folder: RunFolder) -> list[str]:
     """Return the stages that have a folder, stage 2 before stage 10."""
     names = [path.parent.name for path in folder.path.glob(f"*/{StageFolder(folder.path).resolved.name}")]
-    return sorted(names, key=lambda name: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)])
+    return sorted(
+        names, key=lambda name: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+    )
 
 
 def _stage_names(folder: RunFolder, recipe: Recipe | None) -> list[str]:
@@ -380,8 +384,7 @@ def _held_out(folder: StageFolder, metrics: list[StepMetrics], reader: Reader) -
 
 
 def _read_manifests(folder: RunFolder, reader: Reader) -> dict[str, Manifest]:
-    paths = sorted(folder.manifests.glob("*.json"))
-    manifests = [manifest for path in paths if (manifest := reader.document(path, Manifest))]
+    manifests = [manifest for path in folder.manifests() if (manifest := reader.document(path, Manifest))]
     return {each.step: each for each in sorted(manifests, key=lambda each: (each.started or "", each.step))}
 
 

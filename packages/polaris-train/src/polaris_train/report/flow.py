@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Iterator, Sequence
 from html import escape
+from itertools import pairwise
 
 from polaris_train.report.decisions import RecipeStep
 
@@ -12,7 +13,7 @@ _BOX = (196, 58)
 _GAP = (38, 30)
 """Room for an arrow beside and below a box."""
 
-_WIDE, _NARROW = 5, 1
+_WIDE, _NARROW = 5, 2
 """Boxes in a row."""
 
 _NUM_CHARS = 25
@@ -36,7 +37,7 @@ def _draw(steps: Sequence[RecipeStep], num_columns: int) -> str:
 
 def _shapes(steps: Sequence[RecipeStep], num_columns: int) -> Iterator[str]:
     places = [_place(number, num_columns) for number in range(len(steps))]
-    for (left, top), (next_left, next_top) in zip(places, places[1:], strict=False):
+    for (left, top), (next_left, next_top) in pairwise(places):
         yield _arrow(left, top, next_left, next_top)
     for step, (left, top) in zip(steps, places, strict=True):
         result = step.result or {"open": "not yet", "skipped": "left out"}.get(step.state, step.state)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from polaris_train.report.completions import BESIDE_MIB, browser_parts
@@ -95,9 +96,7 @@ def _training_parts(run: RunEvidence) -> list[Part]:
     rows = [_stage_row(stage) for stage in run.stages if stage.metrics]
     header = ("stage", "steps", "context", "temperature", "reward", "held-out", "tokens", "cut", "handed on")
     parts.append(Table(header, rows))
-    parts += [
-        Missing(f"{stage.name} has not finished a step yet.") for stage in run.stages if not stage.metrics
-    ]
+    parts += [Missing(f"{stage.name} has not finished a step yet.") for stage in run.stages if not stage.metrics]
     if not any(stage.held_out for stage in run.stages):
         parts.append(Missing("There is no held-out accuracy: the recipe does not evaluate (evaluate_every = 0)."))
     return parts
@@ -126,9 +125,7 @@ def _stage_row(stage: StageEvidence) -> list[str]:
 def _difficulty_parts(run: RunEvidence) -> list[Part]:
     parts: list[Part] = []
     selections = [("the first model", run.selection, run.stages[0].name if run.stages else "stage 1")]
-    selections += [
-        (before.name, stage.selection, stage.name) for before, stage in zip(run.stages, run.stages[1:], strict=False)
-    ]
+    selections += [(before.name, stage.selection, stage.name) for before, stage in pairwise(run.stages)]
     for measured, selection, stage in selections:
         if selection is None:
             parts.append(Missing(f"No selection before {stage} is there yet."))
@@ -147,9 +144,7 @@ def _selection_parts(measured: str, selection: Selection, stage: str) -> list[Pa
     if unseen:
         text += f" {unseen:,} were never seen, stay, and are not in the pictures."
     pictures = [draw_histogram(name, shape.counts, top=top) for name, shape in known.items()]
-    reasons = Table(
-        ("reason", "problems"), [(reason, f"{count:,}") for reason, count in selection.reasons.items()]
-    )
+    reasons = Table(("reason", "problems"), [(reason, f"{count:,}") for reason, count in selection.reasons.items()])
     return [Text(text), Pictures(pictures), reasons, *map(Warning, warnings)]
 
 
@@ -159,8 +154,10 @@ def _temperature_parts(run: RunEvidence) -> list[Part]:
     for stage in run.stages:
         search = stage.temperature
         if search is None:
-            used = f"; it uses {stage.resolved.temperature:g}, as given" if stage.resolved else ""
-            parts.append(Missing(f"{stage.name}: no temperature was searched{used}."))
+            if stage.resolved:
+                parts.append(Text(f"{stage.name}: {stage.resolved.temperature:g}, as given; nothing was searched."))
+            else:
+                parts.append(Missing(f"{stage.name}: no temperature is there yet."))
             continue
         pictures.append(draw_temperature(f"{stage.name}: temperature {search.temperature:.2f}", search.model_dump()))
         target = f", to reach diversity {search.target_diversity:.3f}" if search.target_diversity is not None else ""
@@ -192,8 +189,16 @@ def signal_parts(stages: Sequence[StageEvidence], names: Sequence[str]) -> list[
     if not rows:
         return [Missing("No group was sampled yet.")]
     header = (
-        "stage", "completions", "teach", "all wrong", "all right", "rescued", "rescue age", "gradient of rescued",
-        "copies", "updates skipped",
+        "stage",
+        "completions",
+        "teach",
+        "all wrong",
+        "all right",
+        "rescued",
+        "rescue age",
+        "gradient of rescued",
+        "copies",
+        "updates skipped",
     )
     text = (
         "Groups whose completions are all right or all wrong teach nothing. Rescue puts an earlier correct answer into "
@@ -204,7 +209,9 @@ def signal_parts(stages: Sequence[StageEvidence], names: Sequence[str]) -> list[
         for stage, name in zip(stages, names, strict=True)
         if stage.metrics
     ]
-    outcomes = Table(("stage", *(name.replace("_", " ") for name in _outcome_names(stages))), graded, "Grades of all completions")
+    outcomes = Table(
+        ("stage", *(name.replace("_", " ") for name in _outcome_names(stages))), graded, "Grades of all completions"
+    )
     return [Text(text), Table(header, rows), outcomes]
 
 
@@ -255,5 +262,7 @@ def _alarm_parts(run: RunEvidence) -> list[Part]:
             steps = f"{times[0][0]} to {times[-1][0]}" if len(times) > 1 else str(times[0][0])
             rows.append([stage.name, str(len(times)), steps, times[-1][1]])
     if not rows:
-        return [Text("None rang.") if any(stage.metrics for stage in run.stages) else Missing("No step is finished yet.")]
+        return [
+            Text("None rang.") if any(stage.metrics for stage in run.stages) else Missing("No step is finished yet.")
+        ]
     return [Table(("stage", "times", "steps", "the last time"), rows, words=("the last time",))]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from polaris_train.report.evidence import HeldOut, RunEvidence, StageEvidence, StepMetrics
 from polaris_train.report.pictures import Marks, Point, Series, draw_panel
-from polaris_train.stage.monitor import PROB_GAP, TRUNCATED_SHARE, ZERO_SIGNAL_SHARE
+from polaris_train.stage.levels import PROB_GAP, TRUNCATED_SHARE, ZERO_SIGNAL_SHARE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +29,12 @@ QUANTITIES = (
     Quantity(title="Training reward", read=lambda line: line.reward, percent=True),
     Quantity(title="Mean length, tokens", read=lambda line: line.mean_tokens),
     Quantity(title="Entropy, nats", read=lambda line: line.entropy),
-    Quantity(title="Cut by the token budget", read=lambda line: line.truncated_share, percent=True, level=TRUNCATED_SHARE),
-    Quantity(title="Mismatch: mean probability gap to the engine", read=lambda line: line.prob_gap_mean, level=PROB_GAP),
+    Quantity(
+        title="Cut by the token budget", read=lambda line: line.truncated_share, percent=True, level=TRUNCATED_SHARE
+    ),
+    Quantity(
+        title="Mismatch: mean probability gap to the engine", read=lambda line: line.prob_gap_mean, level=PROB_GAP
+    ),
     Quantity(
         title="Groups that teach something",
         read=lambda line: line.informative_share,

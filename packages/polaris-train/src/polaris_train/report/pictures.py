@@ -13,6 +13,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from polaris_data import Histogram
 from polaris_data.view import draw_histograms, to_svg
 from polaris_eval import Estimate
@@ -37,7 +38,6 @@ _SETTINGS: Any = {
     "font.size": 9.0,
     "axes.titlesize": 10.0,
     "axes.titlelocation": "left",
-    "axes.prop_cycle": None,
 }
 
 COLORS = ("#3b6fb6", "#c8702a", "#4c9f70", "#8064a2", "#b8454f", "#6b7680")
@@ -114,18 +114,25 @@ def draw_panel(
             if number % 2:
                 axes.axvspan(start, end, color="#888888", alpha=0.09, linewidth=0)
             axes.annotate(
-                name, ((start + end) / 2, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8,
-                parse_math=False, alpha=0.75,
+                name,
+                ((start + end) / 2, 1),
+                xycoords=("data", "axes fraction"),
+                ha="center",
+                va="bottom",
+                fontsize=8,
+                parse_math=False,
+                alpha=0.75,
             )
         for place in marks.chosen:
             axes.axvline(place, color=COLORS[2], linewidth=1.1, linestyle="--")
         axes.set_title(title, pad=16, fontweight="bold")
         axes.margins(x=0.02)
         if percent:
+            axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
             axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
         if len(series) > 1:
             axes.legend(frameon=False, fontsize=8, loc="best")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
     points = [point for each in series for point in each.points]
     return _svg(draw, hover=points)
@@ -199,8 +206,8 @@ def _draw_series(axes: Axes, series: Series, color: str) -> None:
         low, high = zip(*(point.interval for point in sure if point.interval), strict=True)
         axes.fill_between([point.place for point in sure], low, high, color=color, alpha=0.18, linewidth=0)
     many = len(values) >= _NUM_SMOOTHED
-    marker = {} if many else {"marker": "o", "markersize": 3.2}
-    axes.plot(places, values, color=color, alpha=0.35 if many else 1, linewidth=0.8 if many else 1.4, **marker)
+    style: Any = {"alpha": 0.35, "linewidth": 0.8} if many else {"marker": "o", "markersize": 3.2, "linewidth": 1.4}
+    axes.plot(places, values, color=color, **style)
     if many:
         axes.plot(places, _smooth(values), color=color, linewidth=1.7)
     axes.lines[-1].set_label(series.name or "_")
@@ -222,8 +229,7 @@ def _svg(draw: Callable[[Figure], None], *, size: tuple[float, float] = SIZE, ho
 
 
 def _svg_of(make: Callable[[], Figure], *, size: tuple[float, float], hover: Iterable[Point] = ()) -> str:
-    settings = {name: value for name, value in _SETTINGS.items() if value is not None}
-    with rc_context(settings):
+    with rc_context(_SETTINGS):
         figure = make()
         figure.set_size_inches(*size)
         svg = to_svg(figure)
@@ -232,7 +238,7 @@ def _svg_of(make: Callable[[], Figure], *, size: tuple[float, float], hover: Ite
     # Letters without a colour of their own are black in any case; names of groups would repeat from picture to picture.
     svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    return svg.replace("<svg ", f'<svg {_hover_data(figure, hover)}', 1)
+    return svg.replace("<svg ", f"<svg {_hover_data(figure, hover)}", 1)
 
 
 def _hover_data(figure: Figure, points: Iterable[Point]) -> str:
