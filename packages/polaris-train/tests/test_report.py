@@ -280,7 +280,7 @@ def test_every_decision_of_a_finished_run_is_on_both_pages(finished):
         assert "ended at step 3 (steps): The recipe gives it no more" in text
         assert "handed on: step 3: Held-out accuracy is highest there" in text
         assert "accuracy has lost at most 2% there" in text
-        assert "11 of 12 stay; dropped: 1 always solved" in text
+        assert "11 of 12 stay; dropped: always solved (1)" in text
         assert "prob_gap_mean is 0.02, above 0.01" in text.replace("\\_", "_")
         assert "last model − first model, paired by problem" in text
         assert "2026-11-27T10:00:00Z" in text

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from polaris_eval.scores import Comparison, compare_scores, differences_to_know, flat
+from polaris_eval.scores import Comparison, compare_scores, flat
 
 from polaris_train.report.costs import duration, phase_costs, sampled_tokens
 from polaris_train.report.decisions import recipe_steps
 from polaris_train.report.document import Missing, Part, Pictures, Section, Table, Text, Warning, write_document
-from polaris_train.report.evaluations import difference_parts, difference_pictures, protocol_hashes
+from polaris_train.report.evaluations import difference_parts, difference_pictures, protocol_hashes, protocol_notes
 from polaris_train.report.evidence import EVALUATIONS, RunEvidence, read_run
 from polaris_train.report.page import signal_parts
 from polaris_train.report.panels import draw_both
@@ -81,13 +81,13 @@ def _fields(run: RunEvidence) -> dict[str, Any]:
 
 
 def _evaluation_parts(first: RunEvidence, second: RunEvidence) -> list[Part]:
-    differences: dict[str, list[Comparison]] = {}
+    differences: dict[tuple[str, str, str], list[Comparison]] = {}
     parts: list[Part] = []
     for name, words in EVALUATIONS.items():
         if name in first.evaluations and name in second.evaluations:
             one, other = first.evaluations[name], second.evaluations[name]
-            differences[f"{words}, B − A"] = compare_scores(one, other)
-            parts += [Warning(f"{words}: {note}") for note in differences_to_know(one, other)]
+            differences[f"{words}, B − A", "A", "B"] = compare_scores(one, other)
+            parts += protocol_notes(words, one, other)
         elif name in first.evaluations or name in second.evaluations:
             has, lacks = ("A", "B") if name in first.evaluations else ("B", "A")
             parts.append(Missing(f"{words}: {has} has an evaluation, {lacks} not yet."))

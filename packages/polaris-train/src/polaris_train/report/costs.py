@@ -66,14 +66,13 @@ def phase_costs(stages: Sequence[StageEvidence], names: Sequence[str]) -> Table 
 
 
 def _phases(stage: StageEvidence, name: str) -> list[list[str]]:
-    lines, metrics = stage.performance, {line.step: line for line in stage.metrics}
+    lines = stage.performance
     total = sum(sum(line.seconds.values()) for line in lines)
     seen = {phase for line in lines for phase in line.seconds}
     rows: list[list[str]] = []
     for phase in [*(phase for phase in PHASES if phase in seen), *sorted(seen - set(PHASES))]:
         seconds = sum(line.seconds.get(phase, 0.0) for line in lines)
-        sampled = sum(metrics[line.step].sampled_tokens for line in lines if line.step in metrics and not line.replayed)
-        tokens = {"sample": sampled, "update": sum(line.sampled_tokens for line in stage.metrics)}.get(phase)
+        tokens = sum(line.tokens_per_second.get(phase, 0.0) * line.seconds.get(phase, 0.0) for line in lines)
         peak = max((line.peak_memory_gib.get(phase, 0.0) for line in lines), default=0.0)
         rate = f"{tokens / seconds:,.0f}" if tokens and seconds else ""
         share = f"{seconds / total:.0%}" if total else ""

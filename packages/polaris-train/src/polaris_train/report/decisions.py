@@ -158,7 +158,7 @@ def _select(
     if selection is None:
         return _step(run, key, name, None, str, skipped=skipped if stage else None)
     dropped = {each.reason for each in selection.decisions if not each.kept}
-    reasons = [f"{count:,} {reason}" for reason, count in selection.reasons.items() if reason in dropped]
+    reasons = [f"{reason} ({count:,})" for reason, count in selection.reasons.items() if reason in dropped]
     shapes = [each.shape for each in (selection.before, selection.after) if each]
     shape = f"; the histogram's shape: {' before, '.join(shapes)} after" if len(set(shapes)) == 2 else ""
 
@@ -245,7 +245,7 @@ def _evaluation(run: RunEvidence, name: str) -> RecipeStep | None:
     return _step(
         run,
         key,
-        f"evaluate: {EVALUATIONS[name]}",
+        "evaluate: YaRN" if name == "yarn" else f"evaluate: {EVALUATIONS[name]}",
         ", ".join(f"{100 * score.value:.1f}" for _, score in values) if scores else None,
         lambda: "; ".join(
             f"{benchmark} mean@{score.k} {100 * score.value:.1f} "

@@ -7,7 +7,7 @@ from polaris_eval.report import comparison_rows, summary_rows
 from polaris_eval.running import protocol_hash
 from polaris_eval.scores import Comparison, Scores, compare_scores, differences_to_know
 
-from polaris_train.report.document import Missing, Part, Pictures, Table, Warning
+from polaris_train.report.document import Missing, Part, Pictures, Table, Text, Warning
 from polaris_train.report.evidence import EVALUATIONS, RunEvidence
 from polaris_train.report.pictures import draw_estimates
 
@@ -28,17 +28,19 @@ def evaluation_parts(run: RunEvidence) -> list[Part]:
         rows.sort(key=lambda row: row[0])
         caption = "Shares in percent; intervals are 95%, clustered by problem"
         parts.append(Table(header, rows, caption, words=("model",)))
-    differences: dict[str, list[Comparison]] = {}
+    differences: dict[tuple[str, str, str], list[Comparison]] = {}
+    notes: list[Part] = []
     for before, after in _PAIRS:
         if before in found and after in found:
             name = f"{EVALUATIONS[after]} − {EVALUATIONS[before]}"
             try:
-                differences[name] = compare_scores(found[before], found[after])
+                compared = compare_scores(found[before], found[after])
             except MixedProblemsError as error:
-                parts.append(Warning(f"{name}: {error}"))
+                notes.append(Warning(f"{name}: {error}"))
                 continue
-            parts += [Warning(f"{name}: {note}") for note in differences_to_know(found[before], found[after])]
-    parts += difference_parts(differences)
+            differences[name, EVALUATIONS[before], EVALUATIONS[after]] = compared
+            notes += protocol_notes(name, found[before], found[after])
+    parts += [*difference_parts(differences), *notes]
     if found:
         parts.insert(1, Pictures([_picture(found), *difference_pictures(differences)]))
     parts += [
@@ -49,22 +51,30 @@ def evaluation_parts(run: RunEvidence) -> list[Part]:
     return parts
 
 
-def difference_parts(differences: dict[str, list[Comparison]]) -> list[Part]:
-    """Return a table for each named comparison."""
+def difference_parts(differences: Mapping[tuple[str, str, str], list[Comparison]]) -> list[Part]:
+    """Return a table for each comparison, by its name and those of both sides."""
     return [
-        Table(header, rows, f"{name}, paired by problem, in points of a percent")
-        for name, comparisons in differences.items()
-        for header, *rows in [comparison_rows(comparisons)]
+        Table(
+            ("benchmark", "problems", before, after, "difference", "sign is right"), rows, f"{name}, paired by problem"
+        )
+        for (name, before, after), comparisons in differences.items()
+        for _, *rows in [comparison_rows(comparisons)]
     ]
 
 
-def difference_pictures(differences: dict[str, list[Comparison]]) -> list[str]:
+def difference_pictures(differences: Mapping[tuple[str, str, str], list[Comparison]]) -> list[str]:
     """Return a picture of the named comparisons, none without any."""
     rows: dict[str, dict[str, Estimate]] = {}
-    for name, comparisons in differences.items():
+    for (name, _, _), comparisons in differences.items():
         for each in comparisons:
             rows.setdefault(each.benchmark, {})[name] = each.difference
     return [draw_estimates("Paired difference, points, with 95% interval", rows, zero=True)] if rows else []
+
+
+def protocol_notes(name: str, before: Scores, after: Scores) -> list[Part]:
+    """Say what else differs between two evaluations, or that nothing does."""
+    notes: list[Part] = [Warning(f"{name}: {note}") for note in differences_to_know(before, after)]
+    return notes or [Text(f"{name}: measured in the same way, but for the model.")]
 
 
 def protocol_hashes(run: RunEvidence) -> list[str]:

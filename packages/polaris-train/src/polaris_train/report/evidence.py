@@ -201,6 +201,7 @@ class StepPerformance(Record):
     step: int
     replayed: bool = False
     seconds: dict[str, float]
+    tokens_per_second: dict[str, float] = Field(default_factory=dict[str, float])
     peak_memory_gib: dict[str, float] = Field(default_factory=dict[str, float])
 
 
