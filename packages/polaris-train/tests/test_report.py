@@ -356,7 +356,7 @@ def test_a_run_that_has_only_begun_has_a_page(tmp_path):
     write(begun.recipe, run.recipe.read_text())
     page, markdown = read(write_report(begun.path))
     assert "No training step is finished yet." in page and "No completions are on disk yet" in page
-    assert "not finished: 15 of 15 steps are left, next: import" in markdown
+    assert "not finished: 15 of 15 steps left, next: import" in markdown
 
 
 def test_a_stage_that_was_typed_without_a_recipe_has_a_page(tmp_path):

@@ -3,13 +3,14 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from polaris_data import DataError, Difficulty, Problem, VisitLog, read_problems, read_profile, read_visits
 from polaris_eval import ScoresFileError
 from polaris_eval.scores import Scores, read_scores
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from polaris_train.errors import RunFolderError
 from polaris_train.recipe import Recipe, ResolvedStage
@@ -20,6 +21,16 @@ EVALUATIONS = {"start": "first model", "final": "last model", "yarn": "last mode
 """What each evaluation of a run is of."""
 
 
+def _to_text(moment: object) -> object:
+    if isinstance(moment, int | float):
+        return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return moment
+
+
+Moment = Annotated[str, BeforeValidator(_to_text)]
+"""A time as text, also where it was written as seconds since 1970."""
+
+
 class Interval(Record):
     """A value and how sure it is."""
 
@@ -28,28 +39,21 @@ class Interval(Record):
     high: float
 
 
-class Estimate(Record):
-    """A value and its interval, as `polaris_eval` writes them."""
-
-    value: float
-    interval: tuple[float, float]
-
-
 class Manifest(Record):
     """A finished step of the recipe."""
 
     step: str
-    started: str | None = None
-    finished: str | None = None
+    started: Moment | None = None
+    finished: Moment | None = None
     seconds: float | None = None
 
 
 class Event(Record):
     """The start or the end of a step of the recipe."""
 
-    time: str
+    time: Moment
     event: str
-    step: str
+    step: str = ""
 
 
 class Shape(Record):
@@ -138,17 +142,12 @@ class Stopped(Record):
     sentence: str
 
 
-class HeldOut(Estimate):
-    """What a checkpoint was judged by."""
+class HeldOut(Record):
+    """What the policy reached after a step."""
 
     step: int
-
-
-class ChoiceEvidence(Record):
-    """What a choice rests on."""
-
-    held_out: tuple[HeldOut, ...] = ()
-    difference: Estimate | None = None
+    value: float
+    interval: tuple[float, float]
 
 
 class Chosen(Record):
@@ -156,7 +155,6 @@ class Chosen(Record):
 
     step: int
     sentence: str
-    evidence: ChoiceEvidence = ChoiceEvidence()
 
 
 class Outcome(Record):
@@ -290,12 +288,6 @@ class RunEvidence:
         if self.recipe:
             return self.recipe.model
         return next((stage.resolved.model for stage in self.stages if stage.resolved), None)
-
-    @property
-    def held_out_set(self) -> str | None:
-        """The set of problems that stages are judged by."""
-        names = [name for stage in self.stages for name in stage.held_out]
-        return "held-out" if "held-out" in names else next(iter(names), None)
 
 
 def read_run(path: Path) -> RunEvidence:

@@ -75,7 +75,7 @@ def _lead(run: RunEvidence, steps: Sequence[RecipeStep]) -> list[str]:
     if times:
         lines.append(f"from {min(times)} to {max(times)}")
     left = [step.name for step in steps if step.state in ("open", "running", "failed")]
-    lines.append(f"not finished: {len(left)} of {len(steps)} steps are left, next: {left[0]}" if left else "finished")
+    lines.append(f"not finished: {len(left)} of {len(steps)} steps left, next: {left[0]}" if left else "finished")
     if hashes := protocol_hashes(run):
         lines.append(f"protocol of the evaluations: {', '.join(hashes)}")
     return lines
