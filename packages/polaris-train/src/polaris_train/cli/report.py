@@ -36,6 +36,9 @@ def compare(
     run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="Folder of a run.")],
     run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Folder of another run.")],
     out: Annotated[Path, typer.Option(help="Page to write.")] = Path("comparison.html"),
+    common: Annotated[
+        bool, typer.Option("--common", help="Compare the problems that both have where one has more.")
+    ] = False,
 ) -> None:
     """Write two runs side by side as one page.
 
@@ -48,5 +51,5 @@ def compare(
     """
     from polaris_train.report import write_comparison
 
-    page, markdown = write_comparison(run_a, run_b, out)
+    page, markdown = write_comparison(run_a, run_b, out, common=common)
     print(f"page: {page}\nmarkdown: {markdown}")

@@ -17,13 +17,14 @@ from polaris_train.report.panels import draw_both
 _MISSING = "–"
 
 
-def write_comparison(first: Path, second: Path, out: Path) -> tuple[Path, Path]:
+def write_comparison(first: Path, second: Path, out: Path, *, common: bool = False) -> tuple[Path, Path]:
     """Write a page and Markdown about two runs: the same bytes for the same folders.
 
     Args:
         first: Folder of run A.
         second: Folder of run B.
         out: The page.
+        common: Compare the problems that both evaluations have where one has more; else that is refused.
 
     Returns:
         The page and the Markdown.
@@ -39,7 +40,7 @@ def write_comparison(first: Path, second: Path, out: Path) -> tuple[Path, Path]:
     panels = draw_both(*runs)
     sections = [
         Section("recipe", "Recipe", _recipe_parts(*runs)),
-        Section("evaluation", "Evaluation", _evaluation_parts(*runs)),
+        Section("evaluation", "Evaluation", _evaluation_parts(*runs, common=common)),
         Section(
             "training", "Training", [Pictures(panels)] if panels else [Missing("Neither has finished a step yet.")]
         ),
@@ -80,13 +81,13 @@ def _fields(run: RunEvidence) -> dict[str, Any]:
     return dict(flat({stage.name: stage.resolved.model_dump(mode="json") for stage in run.stages if stage.resolved}))
 
 
-def _evaluation_parts(first: RunEvidence, second: RunEvidence) -> list[Part]:
+def _evaluation_parts(first: RunEvidence, second: RunEvidence, *, common: bool) -> list[Part]:
     differences: dict[tuple[str, str, str], list[Comparison]] = {}
     parts: list[Part] = []
     for name, words in EVALUATIONS.items():
         if name in first.evaluations and name in second.evaluations:
             one, other = first.evaluations[name], second.evaluations[name]
-            differences[f"{words}, B − A", "A", "B"] = compare_scores(one, other)
+            differences[f"{words}, B − A", "A", "B"] = compare_scores(one, other, common=common)
             parts += protocol_notes(words, one, other)
         elif name in first.evaluations or name in second.evaluations:
             has, lacks = ("A", "B") if name in first.evaluations else ("B", "A")
