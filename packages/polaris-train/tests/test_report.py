@@ -7,6 +7,7 @@ import base64
 import gzip
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from polaris_eval.scores import write_scores
 from polaris_reward import Outcome
 from polaris_rollout import Completion, Group, SamplingParams
 from polaris_rollout.store import write_groups
+from polaris_train.cli.polaris import app
 from polaris_train.errors import RunFolderError
 from polaris_train.grpo import UpdateStats
 from polaris_train.recipe import Recipe, ResolvedStage, Stage
@@ -35,6 +37,7 @@ from polaris_train.report import completions, write_comparison, write_report
 from polaris_train.run_folder import RunFolder
 from polaris_train.stage.monitor import alarms, step_metrics
 from polaris_train.stage.rollouts import visits
+from typer.testing import CliRunner
 
 NUM_PROBLEMS = 12
 NUM_SAMPLES = 4
@@ -423,3 +426,18 @@ def test_runs_without_an_evaluation_in_common_are_compared_in_the_rest(finished,
         other.scores(name).unlink()
     page, markdown = read(write_comparison(finished.path, other.path, tmp_path / "both.html"))
     assert "last model: A has an evaluation, B not yet." in page and "no evaluation that both have" in markdown
+
+
+def test_the_commands_of_the_readme_write_their_pages(finished, tmp_path, monkeypatch):
+    for name in ("4b", "plain"):
+        shutil.copytree(finished.path, tmp_path / "runs" / name)
+    monkeypatch.chdir(tmp_path)
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    commands = re.findall(r"^polaris ((?:report|compare) [^#\n]+)", readme, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        done = CliRunner().invoke(app, command.replace("stage-1:120", "stage-1:2").split())
+        assert done.exit_code == 0, done.output
+        page = Path(re.search("page: (.+)", done.output)[1])
+        assert page.read_text().startswith("<!doctype html>") and page.with_suffix(".md").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["both.html", "both.md", "runs"]
