@@ -121,7 +121,7 @@ class RunFolder:
 
     def manifests(self) -> list[Path]:
         """Return the manifests of the steps of the recipe that are finished, by name."""
-        return sorted(self.path.glob("steps/*.json"))
+        return sorted(path for path in self.path.glob("steps/*.json") if not path.name.endswith(".begun.json"))
 
     def visit_logs(self) -> list[Path]:
         """Return what every stage saw of its problems, the log that was written last at the end."""
