@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from polaris_rollout import Completion, Group, SamplingParams, StoreError, completion_seed
+from polaris_rollout.store import count_tokens
 from polaris_rollout.store import folder as store
 from polaris_rollout.store.folder import RolloutStore, read_columns, read_groups, read_store, write_groups
 
@@ -66,6 +67,7 @@ def test_groups_come_back_as_they_were_written(tmp_path):
         "answer": [None, "1", "2", None],
         "seed": [completion_seed(3, problem_id, sample) for problem_id in "ba" for sample in (0, 1)],
     }
+    assert count_tokens(path) == [2, 2, 2, 2]
     assert names(path.parent) == ["groups.parquet"]
 
 

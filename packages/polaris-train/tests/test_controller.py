@@ -250,14 +250,14 @@ def test_redo_puts_aside_only_what_is_out_of_date(ask, monkeypatch):
 
 
 def test_what_is_missing_is_said_with_the_way_to_give_it(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("POLARIS_BENCHMARKS", raising=False)
     request = request_of("qwen3-4b", [], tmp_path / "run")
     missing = "\n".join(missing_inputs(request, plan_steps(request)))
     assert "model: 'Qwen/Qwen3-4B' is not in the local cache" in missing
     assert "--set model=FOLDER" in missing
-    assert "--set problems=FILE" in missing
+    assert "--set data.sources.0.path=FILE" in missing
     assert "benchmark: aime24" in missing
     assert "POLARIS_BENCHMARKS=DIR" in missing
 

@@ -251,6 +251,11 @@ class Recipe(_Constants):
             check_ranks(self.num_processes, self.tensor_parallel)
         return self
 
+    @property
+    def uses_yarn(self) -> bool:
+        """Whether the last model is also read out beyond its last context."""
+        return self.evaluation.yarn_context > self.stages[-1].context
+
     def constants(self) -> dict[str, Any]:
         """Return what holds in every stage."""
         return self.model_dump(include=set(_Constants.model_fields))

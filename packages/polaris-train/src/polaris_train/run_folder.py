@@ -14,6 +14,7 @@ from polaris_data.files import write_json
 from polaris_train.errors import RunFolderError
 from polaris_train.recipe import ResolvedStage
 
+_ROLLOUT = re.compile(r"step-(\d{6})\.parquet")
 _CHECKPOINT = re.compile(r"step-(\d{6})")
 
 
@@ -54,14 +55,23 @@ class RunFolder:
     checked = _Place("data", "checked.jsonl")
     """Those whose answers can be graded."""
 
-    deduplicated = _Place("data", "dedup")
-    """Folder with one of each cluster of near-duplicates."""
+    set_aside = _Place("data", "imported.jsonl.set-aside.jsonl")
+    """Rows that are no problems."""
 
-    clean = _Place("data", "clean")
-    """Folder with what no benchmark asks."""
+    check_findings = _Place("data", "checked.jsonl.findings.jsonl")
+    """What is wrong with those that cannot be graded."""
 
-    split = _Place("data", "split")
-    """Folder of the problems to train on and those held out."""
+    deduplicated = _Place("data", "dedup", "problems.jsonl")
+    """One of each cluster of near-duplicates."""
+
+    clusters = _Place("data", "dedup", "clusters.jsonl")
+    """Which problems are the same."""
+
+    decontaminated = _Place("data", "clean", "problems.jsonl")
+    """What no benchmark asks."""
+
+    contamination = _Place("data", "clean", "findings.jsonl")
+    """What has something in common with a benchmark."""
 
     training = _Place("data", "split", "train.jsonl")
     """The problems to train on, before any selection."""
@@ -72,14 +82,14 @@ class RunFolder:
     profile = _Place("data", "profile.jsonl")
     """How often each training problem was solved."""
 
-    selection = _Place("data", "selection")
-    """Folder of the selection before the first stage."""
-
     selected = _Place("data", "selection", "selected.jsonl")
     """The training problems that were kept."""
 
     decisions = _Place("data", "selection", "decisions.json")
     """Why each problem was kept or dropped."""
+
+    report = _Place("report.html")
+    """The page about the run; Markdown beside it has the same stem."""
 
     superseded = _Place("superseded")
     """Folder of what was made with other settings and put aside."""
@@ -126,6 +136,14 @@ class RunFolder:
         """Return the folder of a stage."""
         return StageFolder(self.path / name)
 
+    def scores(self, name: str) -> Path:
+        """Return what is there once an evaluation is complete."""
+        return self.evaluation(name) / "scores.json"
+
+    def manifests(self) -> list[Path]:
+        """Return the manifests of the steps of the recipe that are finished, by name."""
+        return sorted(path for path in self.path.glob("steps/*.json") if not path.name.endswith(".begun.json"))
+
     def visit_logs(self) -> list[Path]:
         """Return what every stage saw of its problems, the log that was written last at the end."""
         return sorted(self.path.glob("*/visits.jsonl"), key=lambda log: log.stat().st_mtime_ns)
@@ -143,9 +161,6 @@ class StageFolder:
 
     problems = _Place("problems.jsonl")
     """What it trains on."""
-
-    selection = _Place("selection")
-    """Folder of the selection from what the stage before trained on."""
 
     selected = _Place("selection", "selected.jsonl")
     """What was kept of it."""
@@ -212,6 +227,11 @@ class StageFolder:
     def rollout(self, step: int) -> Path:
         """Return the graded completions of a step."""
         return self.path / "rollouts" / f"step-{step:06d}.parquet"
+
+    def rollout_steps(self) -> list[int]:
+        """Return the steps whose completions are on disk, oldest first."""
+        matches = [_ROLLOUT.fullmatch(path.name) for path in self.path.glob("rollouts/step-*.parquet")]
+        return sorted(int(match[1]) for match in matches if match)
 
     def evaluation_problems(self, name: str) -> Path:
         """Return the problems of an evaluation."""

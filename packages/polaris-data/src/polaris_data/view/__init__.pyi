@@ -8,6 +8,7 @@ from .page import write_shift_view as write_shift_view
 from .plots import draw_histograms as draw_histograms
 from .plots import draw_profile as draw_profile
 from .plots import draw_shift as draw_shift
+from .plots import to_svg as to_svg
 from .plots import write_png as write_png
 from .terminal import describe_answers as describe_answers
 from .terminal import describe_problems as describe_problems

@@ -8,6 +8,7 @@ from .side_by_side import SideBySide as SideBySide
 from .side_by_side import put_side_by_side as put_side_by_side
 from .side_by_side import write_comparison as write_comparison
 from .side_by_side import write_comparison_page as write_comparison_page
+from .tables import comparison_rows as comparison_rows
 from .tables import detail_tables as detail_tables
 from .tables import print_benchmarks as print_benchmarks
 from .tables import print_comparisons as print_comparisons

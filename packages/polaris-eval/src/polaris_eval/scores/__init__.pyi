@@ -4,6 +4,7 @@ from .compare import differences_to_know as differences_to_know
 from .compare import protocol_differences as protocol_differences
 from .equivalence import vote_classes as vote_classes
 from .files import Scores as Scores
+from .files import flat as flat
 from .files import read_evaluations as read_evaluations
 from .files import read_scores as read_scores
 from .files import write_scores as write_scores

@@ -101,6 +101,18 @@ def read_columns(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
         return pq.read_table(path, columns=list(names), page_checksum_verification=True).to_pydict()
 
 
+def count_tokens(path: Path) -> list[int]:
+    """Return the number of tokens of each completion in the order of `read_groups`, few of them in memory at a time.
+
+    Raises:
+        StoreError: If the file is damaged or holds something else.
+    """
+    with explain_reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=["token_ids"])
+        lists: Iterator[Any] = (batch.column(0) for batch in batches)
+        return [length for column in lists for length in column.value_lengths().to_pylist()]
+
+
 def to_table(groups: Iterable[Group], params: SamplingParams, *, first_sample: int = 0) -> Any:
     """Return a pyarrow table with a row for each completion; those of a group are numbered from ``first_sample``."""
     rows = [

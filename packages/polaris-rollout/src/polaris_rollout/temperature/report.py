@@ -199,6 +199,16 @@ def describe_decision(report: Mapping[str, Any]) -> str:
 
 def draw_report(report: Mapping[str, Any], folder: Path) -> list[Path]:
     """Draw accuracy, diversity and zones over temperature as ``temperature.png`` and ``temperature.svg``."""
+    figure = draw_curves(report)
+    paths = [folder / name for name in PLOT_NAMES]
+    for path in paths:
+        with renamed_when_whole(path) as file:
+            figure.savefig(file, format=path.suffix[1:], dpi=150)
+    return paths
+
+
+def draw_curves(report: Mapping[str, Any]) -> Figure:
+    """Draw accuracy, diversity and zones over temperature."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
     fit = report["fit"]
@@ -213,11 +223,7 @@ def draw_report(report: Mapping[str, Any], folder: Path) -> list[Path]:
     axes.axvline(report["temperature"], color="black", linestyle="--", label=f"chosen: {report['temperature']:.2f}")
     axes.set(xlabel="sampling temperature", ylabel="share", ylim=(0, 1.02), xlim=(low, high))
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    paths = [folder / name for name in PLOT_NAMES]
-    for path in paths:
-        with renamed_when_whole(path) as file:
-            figure.savefig(file, format=path.suffix[1:], dpi=150)
-    return paths
+    return figure
 
 
 def _borders(report: Mapping[str, Any], low: float, high: float) -> list[float]:

@@ -12,6 +12,7 @@ from polaris_rollout.cli import app as rollout_app
 from polaris_train.cli.controller import plan_command, run_command, status_command, why_command
 from polaris_train.cli.main import app as train_app
 from polaris_train.cli.main import run_app
+from polaris_train.cli.report import compare, report
 
 app = typer.Typer(
     add_completion=False,
@@ -28,6 +29,8 @@ for name, package_app in (
     ("eval", eval_app),
 ):
     app.add_typer(package_app, name=name)
+app.command()(report)
+app.command()(compare)
 
 
 app.command("plan")(plan_command)

@@ -1,8 +1,9 @@
 """What a recipe needs from outside, and how to give what is missing, before anything is begun."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.request import Request as HttpRequest
+from urllib.request import urlopen
 
 from polaris_data.problems import IMPORTERS
 from polaris_eval import BENCHMARKS
@@ -10,6 +11,9 @@ from polaris_eval.benchmarks import local_copy
 from polaris_rollout import ModelError, resolve_model
 
 from polaris_train.controller.steps import Request, Step, benchmarks_against, data_sources
+
+_PATIENCE_S = 10.0
+"""For an answer of the Hub."""
 
 
 def missing_inputs(request: Request, steps: Sequence[Step]) -> list[str]:
@@ -81,16 +85,19 @@ def _benchmarks(request: Request, made: set[str]) -> list[str]:
 
 
 def _on_hub(name: str, kind: str) -> bool:
-    """Whether the Hub has it and can be reached, or it was loaded before."""
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    """Whether it was loaded before, or the Hub has it and can be reached."""
+    from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
+    from huggingface_hub.utils import build_hf_headers
 
     if (Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=kind)).is_dir():
         return True
-    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+    if constants.HF_HUB_OFFLINE:
         return False
+    # The library's own calls try for half a minute before they say that there is no network.
+    asked = HttpRequest(f"{constants.ENDPOINT}/api/{kind}s/{name}", headers=build_hf_headers())
     try:
-        return HfApi().repo_exists(name, repo_type=kind)
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError):
+        with urlopen(asked, timeout=_PATIENCE_S):
+            return True
+    except OSError:
         return False

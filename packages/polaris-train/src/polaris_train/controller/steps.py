@@ -79,9 +79,8 @@ def plan_steps(request: Request) -> list[Step]:
         steps += _stage(request, index, stage)
     model = str(folder.stage(recipe.stages[-1].name).model)
     steps += _evaluation(request, "final", model, context=_context(recipe))
-    longer = recipe.evaluation.yarn_context
-    if longer > _context(recipe):
-        steps += _evaluation(request, "yarn", model, context=longer)
+    if recipe.uses_yarn:
+        steps += _evaluation(request, "yarn", model, context=recipe.evaluation.yarn_context)
     return steps
 
 
@@ -118,11 +117,12 @@ def _prepare(request: Request) -> Iterator[Step]:
         yield Step(
             name="dedup",
             meaning="keep one of each cluster of near-duplicates",
-            argv=("polaris-data", "dedup", str(found), "--out", str(folder.deduplicated)),
+            argv=("polaris-data", "dedup", str(found), "--out", str(folder.deduplicated.parent)),
             inputs=(found,),
             outputs=(folder.deduplicated,),
+            owns=(folder.deduplicated.parent,),
         )
-        found = folder.deduplicated / "problems.jsonl"
+        found = folder.deduplicated
     against = benchmarks_against(recipe)
     if against:
         places = {name: folder.benchmark(name) if name in BENCHMARKS else Path(name) for name in against}
@@ -141,22 +141,23 @@ def _prepare(request: Request) -> Iterator[Step]:
             argv=(
                 *("polaris-data", "decontaminate", str(found)),
                 *(word for place in places.values() for word in ("--against", str(place))),
-                *("--out", str(folder.clean)),
+                *("--out", str(folder.decontaminated.parent)),
             ),
             inputs=(found, *(place for name, place in places.items() if name in BENCHMARKS or place.is_file())),
-            outputs=(folder.clean,),
+            outputs=(folder.decontaminated,),
+            owns=(folder.decontaminated.parent,),
         )
-        found = folder.clean / "problems.jsonl"
+        found = folder.decontaminated
     yield Step(
         name="split",
         meaning="hold problems out that nothing is trained on",
         argv=(
             *("polaris-data", "split", str(found), "--held-out", str(recipe.held_out)),
-            *("--seed", str(recipe.seed), "--out", str(folder.split)),
+            *("--seed", str(recipe.seed), "--out", str(folder.training.parent)),
         ),
         inputs=(found,),
         outputs=(folder.training, folder.held_out),
-        owns=(folder.split,),
+        owns=(folder.training.parent,),
     )
     yield _profile(request)
     yield Step(
@@ -165,11 +166,11 @@ def _prepare(request: Request) -> Iterator[Step]:
         argv=(
             *("polaris-data", "select", str(folder.training), str(folder.profile)),
             *_rules(recipe.data.select),
-            *("--seed", str(recipe.seed), "--out", str(folder.selection)),
+            *("--seed", str(recipe.seed), "--out", str(folder.selected.parent)),
         ),
         inputs=(folder.training, folder.profile),
         outputs=(folder.selected,),
-        owns=(folder.selection,),
+        owns=(folder.selected.parent,),
     )
 
 
@@ -254,11 +255,11 @@ def _stage(request: Request, index: int, stage: Stage) -> Iterator[Step]:
                 argv=(
                     *("polaris-data", "select", str(_given(request, index - 1)), "--visits", str(before.visits)),
                     *_rules(recipe.data.drop),
-                    *("--seed", str(recipe.seed), "--out", str(own.selection)),
+                    *("--seed", str(recipe.seed), "--out", str(own.selected.parent)),
                 ),
                 inputs=(_given(request, index - 1), before.visits),
                 outputs=(own.selected,),
-                owns=(own.selection,),
+                owns=(own.selected.parent,),
             )
     if stage.temperature == AUTO or (index == 0 and any(each.temperature == AUTO for each in recipe.stages)):
         yield _temperature(request, stage, own, start, like=folder.stage(recipe.stages[0].name) if index else None)
@@ -337,7 +338,7 @@ def _evaluation(request: Request, name: str, model: str, *, context: int | None)
             *(Path(each) for each in table.benchmarks if Path(each).is_file()),
             *_model_input(model, request.folder),
         ),
-        outputs=(out / "scores.json",),
+        outputs=(request.folder.scores(name),),
         owns=(out,),
     )
 

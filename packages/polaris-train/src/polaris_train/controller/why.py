@@ -77,8 +77,8 @@ def _about_data(folder: RunFolder) -> Iterator[Reasons]:
             lines=(f"{lost:,} problems have a reference that the grader cannot read",),
             evidence=folder.checked,
         )
-    for title, place in (("dedup", folder.deduplicated), ("decontaminate", folder.clean)):
-        if (path := place / "counts.json").exists():
+    for title, place in (("dedup", folder.deduplicated), ("decontaminate", folder.decontaminated)):
+        if (path := place.with_name("counts.json")).exists():
             counts: dict[str, int] = _read(path)
             kept = counts.pop("kept")
             others = {name: count for name, count in counts.items() if count and not name.startswith("num_")}
@@ -87,7 +87,7 @@ def _about_data(folder: RunFolder) -> Iterator[Reasons]:
             )
     if folder.training.exists():
         line = f"{_count(folder.held_out):,} problems are held out, {_count(folder.training):,} are left to train on"
-        yield Reasons(title="split", lines=(line,), evidence=folder.split)
+        yield Reasons(title="split", lines=(line,), evidence=folder.training)
     yield from _about_selection("select", folder.decisions)
 
 

@@ -1,3 +1,4 @@
+from .advantage import completion_advantages as completion_advantages
 from .advantage import group_advantages as group_advantages
 from .advantage import group_multiplicities as group_multiplicities
 from .advantage import soft_overlong_penalty as soft_overlong_penalty

@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -50,6 +51,32 @@ def soft_overlong_penalty(num_tokens: int, *, max_tokens: int, cache_tokens: int
         Yu et al., "DAPO", 2025. https://arxiv.org/abs/2503.14476
     """
     return max(-1.0, min(0.0, (max_tokens - cache_tokens - num_tokens) / cache_tokens))
+
+
+def completion_advantages(
+    rewards: Sequence[float],
+    lengths: Sequence[int],
+    *,
+    normalize_std: bool,
+    max_tokens: int,
+    overlong_cache: int | None,
+) -> list[float]:
+    """Return the advantage of each completion of one group.
+
+    Args:
+        rewards: Of each completion.
+        lengths: Of each completion, in tokens.
+        normalize_std: As in `group_advantages`.
+        max_tokens: Longest possible answer.
+        overlong_cache: Tokens before that at which `soft_overlong_penalty` begins; ``None`` for no penalty.
+    """
+    scores = list(rewards)
+    if overlong_cache is not None:
+        penalties = [
+            soft_overlong_penalty(length, max_tokens=max_tokens, cache_tokens=overlong_cache) for length in lengths
+        ]
+        scores = [score + penalty for score, penalty in zip(scores, penalties, strict=True)]
+    return group_advantages(torch.tensor([scores]), normalize_std=normalize_std)[0].tolist()
 
 
 def group_multiplicities(informative: Sequence[bool], *, substitution: Substitution, seed: int) -> list[int]:

@@ -7,7 +7,7 @@ import torch
 from polaris_rollout import derive_seed
 from torch import Tensor
 
-from polaris_train.grpo.advantage import Substitution, group_advantages, group_multiplicities, soft_overlong_penalty
+from polaris_train.grpo.advantage import Substitution, completion_advantages, group_multiplicities
 from polaris_train.grpo.loss import Aggregation, LossSettings, token_losses, token_weights
 from polaris_train.model.packing import MicroBatch, TrainingSequence
 from polaris_train.model.policy import Policy
@@ -151,15 +151,14 @@ def _batch(pairs: Sequence[tuple[GradedGroup, int]], settings: BatchSettings) ->
 
 def _sequences(each: GradedGroup, settings: BatchSettings) -> list[TrainingSequence]:
     """Return the group's completions with their advantages, but for those that are masked."""
-    completions, rewards, cache = each.group.completions, list(each.rewards), settings.overlong_cache
-    if cache is not None:
-        lengths = [len(completion.token_ids) for completion in completions]
-        penalties = [
-            soft_overlong_penalty(length, max_tokens=settings.max_answer_tokens, cache_tokens=cache)
-            for length in lengths
-        ]
-        rewards = [reward + penalty for reward, penalty in zip(rewards, penalties, strict=True)]
-    advantages = group_advantages(torch.tensor([rewards]), normalize_std=settings.normalize_std)[0].tolist()
+    completions = each.group.completions
+    advantages = completion_advantages(
+        each.rewards,
+        [len(completion.token_ids) for completion in completions],
+        normalize_std=settings.normalize_std,
+        max_tokens=settings.max_answer_tokens,
+        overlong_cache=settings.overlong_cache,
+    )
     return [
         TrainingSequence(
             prompt_token_ids=each.group.prompt_token_ids,

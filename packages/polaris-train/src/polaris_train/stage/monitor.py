@@ -1,7 +1,4 @@
-"""What is written down of a step: its metrics, what they warn of, and what its phases cost.
-
-Alarms ring at the levels at which the field has seen runs break.
-"""
+"""What is written down of a step: its metrics, what they warn of, and what its phases cost."""
 
 import math
 import resource
@@ -18,21 +15,7 @@ from polaris_reward import Outcome
 
 from polaris_train.grpo.batches import UpdateStats
 from polaris_train.records import GradedGroup
-
-PROB_GAP = 0.01
-"""Mean difference of probabilities between trainer and engine; healthy runs stay below 0.005."""
-
-TRUNCATED_SHARE = 0.1
-"""Of answers that the token budget ended: more, and the budget is too short for the model."""
-
-ZERO_SIGNAL_SHARE = 2 / 3
-"""Of groups all right or all wrong: more, and most of the sampling teaches nothing."""
-
-ENTROPY_SHARE = 0.3
-"""Of the stage's first entropies that must be left: less, and exploration has collapsed."""
-
-SPIKE = 5.0
-"""A gradient norm so many times the median of the newest steps is a spike."""
+from polaris_train.stage.levels import ENTROPY_SHARE, PROB_GAP, SPIKE, TRUNCATED_SHARE, ZERO_SIGNAL_SHARE
 
 WINDOW = 20
 """Steps that a median is taken over."""

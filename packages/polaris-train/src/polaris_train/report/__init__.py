@@ -1,0 +1,8 @@
+"""A run as a page: what was decided and why, what came of it, and every completion.
+
+Names are in ``__init__.pyi`` and imported when they are first used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,260 @@
+"""The steps of a recipe, and what each of them decided in this run."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from polaris_train.recipe import Recipe
+from polaris_train.report.evidence import EVALUATIONS, Interval, RunEvidence, Selection, StageEvidence
+
+State = Literal["done", "running", "failed", "open", "skipped"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeStep:
+    """A step of the recipe."""
+
+    key: str
+    """Name of its manifest."""
+
+    name: str
+    """For people."""
+
+    state: State
+    """How far it is; ``skipped`` where the recipe leaves it out."""
+
+    result: str
+    """What came of it, in a word or two; empty where nothing did yet."""
+
+    sentence: str
+    """What was decided and why, or what is not there yet."""
+
+
+def recipe_steps(run: RunEvidence) -> list[RecipeStep]:
+    """Return every step of the run's recipe in its order."""
+    steps = [
+        _counted(run, "import", "imported", "problems of all sources"),
+        _counted(run, "check", "checked", "have references that can be graded", before="imported"),
+        _dedup(run),
+        _decontaminate(run),
+        _split(run),
+        _profile(run),
+        _select(run, "select", run.selection),
+    ]
+    for number, stage in enumerate(run.stages):
+        prefix = f"{stage.name}: " if len(run.stages) > 1 else ""
+        if number:
+            steps.append(_select(run, f"{stage.name}.drop", stage.selection, prefix=prefix, stage=stage))
+        steps += [_temperature(run, stage, prefix), _train(run, stage, prefix)]
+    return [*steps, *(step for name in EVALUATIONS if (step := _evaluation(run, name)))]
+
+
+def with_interval(value: Interval | None, digits: int = 2) -> str:
+    """Return a value as text: ``1.20 [1.10, 1.32]``."""
+    if value is None:
+        return "?"
+    return f"{value.value:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+
+
+def _step(
+    run: RunEvidence,
+    key: str,
+    name: str,
+    result: str | None,
+    sentence: Callable[[], str],
+    *,
+    skipped: str | None = None,
+) -> RecipeStep:
+    """Return a step; ``result`` is ``None`` where it left nothing, ``skipped`` says why it never will."""
+    if result is not None:
+        return RecipeStep(key=key, name=name, state=_state(run, key, "done"), result=result, sentence=sentence())
+    if skipped is not None:
+        return RecipeStep(key=key, name=name, state="skipped", result="", sentence=skipped)
+    state = _state(run, key, "open")
+    words = {"running": "is running", "failed": "failed; see its log", "done": "left nothing that can be read"}
+    return RecipeStep(key=key, name=name, state=state, result="", sentence=words.get(state, "not there yet"))
+
+
+def _state(run: RunEvidence, key: str, otherwise: State) -> State:
+    if key in run.manifests:
+        return "done"
+    last = next((event.event for event in reversed(run.events) if event.step == key), None)
+    return {"started": "running", "failed": "failed", "finished": "done"}.get(last or "", otherwise)  # pyright: ignore
+
+
+def _table(run: RunEvidence, says: Callable[[Recipe], bool], why: str) -> str | None:
+    """Return why a step is skipped, if the recipe says so."""
+    return why if run.recipe is not None and says(run.recipe) else None
+
+
+def _counted(run: RunEvidence, key: str, count: str, what: str, *, before: str | None = None) -> RecipeStep:
+    after, first = run.counts[count], run.counts[before] if before else None
+    of = f" of {first:,}" if first is not None else ""
+    return _step(run, key, key, None if after is None else f"{after:,}", lambda: f"{after or 0:,}{of} {what}")
+
+
+def _dedup(run: RunEvidence) -> RecipeStep:
+    after, before = run.counts["dedup"], run.counts["checked"]
+    return _step(
+        run,
+        "dedup",
+        "dedup",
+        None if after is None else f"{after:,}",
+        lambda: f"{after or 0:,} stay; {_lost(before, after)} repeat another problem",
+        skipped=_table(run, lambda recipe: not recipe.data.dedup, "the recipe keeps duplicates (data.dedup = false)"),
+    )
+
+
+def _decontaminate(run: RunEvidence) -> RecipeStep:
+    after = run.counts["clean"]
+    before = next((run.counts[name] for name in ("dedup", "checked") if run.counts[name] is not None), None)
+    against = run.recipe.data.decontaminate if run.recipe else None
+    if against is None and run.recipe:
+        against = run.recipe.evaluation.benchmarks
+    return _step(
+        run,
+        "decontaminate",
+        "decontaminate",
+        None if after is None else f"{after:,}",
+        lambda: f"{after or 0:,} stay; {_lost(before, after)} found in a benchmark ({', '.join(against or ()) or '?'})",
+        skipped=_table(run, lambda _: not against, "the recipe names nothing to decontaminate against"),
+    )
+
+
+def _split(run: RunEvidence) -> RecipeStep:
+    training, held_out = run.counts["train"], run.counts["held-out"]
+    result = None if training is None or held_out is None else f"{training:,} + {held_out:,}"
+    return _step(
+        run,
+        "split",
+        "split",
+        result,
+        lambda: f"{training or 0:,} problems to train on, {held_out or 0:,} held out: never trained on",
+    )
+
+
+def _profile(run: RunEvidence) -> RecipeStep:
+    samples = sum(each.num_samples for each in run.profile)
+    share = sum(each.num_correct for each in run.profile) / max(samples, 1)
+    return _step(
+        run,
+        "profile",
+        "profile",
+        f"{share:.1%} solved" if run.profile else None,
+        lambda: f"the first model solves {share:.1%} of {samples:,} attempts at {len(run.profile):,} problems",
+    )
+
+
+def _select(
+    run: RunEvidence,
+    key: str,
+    selection: Selection | None,
+    *,
+    prefix: str = "",
+    stage: StageEvidence | None = None,
+) -> RecipeStep:
+    skipped = _table(run, lambda recipe: not recipe.data.drop, "the recipe drops nothing between stages")
+    name = f"{prefix}drop mastered" if stage else "select"
+    if selection is None:
+        return _step(run, key, name, None, str, skipped=skipped if stage else None)
+    dropped = {each.reason for each in selection.decisions if not each.kept}
+    reasons = [f"{reason} ({count:,})" for reason, count in selection.reasons.items() if reason in dropped]
+    shapes = [each.shape for each in (selection.before, selection.after) if each]
+    shape = f"; the histogram's shape: {' before, '.join(shapes)} after" if len(set(shapes)) == 2 else ""
+
+    def sentence() -> str:
+        return (
+            f"{selection.num_kept:,} of {selection.num_problems:,} stay; dropped: {', '.join(reasons) or 'none'}{shape}"
+        )
+
+    return _step(run, key, name, f"{selection.num_kept:,} stay", sentence)
+
+
+def _temperature(run: RunEvidence, stage: StageEvidence, prefix: str) -> RecipeStep:
+    key, name, search = f"{stage.name}.temperature", f"{prefix}temperature", stage.temperature
+    if search is None:
+        fixed = stage.resolved.temperature if stage.resolved else _planned_temperature(run, stage.name)
+        return _step(
+            run,
+            key,
+            name,
+            f"{fixed:g}" if isinstance(fixed, float) else None,
+            lambda: f"{fixed:g}, as the recipe says; nothing was searched",
+        )
+    zones = search.zones
+
+    def sentence() -> str:
+        used = stage.resolved.temperature if stage.resolved else search.temperature
+        other = f"; the stage was given {used:g}" if used != search.temperature else ""
+        collapse = with_interval(zones.collapse) if zones.collapse else "beyond what was probed"
+        return (
+            f"{search.temperature:.2f}: {search.reason}; diversity there {with_interval(search.diversity)}, "
+            f"exploration starts at {with_interval(zones.exploration)}, collapse at {collapse}{other}"
+        )
+
+    return _step(run, key, name, f"{search.temperature:.2f}", sentence)
+
+
+def _planned_temperature(run: RunEvidence, name: str) -> float | str | None:
+    stages = run.recipe.stages if run.recipe else ()
+    return next((stage.temperature for stage in stages if stage.name == name), None)
+
+
+def _train(run: RunEvidence, stage: StageEvidence, prefix: str) -> RecipeStep:
+    key, name, metrics = f"{stage.name}.train", f"{prefix}train", stage.metrics
+    done = metrics[-1].step if metrics else 0
+    steps = stage.resolved.steps if stage.resolved else None
+    result = (
+        None if not metrics else f"{done} steps" if stage.outcome or done == steps else f"step {done}/{steps or '?'}"
+    )
+
+    def sentence() -> str:
+        context = f"context {stage.resolved.context:,}, " if stage.resolved else ""
+        said = [f"{context}reward {_ends([line.reward for line in metrics])} over {done} steps"]
+        if stage.outcome:
+            stopped, chosen = stage.outcome.stopped, stage.outcome.chosen
+            said += [
+                f"ended at step {stopped.step} ({stopped.reason}): {stopped.sentence}",
+                f"handed on: step {chosen.step}: {chosen.sentence}",
+            ]
+        elif done == steps:
+            said.append("ended at its last step; no outcome.json says which checkpoint was chosen")
+        else:
+            said.append("not finished")
+        return "; ".join(each.rstrip(".") for each in said)
+
+    found = _step(run, key, name, result, sentence)
+    is_under_way = result is not None and not stage.outcome and done != steps and key not in run.manifests
+    if is_under_way and found.state == "done":
+        return RecipeStep(key=key, name=name, state="running", result=result or "", sentence=found.sentence)
+    return found
+
+
+def _ends(values: Sequence[float], num: int = 3) -> str:
+    """Return where values started and ended: means over a few steps at each end."""
+    first, last = values[:num], values[-num:]
+    return f"{sum(first) / len(first):.2f} to {sum(last) / len(last):.2f}"
+
+
+def _evaluation(run: RunEvidence, name: str) -> RecipeStep | None:
+    scores = run.evaluations.get(name)
+    key = f"evaluate.{name}"
+    if scores is None and name == "yarn" and not (run.recipe and run.recipe.uses_yarn):
+        return None
+    values = [(each.benchmark, each.score("mean@k")) for each in scores.evaluations] if scores else []
+    return _step(
+        run,
+        key,
+        "evaluate: YaRN" if name == "yarn" else f"evaluate: {EVALUATIONS[name]}",
+        ", ".join(f"{100 * score.value:.1f}" for _, score in values) if scores else None,
+        lambda: "; ".join(
+            f"{benchmark} mean@{score.k} {100 * score.value:.1f} "
+            f"[{100 * score.interval[0]:.1f}, {100 * score.interval[1]:.1f}]"
+            for benchmark, score in values
+        ),
+        skipped=_table(run, lambda recipe: not recipe.evaluation.benchmarks, "the recipe names no benchmark"),
+    )
+
+
+def _lost(before: int | None, after: int | None) -> str:
+    return "?" if before is None or after is None else f"{before - after:,}"

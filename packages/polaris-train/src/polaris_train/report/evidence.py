@@ -1,0 +1,409 @@
+"""What a run folder says about the run: decisions, measurements, costs; whatever is not there yet is ``None``."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from polaris_data import DataError, Difficulty, Problem, VisitLog, read_problems, read_profile, read_visits
+from polaris_eval import ScoresFileError
+from polaris_eval.scores import Scores, read_scores
+from pydantic import BeforeValidator, Field, ValidationError
+
+from polaris_train.errors import RunFolderError
+from polaris_train.recipe import Recipe, ResolvedStage
+from polaris_train.report.files import Reader, Record
+from polaris_train.run_folder import RunFolder, StageFolder
+
+EVALUATIONS = {"start": "first model", "final": "last model", "yarn": "last model, YaRN"}
+"""What each evaluation of a run is of."""
+
+
+def _to_text(moment: object) -> object:
+    if isinstance(moment, int | float):
+        return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return moment
+
+
+Moment = Annotated[str, BeforeValidator(_to_text)]
+"""A time as text, also where it was written as seconds since 1970."""
+
+
+class Interval(Record):
+    """A value and how sure it is."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Manifest(Record):
+    """A finished step of the recipe."""
+
+    step: str
+    started: Moment | None = None
+    finished: Moment | None = None
+    seconds: float | None = None
+
+
+class Event(Record):
+    """The start or the end of a step of the recipe."""
+
+    time: Moment
+    event: str
+    step: str = ""
+
+
+class Shape(Record):
+    """A histogram as a selection writes it."""
+
+    num_problems: int
+    shape: str
+    counts: list[int] = Field(min_length=2)
+    mean_accuracy: float
+    warnings: tuple[str, ...] = ()
+
+
+class Decision(Record):
+    """About one problem."""
+
+    problem_id: str
+    kept: bool
+    reason: str
+
+
+class Selection(Record):
+    """``decisions.json``."""
+
+    rules: list[dict[str, Any]]
+    num_problems: int
+    num_kept: int
+    reasons: dict[str, int]
+    before: Shape | None = None
+    after: Shape | None = None
+    notes: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+
+
+class Zone(Interval):
+    """Where a zone of temperatures starts."""
+
+    loss: float
+
+
+class Zones(Record):
+    """Where exploration and collapse start."""
+
+    exploration: Zone
+    collapse: Zone | None
+
+
+class CurvePoint(Record):
+    """What was measured at one temperature."""
+
+    temperature: float
+    num_samples: int
+    accuracy: Interval | None
+    diversity: Interval | None
+    truncated: float
+    mean_tokens: float
+
+
+class Fit(Record):
+    """The accuracy between the temperatures that were probed."""
+
+    temperatures: list[float] = Field(min_length=2)
+    accuracy: list[float]
+    accuracy_low: list[float]
+    accuracy_high: list[float]
+
+
+class TemperatureSearch(Record):
+    """``temperature.json``."""
+
+    temperature: float
+    reason: str
+    target_diversity: float | None = None
+    diversity: Interval | None
+    level: float
+    zones: Zones
+    curve: list[CurvePoint]
+    fit: Fit
+    sampled_tokens: int
+
+
+class Stopped(Record):
+    """Why a stage ended."""
+
+    step: int
+    reason: str
+    sentence: str
+
+
+class HeldOut(Record):
+    """What the policy reached after a step."""
+
+    step: int
+    value: float
+    interval: tuple[float, float]
+
+
+class Chosen(Record):
+    """Which checkpoint a stage hands on."""
+
+    step: int
+    sentence: str
+
+
+class Outcome(Record):
+    """``outcome.json``."""
+
+    stopped: Stopped
+    chosen: Chosen
+
+
+class StepMetrics(Record):
+    """A line of ``metrics.jsonl``."""
+
+    step: int
+    reward: float
+    informative_share: float
+    solved_none: int = 0
+    solved_all: int = 0
+    mean_tokens: float
+    truncated_share: float
+    outcomes: dict[str, int] = Field(default_factory=dict[str, int])
+    sampled_tokens: int = 0
+    entropy: float | None = None
+    prob_gap_mean: float | None = None
+    mismatch_share: float | None = None
+    skipped_updates: int = 0
+    copied_groups: int = 0
+    rescued_groups: int = 0
+    rescue_age: float | None = None
+    rescue_share: float | None = None
+    alarms: tuple[str, ...] = ()
+    evaluations: dict[str, dict[str, float]] = Field(default_factory=dict[str, dict[str, float]])
+
+    @property
+    def num_completions(self) -> int:
+        """Completions that were graded."""
+        return sum(self.outcomes.values())
+
+
+class StepPerformance(Record):
+    """A line of ``performance.jsonl``."""
+
+    step: int
+    replayed: bool = False
+    seconds: dict[str, float]
+    tokens_per_second: dict[str, float] = Field(default_factory=dict[str, float])
+    peak_memory_gib: dict[str, float] = Field(default_factory=dict[str, float])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageEvidence:
+    """What is known about a stage."""
+
+    folder: StageFolder
+    """Its place."""
+
+    resolved: ResolvedStage | None
+    """Every value it uses; ``None`` before it started."""
+
+    selection: Selection | None
+    """What the stage before had mastered."""
+
+    temperature: TemperatureSearch | None
+    """How its temperature was found."""
+
+    outcome: Outcome | None
+    """Why it ended and what it hands on."""
+
+    metrics: list[StepMetrics]
+    """Of each step."""
+
+    performance: list[StepPerformance]
+    """Of each step."""
+
+    held_out: Mapping[str, list[HeldOut]]
+    """By set of problems, what the policy reached after which step."""
+
+    visits: VisitLog | None
+    """What it saw of each problem."""
+
+    @property
+    def name(self) -> str:
+        """Of the stage."""
+        return self.folder.path.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEvidence:
+    """What is known about a run."""
+
+    folder: RunFolder
+    """Its place."""
+
+    recipe: Recipe | None
+    """What it is a run of; ``None`` where its steps were typed."""
+
+    manifests: Mapping[str, Manifest]
+    """By step of the recipe."""
+
+    events: list[Event]
+    """Oldest first."""
+
+    counts: Mapping[str, int | None]
+    """Problems after each step of preparing them."""
+
+    profile: list[Difficulty]
+    """How often each problem was solved at the start."""
+
+    selection: Selection | None
+    """Which problems the first model learns from."""
+
+    questions: Mapping[str, Problem]
+    """Problems of the run by id, as far as they are there."""
+
+    stages: list[StageEvidence]
+    """In the order of the recipe; those to come are empty."""
+
+    evaluations: Mapping[str, Scores]
+    """Of the first model, the last, and with YaRN."""
+
+    notes: list[str]
+    """What could not be used."""
+
+    @property
+    def name(self) -> str:
+        """Of the run."""
+        return self.folder.path.resolve().name
+
+    @property
+    def model(self) -> str | None:
+        """What it starts from."""
+        if self.recipe:
+            return self.recipe.model
+        return next((stage.resolved.model for stage in self.stages if stage.resolved), None)
+
+
+def read_run(path: Path) -> RunEvidence:
+    """Read everything that a run folder holds.
+
+    Raises:
+        RunFolderError: If it is no run.
+    """
+    folder, reader = RunFolder(path), Reader(path)
+    _refuse_other_folders(folder)
+    recipe = reader.attempt(
+        folder.recipe, lambda: Recipe.model_validate_json(folder.recipe.read_bytes()), ValidationError
+    )
+    stages = [_read_stage(folder.stage(name), reader) for name in _stage_names(folder, recipe)]
+    return RunEvidence(
+        folder=folder,
+        recipe=recipe,
+        manifests=_read_manifests(folder, reader),
+        events=reader.lines(folder.events, Event),
+        counts=_count_problems(folder, reader),
+        profile=reader.attempt(folder.profile, lambda: read_profile(folder.profile), DataError) or [],
+        selection=reader.document(folder.decisions, Selection),
+        questions=_read_questions(folder, stages, reader),
+        stages=stages,
+        evaluations=_read_evaluations(folder, reader),
+        notes=reader.notes,
+    )
+
+
+def _refuse_other_folders(folder: RunFolder) -> None:
+    path = folder.path
+    if not path.is_dir():
+        raise RunFolderError(
+            f"no folder {str(path)!r}; give a run, as `polaris run` or `polaris-train stage` writes it"
+        )
+    if StageFolder(path).resolved.exists():
+        raise RunFolderError(f"{path} is a stage; give the run that it belongs to: {path.parent}")
+    if not (folder.recipe.exists() or _started_stages(folder) or folder.decisions.exists()):
+        raise RunFolderError(
+            f"{path} is no run: it has neither recipe.json nor a stage with a resolved.json; give the folder that "
+            "`polaris run` or `polaris-train stage` wrote"
+        )
+
+
+def _started_stages(folder: RunFolder) -> list[str]:
+    """Return the stages that have a folder, stage 2 before stage 10."""
+    names = [path.parent.name for path in folder.path.glob(f"*/{StageFolder(folder.path).resolved.name}")]
+    return sorted(
+        names, key=lambda name: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+    )
+
+
+def _stage_names(folder: RunFolder, recipe: Recipe | None) -> list[str]:
+    planned = [stage.name for stage in recipe.stages] if recipe else []
+    return planned + [name for name in _started_stages(folder) if name not in planned]
+
+
+def _read_stage(folder: StageFolder, reader: Reader) -> StageEvidence:
+    metrics = reader.lines(folder.metrics, StepMetrics)
+    return StageEvidence(
+        folder=folder,
+        resolved=reader.attempt(folder.resolved, folder.read_resolved, ValidationError),
+        selection=reader.document(folder.decisions, Selection),
+        temperature=reader.document(folder.temperature, TemperatureSearch),
+        outcome=reader.document(folder.outcome, Outcome),
+        metrics=metrics,
+        performance=reader.lines(folder.performance, StepPerformance),
+        held_out=_held_out(folder, metrics, reader),
+        visits=reader.attempt(folder.visits, lambda: read_visits([folder.visits]), DataError),
+    )
+
+
+def _held_out(folder: StageFolder, metrics: list[StepMetrics], reader: Reader) -> dict[str, list[HeldOut]]:
+    """Return what the policy reached: before the first step from its scores, later from the steps' own lines."""
+    found: dict[str, list[HeldOut]] = {}
+    if scores := reader.attempt(folder.scores(0), lambda: read_scores(folder.scores(0)), ScoresFileError):
+        for each in scores.evaluations:
+            score = each.score("mean@k")
+            found[each.benchmark] = [HeldOut(step=0, value=score.value, interval=score.interval)]
+    for line in metrics:
+        for name, figures in line.evaluations.items():
+            value = next((value for key, value in figures.items() if key.startswith("mean@")), None)
+            if value is not None and {"low", "high"} <= figures.keys():
+                interval = figures["low"], figures["high"]
+                found.setdefault(name, []).append(HeldOut(step=line.step, value=value, interval=interval))
+    return found
+
+
+def _read_manifests(folder: RunFolder, reader: Reader) -> dict[str, Manifest]:
+    manifests = [manifest for path in folder.manifests() if (manifest := reader.document(path, Manifest))]
+    return {each.step: each for each in sorted(manifests, key=lambda each: (each.started or "", each.step))}
+
+
+def _count_problems(folder: RunFolder, reader: Reader) -> dict[str, int | None]:
+    files = {
+        "imported": folder.imported,
+        "checked": folder.checked,
+        "dedup": folder.deduplicated,
+        "clean": folder.decontaminated,
+        "train": folder.training,
+        "held-out": folder.held_out,
+        "selected": folder.selected,
+    }
+    return {name: reader.count(path) for name, path in files.items()}
+
+
+def _read_questions(folder: RunFolder, stages: list[StageEvidence], reader: Reader) -> dict[str, Problem]:
+    paths = [folder.imported, folder.training, *(stage.folder.problems for stage in stages)]
+    sets = [reader.attempt(path, lambda path=path: read_problems(str(path)), DataError) or [] for path in paths]
+    return {problem.problem_id: problem for problems in sets for problem in problems}
+
+
+def _read_evaluations(folder: RunFolder, reader: Reader) -> dict[str, Scores]:
+    found: dict[str, Scores] = {}
+    for name in EVALUATIONS:
+        path = folder.scores(name)
+        if scores := reader.attempt(path, lambda path=path: read_scores(path), ScoresFileError):
+            found[name] = scores
+    return found

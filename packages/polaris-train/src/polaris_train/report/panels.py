@@ -1,0 +1,140 @@
+"""The steps of all stages laid one after another: where each stands, and panels of what was measured over them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from polaris_train.report.evidence import HeldOut, RunEvidence, StageEvidence, StepMetrics
+from polaris_train.report.pictures import Marks, Point, Series, draw_panel
+from polaris_train.stage.levels import PROB_GAP, TRUNCATED_SHARE, ZERO_SIGNAL_SHARE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantity:
+    """What a panel shows of each step."""
+
+    title: str
+    """Over the panel."""
+
+    read: Callable[[StepMetrics], float | None]
+    """Of a step's line."""
+
+    percent: bool = False
+    """Whether it is a share."""
+
+    level: float | None = None
+    """At which an alarm rings."""
+
+
+QUANTITIES = (
+    Quantity(title="Training reward", read=lambda line: line.reward, percent=True),
+    Quantity(title="Mean length, tokens", read=lambda line: line.mean_tokens),
+    Quantity(title="Entropy, nats", read=lambda line: line.entropy),
+    Quantity(
+        title="Cut by the token budget", read=lambda line: line.truncated_share, percent=True, level=TRUNCATED_SHARE
+    ),
+    Quantity(
+        title="Mismatch: mean probability gap to the engine", read=lambda line: line.prob_gap_mean, level=PROB_GAP
+    ),
+    Quantity(
+        title="Groups that teach something",
+        read=lambda line: line.informative_share,
+        percent=True,
+        level=1 - ZERO_SIGNAL_SHARE,
+    ),
+)
+"""Over all stages, in the order of the page."""
+
+
+def draw_panels(run: RunEvidence) -> list[str]:
+    """Return the panels of a run; none before its first step."""
+    if not any(stage.metrics for stage in run.stages):
+        return []
+    return _draw({"": run}, marks=_marks(run))
+
+
+def draw_both(first: RunEvidence, second: RunEvidence) -> list[str]:
+    """Return the panels of two runs, each over its own steps; none before their first."""
+    runs = {"A": first, "B": second}
+    if not any(stage.metrics for run in runs.values() for stage in run.stages):
+        return []
+    return _draw(runs, marks=Marks(stages={}))
+
+
+def _draw(runs: dict[str, RunEvidence], *, marks: Marks) -> list[str]:
+    pictures: list[str] = []
+    for number, quantity in enumerate(QUANTITIES):
+        series = [Series(name=name, points=_points(run, quantity, name)) for name, run in runs.items()]
+        if any(each.points for each in series):
+            level = quantity.level if _is_near(series, quantity.level) else None
+            pictures.append(draw_panel(quantity.title, series, marks, level=level, percent=quantity.percent))
+        if number == 0:
+            held_out = [each for name, run in runs.items() for each in _held_out(run, name)]
+            if held_out:
+                pictures.append(draw_panel("Held-out accuracy, 95% interval", held_out, marks, percent=True))
+    return pictures
+
+
+def _is_near(series: Sequence[Series], level: float | None) -> bool:
+    """Return whether a level can be drawn without flattening the values."""
+    values = [point.value for each in series for point in each.points]
+    return level is not None and bool(values) and min(values) / 3 <= level <= 3 * max(values)
+
+
+def _points(run: RunEvidence, quantity: Quantity, name: str) -> list[Point]:
+    points: list[Point] = []
+    for stage, start in _starts(run):
+        for line in stage.metrics:
+            value = quantity.read(line)
+            if value is not None:
+                label = f"{_label(name, stage, line.step)}: {_text(value, percent=quantity.percent)}"
+                points.append(Point(place=start + line.step, value=value, label=label))
+    return points
+
+
+def _held_out(run: RunEvidence, name: str) -> list[Series]:
+    sets = list(dict.fromkeys(key for stage in run.stages for key in stage.held_out))
+    several = len(sets) > 1
+    return [
+        Series(
+            name=" ".join(part for part in (name, key if several else "") if part),
+            points=[
+                _held_out_point(name, stage, start, each)
+                for stage, start in _starts(run)
+                for each in stage.held_out.get(key, [])
+            ],
+        )
+        for key in sets
+    ]
+
+
+def _held_out_point(name: str, stage: StageEvidence, start: int, each: HeldOut) -> Point:
+    low, high = each.interval
+    label = f"{_label(name, stage, each.step)}: {100 * each.value:.1f}% [{100 * low:.1f}, {100 * high:.1f}]"
+    return Point(place=start + each.step, value=each.value, label=label, interval=each.interval)
+
+
+def _label(name: str, stage: StageEvidence, step: int) -> str:
+    return f"{name} {stage.name} step {step}".strip()
+
+
+def _text(value: float, *, percent: bool) -> str:
+    return f"{100 * value:.1f}%" if percent else f"{value:.4g}"
+
+
+def _starts(run: RunEvidence) -> list[tuple[StageEvidence, int]]:
+    """Return each stage that has steps with how many steps are before it."""
+    starts: list[tuple[StageEvidence, int]] = []
+    before = 0
+    for stage in run.stages:
+        if stage.metrics:
+            starts.append((stage, before))
+            before += stage.metrics[-1].step
+    return starts
+
+
+def _marks(run: RunEvidence) -> Marks:
+    starts = _starts(run)
+    return Marks(
+        stages={stage.name: (start, start + stage.metrics[-1].step) for stage, start in starts},
+        chosen=[start + stage.outcome.chosen.step for stage, start in starts if stage.outcome],
+    )

@@ -1,0 +1,445 @@
+"""The pages about runs, from a small run folder that the functions which make real ones make here.
+
+Only what an engine samples, a temperature search and the end of a stage say is written by hand.
+"""
+
+import base64
+import gzip
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from polaris_data import (
+    Difficulty,
+    Journal,
+    read_visits,
+    select,
+    select_by_visits,
+    synthetic_problems,
+    write_problems,
+    write_selection,
+)
+from polaris_data.selection import PUBLISHED_FOR_PROFILES, PUBLISHED_FOR_VISITS, attempts_of
+from polaris_data.selection.visits import attempts_by_problem
+from polaris_eval import MixedProblemsError, summarize
+from polaris_eval.scores import write_scores
+from polaris_reward import Outcome
+from polaris_rollout import Completion, Group, SamplingParams
+from polaris_rollout.store import write_groups
+from polaris_train.cli.polaris import app
+from polaris_train.errors import RunFolderError
+from polaris_train.grpo import UpdateStats
+from polaris_train.recipe import Recipe, ResolvedStage, Stage
+from polaris_train.records import GradedGroup
+from polaris_train.report import completions, write_comparison, write_report
+from polaris_train.run_folder import RunFolder
+from polaris_train.stage.monitor import alarms, step_metrics
+from polaris_train.stage.rollouts import visits
+from typer.testing import CliRunner
+
+NUM_PROBLEMS = 12
+NUM_SAMPLES = 4
+HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> \\(x_1^2\\)"
+"""What a model may write."""
+
+PARAMS = SamplingParams(temperature=1.0, max_tokens=64, seed=0)
+
+
+def make_run(path: Path, *, num_stages: int = 2, steps: int = 3, gain: int = 1, tokens: int = 5) -> RunFolder:
+    """Write a finished run.
+
+    Args:
+        path: Its folder.
+        num_stages: Stages that have run, of two.
+        steps: Of each.
+        gain: How much better the last model is than the first.
+        tokens: Of each completion, about.
+    """
+    run = RunFolder(path)
+    problems = synthetic_problems(NUM_PROBLEMS, seed=0, split="train")
+    recipe = Recipe(
+        name="made",
+        model="tiny",
+        problems="synthetic",
+        prompts_per_step=4,
+        samples_per_prompt=NUM_SAMPLES,
+        max_prompt_tokens=16,
+        evaluate_every=1,
+        stages=tuple(Stage(name=f"stage-{n}", context=80 * n, temperature="auto", steps=steps) for n in (1, 2)),
+    )
+    write(run.recipe, recipe.model_dump_json())
+    for place in (run.imported, run.checked, run.deduplicated, run.training):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_problems(place, problems)
+    write_problems(run.held_out, synthetic_problems(4, seed=0, split="held-out"))
+    profiled = [
+        Difficulty(problem_id=each.problem_id, num_samples=8, num_correct=n % 9, num_truncated=0, mean_tokens=9.0)
+        for n, each in enumerate(problems)
+    ]
+    journal = Journal(run.profile)
+    journal.extend([{name: getattr(each, name) for name in Difficulty.__slots__} for each in profiled])
+    journal.finish(lambda record: record["problem_id"])
+    decisions = select(problems, profiled)
+    write_selection(
+        run.decisions.parent, problems, decisions, evidence=attempts_of(profiled), rules=PUBLISHED_FOR_PROFILES
+    )
+    for number, stage in enumerate(recipe.stages[:num_stages]):
+        if number:
+            seen = read_visits([run.stage(recipe.stages[number - 1].name).visits]).visits
+            write_selection(
+                run.stage(stage.name).decisions.parent,
+                problems,
+                select_by_visits(problems, seen),
+                evidence=attempts_by_problem(seen),
+                rules=PUBLISHED_FOR_VISITS,
+            )
+        _make_stage(run, recipe, stage, problems, tokens)
+        finish_step(run, f"{stage.name}.train", minute=number)
+    for name, better in (("start", 0), ("final", gain)):
+        evaluate(run, name, better)
+    return run
+
+
+def _make_stage(run: RunFolder, recipe: Recipe, stage: Stage, problems, tokens: int) -> None:
+    folder = run.stage(stage.name)
+    changing = {**recipe.constants(), "context": stage.context, "steps": stage.steps}
+    resolved = ResolvedStage(
+        **changing, run=run.path.name, stage=stage.name, model="tiny", temperature=1.05, problems_sha256="0" * 64
+    )
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write(folder.resolved, resolved.model_dump_json())
+    write_problems(folder.problems, problems)
+    write(folder.temperature, json.dumps(searched(1.05)))
+    history = []
+    for step in range(1, stage.steps + 1):
+        groups = [graded(problem.problem_id, step, number, tokens) for number, problem in enumerate(problems[:4])]
+        folder.rollout(step).parent.mkdir(exist_ok=True)
+        write_groups(folder.rollout(step), [each.group for each in groups], PARAMS, columns=columns(groups))
+        line = step_metrics(step, groups, stats(step))
+        line["alarms"] = alarms(line, history)
+        history.append(line)
+        line["evaluations"] = {"held-out": {"mean@4": 0.3 + 0.1 * step, "low": 0.2, "high": 0.8}}
+        cost = {"step": step, "replayed": False, "seconds": {"sample": 2.0, "update": 1.0}, "peak_memory_gib": {}}
+        for file, records in (
+            (folder.metrics, [line]),
+            (folder.performance, [cost]),
+            (
+                folder.visits,
+                [vars_of(each) for each in visits(groups, run=run.path.name, stage=stage.name, step=step)],
+            ),
+        ):
+            with file.open("a") as lines:
+                lines.writelines(json.dumps(record) + "\n" for record in records)
+    points = [{"step": step, "value": 0.3 + 0.1 * step, "interval": [0.2, 0.8]} for step in range(1, stage.steps + 1)]
+    outcome = {
+        "stopped": {"step": stage.steps, "reason": "steps", "sentence": "The recipe gives it no more.", "evidence": {}},
+        "chosen": {
+            "step": stage.steps,
+            "sentence": "Held-out accuracy is highest there.",
+            "evidence": {"held_out": points, "difference": None},
+        },
+    }
+    write(folder.outcome, json.dumps(outcome))
+
+
+def graded(problem_id: str, step: int, number: int, tokens: int) -> GradedGroup:
+    """Return a group of which ``number`` completions are correct."""
+    completions = tuple(
+        Completion(
+            token_ids=tuple(range(tokens + sample)),
+            logprobs=(-0.5,) * (tokens + sample),
+            text=f"{HOSTILE} step {step}, problem {number}, sample {sample}",
+            finish_reason="length" if sample == 3 else "stop",
+        )
+        for sample in range(NUM_SAMPLES)
+    )
+    group = Group(problem_id=problem_id, prompt_token_ids=(1, 2), completions=completions, weights_version=f"{step}")
+    outcomes = tuple(Outcome.CORRECT if sample < number else Outcome.INCORRECT for sample in range(NUM_SAMPLES))
+    return GradedGroup(group=group, outcomes=outcomes, answers=(HOSTILE, "7", None, "8"))
+
+
+def columns(groups: list[GradedGroup]) -> dict[str, list[str | None]]:
+    """Return what the grader said, as a stage keeps it."""
+    return {
+        "outcome": [str(outcome) for each in groups for outcome in each.outcomes],
+        "answer": [answer for each in groups for answer in each.answers],
+    }
+
+
+def stats(step: int) -> UpdateStats:
+    """Return what an update did; one group was rescued."""
+    return UpdateStats(
+        loss=0.1,
+        grad_norm=0.5,
+        skipped_updates=0,
+        num_tokens=60,
+        entropy=0.4,
+        prob_gap_mean=0.02,
+        logprob_gap_max=0.1,
+        mismatch_share=0.0,
+        clipped_share=0.0,
+        kl=0.0,
+        copied_groups=0,
+        rescued_groups=1,
+        rescue_age=float(step),
+        rescue_share=0.1,
+    )
+
+
+def searched(temperature: float) -> dict[str, object]:
+    """Return a report of a temperature search, as ``polaris-rollout temperature`` writes it."""
+    around = {"value": 0.5, "low": 0.4, "high": 0.6}
+    grid = [0.6, 1.0, 1.4]
+    points = [
+        {
+            "temperature": each,
+            "num_samples": 4,
+            "accuracy": around,
+            "diversity": None if each == 0.6 else around,
+            "truncated": 0.0,
+            "mean_tokens": 8.0,
+        }
+        for each in grid
+    ]
+    return {
+        "temperature": temperature,
+        "reason": "accuracy has lost at most 2% there",
+        "target_diversity": None,
+        "diversity": around,
+        "level": 0.95,
+        "zones": {"exploration": {"value": 1.0, "low": 0.9, "high": 1.1, "loss": 0.02}, "collapse": None},
+        "curve": points,
+        "fit": {"temperatures": grid, **{name: [0.5] * 3 for name in ("accuracy", "accuracy_low", "accuracy_high")}},
+        "sampled_tokens": 1234,
+    }
+
+
+def evaluate(run: RunFolder, name: str, better: int, *, seed: int = 3) -> None:
+    """Write an evaluation in which each of four problems is solved ``better`` times more often."""
+    records = [
+        {
+            "problem_id": each.problem_id,
+            "question": each.question,
+            "references": list(each.references),
+            "completions": [
+                {
+                    "text": HOSTILE,
+                    "num_tokens": 7,
+                    "finish_reason": "stop",
+                    "answer": "1",
+                    "outcome": str(Outcome.CORRECT if sample < number % 3 + better else Outcome.INCORRECT),
+                }
+                for sample in range(NUM_SAMPLES)
+            ],
+        }
+        for number, each in enumerate(synthetic_problems(4, seed=seed, split="held-out"))
+    ]
+    folder = run.evaluation(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    protocol = {"temperature": 1.0, "model": name}
+    write_scores(folder, [summarize("bench", records)], model=f"model <{name}>", protocol=protocol)
+    finish_step(run, f"evaluate.{name}", minute=9)
+
+
+def finish_step(run: RunFolder, name: str, *, minute: int) -> None:
+    """Write the manifest of a step."""
+    started, finished = (f"2026-11-27T10:{minute:02d}:{second:02d}Z" for second in (0, 30))
+    manifest = {"step": name, "argv": [], "fingerprint": {}, "started": started, "finished": finished, "seconds": 30.0}
+    write(run.path / "steps" / f"{name}.json", json.dumps(manifest))
+
+
+def vars_of(record: object) -> dict[str, object]:
+    """Return the fields of a record with slots."""
+    return {name: getattr(record, name) for name in record.__slots__}
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file and its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> RunFolder:
+    return make_run(tmp_path_factory.mktemp("runs") / "finished")
+
+
+def read(files: tuple[Path, Path]) -> tuple[str, str]:
+    page, markdown = files
+    return page.read_text(), markdown.read_text()
+
+
+def unpack(line: str):
+    return json.loads(gzip.decompress(base64.b64decode(line)))
+
+
+def packs(page: str) -> dict[str, list[str]]:
+    found = re.findall(r'<script type="application/octet-stream" data-step="([^"]+)">([^<]+)</script>', page)
+    return {key: lines.split("\n") for key, lines in found}
+
+
+def test_every_decision_of_a_finished_run_is_on_both_pages(finished):
+    for text in read(write_report(finished.path)):
+        assert "ended at step 3 (steps): The recipe gives it no more" in text
+        assert "handed on: step 3: Held-out accuracy is highest there" in text
+        assert "accuracy has lost at most 2% there" in text
+        assert "11 of 12 stay; dropped: always solved (1)" in text
+        assert "prob_gap_mean is 0.02, above 0.01" in text.replace("\\_", "_")
+        assert "last model − first model, paired by problem" in text
+        assert "2026-11-27T10:00:00Z" in text
+    page = finished.report.read_text()
+    assert page.count("<figure>") >= 14
+
+
+def test_the_same_folder_gives_the_same_bytes(finished, tmp_path):
+    first = [path.read_bytes() for path in write_report(finished.path, out=tmp_path / "one.html")]
+    assert first == [path.read_bytes() for path in write_report(finished.path, out=tmp_path / "one.html")]
+
+
+def test_whatever_a_model_wrote_is_text(finished):
+    page, markdown = read(write_report(finished.path))
+    assert "<img" not in page and "onerror=" not in page
+    assert "<script>document" not in page and "<script>document" not in markdown
+    assert all(re.fullmatch("[A-Za-z0-9+/=]+", line) for lines in packs(page).values() for line in lines)
+
+
+def test_a_steps_completions_are_packed_with_grades_and_advantages(finished):
+    page, _ = read(write_report(finished.path))
+    assert sorted(packs(page)) == [f"stage-{stage}/{step}" for stage in (1, 2) for step in (1, 2, 3)]
+    index, *texts = packs(page)["stage-1/2"]
+    groups = unpack(index)
+    assert [sum(one["reward"] for one in group["completions"]) for group in groups] == [0, 1, 2, 3]
+    assert [one["advantage"] for one in groups[0]["completions"]] == [0, 0, 0, 0]
+    assert [one["advantage"] for one in groups[1]["completions"]] == [1.5, -0.5, -0.5, -0.5]
+    assert [one["cut"] for one in groups[1]["completions"]] == [False, False, False, True]
+    assert unpack(texts[1])[0] == f"{HOSTILE} step 2, problem 1, sample 0"
+    assert groups[0]["question"] == synthetic_problems(1, seed=0, split="train")[0].question
+
+
+def test_packs_that_do_not_fit_lie_beside_the_page(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(completions, "INLINE_BYTES", 0)
+    page, _ = read(write_report(finished.path, out=tmp_path / "r.html"))
+    files = sorted((tmp_path / "r-steps").iterdir())
+    assert len(files) == 6 and not packs(page) and "6 in r-steps/ beside it" in page
+    written = files[0].stat().st_mtime_ns
+    again, _ = read(write_report(finished.path, out=tmp_path / "r.html"))
+    assert again == page and files[0].stat().st_mtime_ns == written
+    key, lines = re.fullmatch(
+        r'/\* [0-9a-f]{64} \*/\npolarisStep\("([^"]+)", `([^`]+)`\);\n', files[0].read_text()
+    ).groups()
+    assert key == "stage-1/1" and len(unpack(lines.split("\n")[0])) == 4
+
+
+def test_steps_without_room_are_left_out_unless_they_are_asked_for(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(completions, "INLINE_BYTES", 0)
+    page, _ = read(write_report(finished.path, out=tmp_path / "r.html", beside_mib=0, wanted=["stage-2:2"]))
+    assert [path.name for path in (tmp_path / "r-steps").iterdir()] == ["stage-2-step-000002.js"]
+    assert "5 are left out for their size" in page
+    with pytest.raises(RunFolderError, match=r"--step 'stage-2:9': no completions.*such as stage-1:1 or stage-2:3"):
+        write_report(finished.path, out=tmp_path / "r.html", wanted=["stage-2:9"])
+
+
+def test_a_running_run_shows_what_there_is_and_names_what_is_not(tmp_path):
+    run = make_run(tmp_path / "running", num_stages=1)
+    run.scores("final").unlink()
+    (run.path / "steps" / "evaluate.final.json").unlink()
+    run.stage("stage-1").outcome.unlink()
+    write(run.events, json.dumps({"time": "2026-11-27T11:00:00Z", "event": "started", "step": "stage-2.drop"}) + "\n")
+    page, markdown = read(write_report(run.path))
+    assert "The evaluation of the last model is not there yet." in page
+    assert "No selection before stage-2 is there yet." in page
+    assert "**stage-2: drop mastered** (running): is running" in markdown
+    assert "**stage-2: train** (open): not there yet" in markdown
+    assert "no outcome.json says which checkpoint was chosen" in page
+
+
+def test_a_run_that_has_only_begun_has_a_page(tmp_path):
+    run = make_run(tmp_path / "whole", num_stages=0)
+    begun = RunFolder(tmp_path / "begun")
+    write(begun.recipe, run.recipe.read_text())
+    page, markdown = read(write_report(begun.path))
+    assert "No training step is finished yet." in page and "No completions are on disk yet" in page
+    assert "not finished: 15 of 15 steps left, next: import" in markdown
+
+
+def test_a_stage_that_was_typed_without_a_recipe_has_a_page(tmp_path):
+    run = make_run(tmp_path / "typed", num_stages=1)
+    run.recipe.unlink()
+    assert "starting from tiny" in read(write_report(run.path))[1]
+
+
+def test_damaged_lines_are_counted_named_and_set_aside(tmp_path):
+    run = make_run(tmp_path / "damaged", num_stages=1)
+    metrics = run.stage("stage-1").metrics
+    whole = metrics.read_text().splitlines(keepends=True)
+    metrics.write_text("".join([whole[0], "{broken\n", '{"step": "x"}\n', *whole[1:], '{"step": 4, "rew']))
+    run.stage("stage-1").outcome.write_text("{}")
+    run.decisions.write_text("[]")
+    page, _ = read(write_report(run.path))
+    assert "stage-1/metrics.jsonl: 2 damaged lines are set aside: line 2 (Invalid JSON" in page
+    assert "stage-1/outcome.json is left out: stopped: Field required" in page
+    assert "data/decisions.json is left out:" in page
+    assert '<td>stage-1</td><td class="number">3/3</td>' in page
+
+
+def test_a_damaged_file_of_completions_is_named(tmp_path):
+    run = make_run(tmp_path / "torn", num_stages=1)
+    run.stage("stage-1").rollout(2).write_bytes(b"PAR1 no")
+    page, _ = read(write_report(run.path))
+    assert "step-000002.parquet cannot be read" in page and sorted(packs(page)) == ["stage-1/1", "stage-1/3"]
+
+
+@pytest.mark.parametrize(
+    ("inside", "message"),
+    [
+        ("nowhere", "no folder '.*nowhere'"),
+        ("", "is no run: it has neither recipe.json"),
+        ("run/stage-1", "is a stage; give"),
+    ],
+)
+def test_what_is_no_run_is_refused(tmp_path, inside, message):
+    make_run(tmp_path / "run", num_stages=1)
+    with pytest.raises(RunFolderError, match=message):
+        write_report(tmp_path / inside)
+
+
+def test_two_runs_are_compared_pair_by_pair(finished, tmp_path):
+    other = make_run(tmp_path / "other", steps=2, gain=2)
+    page, markdown = read(write_comparison(finished.path, other.path, tmp_path / "both.html"))
+    assert "| stages.0.steps | 3 | 2 |" in markdown
+    assert "last model, B − A, paired by problem" in page and "| bench | 4 | 43.8 | 68.8 | +25.0" in markdown
+    assert page.count("<figure>") >= 8
+    again = read(write_comparison(finished.path, other.path, tmp_path / "both.html"))
+    assert again == (page, markdown)
+
+
+def test_evaluations_of_other_problems_are_not_compared(finished, tmp_path):
+    other = make_run(tmp_path / "other", num_stages=1)
+    evaluate(other, "final", 1, seed=4)
+    with pytest.raises(MixedProblemsError, match=r"bench: .* problems are in one evaluation only"):
+        write_comparison(finished.path, other.path, tmp_path / "both.html")
+
+
+def test_runs_without_an_evaluation_in_common_are_compared_in_the_rest(finished, tmp_path):
+    other = make_run(tmp_path / "other", num_stages=1)
+    for name in ("start", "final"):
+        other.scores(name).unlink()
+    page, markdown = read(write_comparison(finished.path, other.path, tmp_path / "both.html"))
+    assert "last model: A has an evaluation, B not yet." in page and "no evaluation that both have" in markdown
+
+
+def test_the_commands_of_the_readme_write_their_pages(finished, tmp_path, monkeypatch):
+    for name in ("4b", "plain"):
+        shutil.copytree(finished.path, tmp_path / "runs" / name)
+    monkeypatch.chdir(tmp_path)
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    commands = re.findall(r"^polaris ((?:report|compare) [^#\n]+)", readme, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        done = CliRunner().invoke(app, command.replace("stage-1:120", "stage-1:2").split())
+        assert done.exit_code == 0, done.output
+        page = Path(re.search("page: (.+)", done.output)[1])
+        assert page.read_text().startswith("<!doctype html>") and page.with_suffix(".md").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["both.html", "both.md", "runs"]
