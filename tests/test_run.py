@@ -53,10 +53,10 @@ def digests(run):
 
 def test_a_short_run_goes_to_its_end_and_tells_its_reasons(tmp_path):
     command = ("run", "tiny-cpu", "--out", "run", *sets(SHORT))
-    assert "done: run" in polaris(*command, cwd=tmp_path)
+    assert "report: run/report.html" in polaris(*command, cwd=tmp_path)
     run = tmp_path / "run"
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*.jsonl")}
-    assert "done: run" in polaris(*command, cwd=tmp_path)
+    assert "report: run/report.html" in polaris(*command, cwd=tmp_path)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     status = polaris("status", "run", cwd=tmp_path)
     assert "13 of 13 steps done, finished" in status

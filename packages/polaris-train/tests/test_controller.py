@@ -76,7 +76,7 @@ def test_the_plan_is_the_recipe_in_its_order(ask):
     assert names == [
         *("import", "check", "dedup", "decontaminate", "split", "profile", "select", "evaluate.start"),
         *("short.temperature", "short.train", "long.drop", "long.temperature", "long.train"),
-        *("evaluate.final", "evaluate.yarn"),
+        *("evaluate.final", "evaluate.yarn", "report"),
     ]
 
 
@@ -126,7 +126,7 @@ def test_a_stage_is_told_only_what_concerns_it(ask):
 def test_every_packaged_recipe_plans(name, tmp_path):
     steps = plan_steps(request_of(name, [], tmp_path / "run"))
     assert len({step.name for step in steps}) == len(steps)
-    assert all(step.argv[0].startswith("polaris-") for step in steps)
+    assert all(step.argv[0].startswith("polaris") for step in steps)
 
 
 def test_what_is_finished_is_done_wherever_the_folder_is(ask, tmp_path):
@@ -139,7 +139,7 @@ def test_what_is_finished_is_done_wherever_the_folder_is(ask, tmp_path):
 def test_a_change_of_a_later_stage_redoes_no_earlier_one(ask):
     finish(ask())
     found = states(ask("stages.1.context=2047"))
-    behind = {"evaluate.final", "evaluate.yarn"}
+    behind = {"evaluate.final", "evaluate.yarn", "report"}
     changed = {"long.temperature", "long.train", "evaluate.start"}  # read out at the last stage's context
     assert {name for name, state in found.items() if state == "behind"} <= behind
     assert {name for name, state in found.items() if state == "changed"} - behind == changed

@@ -380,7 +380,7 @@ def test_damaged_lines_are_counted_named_and_set_aside(tmp_path):
     page, _ = read(write_report(run.path))
     assert "stage-1/metrics.jsonl: 2 damaged lines are set aside: line 2 (Invalid JSON" in page
     assert "stage-1/outcome.json is left out: stopped: Field required" in page
-    assert "data/decisions.json is left out:" in page
+    assert "data/selection/decisions.json is left out:" in page
     assert '<td>stage-1</td><td class="number">3/3</td>' in page
 
 

@@ -36,4 +36,4 @@ def _print_summary(folder: RunFolder) -> None:
         table.add_row("difference", f"{100 * each.difference.value:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}")
     console = Console()
     console.print(table)
-    console.print(f"'polaris why {folder.path}' tells the reasons of every step", highlight=False, soft_wrap=True)
+    console.print(f"report: {folder.report}\nreasons: polaris why {folder.path}", highlight=False, soft_wrap=True)

@@ -136,6 +136,18 @@ class RunFolder:
         """Return the folder of a stage."""
         return StageFolder(self.path / name)
 
+    def rows_set_aside(self) -> list[Path]:
+        """Return the files of rows that are no problems, one for each source that had such."""
+        return sorted(self.imported.parent.glob("**/*.set-aside.jsonl"))
+
+    def counts(self, problems: Path) -> Path:
+        """Return how many problems were dropped for which reason, beside those that were kept."""
+        return problems.with_name("counts.json")
+
+    def completions(self, evaluation: str) -> list[Path]:
+        """Return the answers of an evaluation, finished or growing, a file for each benchmark."""
+        return sorted(self.evaluation(evaluation).glob("*/completions.jsonl*"))
+
     def scores(self, name: str) -> Path:
         """Return what is there once an evaluation is complete."""
         return self.evaluation(name) / "scores.json"

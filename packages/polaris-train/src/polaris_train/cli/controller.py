@@ -58,7 +58,7 @@ def run_command(
     request = request_of(recipe, set_ or [], out)
     if code := run_recipe(request, redo=redo):
         raise typer.Exit(code)
-    print(f"done: {request.folder.path}; 'polaris why {request.folder.path}' tells the reasons")
+    print(f"report: {request.folder.report}\nreasons: polaris why {request.folder.path}")
 
 
 def status_command(run: RunArgument) -> None:

@@ -179,23 +179,12 @@ _ABSENT = "absent"
 
 
 def _digest(path: Path) -> str:
-    """Return a fingerprint of a file, of all files of a folder, or of a model."""
+    """Return a fingerprint of a file or of a model."""
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    if _is_carried(path):
-        return model_digest(resolve_model(str(path))) or _ABSENT
-    if (path / "config.json").is_file():
-        return model_digest(str(path)) or _ABSENT
-    if path.is_dir():
-        return _folder_digest(sorted(each for each in path.rglob("*") if each.is_file()), path)
-    return _ABSENT
-
-
-def _folder_digest(files: Iterable[Path], root: Path) -> str:
-    return hashlib.sha256(
-        "".join(f"{each.relative_to(root)}\0{_digest(each)}\0" for each in files).encode()
-    ).hexdigest()[:16]
+    model = resolve_model(str(path)) if _is_carried(path) else str(path)
+    return model_digest(model) or _ABSENT
 
 
 def _is_carried(path: Path) -> bool:

@@ -13,7 +13,7 @@ from polaris_train.controller.manifest import read_manifest
 from polaris_train.controller.steps import Request, Step, plan_steps
 from polaris_train.errors import RunFolderError
 from polaris_train.recipe import Recipe
-from polaris_train.run_folder import RunFolder, read_records
+from polaris_train.run_folder import RunFolder, partial_path, read_records
 
 _WINDOW = 12
 """Newest training steps that the time left is told from."""
@@ -126,7 +126,7 @@ def _progress(step: Step, request: Request, seconds: float | None) -> Iterator[s
             _count_lines(request.folder.profile), _count_lines(request.folder.training), "problems", seconds
         )
     elif step.name.startswith("evaluate."):
-        answered = sum(map(_count_lines, request.folder.evaluation(kind).glob("*/completions.jsonl*")))
+        answered = sum(map(_count_lines, request.folder.completions(kind)))
         yield f"{answered:,} problems answered"
 
 
@@ -152,8 +152,7 @@ def _counted(done: int, total: int, what: str, seconds: float | None) -> Iterato
 
 def _count_lines(path: Path) -> int:
     """Count the records of a file, or of what it is called while it grows."""
-    growing = path.with_name(f"{path.name}.partial")
-    path = path if path.exists() else growing
+    path = path if path.exists() else partial_path(path)
     if not path.exists():
         return 0
     with path.open("rb") as file:

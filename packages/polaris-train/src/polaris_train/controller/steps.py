@@ -81,7 +81,7 @@ def plan_steps(request: Request) -> list[Step]:
     steps += _evaluation(request, "final", model, context=_context(recipe))
     if recipe.uses_yarn:
         steps += _evaluation(request, "yarn", model, context=recipe.evaluation.yarn_context)
-    return steps
+    return [*steps, _report(request, steps)]
 
 
 def benchmarks_against(recipe: Recipe) -> tuple[str, ...]:
@@ -340,6 +340,21 @@ def _evaluation(request: Request, name: str, model: str, *, context: int | None)
         ),
         outputs=(request.folder.scores(name),),
         owns=(out,),
+    )
+
+
+def _report(request: Request, steps: Sequence[Step]) -> Step:
+    folder = request.folder
+    return Step(
+        name="report",
+        meaning="put it all on one page",
+        argv=("polaris", "report", str(folder.path)),
+        inputs=(
+            *(folder.stage(stage.name).outcome for stage in request.recipe.stages),
+            *(path for step in steps if step.name.startswith("evaluate.") for path in step.outputs),
+        ),
+        outputs=(folder.report,),
+        owns=_beside(folder.report),
     )
 
 

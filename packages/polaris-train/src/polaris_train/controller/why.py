@@ -63,11 +63,7 @@ def describe_reasons(reasons: Sequence[Reasons]) -> str:
 
 def _about_data(folder: RunFolder) -> Iterator[Reasons]:
     if folder.imported.exists():
-        aside = Counter(
-            each["reason"]
-            for path in folder.imported.parent.glob("**/*.set-aside.jsonl")
-            for each in read_records(path)
-        )
+        aside = Counter(each["reason"] for path in folder.rows_set_aside() for each in read_records(path))
         lines = (f"{_count(folder.imported):,} problems were read", *_counts("set aside", aside))
         yield Reasons(title="import", lines=lines, evidence=folder.imported)
     if folder.checked.exists():
@@ -78,7 +74,7 @@ def _about_data(folder: RunFolder) -> Iterator[Reasons]:
             evidence=folder.checked,
         )
     for title, place in (("dedup", folder.deduplicated), ("decontaminate", folder.decontaminated)):
-        if (path := place.with_name("counts.json")).exists():
+        if (path := folder.counts(place)).exists():
             counts: dict[str, int] = _read(path)
             kept = counts.pop("kept")
             others = {name: count for name, count in counts.items() if count and not name.startswith("num_")}
@@ -125,8 +121,8 @@ def _about_selection(title: str, path: Path) -> Iterator[Reasons]:
 def _about_evaluations(request: Request) -> Iterator[Reasons]:
     found: dict[str, Scores] = {}
     for name in ("start", "final", "yarn"):
-        place = request.folder.evaluation(name)
-        if not (place / "scores.json").exists():
+        place = request.folder.scores(name)
+        if not place.exists():
             continue
         found[name] = read_scores(place)
         before = found.get({"final": "start", "yarn": "final"}.get(name, ""))
