@@ -181,7 +181,7 @@ def test_the_held_out_rise_is_the_mean_of_each_problems_own_with_the_spread_of_p
         for step in range(0, 80, 10)
     ]
     rise = held_out_rise(evaluations, window=20)
-    half = 2.093024 * np.std(list(slopes.values()), ddof=1) / math.sqrt(20)  # Student's, 19 degrees of freedom
+    half = 2.860935 * np.std(list(slopes.values()), ddof=1) / math.sqrt(20)  # Student's, 19 degrees of freedom
     assert rise.estimate.value == pytest.approx(0.12)
     assert rise.estimate.interval == pytest.approx((0.12 - half, 0.12 + half), abs=1e-6)
     assert rise.span == 34  # the shortest with four evaluations, which is when a scatter can be seen
@@ -189,7 +189,7 @@ def test_the_held_out_rise_is_the_mean_of_each_problems_own_with_the_spread_of_p
 
 def test_a_plateau_is_decided_on_held_out_problems_and_says_its_numbers():
     flat = [{"step": step, "reward": 0.5, "truncated_share": 0.0} for step in range(1, 101)]
-    shares = {f"p{index}": index / 255 for index in range(256)}
+    shares = {f"p{index}": index / 63 for index in range(64)}
     evaluations = [HeldOut(step=step, shares=shares) for step in range(0, 101, 10)]
     assert decide_stop(flat, steps=200, plateau_window=50) is None
     assert decide_stop(flat[:-1], evaluations[:-1], steps=200, plateau_window=50) is None  # not evaluated now

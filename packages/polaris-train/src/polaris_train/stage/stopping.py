@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import mul
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any, Literal
 
 from polaris_eval import Estimate, clustered_mean
@@ -320,15 +320,14 @@ def _neighbours(residuals: Sequence[float], squares: float) -> float:
 def _mean_of_lines(evaluations: Sequence[HeldOut], *, window: int) -> Estimate:
     """Return the mean over problems of the rise per window of each one's least-squares line."""
     weights = _slope_weights([each.step for each in evaluations], window=window)
-    most = math.fsum(map(abs, weights)) / 2
     problems = [problem for problem in evaluations[0].shares if all(problem in each.shares for each in evaluations)]
     if len(problems) < 2:
         return _UNKNOWN
     rows = zip(*([each.shares[problem] for problem in problems] for each in evaluations), strict=True)
-    rise = clustered_mean([math.fsum(map(mul, weights, row)) for row in rows], low=-most, high=most)
-    wider = student_quantile(len(problems) - 1, LEVEL) / student_quantile(len(problems) - 1)
-    low, high = (rise.value + wider * (end - rise.value) for end in rise.interval)
-    return Estimate(value=rise.value, interval=(low, high))
+    rises = [math.fsum(map(mul, weights, row)) for row in rows]
+    rise = fmean(rises)
+    half = student_quantile(len(rises) - 1, LEVEL) * stdev(rises, rise) / math.sqrt(len(rises))
+    return Estimate(value=rise, interval=(rise - half, rise + half))
 
 
 def _slope_weights(times: Sequence[float], *, window: int) -> list[float]:
