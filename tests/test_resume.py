@@ -165,7 +165,7 @@ def test_a_killed_stage_continues_to_the_same_numbers(start, problems, tmp_path)
 
 @pytest.mark.slow
 def test_a_killed_stage_ends_by_its_rule_where_it_would_have_ended(start, problems, tmp_path):
-    """With room for 24 tokens most answers are cut short, so the stage ends with its tenth step, between evaluations."""
+    """With room for 24 tokens most answers are cut short: it ends with its tenth step, between two evaluations."""
     limits = ["stages.0.context=184", "stages.0.truncation_limit=0.1"]
     whole, killed = (prepare(tmp_path / name / "run", problems, steps=30, extra=limits) for name in ("whole", "killed"))
     _, wait = start(whole)
@@ -181,13 +181,8 @@ def test_a_killed_stage_ends_by_its_rule_where_it_would_have_ended(start, proble
     outcome = json.loads((whole / "outcome.json").read_text())
     assert (outcome["stopped"]["reason"], outcome["stopped"]["step"]) == ("truncation", 10)
     assert [each["step"] for each in outcome["chosen"]["evidence"]["held_out"]] == [0, 4, 8, 10]
-    written = [
-        "outcome.json",
-        "metrics.jsonl",
-        "visits.jsonl",
-        *(f"model/{path.name}" for path in whole.glob("model/*")),
-    ]
-    for name in written:
+    model = [f"model/{path.name}" for path in whole.glob("model/*")]
+    for name in ("outcome.json", "metrics.jsonl", "visits.jsonl", *model):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
 
 
