@@ -1,7 +1,7 @@
 """When a stage ends and which checkpoint it leaves: on simulated curves, and on cases worked out by hand.
 
-The rule was tuned on the families ``flat after``, ``saturating`` and ``always`` with the seeds below 40; what is
-asserted is of other seeds, and the other families were looked at afterwards.
+The rule was tuned with the seeds below 40, the confidence of its intervals with those of 1000 to 1039; what is asserted
+is of others. ``two rises`` was never tuned on.
 """
 
 import json
@@ -141,7 +141,7 @@ BOUNDS = {
 
 @pytest.mark.parametrize("family", BOUNDS)
 def test_a_stage_neither_ends_while_it_rises_nor_goes_on_long_after(family):
-    false, late = error_rates(family, range(1000, 1020))
+    false, late = error_rates(family, range(3000, 3020))
     assert false <= BOUNDS[family][0] and late <= BOUNDS[family][1]
 
 
@@ -156,8 +156,8 @@ def test_both_rates_over_many_seeds(family, capsys):
 
 def test_noise_makes_a_stage_longer_not_the_rule_looser():
     few = {"prompts": 16, "held_out": 32, "samples": 2, "every": 50}
-    assert error_rates("always", range(1000, 1020), **few)[0] <= 0.05
-    assert error_rates("flat", range(1000, 1020), **few)[1] > 0.5
+    assert error_rates("always", range(3000, 3020), **few)[0] <= 0.05
+    assert error_rates("flat", range(3000, 3020), **few)[1] > 0.5
 
 
 def test_the_same_line_is_a_rise_without_noise_and_a_plateau_below_what_it_is_worth():
