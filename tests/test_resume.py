@@ -165,8 +165,8 @@ def test_a_killed_stage_continues_to_the_same_numbers(start, problems, tmp_path)
 
 @pytest.mark.slow
 def test_a_killed_stage_ends_by_its_rule_where_it_would_have_ended(start, problems, tmp_path):
-    """With room for 12 tokens most answers are cut short: it ends with its tenth step, between two evaluations."""
-    limits = ["stages.0.context=172", "stages.0.truncation_limit=0.1", "learning_rate=1e-6"]
+    """With room for 12 tokens some answers are cut short: it ends with its tenth step, between two evaluations."""
+    limits = ["stages.0.context=172", "stages.0.truncation_limit=0.02", "learning_rate=1e-6"]
     whole, killed = (prepare(tmp_path / name / "run", problems, steps=14, extra=limits) for name in ("whole", "killed"))
     _, wait = start(whole)
     assert wait() == 0, start.said.read_text()
