@@ -77,8 +77,8 @@ def problems(tmp_path_factory):
     return path
 
 
-def prepare(run, problems, *, steps):
-    recipe = load_recipe("tiny-cpu", [*SETTINGS, f"stages.0.steps={steps}"])
+def prepare(run, problems, *, steps, extra=()):
+    recipe = load_recipe("tiny-cpu", [*SETTINGS, f"stages.0.steps={steps}", *extra])
     return prepare_stage(recipe, recipe.stages[0], run, problems=str(problems))
 
 
@@ -161,6 +161,29 @@ def drill(start, problems, place, *, steps, kills, seed):
 
 def test_a_killed_stage_continues_to_the_same_numbers(start, problems, tmp_path):
     drill(start, problems, tmp_path, steps=8, kills=3, seed=0)
+
+
+@pytest.mark.slow
+def test_a_killed_stage_ends_by_its_rule_where_it_would_have_ended(start, problems, tmp_path):
+    """With room for 12 tokens some answers are cut short: it ends with its tenth step, between two evaluations."""
+    limits = ["stages.0.context=172", "stages.0.truncation_limit=0.02", "learning_rate=1e-6"]
+    whole, killed = (prepare(tmp_path / name / "run", problems, steps=14, extra=limits) for name in ("whole", "killed"))
+    _, wait = start(whole)
+    assert wait() == 0, start.said.read_text()
+    for reached in ("rollouts/step-000005.parquet", "eval/step-000010/held-out/completions.jsonl.partial"):
+        pid, wait = start(killed)
+        assert wait_for((killed / reached).exists, pid), start.said.read_text()
+        os.kill(pid, signal.SIGKILL)
+        assert wait() == -signal.SIGKILL
+        assert not (killed / "outcome.json").exists()
+    _, wait = start(killed)
+    assert wait() == 0, start.said.read_text()
+    outcome = json.loads((whole / "outcome.json").read_text())
+    assert (outcome["stopped"]["reason"], outcome["stopped"]["step"]) == ("truncation", 10)
+    assert [each["step"] for each in outcome["chosen"]["evidence"]["held_out"]] == [0, 4, 8, 10]
+    model = [f"model/{path.name}" for path in whole.glob("model/*")]
+    for name in ("outcome.json", "metrics.jsonl", "visits.jsonl", *model):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
 
 
 @pytest.mark.slow

@@ -186,10 +186,12 @@ def test_evaluations_of_a_stage_are_compared_and_reported_by_polaris_eval(finish
 
 
 def test_a_finished_stage_is_not_trained_again(finished, problems, command):
-    before = (finished / "metrics.jsonl").read_bytes(), weights(finished)
+    logs = finished / "metrics.jsonl", finished / "outcome.json"
+    before = [each.read_bytes() for each in logs], weights(finished)
     done = command(*stage_command(finished.parent, problems, steps=6), cwd=finished)
     assert done.returncode == 0, done.stderr
-    assert ((finished / "metrics.jsonl").read_bytes(), weights(finished)) == before
+    assert ([each.read_bytes() for each in logs], weights(finished)) == before
+    assert done.stdout.startswith("stopped: step 6: all steps are done\nchosen: step ")
 
 
 @pytest.fixture(scope="module")

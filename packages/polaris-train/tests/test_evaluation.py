@@ -35,14 +35,14 @@ def recipe(*settings):
 def prepare(tmp_path):
     """Prepare a stage of a recipe of two stages on the given problems; return its folder."""
 
-    def prepare(problems, *settings, stage=0):
+    def prepare(problems, *settings, stage=0, held_out=None):
         write_problems(tmp_path / "problems.jsonl", problems)
         first = recipe(*settings)
         second = first.stages[0].model_copy(update={"name": "stage-2"})
         both = first.model_copy(
             update={"stages": (first.stages[0], second), "problems": str(tmp_path / "problems.jsonl")}
         )
-        return prepare_stage(both, both.stages[stage], tmp_path / "run", model="tiny")
+        return prepare_stage(both, both.stages[stage], tmp_path / "run", model="tiny", held_out=held_out)
 
     return prepare
 
@@ -124,6 +124,53 @@ def test_other_problems_under_the_same_name_are_refused_when_a_stage_is_continue
     with pytest.raises(OtherRunError, match="evaluation_hashes was"):
         prepare(PROBLEMS, f"evaluate_on=['{path}']")
     assert read_problems(folder / "eval" / "mine.jsonl") == others[:3]
+
+
+@pytest.fixture
+def apart(tmp_path):
+    """Write problems to a file for ``--held-out``."""
+
+    def write(problems):
+        write_problems(tmp_path / "apart.jsonl", problems)
+        return str(tmp_path / "apart.jsonl")
+
+    return write
+
+
+def test_held_out_problems_that_are_given_take_the_place_of_those_set_aside(prepare, apart):
+    others = synthetic_problems(6, seed=1, split="held-out")
+    folder = prepare(PROBLEMS, held_out=apart(others))
+    assert read_problems(folder / "problems.jsonl") == PROBLEMS
+    assert read_problems(folder / "eval" / "held-out.jsonl") == others
+    second = prepare(PROBLEMS, stage=1, held_out=apart(others))
+    assert read_problems(second / "eval" / "held-out.jsonl") == others
+    with pytest.raises(OtherRunError, match="evaluation_hashes was"):
+        prepare(PROBLEMS, held_out=apart(others[:3]))
+
+
+@pytest.mark.parametrize("settings", [[], ["evaluate_every=0"], ["evaluate_on=['synthetic:held-out']"]])
+def test_given_held_out_problems_that_are_trained_on_are_refused(prepare, apart, settings):
+    others = synthetic_problems(6, seed=1, split="held-out")
+    with pytest.raises(RecipeError, match=r"--held-out: 2 of the 8 problems of '.*apart.jsonl', .* are trained on"):
+        prepare(PROBLEMS, *settings, held_out=apart([*others, *PROBLEMS[:2]]))
+    prepare(PROBLEMS, *settings, held_out=apart(others))
+    with pytest.raises(RecipeError, match=r"--held-out: 1 of the 1 problems .* in this stage or an earlier one"):
+        prepare(PROBLEMS[20:], *settings, stage=1, held_out=apart(PROBLEMS[:1]))
+
+
+def test_a_benchmark_does_not_decide_on_training(prepare, benchmark, apart, monkeypatch):
+    known = replace(BENCHMARKS["aime24"], checksum=content_checksum(benchmark))
+    monkeypatch.setitem(BENCHMARKS, "aime24", known)
+    with pytest.raises(RecipeError, match=r"--held-out: .* holds the benchmark 'aime24'.* problems of your own"):
+        prepare(PROBLEMS, held_out=apart(benchmark))
+
+
+def test_a_plateau_is_judged_on_held_out_problems_only():
+    with pytest.raises(RecipeError, match=r"plateau_window is 20, .* evaluate_on is \['mine.jsonl'\]; add 'held-out'"):
+        recipe("stages.0.plateau_window=20", "evaluate_on=['mine.jsonl']")
+    with pytest.raises(RecipeError, match=r"plateau_window is 20, .* set evaluate_every"):
+        recipe("stages.0.plateau_window=20", "evaluate_every=0")
+    recipe("stages.0.plateau_window=20", "evaluate_on=['mine.jsonl', 'held-out']")
 
 
 def test_a_file_with_training_problems_is_refused(tmp_path):

@@ -1,7 +1,7 @@
 """When a stage ends and which checkpoint it leaves: on simulated curves, and on cases worked out by hand.
 
-The rule was tuned on the families ``flat after``, ``saturating`` and ``always`` with the seeds below 40; what is
-asserted is of other seeds, and the other families were looked at afterwards.
+The rule was tuned with the seeds below 40, the confidence of its intervals with those of 1000 to 1039; what is asserted
+is of others. ``two rises`` was never tuned on.
 """
 
 import json
@@ -141,7 +141,7 @@ BOUNDS = {
 
 @pytest.mark.parametrize("family", BOUNDS)
 def test_a_stage_neither_ends_while_it_rises_nor_goes_on_long_after(family):
-    false, late = error_rates(family, range(1000, 1020))
+    false, late = error_rates(family, range(3000, 3020))
     assert false <= BOUNDS[family][0] and late <= BOUNDS[family][1]
 
 
@@ -156,8 +156,8 @@ def test_both_rates_over_many_seeds(family, capsys):
 
 def test_noise_makes_a_stage_longer_not_the_rule_looser():
     few = {"prompts": 16, "held_out": 32, "samples": 2, "every": 50}
-    assert error_rates("always", range(1000, 1020), **few)[0] <= 0.05
-    assert error_rates("flat", range(1000, 1020), **few)[1] > 0.5
+    assert error_rates("always", range(3000, 3020), **few)[0] <= 0.05
+    assert error_rates("flat", range(3000, 3020), **few)[1] > 0.5
 
 
 def test_the_same_line_is_a_rise_without_noise_and_a_plateau_below_what_it_is_worth():
@@ -181,7 +181,7 @@ def test_the_held_out_rise_is_the_mean_of_each_problems_own_with_the_spread_of_p
         for step in range(0, 80, 10)
     ]
     rise = held_out_rise(evaluations, window=20)
-    half = 2.093024 * np.std(list(slopes.values()), ddof=1) / math.sqrt(20)  # Student's, 19 degrees of freedom
+    half = 2.860935 * np.std(list(slopes.values()), ddof=1) / math.sqrt(20)  # Student's, 19 degrees of freedom
     assert rise.estimate.value == pytest.approx(0.12)
     assert rise.estimate.interval == pytest.approx((0.12 - half, 0.12 + half), abs=1e-6)
     assert rise.span == 34  # the shortest with four evaluations, which is when a scatter can be seen
@@ -189,7 +189,7 @@ def test_the_held_out_rise_is_the_mean_of_each_problems_own_with_the_spread_of_p
 
 def test_a_plateau_is_decided_on_held_out_problems_and_says_its_numbers():
     flat = [{"step": step, "reward": 0.5, "truncated_share": 0.0} for step in range(1, 101)]
-    shares = {f"p{index}": index / 255 for index in range(256)}
+    shares = {f"p{index}": index / 63 for index in range(64)}
     evaluations = [HeldOut(step=step, shares=shares) for step in range(0, 101, 10)]
     assert decide_stop(flat, steps=200, plateau_window=50) is None
     assert decide_stop(flat[:-1], evaluations[:-1], steps=200, plateau_window=50) is None  # not evaluated now

@@ -1,15 +1,24 @@
-"""A stage's worker on made-up rollouts, which need no engine: memory runs out, numbers stop being finite."""
+"""A stage's worker on made-up rollouts and evaluations, which need no engine.
+
+Memory runs out, numbers stop being finite, a plateau ends the stage.
+"""
 
 import json
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from polaris_data.problems.reading import read_problems, write_problems
 from polaris_data.problems.synthetic import synthetic_problems
+from polaris_eval import Evaluation, ProblemResult, mean_at_k
+from polaris_eval.records import Score
+from polaris_eval.scores import write_scores
 from polaris_rollout import Completion, Group, SamplingParams
 from polaris_rollout.store.folder import write_groups
 from polaris_train.embedded import tiny_model
@@ -20,13 +29,14 @@ from polaris_train.stage.rollouts import draw_problems
 from safetensors.torch import load_file, save_file
 
 SAMPLES, TOKENS = 4, 600
+NUM_HELD_OUT = 60
 
 
-def rollout(folder, *, step, seed=0):
+def rollout(folder, *, step, seed=0, tokens=TOKENS):
     """Store two groups of which every other answer is right."""
     problems = draw_problems(read_problems(folder / "problems.jsonl"), step=step, num_problems=2, seed=seed)
     completions = tuple(
-        Completion(token_ids=(40 + index,) * TOKENS, logprobs=(-3.0,) * TOKENS, text="", finish_reason="stop")
+        Completion(token_ids=(40 + index,) * tokens, logprobs=(-3.0,) * tokens, text="", finish_reason="stop")
         for index in range(SAMPLES)
     )
     groups = [
@@ -37,22 +47,54 @@ def rollout(folder, *, step, seed=0):
     write_groups(folder / "rollouts" / f"step-{step:06d}.parquet", groups, SamplingParams(), columns=columns)
 
 
+def measured(folder, *, step, accuracy):
+    """Store an evaluation of which the same share of every problem's answers is right."""
+    problems = read_problems(folder / "eval" / "held-out.jsonl")
+    correct = round(accuracy * 10)
+    score = mean_at_k([[True] * correct + [False] * (10 - correct)] * len(problems))
+    evaluation = Evaluation(
+        benchmark="held-out", num_problems=len(problems), num_samples=10,
+        scores=(
+            Score(
+                benchmark="held-out", metric="mean@k", k=10, value=score.value, interval=score.interval,
+                num_problems=len(problems),
+            ),
+        ),
+        bootstrap=score.interval, distinct_4=1.0, lengths=None, length_groups=(), budgets=(), outcomes={}, unscored=(),
+        problems=tuple(
+            ProblemResult(
+                problem_id=each.problem_id, references=each.references, num_correct=correct, num_samples=10,
+                mean_tokens=None,
+            )
+            for each in problems
+        ),
+    )  # fmt: skip
+    (folder / "eval" / f"step-{step:06d}").mkdir(exist_ok=True)
+    write_scores(folder / "eval" / f"step-{step:06d}", [evaluation], model="made up", protocol={})
+
+
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
     """Prepare a stage whose steps are all sampled already."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     write_problems(tmp_path / "problems.jsonl", synthetic_problems(8, seed=1, split="train", levels=(1,)))
+    write_problems(tmp_path / "held-out.jsonl", synthetic_problems(NUM_HELD_OUT, seed=1, split="held-out"))
 
-    def prepare(name, *, steps, model=None, **settings):
+    def prepare(name, *, steps, model=None, accuracies=(), tokens=TOKENS, **settings):
         values = {"prompts_per_step": 2, "samples_per_prompt": SAMPLES, "stages.0.context": 1024}
         values |= {"stages.0.temperature": 1, "evaluate_every": 0, **settings}
         recipe = load_recipe("tiny-cpu", [f"{key}={value}" for key, value in values.items()])
         recipe = recipe.model_copy(update={"stages": (recipe.stages[0].model_copy(update={"steps": steps}),)})
-        problems = str(tmp_path / "problems.jsonl")
-        folder = prepare_stage(recipe, recipe.stages[0], tmp_path / name, model=model, problems=problems)
+        problems, held_out = (str(tmp_path / file) for file in ("problems.jsonl", "held-out.jsonl"))
+        run = tmp_path / name
+        folder = prepare_stage(
+            recipe, recipe.stages[0], run, model=model, problems=problems, held_out=held_out if accuracies else None
+        )
         (folder / "rollouts").mkdir(exist_ok=True)
         for step in range(1, steps + 1):
-            rollout(folder, step=step)
+            rollout(folder, step=step, tokens=tokens)
+        for step, accuracy in enumerate(accuracies):
+            measured(folder, step=step, accuracy=accuracy)
         return folder
 
     return prepare
@@ -169,3 +211,92 @@ def test_a_prepared_stage_is_trained_by_the_torchrun_line_that_is_printed(stage,
     assert done.returncode == 0, done.stderr
     assert "--nproc-per-node 2" in line and len(metrics(folder)) == 2
     assert (folder / "model" / "trained.json").exists()
+
+
+PLATEAU = [0.5, 0.5, 0.9, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
+"""Accuracies after each step: best after the second, and flat from the third on."""
+
+MEASURED = {"evaluate_every": 1, "tokens": 20}
+WITH_RULE = {**MEASURED, "stages.0.plateau_window": 4, "keep_checkpoints": 1}
+
+
+def outcome(folder):
+    return json.loads((folder / "outcome.json").read_text())
+
+
+def content(folder):
+    """Everything that a stage leaves, apart from what depends on the machine."""
+    paths = [*folder.glob("*.json"), folder / "metrics.jsonl", folder / "visits.jsonl", *folder.glob("model/*")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths if path.name != "resolved.json"}
+
+
+def weights(folder):
+    return b"".join(path.read_bytes() for path in sorted(folder.glob("model/*.safetensors")))
+
+
+@pytest.fixture
+def plateau(stage):
+    return stage("whole/run", steps=12, accuracies=PLATEAU, **WITH_RULE)
+
+
+def test_a_stage_ends_on_a_plateau_and_leaves_the_checkpoint_that_was_best(plateau, stage):
+    assert run_stage(plateau) == 0
+    said = outcome(plateau)
+    assert (said["stopped"]["reason"], said["stopped"]["step"], said["chosen"]["step"]) == ("plateau", 7, 2)
+    assert [each["step"] for each in said["chosen"]["evidence"]["held_out"]] == list(range(8))
+    assert json.loads((plateau / "model" / "trained.json").read_text())["step"] == 2
+    assert StageFolder(plateau).checkpoints.steps() == [2, 7] and len(metrics(plateau)) == 7
+    two = stage("two/run", steps=2, accuracies=PLATEAU[:3], **MEASURED)
+    assert run_stage(two) == 0
+    assert weights(two) == weights(plateau)
+
+
+def test_a_stage_that_ended_on_a_plateau_does_nothing_new_when_given_more_steps(plateau, stage, capfd):
+    assert run_stage(plateau) == 0
+    before = content(plateau)
+    shutil.rmtree(plateau / "checkpoints" / "step-000002")  # not needed, since the model is there
+    again = stage("whole/run", steps=20, accuracies=PLATEAU, **WITH_RULE)
+    assert run_stage(again) == 0
+    assert content(again) | {"outcome.json": None} == before | {"outcome.json": None}
+    assert outcome(again)["stopped"]["sentence"].startswith("step 7 of 20: 4 steps no longer raise the reward")
+    (again / "model" / "trained.json").unlink()  # as if the model had not been written
+    capfd.readouterr()
+    assert run_stage(again) == 0
+    assert "the checkpoint of step 2, the better one, is lost" in capfd.readouterr().err
+    assert outcome(again)["chosen"]["step"] == 7
+
+
+def test_without_its_rule_a_stage_that_had_ended_goes_on(plateau, stage):
+    assert run_stage(plateau) == 0
+    longer = stage("whole/run", steps=8, accuracies=PLATEAU, **MEASURED)
+    assert run_stage(longer) == 0
+    assert outcome(longer)["stopped"] == {
+        "step": 8, "reason": "steps", "sentence": "step 8: all steps are done", "evidence": {"steps": 8},
+    }  # fmt: skip
+    assert len(metrics(longer)) == 8
+
+
+def test_a_stage_that_made_the_model_worse_leaves_the_model_that_it_started_from(stage):
+    folder = stage("run", steps=3, accuracies=[0.9, 0.5, 0.5, 0.5], **MEASURED)
+    assert run_stage(folder) == 0
+    assert outcome(folder)["chosen"]["step"] == 0
+    start, left = (load_file(next(each.glob("*.safetensors"))) for each in (tiny_model(), folder / "model"))
+    assert start.keys() == left.keys() and all((start[name].float() == left[name].float()).all() for name in start)
+    checkpoints = StageFolder(folder).checkpoints
+    assert checkpoints.steps() == [2, 3]
+
+
+@pytest.mark.slow
+def test_a_killed_stage_ends_where_it_would_have_ended(plateau, stage):
+    assert run_stage(plateau) == 0
+    killed = stage("killed/run", steps=12, accuracies=PLATEAU, **WITH_RULE)
+    environment = os.environ | {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    for reached in ("checkpoints/step-000003", "checkpoints/step-000007.partial", "outcome.json"):
+        with subprocess.Popen([sys.executable, "-m", "polaris_train.stage.worker", killed], env=environment) as worker:
+            while not (killed / reached).exists() and worker.poll() is None:
+                time.sleep(0.002)
+            worker.send_signal(signal.SIGKILL)
+    assert run_stage(killed) == 0
+    assert content(killed) == content(plateau)
+    assert StageFolder(killed).checkpoints.steps() == [2, 7]

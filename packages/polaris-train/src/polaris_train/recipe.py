@@ -168,7 +168,7 @@ class _Changing(BaseModel):
 
     plateau_window: int | None = Field(default=None, ge=4)
     """End the stage when so many more steps bring less than 2 points of training reward and of held-out accuracy, both
-    known by their 95% intervals (see `polaris_train.stage.stopping`). With few prompts a step or few held-out problems
+    known by their intervals (see `polaris_train.stage.stopping`). With few prompts a step or few held-out problems
     that takes several windows to know. ``None``: never. Published: ended by hand, on curves."""
 
     truncation_limit: float | None = Field(default=None, gt=0, lt=1)
