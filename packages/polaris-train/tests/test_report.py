@@ -134,10 +134,15 @@ def _make_stage(run: RunFolder, recipe: Recipe, stage: Stage, problems, tokens: 
                 lines.writelines(json.dumps(record) + "\n" for record in records)
     points = [{"step": step, "value": 0.3 + 0.1 * step, "interval": [0.2, 0.8]} for step in range(1, stage.steps + 1)]
     outcome = {
-        "stopped": {"step": stage.steps, "reason": "steps", "sentence": "The recipe gives it no more.", "evidence": {}},
+        "stopped": {
+            "step": stage.steps,
+            "reason": "steps",
+            "sentence": f"step {stage.steps}: all steps are done",
+            "evidence": {},
+        },
         "chosen": {
             "step": stage.steps,
-            "sentence": "Held-out accuracy is highest there.",
+            "sentence": f"step {stage.steps}: held-out accuracy is highest there",
             "evidence": {"held_out": points, "difference": None},
         },
     }
@@ -282,8 +287,8 @@ def packs(page: str) -> dict[str, list[str]]:
 
 def test_every_decision_of_a_finished_run_is_on_both_pages(finished):
     for text in read(write_report(finished.path)):
-        assert "ended at step 3 (steps): The recipe gives it no more" in text
-        assert "handed on: step 3: Held-out accuracy is highest there" in text
+        assert "ended (steps): step 3: all steps are done" in text
+        assert "handed on: step 3: held-out accuracy is highest there" in text
         assert "accuracy has lost at most 2% there" in text
         assert "11 of 12 stay; dropped: always solved (1)" in text
         assert "prob_gap_mean is 0.02, above 0.01" in text.replace("\\_", "_")

@@ -214,8 +214,8 @@ def _train(run: RunEvidence, stage: StageEvidence, prefix: str) -> RecipeStep:
         if stage.outcome:
             stopped, chosen = stage.outcome.stopped, stage.outcome.chosen
             said += [
-                f"ended at step {stopped.step} ({stopped.reason}): {stopped.sentence}",
-                f"handed on: step {chosen.step}: {chosen.sentence}",
+                f"ended ({stopped.reason}): {stopped.sentence}",
+                f"handed on: {chosen.sentence}",
             ]
         elif done == steps:
             said.append("ended at its last step; no outcome.json says which checkpoint was chosen")
