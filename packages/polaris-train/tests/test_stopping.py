@@ -244,6 +244,17 @@ def test_the_last_step_ends_a_stage_and_more_steps_continue_it():
     assert decide_stop([], steps=1) is None
 
 
+def test_enough_sampled_tokens_end_a_stage_and_more_continue_it():
+    records = [each | {"sampled_tokens": 400} for each in cut_short(*[0.0] * 3)]
+    stop = decide_stop(records, steps=50, max_sampled_tokens=1200)
+    assert (stop.step, stop.reason) == (3, "tokens")
+    assert stop.evidence == {"max_sampled_tokens": 1200, "sampled_tokens": 1200}
+    assert stop.sentence == "step 3 of 50: 1,200 tokens are sampled, max_sampled_tokens is 1,200"
+    assert decide_stop(records, steps=50, max_sampled_tokens=1201) is None
+    assert decide_stop(records, steps=3, max_sampled_tokens=1201).reason == "steps"
+    assert decide_stop([], steps=50, max_sampled_tokens=1) is None
+
+
 def evaluation(step, *num_correct, samples=4):
     return HeldOut(step=step, shares={f"p{index}": count / samples for index, count in enumerate(num_correct)})
 
