@@ -71,9 +71,8 @@ def test_arms_sample_equal_tokens_are_compared_by_seed_and_continue_after_a_kill
     assert changed <= {"recipe.json", "controller.json"}
 
     # What it did is what a person types: the commands that it printed, for a run that was not killed.
-    run = next(
-        line for line in again.stderr.splitlines() if "dropping/seed-0" in line and line.startswith("$ polaris run ")
-    )
+    printed = [line for line in again.stderr.splitlines() if line.startswith("$ polaris run ")]
+    (run,) = (line for line in printed if "dropping/seed-0" in line)
     typed = run.replace("ablation/dropping/seed-0", "typed").removeprefix("$ polaris ").split()
     assert subprocess.run([*POLARIS, *typed], cwd=tmp_path, capture_output=True, timeout=3000).returncode == 0
     assert digests(tmp_path / "typed") == digests(out / "dropping" / "seed-0")

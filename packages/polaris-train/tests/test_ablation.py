@@ -1,4 +1,4 @@
-"""Ablations: the arms are recipes, tokens are equal, intervals say what they promise; runs are in tests/test_ablate.py."""
+"""Ablations: arms are recipes, tokens are equal, intervals say what they promise; runs are in tests/test_ablate.py."""
 
 import itertools
 import json
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from polaris_data import DataError
 from polaris_eval.scores import student_quantile, summarize, write_scores
 from polaris_train.ablation import (
     ARMS,
@@ -168,9 +169,10 @@ def test_the_folder_of_another_ablation_is_refused_and_more_arms_are_not(tmp_pat
     assert run_ablation(make(tmp_path, "plain", "data", seeds=(0, 1))) == 3
     assert [request.folder.path for request in asked] == [tmp_path / "full" / "seed-0"] * 2
     assert asked[0].overrides == ("seed=0",)
-    for other in (make(tmp_path, recipe=tiny("learning_rate=1e-3")), make(tmp_path, tokens=5)):
-        with pytest.raises(Exception, match="learning_rate|tokens"):
-            run_ablation(other)
+    with pytest.raises(DataError, match=r"another run: learning_rate was 0\.0003, now 0\.001; choose"):
+        run_ablation(make(tmp_path, recipe=tiny("learning_rate=1e-3")))
+    with pytest.raises(DataError, match="belongs to another run: tokens was None, now 5; choose another --out"):
+        run_ablation(make(tmp_path, tokens=5))
 
 
 def test_what_two_arms_do_alike_is_done_once(tmp_path):
@@ -238,7 +240,7 @@ def test_the_interval_over_both_is_the_sum_over_all_pairs_that_share_a_seed_or_a
 
 
 def planted(rng, *, num_seeds=5, num_problems=60, effect=0.06, seed_spread=0.03, problem_spread=0.1):
-    """Two arms whose true difference varies by seed and by problem; also returns what the problems at hand would show."""
+    """Two arms whose true difference varies by seed and by problem, and what the problems at hand would show."""
     level = rng.uniform(0.25, 0.7, num_problems)
     by_problem = rng.normal(0, problem_spread, num_problems).clip(-0.2, 0.2)
     by_seed = rng.normal(0, seed_spread, num_seeds)
@@ -258,7 +260,7 @@ def test_intervals_cover_a_planted_effect_as_often_as_they_say():
         over_seeds += each.seeds[0] <= here <= each.seeds[1]
         over_both += each.both[0] <= 0.06 <= each.both[1]
     assert 0.93 <= over_seeds / num_tables <= 0.97  # of 600 draws, 0.95 is seen within 0.018
-    assert 0.94 <= over_both / num_tables  # fewest degrees of freedom: it may cover more
+    assert over_both / num_tables >= 0.94  # fewest degrees of freedom: it may cover more
 
 
 def shares(*values):

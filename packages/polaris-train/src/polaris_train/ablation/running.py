@@ -25,7 +25,8 @@ def run_ablation(ablation: Ablation) -> int:
         ablation: What to run.
 
     Raises:
-        TrainError: If the folder is of another ablation, or as `run_recipe` does.
+        OtherRunError: If the folder is of another ablation.
+        TrainError: As `run_recipe` does.
     """
     _claim(ablation)
     for arm in ablation.to_run:
@@ -41,7 +42,7 @@ def run_ablation(ablation: Ablation) -> int:
 def _claim(ablation: Ablation) -> None:
     """Refuse the folder of another ablation; more arms and more seeds of the same are welcome."""
     ablation.out.mkdir(parents=True, exist_ok=True)
-    claim(ablation.settings, {"recipe": ablation.recipe.model_dump(mode="json"), "tokens": ablation.tokens})
+    claim(ablation.settings, ablation.recipe.model_dump(mode="json") | {"tokens": ablation.tokens})
 
 
 def _run_arm(ablation: Ablation, arm: Arm, seed: int) -> int:
