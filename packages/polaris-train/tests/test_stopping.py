@@ -19,6 +19,7 @@ from polaris_train.stage.stopping import (
     HeldOut,
     choose_checkpoint,
     decide_stop,
+    expected_steps,
     held_out_rise,
     reward_rise,
 )
@@ -253,6 +254,13 @@ def test_enough_sampled_tokens_end_a_stage_and_more_continue_it():
     assert decide_stop(records, steps=50, max_sampled_tokens=1201) is None
     assert decide_stop(records, steps=3, max_sampled_tokens=1201).reason == "steps"
     assert decide_stop([], steps=50, max_sampled_tokens=1) is None
+
+
+def test_the_time_left_goes_by_the_tokens_where_they_end_a_stage():
+    assert expected_steps(4, 400, steps=50, max_sampled_tokens=None) == 50
+    assert expected_steps(4, 400, steps=50, max_sampled_tokens=1050) == 11
+    assert expected_steps(4, 400, steps=8, max_sampled_tokens=1050) == 8
+    assert expected_steps(4, 1200, steps=50, max_sampled_tokens=1050) == 4
 
 
 def evaluation(step, *num_correct, samples=4):

@@ -152,6 +152,20 @@ def decide_stop(
     return Stop(step=step, reason="steps", sentence=f"step {step}: all steps are done", evidence={"steps": steps})
 
 
+def expected_steps(step: int, sampled_tokens: int, *, steps: int, max_sampled_tokens: int | None) -> int:
+    """Return after which step a stage will have ended, by its steps and by its tokens if it goes on sampling as much.
+
+    Args:
+        step: Steps done.
+        sampled_tokens: By them.
+        steps: Of the stage.
+        max_sampled_tokens: Of the stage.
+    """
+    if max_sampled_tokens is None or not sampled_tokens:
+        return steps
+    return min(steps, max(step, math.ceil(max_sampled_tokens * step / sampled_tokens)))
+
+
 def choose_checkpoint(evaluations: Sequence[HeldOut], *, last: int) -> Choice:
     """Return the latest evaluated step that is not significantly worse than the best.
 
