@@ -9,7 +9,7 @@ import pytest
 from polaris_train.controller import describe_status, explain_run, missing_inputs, plan_steps, request_of, step_states
 from polaris_train.controller.manifest import fingerprint, write_manifest
 from polaris_train.controller.running import run_recipe
-from polaris_train.errors import RunFolderError
+from polaris_train.errors import RecipeError, RunFolderError
 from polaris_train.recipe import packaged_recipes
 
 RECIPE = """
@@ -94,6 +94,20 @@ def test_a_number_needs_no_search_and_no_rules_no_drop(ask):
         step.name for step in plan_steps(ask("stages.0.temperature=1.0", "stages.1.temperature=1.1", "data.drop=[]"))
     ]
     assert not [name for name in names if name.endswith((".temperature", ".drop"))]
+
+
+def test_no_rules_of_selection_need_no_profile(ask):
+    steps = {step.name: step for step in plan_steps(ask("data.select=[]"))}
+    assert not {"profile", "select"} & steps.keys()
+    assert " --problems runs/mine/data/split/train.jsonl " in steps["short.train"].line
+    assert " select runs/mine/data/split/train.jsonl --visits " in steps["long.drop"].line
+
+
+def test_evaluations_may_have_a_context_of_their_own(ask):
+    lines = {step.name: step.line for step in plan_steps(ask("evaluation.context=1900"))}
+    assert " --context 1900 " in lines["evaluate.start"] and " --context 1900 " in lines["evaluate.final"]
+    assert " --context 4096 " in lines["evaluate.yarn"]
+    assert "evaluate.yarn" not in {step.name for step in plan_steps(ask("evaluation.context=4096"))}
 
 
 def test_a_number_is_measured_where_a_later_stage_restores_its_diversity(ask):
@@ -233,6 +247,16 @@ def test_one_controller_at_a_time_and_it_says_who(ask):
         assert "running as process 4711" in describe_status(request.folder)
         other.stdin.close()
     assert "finished" in describe_status(request.folder)
+
+
+def test_until_does_what_comes_before_and_names_the_steps_if_there_is_none_such(ask, monkeypatch):
+    done = []
+    monkeypatch.setattr("polaris_train.controller.running._do", lambda step, folder, heading: done.append(step.name))
+    finish(ask(), up_to="split")
+    assert run_recipe(ask(), until="profile") == 0
+    assert done == ["split"]
+    with pytest.raises(RecipeError, match=r"no step 'train'; its steps are import, check, .*, evaluate\.yarn"):
+        run_recipe(ask(), until="train")
 
 
 def test_redo_puts_aside_only_what_is_out_of_date(ask, monkeypatch):

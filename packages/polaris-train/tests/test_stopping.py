@@ -19,6 +19,7 @@ from polaris_train.stage.stopping import (
     HeldOut,
     choose_checkpoint,
     decide_stop,
+    expected_steps,
     held_out_rise,
     reward_rise,
 )
@@ -242,6 +243,24 @@ def test_the_last_step_ends_a_stage_and_more_steps_continue_it():
     assert (stop.step, stop.reason, stop.evidence) == (6, "steps", {"steps": 6})
     assert decide_stop(records, steps=7) is None
     assert decide_stop([], steps=1) is None
+
+
+def test_enough_sampled_tokens_end_a_stage_and_more_continue_it():
+    records = [each | {"sampled_tokens": 400} for each in cut_short(*[0.0] * 3)]
+    stop = decide_stop(records, steps=50, max_sampled_tokens=1200)
+    assert (stop.step, stop.reason) == (3, "tokens")
+    assert stop.evidence == {"max_sampled_tokens": 1200, "sampled_tokens": 1200}
+    assert stop.sentence == "step 3 of 50: 1,200 tokens are sampled, max_sampled_tokens is 1,200"
+    assert decide_stop(records, steps=50, max_sampled_tokens=1201) is None
+    assert decide_stop(records, steps=3, max_sampled_tokens=1201).reason == "steps"
+    assert decide_stop([], steps=50, max_sampled_tokens=1) is None
+
+
+def test_the_time_left_goes_by_the_tokens_where_they_end_a_stage():
+    assert expected_steps(4, 400, steps=50, max_sampled_tokens=None) == 50
+    assert expected_steps(4, 400, steps=50, max_sampled_tokens=1050) == 11
+    assert expected_steps(4, 400, steps=8, max_sampled_tokens=1050) == 8
+    assert expected_steps(4, 1200, steps=50, max_sampled_tokens=1050) == 4
 
 
 def evaluation(step, *num_correct, samples=4):

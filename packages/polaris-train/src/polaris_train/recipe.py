@@ -175,6 +175,10 @@ class _Changing(BaseModel):
     """End the stage when a larger share of the answers of 10 steps is cut short, by the lower end of its 95% interval;
     the next stage is longer. DeepScaleR's reason to lengthen; ``None``: never."""
 
+    max_sampled_tokens: int | None = Field(default=None, ge=1)
+    """End the stage when its steps have sampled so many tokens, evaluations not counted; ``None``: never. For
+    comparisons at equal cost (``polaris ablate``)."""
+
 
 class Stage(_Changing):
     """One stage of a recipe."""
@@ -318,6 +322,7 @@ FREE_FIELDS = (
     "steps",
     "plateau_window",
     "truncation_limit",
+    "max_sampled_tokens",
     "num_processes",
     "tensor_parallel",
     "checkpoint_every",

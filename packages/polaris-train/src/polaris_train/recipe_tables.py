@@ -57,8 +57,9 @@ class DataTable(_Table):
     adaptive: bool = False
     """Stop sampling a problem once its answers settle whether it is always solved."""
 
-    select: tuple[str, ...] = Field(default=("drop solved=always",), min_length=1)
-    """Rules of the selection before stage 1, as ``polaris-data select --rule`` takes them. Published: drop 8/8."""
+    select: tuple[str, ...] = ("drop solved=always",)
+    """Rules of the selection before stage 1, as ``polaris-data select --rule`` takes them. Published: drop 8/8. None:
+    all stay, and nothing is profiled."""
 
     drop: tuple[str, ...] = ("accuracy above=0.9",)
     """Rules between stages, on what the stage before saw of its problems; none: all stay. Published: above 0.9."""
@@ -98,9 +99,11 @@ class EvaluationTable(_Table):
     top_k: int = Field(default=20, ge=0)
     """Most likely tokens that are kept; 0 keeps all. Published: 20."""
 
+    context: int | None = Field(default=None, ge=2)
+    """Tokens of prompt and answer; by default the last stage's context."""
+
     yarn_context: int = Field(default=98304, ge=0)
-    """Tokens of a second evaluation of the last model, with YaRN; 0: only at the last stage's context.
-    Published: 96K."""
+    """Tokens of a second evaluation of the last model, with YaRN; 0: only at ``context``. Published: 96K."""
 
 
 AUTO: Literal["auto"] = "auto"

@@ -38,6 +38,9 @@ def run_command(
     redo: Annotated[
         bool, typer.Option("--redo", help="Put aside what was made with other settings, and make it again.")
     ] = False,
+    until: Annotated[
+        str | None, typer.Option(metavar="STEP", help="Do what comes before this step, e.g. stage-1.train.")
+    ] = None,
     set_: SetOption = None,
 ) -> None:
     """Do a whole recipe: import, profile, select, temperature, stages, evaluation, report.
@@ -56,8 +59,11 @@ def run_command(
     from polaris_train.controller import request_of, run_recipe
 
     request = request_of(recipe, set_ or [], out)
-    if code := run_recipe(request, redo=redo):
+    if code := run_recipe(request, redo=redo, until=until):
         raise typer.Exit(code)
+    if until is not None:
+        print(f"done up to {until}: {request.folder.path}; the same command without --until continues")
+        return
     print(f"report: {request.folder.report}\nreasons: polaris why {request.folder.path}")
 
 

@@ -9,6 +9,7 @@ from polaris_eval.cli import app as eval_app
 from polaris_reward.cli import app as reward_app
 from polaris_rollout.cli import app as rollout_app
 
+from polaris_train.cli.ablate import ablate_command
 from polaris_train.cli.controller import plan_command, run_command, status_command, why_command
 from polaris_train.cli.main import app as train_app
 from polaris_train.cli.main import run_app
@@ -37,6 +38,7 @@ app.command("plan")(plan_command)
 app.command("run")(run_command)
 app.command("status")(status_command)
 app.command("why")(why_command)
+app.command("ablate")(ablate_command)
 
 
 @app.command()

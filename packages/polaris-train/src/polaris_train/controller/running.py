@@ -23,28 +23,32 @@ from polaris_train.run_folder import RunFolder
 from polaris_train.stage.launch import die_with_parent
 
 
-def run_recipe(request: Request, *, redo: bool = False) -> int:
+def run_recipe(request: Request, *, redo: bool = False, until: str | None = None) -> int:
     """Do the steps of a recipe that are not done; return the exit code of the first that failed, or 0.
 
     Args:
         request: The recipe and the run folder.
         redo: Put aside what was made with other settings, and do it again.
+        until: Name of a step: what comes before it is done.
 
     Raises:
         RunFolderError: If the folder is of another recipe or in use, or something would have to be done again and
             ``redo`` does not allow it.
-        RecipeError: If an input is missing.
+        RecipeError: If an input is missing, or no step has the name ``until``.
     """
     folder = request.folder
     _refuse_other_recipe(request)
     with folder.locked():
         _introduce(folder)
         steps = plan_steps(request)
+        _refuse_unknown(until, steps)
         if missing := missing_inputs(request, steps):
             raise RecipeError("\n".join(missing))
         _settle(step_states(steps, folder), folder, redo=redo)
         write_json(folder.recipe, request.recipe.model_dump(mode="json"))
         for number, step in enumerate(steps, 1):
+            if step.name == until:
+                break
             (*_, now) = step_states(steps[:number], folder)
             if now.state == "done":
                 continue
@@ -63,6 +67,12 @@ def describe_changes(states: Sequence[StepState]) -> str:
     ]
     after = [each.step.name for each in states if each.state == "behind"]
     return "\n".join(lines) + (f"\n  and what was made from it: {', '.join(after)}" if after else "")
+
+
+def _refuse_unknown(name: str | None, steps: Sequence[Step]) -> None:
+    names = [step.name for step in steps]
+    if name is not None and name not in names:
+        raise RecipeError(f"--until: the recipe has no step {name!r}; its steps are {', '.join(names)}")
 
 
 def _settle(states: Sequence[StepState], folder: RunFolder, *, redo: bool) -> None:

@@ -14,6 +14,7 @@ from polaris_train.controller.steps import Request, Step, plan_steps
 from polaris_train.errors import RunFolderError
 from polaris_train.recipe import Recipe
 from polaris_train.run_folder import RunFolder, partial_path, read_records
+from polaris_train.stage.stopping import expected_steps
 
 _WINDOW = 12
 """Newest training steps that the time left is told from."""
@@ -138,8 +139,10 @@ def _training(step: Step, request: Request) -> Iterator[str]:
         yield f"step 0 of {stage.steps}"
         return
     seconds = median(sum(each["seconds"].values()) for each in costs[-_WINDOW:])
-    left = _clock(seconds * (stage.steps - metrics[-1]["step"]))
-    yield f"step {metrics[-1]['step']} of {stage.steps}, reward {metrics[-1]['reward']:.3f}, at most {left} left"
+    now, sampled = metrics[-1]["step"], sum(each.get("sampled_tokens", 0) for each in metrics)
+    last = expected_steps(now, sampled, steps=stage.steps, max_sampled_tokens=stage.max_sampled_tokens)
+    left = _clock(seconds * (last - now))
+    yield f"step {now} of {last}, reward {metrics[-1]['reward']:.3f}, at most {left} left"
     alarms = [(each["step"], alarm) for each in metrics for alarm in each["alarms"]]
     if alarms:
         yield f"last alarm at step {alarms[-1][0]}: {alarms[-1][1]}"

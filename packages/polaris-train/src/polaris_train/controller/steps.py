@@ -159,6 +159,8 @@ def _prepare(request: Request) -> Iterator[Step]:
         outputs=(folder.training, folder.held_out),
         owns=(folder.training.parent,),
     )
+    if not recipe.data.select:
+        return
     yield _profile(request)
     yield Step(
         name="select",
@@ -245,7 +247,7 @@ def _stage(request: Request, index: int, stage: Stage) -> Iterator[Step]:
     own = folder.stage(stage.name)
     before = folder.stage(recipe.stages[index - 1].name) if index else None
     if before is None:
-        problems, start = folder.selected, recipe.model
+        problems, start = _given(request, index), recipe.model
     else:
         problems, start = _given(request, index), str(before.model)
         if recipe.data.drop:
@@ -265,7 +267,7 @@ def _stage(request: Request, index: int, stage: Stage) -> Iterator[Step]:
         yield _temperature(request, stage, own, start, like=folder.stage(recipe.stages[0].name) if index else None)
     yield Step(
         name=f"{stage.name}.train",
-        meaning=f"train up to {stage.steps} steps at a context of {stage.context:,}",
+        meaning=f"train {_how_long(stage)} at a context of {stage.context:,}",
         argv=(
             *("polaris-train", "stage", request.argument, stage.name, "--out", str(folder.path)),
             *("--problems", str(problems)),
@@ -281,9 +283,16 @@ def _stage(request: Request, index: int, stage: Stage) -> Iterator[Step]:
         outputs=(own.model, own.outcome, own.visits),
         owns=own.training_files,
         recipe=_deciding(recipe.constants()) | {"stage": stage.model_dump()},
-        extending=frozenset({"stage.steps", "stage.plateau_window", "stage.truncation_limit"}),
+        extending=frozenset(
+            f"stage.{name}" for name in ("steps", "plateau_window", "truncation_limit", "max_sampled_tokens")
+        ),
         free=(request.argument, *_set(request.overrides)),
     )
+
+
+def _how_long(stage: Stage) -> str:
+    most = stage.max_sampled_tokens
+    return f"up to {stage.steps} steps" if most is None else f"until {most:,} tokens are sampled"
 
 
 def _deciding(constants: dict[str, Any]) -> dict[str, Any]:
@@ -361,11 +370,14 @@ def _report(request: Request, steps: Sequence[Step]) -> Step:
 def _given(request: Request, index: int) -> Path:
     """Return the problems that a stage is given."""
     stages, folder = request.recipe.stages, request.folder
-    return folder.stage(stages[index].name).selected if index and request.recipe.data.drop else folder.selected
+    if index and request.recipe.data.drop:
+        return folder.stage(stages[index].name).selected
+    return folder.selected if request.recipe.data.select else folder.training
 
 
 def _context(recipe: Recipe) -> int:
-    return recipe.stages[-1].context
+    """Return the context of the evaluations."""
+    return recipe.evaluation.context or recipe.stages[-1].context
 
 
 def _engine(recipe: Recipe, model: str, *, context: int | None) -> Iterator[str]:

@@ -50,6 +50,7 @@ class Ending:
                 steps=config.steps,
                 plateau_window=config.plateau_window,
                 truncation_limit=config.truncation_limit,
+                max_sampled_tokens=config.max_sampled_tokens,
             )
         )
 

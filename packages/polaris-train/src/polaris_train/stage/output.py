@@ -21,6 +21,7 @@ from rich.table import Table
 
 from polaris_train.recipe import ResolvedStage, Tracker
 from polaris_train.run_folder import StageFolder
+from polaris_train.stage.stopping import expected_steps
 
 SHOWN_STEPS = 12
 
@@ -30,9 +31,19 @@ _COLUMNS = ("step", "reward", "informative", "truncated", "tokens", "entropy", "
 class StepTable:
     """The newest steps of a stage, on stderr."""
 
-    def __init__(self, title: str, *, num_steps: int) -> None:
+    def __init__(self, title: str, *, num_steps: int, max_tokens: int | None = None, sampled_tokens: int = 0) -> None:
+        """Show nothing yet.
+
+        Args:
+            title: Names the stage.
+            num_steps: Of the stage.
+            max_tokens: That the stage samples, where they end it.
+            sampled_tokens: Of steps that were done before.
+        """
         self._title = title
         self._num_steps = num_steps
+        self._max_tokens = max_tokens
+        self._sampled_tokens = sampled_tokens
         self._rows: deque[tuple[str, ...]] = deque(maxlen=SHOWN_STEPS)
         self._seconds: deque[float] = deque(maxlen=SHOWN_STEPS)
         console = Console(stderr=True)
@@ -59,8 +70,11 @@ class StepTable:
         seconds = sum(performance["seconds"].values())
         self._rows.append((*_cells(metrics), f"{seconds:.1f}"))
         self._seconds.append(seconds)
-        left = sum(self._seconds) / len(self._seconds) * (self._num_steps - metrics["step"])
-        heading = f"{self._title}  step {metrics['step']}/{self._num_steps}  {_clock(left)} left"
+        step = metrics["step"]
+        self._sampled_tokens += metrics["sampled_tokens"]
+        last = expected_steps(step, self._sampled_tokens, steps=self._num_steps, max_sampled_tokens=self._max_tokens)
+        left = sum(self._seconds) / len(self._seconds) * (last - step)
+        heading = f"{self._title}  step {step}/{last}  {_clock(left)} left"
         if self._live is None:
             cells = "  ".join(f"{name} {cell}" for name, cell in zip(_COLUMNS[1:], self._rows[-1][1:], strict=True))
             print(f"{heading}  {cells}", file=sys.stderr, flush=True)

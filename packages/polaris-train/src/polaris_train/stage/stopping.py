@@ -99,7 +99,7 @@ class Stop:
     step: int
     """The last one."""
 
-    reason: Literal["steps", "plateau", "truncation"]
+    reason: Literal["steps", "plateau", "truncation", "tokens"]
     """Which rule."""
 
     sentence: str
@@ -141,6 +141,7 @@ def decide_stop(
     steps: int,
     plateau_window: int | None = None,
     truncation_limit: float | None = None,
+    max_sampled_tokens: int | None = None,
 ) -> Stop | None:
     """Return why a stage ends after the newest of its steps, or ``None`` if it goes on.
 
@@ -152,6 +153,7 @@ def decide_stop(
         steps: After which the stage ends at the latest.
         plateau_window: Steps that must bring `WORTH`; ``None``: no such rule.
         truncation_limit: Share of truncated answers; ``None``: no such rule.
+        max_sampled_tokens: Of all steps together; ``None``: no such rule.
     """
     step = history[-1]["step"] if history else 0
     if truncation_limit is not None and (stop := _truncation(history, steps=steps, limit=truncation_limit)):
@@ -159,9 +161,25 @@ def decide_stop(
     evaluated = bool(evaluations) and evaluations[-1].step == step
     if plateau_window is not None and evaluated and (stop := _plateau(history, evaluations, steps, plateau_window)):
         return stop
+    if max_sampled_tokens is not None and (stop := _tokens(history, steps=steps, most=max_sampled_tokens)):
+        return stop
     if step < steps:
         return None
     return Stop(step=step, reason="steps", sentence=f"step {step}: all steps are done", evidence={"steps": steps})
+
+
+def expected_steps(step: int, sampled_tokens: int, *, steps: int, max_sampled_tokens: int | None) -> int:
+    """Return after which step a stage will have ended, by its steps and by its tokens if it goes on sampling as much.
+
+    Args:
+        step: Steps done.
+        sampled_tokens: By them.
+        steps: Of the stage.
+        max_sampled_tokens: Of the stage.
+    """
+    if max_sampled_tokens is None or not sampled_tokens:
+        return steps
+    return min(steps, max(step, math.ceil(max_sampled_tokens * step / sampled_tokens)))
 
 
 def choose_checkpoint(evaluations: Sequence[HeldOut], *, last: int) -> Choice:
@@ -270,6 +288,19 @@ def _truncation(history: Sequence[Mapping[str, Any]], *, steps: int, limit: floa
         sentence=f"step {step} of {steps}: {share.value:.1%} [{low:.1%}, {high:.1%}] of the answers of the newest "
         f"{TRUNCATION_STEPS} steps were cut short, above truncation_limit = {limit:g}: a longer context is due",
         evidence={"truncation_limit": limit, "steps": TRUNCATION_STEPS, "truncated_share": _numbers(share)},
+    )
+
+
+def _tokens(history: Sequence[Mapping[str, Any]], *, steps: int, most: int) -> Stop | None:
+    sampled = sum(each["sampled_tokens"] for each in history)
+    if sampled < most:
+        return None
+    step = history[-1]["step"]
+    return Stop(
+        step=step,
+        reason="tokens",
+        sentence=f"step {step} of {steps}: {sampled:,} tokens are sampled, max_sampled_tokens is {most:,}",
+        evidence={"max_sampled_tokens": most, "sampled_tokens": sampled},
     )
 
 

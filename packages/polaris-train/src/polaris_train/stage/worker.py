@@ -143,7 +143,9 @@ def _follow(steps: Iterator[StepResult], config: ResolvedStage, folder: StageFol
             pass
         return
     trackers = Trackers(config, folder, stack)
-    with StepTable(f"{config.run}/{config.stage}", num_steps=config.steps) as table:
+    sampled = sum(each["sampled_tokens"] for each in read_records(folder.metrics))
+    title, most = f"{config.run}/{config.stage}", config.max_sampled_tokens
+    with StepTable(title, num_steps=config.steps, max_tokens=most, sampled_tokens=sampled) as table:
         for result in steps:
             folder.outcome.unlink(missing_ok=True)  # of a stage that had ended and was given more steps
             seen = visits(result.groups, run=config.run, stage=config.stage, step=result.step)

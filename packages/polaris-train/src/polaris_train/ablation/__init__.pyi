@@ -1,0 +1,15 @@
+from .arms import ARMS as ARMS
+from .arms import Arm as Arm
+from .arms import arm_recipe as arm_recipe
+from .arms import chosen_arms as chosen_arms
+from .budget import Spent as Spent
+from .budget import spent_tokens as spent_tokens
+from .budget import stage_limit as stage_limit
+from .contrast import Contrast as Contrast
+from .contrast import contrast as contrast
+from .report import describe_ablation as describe_ablation
+from .report import write_ablation as write_ablation
+from .request import Ablation as Ablation
+from .results import read_results as read_results
+from .running import run_ablation as run_ablation
+from .toml import to_toml as to_toml
