@@ -256,9 +256,14 @@ class Recipe(_Constants):
         return self
 
     @property
+    def evaluation_context(self) -> int:
+        """Tokens of prompt and answer in the evaluations."""
+        return self.evaluation.context or self.stages[-1].context
+
+    @property
     def uses_yarn(self) -> bool:
-        """Whether the last model is also read out beyond its last context."""
-        return self.evaluation.yarn_context > self.stages[-1].context
+        """Whether the last model is also read out beyond the context of the other evaluations."""
+        return self.evaluation.yarn_context > self.evaluation_context
 
     def constants(self) -> dict[str, Any]:
         """Return what holds in every stage."""

@@ -76,8 +76,7 @@ def _read(ablation: Ablation, arm: Arm, seed: int) -> RunResult:
 
 
 def _seconds(folder: RunFolder, recipe: Recipe) -> float:
-    manifests = folder.manifest("*").parent.glob("*.json")
-    records = (read_manifest(path) for path in manifests if not path.name.startswith("evaluate."))
+    records = (read_manifest(path) for path in folder.manifests() if not path.name.startswith("evaluate."))
     return sum(record.get("seconds", 0.0) for record in records if record)
 
 

@@ -74,11 +74,13 @@ def plan_steps(request: Request) -> list[Step]:
     """Return the steps of a recipe in their order."""
     recipe, folder = request.recipe, request.folder
     steps = [*_prepare(request)]
-    steps += _evaluation(request, "start", recipe.model, context=None if recipe.extend_positions else _context(recipe))
+    steps += _evaluation(
+        request, "start", recipe.model, context=None if recipe.extend_positions else recipe.evaluation_context
+    )
     for index, stage in enumerate(recipe.stages):
         steps += _stage(request, index, stage)
     model = str(folder.stage(recipe.stages[-1].name).model)
-    steps += _evaluation(request, "final", model, context=_context(recipe))
+    steps += _evaluation(request, "final", model, context=recipe.evaluation_context)
     if recipe.uses_yarn:
         steps += _evaluation(request, "yarn", model, context=recipe.evaluation.yarn_context)
     return [*steps, _report(request, steps)]
@@ -373,11 +375,6 @@ def _given(request: Request, index: int) -> Path:
     if index and request.recipe.data.drop:
         return folder.stage(stages[index].name).selected
     return folder.selected if request.recipe.data.select else folder.training
-
-
-def _context(recipe: Recipe) -> int:
-    """Return the context of the evaluations."""
-    return recipe.evaluation.context or recipe.stages[-1].context
 
 
 def _engine(recipe: Recipe, model: str, *, context: int | None) -> Iterator[str]:
