@@ -50,7 +50,7 @@ def test_arms_sample_equal_tokens_are_compared_by_seed_and_continue_after_a_kill
 
     content = json.loads((out / "ablation.json").read_text())
     assert content["seeds"] == [0, 1]
-    rows = {row["arm"]: row for row in content["benchmarks"]["held-out"]}
+    rows = {row["arm"]: row for row in content["benchmarks"]["synthetic-held-out"]}
     assert list(rows) == ["plain", "dropping", "full"]
     assert rows["dropping"]["before"] == "plain" and rows["full"]["before"] == "dropping"
     assert all(len(row["mean"]["by_seed"]) == 2 and row["yarn"] for row in rows.values())

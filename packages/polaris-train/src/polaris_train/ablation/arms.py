@@ -112,7 +112,8 @@ ARMS: dict[str, Arm] = {
 def arm_recipe(recipe: Recipe, arm: Arm, *, limited: bool = True) -> Recipe:
     """Return the recipe of an arm.
 
-    All arms are measured at the context of the full recipe, whatever they were trained at.
+    All arms are measured at the context of the full recipe, whatever they were trained at; where that is beyond the
+    positions of a model (only with ``extend_positions``), it is read out with YaRN.
 
     Args:
         recipe: The full recipe.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from html import escape
 from statistics import fmean
 from typing import Any
 
@@ -13,7 +14,8 @@ from polaris_train.ablation.request import Ablation
 from polaris_train.ablation.results import RunResult, read_results
 from polaris_train.ablation.table import Row, arm_tables, found
 
-HEADER = ("", "mean@k", "to plain GRPO", "p.", "s. and p.", "to the arm before", "p.", "s. and p.", "YaRN", "found")
+_INTERVALS = ("over problems", "over both")
+HEADER = ("", "mean@k", "to plain GRPO", *_INTERVALS, "to the arm before", *_INTERVALS, "YaRN", "found")
 COST_HEADER = ("", "tokens", "to the budget", "profile", "temperature", "training", "steps", "seconds")
 
 
@@ -32,8 +34,13 @@ def write_ablation(ablation: Ablation) -> None:
     write_text(text, _markdown(ablation, results, tables))
     parts = [text_part("\n".join(_notes(ablation, results)))]
     for name, rows in tables.items():
-        parts += [f"<h2>{name}</h2>", svg_part(draw_ablation(rows)), table_part(HEADER, map(_cells, rows))]
-    parts += ["<h2>Cost, mean over seeds</h2>", table_part(COST_HEADER, _costs(results))]
+        parts += [
+            f"<h2>{escape(name)}</h2>",
+            *map(text_part, _headline(rows)),
+            svg_part(draw_ablation(rows)),
+            table_part(HEADER, map(_cells, rows)),
+        ]
+    parts += ["<h2>Cost, mean over seeds</h2>", table_part(COST_HEADER, _costs(ablation, results))]
     write_page(page, _title(ablation), parts)
 
 
@@ -72,7 +79,8 @@ def _to_json(
             {
                 "arm": run.arm.name,
                 "seed": run.seed,
-                "tokens": asdict(run.spent) | {"total": run.spent.total, "to_budget": _to_budget(run, results)},
+                "tokens": asdict(run.spent)
+                | {"total": run.spent.total, "to_budget": _to_budget(run, ablation, results)},
                 "steps": run.steps,
                 "seconds": round(run.seconds, 1),
             }
@@ -91,10 +99,20 @@ def _markdown(
 ) -> str:
     parts = [f"# {_title(ablation)}", "\n".join(_notes(ablation, results))]
     for name, rows in tables.items():
-        parts.append(f"## {name}\n\n{_markdown_table(HEADER, [_cells(row) for row in rows])}")
-    parts.append(f"## Cost, mean over seeds\n\n{_markdown_table(COST_HEADER, list(_costs(results)))}")
+        parts.append("\n\n".join((f"## {name}", *_headline(rows))))
+        parts.append(_markdown_table(HEADER, [_cells(row) for row in rows]))
+    parts.append(f"## Cost, mean over seeds\n\n{_markdown_table(COST_HEADER, list(_costs(ablation, results)))}")
     parts.append("\n".join(f"- {ARMS[name].label}: {ARMS[name].meaning}." for name in ARMS if name in results))
     return "\n\n".join(parts) + "\n"
+
+
+def _headline(rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
+        if row.arm.name == "full" and row.to_plain is not None:
+            yield (
+                f"The full recipe is {_difference(row.to_plain)} points from plain GRPO at equal sampled tokens: "
+                f"{found(row.to_plain) or 'not to be told with one seed'}."
+            )
 
 
 def _title(ablation: Ablation) -> str:
@@ -105,8 +123,8 @@ def _notes(ablation: Ablation, results: Mapping[str, Sequence[RunResult]]) -> It
     num_seeds = len(next(iter(results.values()), ()))
     yield (
         f"{num_seeds} of {len(ablation.seeds)} seeds; differences are paired by seed and problem, in points. Intervals "
-        "are of 95%: beside a value over seeds (Student's t over the mean of each seed), p. over problems (clustered), "
-        "s. and p. over both. What is found goes by the one over seeds."
+        "are of 95%: beside a value over seeds (t over the mean of each seed), then over problems (clustered), "
+        "then over both. What is found goes by the one over seeds, against the arm before."
     )
     if num_seeds < 2:
         yield "One seed says nothing about how another training would end: give two or more, better five."
@@ -141,14 +159,13 @@ def _interval(interval: Interval | None, *, sign: str = "") -> str:
     return "" if interval is None else f"[{100 * interval[0]:{sign}.1f}, {100 * interval[1]:{sign}.1f}]"
 
 
-def _costs(results: Mapping[str, Sequence[RunResult]]) -> Iterator[tuple[str, ...]]:
+def _costs(ablation: Ablation, results: Mapping[str, Sequence[RunResult]]) -> Iterator[tuple[str, ...]]:
     for name in (name for name in ARMS if name in results):
         runs = results[name]
-        differences = [each for run in runs if (each := _to_budget(run, results)) is not None]
         yield (
             ARMS[name].label,
             f"{fmean(run.spent.total for run in runs):,.0f}",
-            f"{100 * fmean(differences):+.1f}%" if differences else "",
+            f"{100 * fmean(_to_budget(run, ablation, results) for run in runs):+.1f}%",
             f"{fmean(run.spent.profile for run in runs):,.0f}",
             f"{fmean(sum(run.spent.temperature.values()) for run in runs):,.0f}",
             f"{fmean(sum(run.spent.training.values()) for run in runs):,.0f}",
@@ -157,10 +174,12 @@ def _costs(results: Mapping[str, Sequence[RunResult]]) -> Iterator[tuple[str, ..
         )
 
 
-def _to_budget(run: RunResult, results: Mapping[str, Sequence[RunResult]]) -> float | None:
-    """Return how much more a run sampled than the full recipe of its seed, as a share."""
-    budgets = [each.spent.total for each in results.get("full", ()) if each.seed == run.seed]
-    return run.spent.total / budgets[0] - 1 if budgets else None
+def _to_budget(run: RunResult, ablation: Ablation, results: Mapping[str, Sequence[RunResult]]) -> float:
+    """Return how much more a run sampled than it was to, as a share."""
+    budget = ablation.tokens
+    if budget is None:
+        (budget,) = (each.spent.total for each in results["full"] if each.seed == run.seed)
+    return run.spent.total / budget - 1
 
 
 def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
