@@ -30,6 +30,7 @@ from polaris_rollout.temperature.report import Earlier, draw_report, read_earlie
 from polaris_rollout.temperature.search import (
     TARGET_ANSWERS,
     ZONES_ANSWERS,
+    Choice,
     find_diversity,
     find_exploration_start,
     measure_given,
@@ -145,13 +146,7 @@ def calibrate(
             highest=calibration.highest if at is None or at < calibration.highest else MAX_TEMPERATURE,
             given=at,
         )
-        max_loss, seed = calibration.max_loss, calibration.seed
-        if at is not None:
-            choice = measure_given(run, at, max_loss=max_loss, seed=seed)
-        elif target is None:
-            choice = find_exploration_start(run, max_loss=max_loss, seed=seed)
-        else:
-            choice = find_diversity(run, target, max_loss=max_loss, seed=seed)
+        choice = _choose_temperature(run, calibration, target)
     told = {"problems": str(problems) if isinstance(problems, Path) else None}
     told["like"] = str(calibration.like) if calibration.like else None
     report = to_report(
@@ -159,12 +154,21 @@ def calibrate(
         choice,
         probe,
         target=None if target is None else float(np.mean(target)),
-        max_loss=max_loss,
+        max_loss=calibration.max_loss,
         settings=settings | asdict(params) | told,
     )
     write_report(out, report)
     draw_report(report, out)
     return report
+
+
+def _choose_temperature(run: ProbeRun, calibration: Calibration, target: float | Floats | None) -> Choice:
+    max_loss, seed = calibration.max_loss, calibration.seed
+    if calibration.at is not None:
+        return measure_given(run, calibration.at, max_loss=max_loss, seed=seed)
+    if target is None:
+        return find_exploration_start(run, max_loss=max_loss, seed=seed)
+    return find_diversity(run, target, max_loss=max_loss, seed=seed)
 
 
 class _LazyEngine:

@@ -125,30 +125,8 @@ def _prepare(request: Request) -> Iterator[Step]:
             owns=(folder.deduplicated.parent,),
         )
         found = folder.deduplicated
-    against = benchmarks_against(recipe)
-    if against:
-        places = {name: folder.benchmark(name) if name in BENCHMARKS else Path(name) for name in against}
-        for name, place in places.items():
-            if name in BENCHMARKS:
-                yield Step(
-                    name=f"benchmark.{name}",
-                    meaning=f"fetch the problems of {name}",
-                    argv=("polaris-eval", "list", name, "--out", str(place)),
-                    outputs=(place,),
-                    owns=_beside(place),
-                )
-        yield Step(
-            name="decontaminate",
-            meaning="drop what the benchmarks ask",
-            argv=(
-                *("polaris-data", "decontaminate", str(found)),
-                *(word for place in places.values() for word in ("--against", str(place))),
-                *("--out", str(folder.decontaminated.parent)),
-            ),
-            inputs=(found, *(place for name, place in places.items() if name in BENCHMARKS or place.is_file())),
-            outputs=(folder.decontaminated,),
-            owns=(folder.decontaminated.parent,),
-        )
+    if benchmarks_against(recipe):
+        yield from _decontaminate(request, found)
         found = folder.decontaminated
     yield Step(
         name="split",
@@ -161,10 +139,42 @@ def _prepare(request: Request) -> Iterator[Step]:
         outputs=(folder.training, folder.held_out),
         owns=(folder.training.parent,),
     )
-    if not recipe.data.select:
-        return
-    yield _profile(request)
+    if recipe.data.select:
+        yield _profile(request)
+        yield _select(request)
+
+
+def _decontaminate(request: Request, found: Path) -> Iterator[Step]:
+    """Yield the steps that fetch the benchmarks with a name, and the one that drops what all of them ask."""
+    folder = request.folder
+    against = benchmarks_against(request.recipe)
+    fetched = {name: folder.benchmark(name) for name in against if name in BENCHMARKS}
+    for name, place in fetched.items():
+        yield Step(
+            name=f"benchmark.{name}",
+            meaning=f"fetch the problems of {name}",
+            argv=("polaris-eval", "list", name, "--out", str(place)),
+            outputs=(place,),
+            owns=_beside(place),
+        )
+    places = [fetched.get(name, Path(name)) for name in against]
     yield Step(
+        name="decontaminate",
+        meaning="drop what the benchmarks ask",
+        argv=(
+            *("polaris-data", "decontaminate", str(found)),
+            *(word for place in places for word in ("--against", str(place))),
+            *("--out", str(folder.decontaminated.parent)),
+        ),
+        inputs=(found, *(place for place in places if place in fetched.values() or place.is_file())),
+        outputs=(folder.decontaminated,),
+        owns=(folder.decontaminated.parent,),
+    )
+
+
+def _select(request: Request) -> Step:
+    recipe, folder = request.recipe, request.folder
+    return Step(
         name="select",
         meaning="drop what the model always solves",
         argv=(
