@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from polaris_rollout.errors import SettingError
 from polaris_rollout.temperature.budget import GRID, Probe, ProbeRun
-from polaris_rollout.temperature.search import find_diversity, find_exploration_start
+from polaris_rollout.temperature.search import find_diversity, find_exploration_start, measure_given
 
 NUM_PROBLEMS = 40
 
@@ -79,6 +79,14 @@ def test_a_target_in_collapse_is_not_followed_there():
 def test_a_target_that_no_temperature_has_names_the_closest(target, closest):
     with pytest.raises(SettingError, match=f"reaches diversity {target:.3f}.*{closest}"):
         find_diversity(run(Model()), target)
+
+
+def test_a_temperature_that_is_given_is_measured_though_it_is_not_on_the_grid():
+    model = Model()
+    choice = measure_given(run(model, given=1.23, max_answers=24), 1.23)
+    assert choice.temperature == 1.23
+    assert choice.diversity.value == pytest.approx(Model.diversity(1.23), abs=1e-9)
+    assert model.calls == [(0.6, 4), (1.23, 4), (1.23, 8), (1.23, 12), (1.23, 16), (1.23, 20)]
 
 
 def test_exploration_starts_where_the_stated_accuracy_is_lost():

@@ -190,9 +190,11 @@ class _LazyEngine:
 
 def _check(calibration: Calibration) -> None:
     target, max_loss = calibration.target_diversity, calibration.max_loss
-    at, given = calibration.at, [target, calibration.like, calibration.at]
-    if sum(each is not None for each in given) > 1:
-        raise SettingError("give one of --target-diversity, --like and --at")
+    at = calibration.at
+    if target is not None and calibration.like is not None:
+        raise SettingError("give --target-diversity or --like, not both")
+    if at is not None and (target is not None or calibration.like is not None):
+        raise SettingError("--at searches for nothing; leave it out, or --target-diversity and --like")
     if at is not None and not 0 < at <= MAX_TEMPERATURE:
         raise SettingError(f"--at is {at:g}; give a temperature above 0, at most {MAX_TEMPERATURE:g}")
     if target is not None and not 0 < target < 1:

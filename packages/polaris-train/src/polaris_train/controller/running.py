@@ -38,12 +38,12 @@ def run_recipe(request: Request, *, redo: bool = False, until: str | None = None
     """
     folder = request.folder
     _refuse_other_recipe(request)
+    steps = plan_steps(request)
+    _refuse_unknown(until, steps)
+    if missing := missing_inputs(request, steps):
+        raise RecipeError("\n".join(missing))
     with folder.locked():
         _introduce(folder)
-        steps = plan_steps(request)
-        _refuse_unknown(until, steps)
-        if missing := missing_inputs(request, steps):
-            raise RecipeError("\n".join(missing))
         _settle(step_states(steps, folder), folder, redo=redo)
         write_json(folder.recipe, request.recipe.model_dump(mode="json"))
         for number, step in enumerate(steps, 1):
