@@ -15,13 +15,27 @@ import pytest
 
 POLARIS = [sys.executable, "-m", "polaris_train.cli.polaris"]
 
-SHORT = [
-    *("limit=60", "held_out=16", "evaluate_every=0", "prompts_per_step=4", "data.profile_samples=2"),
-    *("evaluation.limit=8", "evaluation.yarn_context=0"),
-    *(f"stages.{index}.temperature=1.0" for index in range(3)),
-    *(f"stages.{index}.steps=1" for index in range(3)),
-]
-"""The three stages with little in them."""
+SHORT = """
+model = "tiny"
+problems = "synthetic"
+limit = 48
+held_out = 8
+prompts_per_step = 4
+max_prompt_tokens = 256
+
+[data]
+profile_samples = 2
+
+[[stages]]
+name = "only"
+context = 512
+temperature = 1.0
+steps = 1
+
+[evaluation]
+benchmarks = []
+"""
+
 
 DECIDED = [
     *("problems.jsonl", "selected.jsonl", "held-out.jsonl", "profile.jsonl", "decisions.json", "temperature.json"),
@@ -52,19 +66,19 @@ def digests(run):
 
 
 def test_a_short_run_goes_to_its_end_and_tells_its_reasons(tmp_path):
-    command = ("run", "tiny-cpu", "--out", "run", *sets(SHORT))
+    (tmp_path / "short.toml").write_text(SHORT)
+    command = ("run", "short.toml", "--out", "run")
     assert "report: run/report.html" in polaris(*command, cwd=tmp_path)
     run = tmp_path / "run"
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*.jsonl")}
     assert "report: run/report.html" in polaris(*command, cwd=tmp_path)
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    status = polaris("status", "run", cwd=tmp_path)
-    assert "13 of 13 steps done, finished" in status
+    assert "8 of 8 steps done, finished" in polaris("status", "run", cwd=tmp_path)
     why = polaris("why", "run", cwd=tmp_path)
-    for title in ("import", "dedup", "split", "select", "stage-1: end", "stage-2: problems", "evaluate: final"):
+    for title in ("import", "dedup", "split", "select", "only: end"):
         assert f"\n{title}\n" in f"\n{why}", title
-    trained = json.loads((run / "stage-1" / "problems.jsonl").read_text().splitlines()[0])["problem_id"]
-    assert "visits.jsonl" in polaris("why", "run", trained, cwd=tmp_path)
+    visited = json.loads((run / "only" / "visits.jsonl").read_text().splitlines()[0])["problem_id"]
+    assert "visits.jsonl" in polaris("why", "run", visited, cwd=tmp_path)
 
 
 @pytest.mark.slow
