@@ -122,14 +122,11 @@ def test_ten_kills_and_typing_by_hand_change_nothing(tmp_path):
 
 
 @pytest.mark.slow
-def test_real_problems_go_through_to_the_end(tmp_path):
+def test_real_problems_go_through_to_the_end(shared_data, tmp_path, monkeypatch):
     """200 problems of MATH with the tiny model, which solves next to none of them; that is then what is said."""
-    data = Path(__file__).resolve().parents[2] / "shared" / "data"
-    if not data.is_dir():
-        pytest.skip("the shared folder of real problems is not here")
-    os.environ["POLARIS_BENCHMARKS"] = str(data)
+    monkeypatch.setenv("POLARIS_BENCHMARKS", str(shared_data))
     overrides = [
-        *(f"problems={data / 'math_train.jsonl'}", "limit=200", "held_out=24", "prompts_per_step=4"),
+        *(f"problems={shared_data / 'math_train.jsonl'}", "limit=200", "held_out=24", "prompts_per_step=4"),
         *('data.decontaminate=["aime24", "math500"]', 'evaluation.benchmarks=["aime24"]', "evaluation.limit=8"),
         *("max_prompt_tokens=512", "evaluate_every=0", "data.profile_samples=2", "evaluation.samples=2"),
         *(f"stages.{index}.steps=1" for index in range(3)),
