@@ -1,4 +1,4 @@
-"""`polaris ablate` as a user runs it: two arms, two seeds, killed on the way."""
+"""`polaris ablate` as a user runs it: two arms of two stages, two seeds, killed on the way."""
 
 import hashlib
 import json
@@ -11,17 +11,29 @@ import pytest
 
 POLARIS = [sys.executable, "-m", "polaris_train.cli.polaris"]
 
-SHORT = [
-    *("limit=60", "held_out=16", "evaluate_every=0", "prompts_per_step=4", "data.profile_samples=2"),
-    *("evaluation.limit=8", "evaluation.yarn_context=1024", "temperature.num_problems=12", "temperature.answers=12"),
-    "stages.0.temperature=1.0",
-    "stages.2.temperature=1.0",
-    *(f"stages.{index}.steps=2" for index in range(3)),
-]
+RECIPE = """
+model = "tiny"
+problems = "synthetic"
+limit = 60
+prompts_per_step = 4
+max_prompt_tokens = 128
+learning_rate = 3e-4
+held_out = 16
+data = {decontaminate = [], profile_samples = 2}
+evaluation = {benchmarks = ["synthetic:held-out"], limit = 8, samples = 2, temperature = 1.0, yarn_context = 0}
 
+[[stages]]
+name = "short"
+context = 192
+temperature = 1.1
+steps = 2
 
-def command(*words):
-    return [*POLARIS, "ablate", "tiny-cpu", *words, *(word for each in SHORT for word in ("--set", each))]
+[[stages]]
+name = "long"
+context = 256
+temperature = 1.2
+steps = 2
+"""
 
 
 def digests(folder):
@@ -36,11 +48,12 @@ def digests(folder):
 
 @pytest.mark.slow
 def test_arms_sample_equal_tokens_are_compared_by_seed_and_continue_after_a_kill(tmp_path):
-    words = command("--arms", "plain,dropping", "--seeds", "2", "--out", "ablation")
+    (tmp_path / "mine.toml").write_text(RECIPE)
+    words = [*POLARIS, "ablate", "mine.toml", "--arms", "dropping", "--seeds", "2", "--out", "ablation"]
     out = tmp_path / "ablation"
     with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL) as first:
-        stage_2 = out / "dropping" / "seed-0" / "stage-2" / "metrics.jsonl"
-        while first.poll() is None and not stage_2.exists():
+        second_stage = out / "dropping" / "seed-0" / "long" / "metrics.jsonl"
+        while first.poll() is None and not second_stage.exists():
             time.sleep(0.2)
         first.send_signal(signal.SIGKILL)
     assert not (out / "ablation.json").exists()
@@ -51,9 +64,8 @@ def test_arms_sample_equal_tokens_are_compared_by_seed_and_continue_after_a_kill
     content = json.loads((out / "ablation.json").read_text())
     assert content["seeds"] == [0, 1]
     rows = {row["arm"]: row for row in content["benchmarks"]["synthetic-held-out"]}
-    assert list(rows) == ["plain", "dropping", "full"]
-    assert rows["dropping"]["before"] == "plain" and rows["full"]["before"] == "dropping"
-    assert all(len(row["mean"]["by_seed"]) == 2 and row["yarn"] for row in rows.values())
+    assert list(rows) == ["dropping", "full"]
+    assert rows["full"]["before"] == "dropping" and len(rows["full"]["to_before"]["by_seed"]) == 2
     for run in content["runs"]:
         metrics = [
             json.loads(line)["sampled_tokens"]
@@ -62,11 +74,11 @@ def test_arms_sample_equal_tokens_are_compared_by_seed_and_continue_after_a_kill
         ]
         assert sum(run["tokens"]["training"].values()) == sum(metrics)
         assert 0 <= run["tokens"]["to_budget"] * run["tokens"]["total"] < 2 * max(metrics)  # the last step passes it
-    assert {run["tokens"]["profile"] for run in content["runs"] if run["arm"] == "plain"} == {0}
 
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/seed-*/**/*.json*")}
     again = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=600)
-    assert again.returncode == 0 and again.stdout == done.stdout
+    assert again.returncode == 0
+    assert done.stdout.endswith(again.stdout)  # before the table it has what the commands of the runs say
     changed = {path.name for path, then in before.items() if path.stat().st_mtime_ns != then}
     assert changed <= {"recipe.json", "controller.json"}
 

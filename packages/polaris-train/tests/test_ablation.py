@@ -215,6 +215,13 @@ def test_a_difference_by_hand():
     assert contrast(after[:1], before[:1]).seeds is None and contrast(after[:1], before[:1]).both is None
 
 
+def test_arms_that_agree_everywhere_are_not_known_to_be_equal():
+    found = contrast([[0.5] * 8] * 2, [[0.5] * 8] * 2)
+    assert found.value == 0
+    assert found.both == found.seeds  # two seeds say less than eight problems
+    assert found.seeds[0] < found.problems[0] < -0.3
+
+
 @given(st.integers(2, 5), st.integers(2, 7), st.integers(0, 10**6))
 def test_the_interval_over_both_is_the_sum_over_all_pairs_that_share_a_seed_or_a_problem(num_seeds, num_problems, seed):
     """Of the residuals: what `contrast` finds from sums of squares, as the covariance of every pair of cells."""

@@ -60,13 +60,18 @@ def contrast(after: Table, before: Table | None = None) -> Contrast:
     by_seed = [fmean(row) for row in rows]
     by_problem = [fmean(column) for column in zip(*rows, strict=True)]
     value = fmean(by_seed)
+    seeds = clustered_mean(by_seed, low=low, high=1.0).interval if len(rows) > 1 else None
+    problems = clustered_mean(by_problem, low=low, high=1.0).interval
     half = _half_width(rows, by_seed, by_problem)
     return Contrast(
         value=value,
         by_seed=tuple(by_seed),
-        seeds=clustered_mean(by_seed, low=low, high=1.0).interval if len(rows) > 1 else None,
-        problems=clustered_mean(by_problem, low=low, high=1.0).interval,
-        both=None if half is None else (max(low, value - half), min(1.0, value + half)),
+        seeds=seeds,
+        problems=problems,
+        # The other two matter where all seeds or all problems agree: no spread is not certainty.
+        both=None
+        if seeds is None or half is None
+        else (min(seeds[0], problems[0], max(low, value - half)), max(seeds[1], problems[1], min(1.0, value + half))),
     )
 
 
