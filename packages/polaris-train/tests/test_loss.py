@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from polaris_train.grpo.loss import MAX_LOG_RATIO, cispo_loss, clipped_loss, gspo_loss, kl_penalty
 
@@ -166,7 +166,19 @@ def test_no_tokens_give_no_losses():
     assert clipped_loss(none, none, none, **PUBLISHED).shape == (0,)
 
 
+@pytest.mark.parametrize("difference", [-1e-3, 1e-4, -1e-5])
+def test_a_small_divergence_keeps_its_digits(difference):
+    """Against the series; ``exp(d) - d - 1`` has none of them left.
+
+    ``expm1`` and the subtraction round by an ulp of ``d`` each, which is ``4 * eps / d`` of ``d * d / 2``.
+    """
+    reference = torch.tensor([difference])
+    d, eps = float(reference), torch.finfo(torch.float32).eps
+    assert kl_penalty(torch.zeros(1), reference).item() == pytest.approx(d * d / 2 + d**3 / 6, rel=4 * eps / abs(d))
+
+
 @given(rows=tokens)
+@example(rows=[(-1.3709101597873607e-09, 0.0, 0.0, 0)])
 def test_the_divergence_is_that_of_a_loop_over_the_tokens_and_never_negative(rows):
     logprobs, reference, _, _ = zip(*rows, strict=True)
     values, slopes = losses_and_slopes(kl_penalty, logprobs, doubles(reference))

@@ -183,13 +183,15 @@ def cispo_loss(
 def kl_penalty(logprobs: PerToken, reference_logprobs: PerToken) -> PerToken:
     """Return an estimate of the divergence from a reference policy at each token: never negative, zero where equal.
 
-    ``exp(d) - d - 1`` with ``d = reference - logprob`` (the estimator called k3).
+    ``exp(d) - 1 - d`` with ``d = reference - logprob`` (the estimator called k3), so about ``d * d / 2`` where the two
+    are close, which is most of the time: `expm1` keeps the digits there that ``exp(d) - 1`` would lose, and the last one
+    of them, which rounding may still turn below zero, is cut off.
 
     References:
         Schulman, "Approximating KL Divergence", 2020. http://joschu.net/blog/kl-approx.html
     """
     difference = _log_ratio(reference_logprobs, logprobs)
-    return difference.exp() - difference - 1
+    return (difference.expm1() - difference).clamp(min=0)
 
 
 def mismatch_weights(
