@@ -184,8 +184,8 @@ def kl_penalty(logprobs: PerToken, reference_logprobs: PerToken) -> PerToken:
     """Return an estimate of the divergence from a reference policy at each token: never negative, zero where equal.
 
     ``exp(d) - 1 - d`` with ``d = reference - logprob`` (the estimator called k3), so about ``d * d / 2`` where the two
-    are close, which is most of the time: `expm1` keeps the digits there that ``exp(d) - 1`` would lose, and the last one
-    of them, which rounding may still turn below zero, is cut off.
+    are close, which is most of the time: there `expm1` keeps the digits that ``exp(d) - 1`` would lose. What rounding
+    still turns below zero is cut off.
 
     References:
         Schulman, "Approximating KL Divergence", 2020. http://joschu.net/blog/kl-approx.html
