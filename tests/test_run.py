@@ -65,6 +65,26 @@ def digests(run):
     return found
 
 
+def proofs(run):
+    """Manifests of what is done."""
+    return [path for path in run.glob("steps/*.json") if not path.name.endswith(".begun.json")]
+
+
+def kill_after(steps, seconds, command, folder):
+    """Run until so many steps are done, and so many seconds longer; then kill the whole process tree."""
+    log = (folder / "log").open("a")
+    process = subprocess.Popen([*POLARIS, *command], cwd=folder, stdout=log, stderr=log, start_new_session=True)
+    while len(proofs(folder / "run")) < steps:
+        assert process.poll() is None, (folder / "log").read_text()
+        time.sleep(0.1)
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
+    print(f"killed {seconds:.1f} s after {len(proofs(folder / 'run'))} steps were done")
+
+
 def test_a_short_run_goes_to_its_end_and_tells_its_reasons(tmp_path):
     (tmp_path / "short.toml").write_text(SHORT)
     command = ("run", "short.toml", "--out", "run")
@@ -89,27 +109,14 @@ def test_ten_kills_and_typing_by_hand_change_nothing(tmp_path):
     for name in ("whole", "killed", "typed"):
         (tmp_path / name).mkdir()
     command = ("run", "tiny-cpu", "--out", "run", *sets(overrides))
-    started = time.monotonic()
     polaris(*command, cwd=tmp_path / "whole")
-    seconds = time.monotonic() - started
     undisturbed = digests(tmp_path / "whole" / "run")
 
-    draw, kills = random.Random(0), 0
-    while kills < 10:
-        process = subprocess.Popen(
-            [*POLARIS, *command], cwd=tmp_path / "killed", stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        try:
-            code = process.wait(timeout=draw.uniform(0.02, 0.25) * seconds)
-            assert code == 0
-            break
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            kills += 1
+    draw = random.Random(0)
+    finished = len(proofs(tmp_path / "whole" / "run"))
+    for steps in sorted(draw.choices(range(finished - 2), k=10)):
+        kill_after(steps, draw.uniform(0, 25), command, tmp_path / "killed")
     polaris(*command, cwd=tmp_path / "killed")
-    print(f"\n{kills} kills of a run of {seconds:.0f} s")
-    assert kills >= 5
     assert digests(tmp_path / "killed" / "run") == undisturbed
 
     plan = polaris("plan", "tiny-cpu", "--out", "run", *sets(overrides), cwd=tmp_path / "typed")
