@@ -14,7 +14,7 @@ from polaris_rollout import MAX_TEMPERATURE, SamplingParams
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from polaris_train.errors import RecipeError
-from polaris_train.recipe_tables import DataTable, EvaluationTable, TemperatureTable
+from polaris_train.recipe_tables import DataTable, EvaluationTable, Lora, TemperatureTable
 
 Precision = Literal["bfloat16", "float16", "float32"]
 Tracker = Literal["wandb", "tensorboard"]
@@ -109,6 +109,9 @@ class _Constants(BaseModel):
 
     precision: Precision | None = None
     """Of forward and backward passes, engine and exports; by default bfloat16 on GPU, float32 on CPU."""
+
+    lora: Lora | None = None
+    """Train adapters beside frozen weights; by default the weights themselves."""
 
     cpu_offload: bool = False
     """Keep parameters, gradients and optimizer state in the memory of the host."""
@@ -388,7 +391,7 @@ def load_recipe(recipe: str, overrides: list[str] | None = None) -> Recipe:
         raise RecipeError(f"{path}: " + "; ".join(_explain(each) for each in error.errors())) from error
 
 
-_TABLES = ("data", "temperature", "evaluation")
+_TABLES = ("data", "temperature", "evaluation", "lora")
 """What a file may leave out and an override still set a part of."""
 
 

@@ -1,6 +1,7 @@
-"""The tables of a recipe that are read between its stages: data, temperature, evaluation.
+"""The tables of a recipe.
 
-A stage knows nothing of them: `polaris run` turns each into commands that a person could type.
+A stage knows nothing of data, temperature and evaluation, which are read between stages: `polaris run` turns each into
+commands that a person could type.
 """
 
 from typing import Literal
@@ -108,3 +109,22 @@ class EvaluationTable(_Table):
 
 AUTO: Literal["auto"] = "auto"
 """A stage's temperature that ``polaris-rollout temperature`` finds."""
+
+
+class Lora(_Table):
+    """Adapters of all linear layers but the output head, trained instead of the weights (Hu et al., arXiv 2106.09685).
+
+    Adapters on all layers, not on attention alone, do what full parameters do in reinforcement learning, at any rank
+    that was tried (Thinking Machines, "LoRA Without Regret").
+    """
+
+    rank: int = Field(ge=1)
+    """Of each adapter."""
+
+    alpha: float | None = Field(default=None, gt=0)
+    """Adapters are scaled by ``alpha / rank``; by default as large as the rank."""
+
+    @property
+    def scale(self) -> float:
+        """Factor of each adapter."""
+        return (self.alpha or self.rank) / self.rank

@@ -16,7 +16,16 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from polaris_train.model.adapters import (
+    add_adapters,
+    checkpoint_name,
+    is_adapter,
+    merged_parameters,
+    save_adapters,
+    start_adapters,
+)
 from polaris_train.model.policy import Policy, attention_implementation
+from polaris_train.recipe_tables import Lora
 
 Precision = Literal["bfloat16", "float16", "float32"]
 
@@ -32,6 +41,8 @@ def load_policy(
     precision: Precision | None = None,
     cpu_offload: bool = False,
     activation_checkpointing: bool | None = None,
+    lora: Lora | None = None,
+    seed: int = 0,
 ) -> Policy:
     """Load a model with float32 master weights, sharded over all ranks; collective.
 
@@ -46,6 +57,8 @@ def load_policy(
         cpu_offload: Keep parameters, gradients and optimizer state in the memory of the host.
         activation_checkpointing: Compute activations again in the backward pass instead of keeping them; by default on
             a GPU.
+        lora: Train adapters beside frozen weights.
+        seed: Of the adapters.
     """
     on_gpu = device.type == "cuda"
     folder = local_folder(model)
@@ -57,9 +70,11 @@ def load_policy(
             config, dtype=torch.float32, attn_implementation=attention_implementation(device, dtype)
         )
     empty.tie_weights()
+    if lora is not None:
+        add_adapters(empty, lora)
     if on_gpu if activation_checkpointing is None else activation_checkpointing:
         empty.gradient_checkpointing_enable()
-    policy = Policy(empty.train(), dtype=dtype, device=device)
+    policy = Policy(empty.train(), dtype=dtype, device=device, lora=lora)
     shard = partial(
         fully_shard,
         mp_policy=MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32),
@@ -73,21 +88,25 @@ def load_policy(
     for name, buffer in buffers.items():
         owner, _, attribute = name.rpartition(".")
         setattr(policy.get_submodule(owner), attribute, buffer.to(device))
-    load(dict(empty.named_parameters()), storage_reader=HuggingFaceStorageReader(str(folder)))
+    stored = {checkpoint_name(name): each for name, each in empty.named_parameters() if not is_adapter(name)}
+    load(stored, storage_reader=HuggingFaceStorageReader(str(folder)))
+    if lora is not None:
+        start_adapters(empty, seed=seed)
     return policy
 
 
 def save_policy(policy: Policy, folder: Path, *, source: str) -> None:
     """Write a Hugging Face folder that transformers and vLLM load as it is; collective.
 
-    Every rank writes its own shards, and rank 0 joins them: no rank ever holds the whole model.
+    Every rank writes its own shards, and rank 0 joins them: no rank ever holds the whole model. Adapters are merged,
+    and also written alone to ``adapter``.
 
     Args:
         policy: Written in its precision.
         folder: Target; must not exist.
         source: The model that training started from, for tokenizer and generation config.
     """
-    state = {name: each.detach().to(policy.dtype) for name, each in policy.model.named_parameters()}
+    state = {name: each.to(policy.dtype) for name, each in merged_parameters(policy.model, policy.lora)}
     files: dict[str, int] = {}
     written = 0
     for name, each in state.items():
@@ -108,4 +127,6 @@ def save_policy(policy: Policy, folder: Path, *, source: str) -> None:
         AutoTokenizer.from_pretrained(source).save_pretrained(folder)
         with suppress(OSError):  # A model need not have a generation config.
             GenerationConfig.from_pretrained(source).save_pretrained(folder)
+    if policy.lora is not None:
+        save_adapters(policy.model, policy.lora, folder / "adapter", source=source, write=dist.get_rank() == 0)
     dist.barrier()

@@ -13,8 +13,10 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 from transformers.utils.import_utils import is_flash_attn_2_available
 
+from polaris_train.model.adapters import merged_parameters
 from polaris_train.model.logprobs import token_logprobs
 from polaris_train.model.packing import MicroBatch, PerToken
+from polaris_train.recipe_tables import Lora
 
 PACKED_SDPA = "polaris_packed_sdpa"
 """Name under which transformers knows `packed_sdpa`."""
@@ -26,16 +28,23 @@ class Policy(nn.Module):
     Attributes:
         dtype: Of forward passes and exports; the parameters themselves are float32.
         device: Where the model computes.
+        lora: Of its adapters, where these are trained instead of its weights.
         quadratic_length: Length of a sequence at which attention costs as much as all the rest.
     """
 
     def __init__(
-        self, model: nn.Module, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+        self,
+        model: nn.Module,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        lora: Lora | None = None,
     ) -> None:
         super().__init__()
         self.model: Any = model
         self.dtype = dtype
         self.device = torch.device(device)
+        self.lora = lora
         config = self.model.config
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         attention = config.num_hidden_layers * config.num_attention_heads * head_dim
@@ -61,13 +70,17 @@ class Policy(nn.Module):
             self.reshard()  # no backward pass lets go of what the forward pass gathered
         return logprobs
 
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """Return what an optimizer changes: all parameters, or the adapters."""
+        return [each for each in self.parameters() if each.requires_grad]
+
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield each parameter's checkpoint name and whole tensor, one at a time.
+        """Yield each parameter's checkpoint name and whole tensor, its adapter merged, one at a time.
 
         Every rank must iterate to the end: gathering a sharded parameter is collective.
         """
-        for name, parameter in self.model.named_parameters():
-            whole = parameter.detach().to(self.device)
+        for name, parameter in merged_parameters(self.model, self.lora):
+            whole = parameter.to(self.device)
             yield name, whole.full_tensor() if isinstance(whole, DTensor) else whole
 
 

@@ -23,6 +23,7 @@ from polaris_data.files import write_json
 from polaris_rollout import Completion, Group
 from torch.distributed.checkpoint.staging import BlockingAsyncStager
 from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
     get_model_state_dict,
     get_state_dict,
     set_model_state_dict,
@@ -39,6 +40,9 @@ from polaris_train.run_folder import CheckpointFolder, Checkpoints
 logger = logging.getLogger(__name__)
 
 _READ_BYTES = 2**24
+
+_PARTIAL = StateDictOptions(ignore_frozen_params=True, strict=False)
+"""What is missing in a checkpoint is refused where it is read; what is not trained is missing in the policy's state."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -164,7 +168,9 @@ class Checkpointer:
         contents = _contents(state)
         load(contents, checkpoint_id=folder.path)
         model, optimizer = contents["model"], contents["optimizer"]
-        set_state_dict(state.policy, state.optimizer, model_state_dict=model, optim_state_dict=optimizer)
+        set_state_dict(
+            state.policy, state.optimizer, model_state_dict=model, optim_state_dict=optimizer, options=_PARTIAL
+        )
         state.step, state.skipped_in_row = small["step"], small["skipped_in_row"]
         if small["scaler"]:
             state.scaler.load_state_dict(small["scaler"])
@@ -244,9 +250,9 @@ def load_weights(folder: Checkpoints, policy: Policy, *, step: int | None = None
     if step is None:
         step = next((each for each in reversed(folder.steps()) if damage(folder.step(each)) is None), 0)
     if step:
-        model = get_model_state_dict(policy)
+        model = _trained(policy, get_model_state_dict(policy))
         load({"model": model}, checkpoint_id=folder.step(step).path)
-        set_model_state_dict(policy, model)
+        set_model_state_dict(policy, model, options=_PARTIAL)
     return step
 
 
@@ -272,11 +278,18 @@ def _contents(state: TrainingState) -> dict[str, Any]:
     """Return weights and optimizer as torch.distributed.checkpoint takes them."""
     if not state.optimizer.state:
         # Taken from an optimizer that has not stepped, its state is made by a step of no length, which counts.
-        get_state_dict(state.policy, state.optimizer)
+        get_state_dict(state.policy, state.optimizer, options=_PARTIAL)
         for each in state.optimizer.state.values():
             each["step"].zero_()
-    model, optimizer = get_state_dict(state.policy, state.optimizer)
-    return {"model": model, "optimizer": optimizer}
+    model, optimizer = get_state_dict(state.policy, state.optimizer, options=_PARTIAL)
+    return {"model": _trained(state.policy, model), "optimizer": optimizer}
+
+
+def _trained(policy: Policy, model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a policy's state is trained: no frozen weights beside adapters, and a tied head once."""
+    known = {name for name, _ in policy.named_parameters(remove_duplicate=False)}
+    trained = {name for name, parameter in policy.named_parameters() if parameter.requires_grad}
+    return {name: each for name, each in model.items() if name in trained or name not in known}
 
 
 def _restore_rescue(buffer: RescueBuffer, folder: CheckpointFolder) -> None:

@@ -8,11 +8,12 @@ import torch
 import torch.distributed as dist
 from polaris_data.files import append_records
 
-from polaris_train.model.loading import load_policy, save_policy
+from polaris_train.model.loading import save_policy
 from polaris_train.model.policy import Policy
 from polaris_train.recipe import ResolvedStage
 from polaris_train.run_folder import StageFolder, origin, partial_path, read_records
 from polaris_train.stage.checkpoint import load_weights
+from polaris_train.stage.settings import load_stage_policy
 
 
 def is_exported(config: ResolvedStage, folder: StageFolder, *, step: int) -> bool:
@@ -57,7 +58,7 @@ def export_checkpoint(folder: StageFolder, out: Path) -> None:
     config = folder.read_resolved()
     dist.init_process_group("gloo", init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
     try:
-        policy = load_policy(config.model, device=torch.device("cpu"), context=config.context)
+        policy = load_stage_policy(config, device=torch.device("cpu"))
         load_weights(folder.checkpoints, policy)
         incoming = partial_path(out)
         shutil.rmtree(incoming, ignore_errors=True)

@@ -1,7 +1,11 @@
 """What a recipe's values are called where a step uses them."""
 
+import torch
+
 from polaris_train.grpo.batches import BatchSettings
 from polaris_train.grpo.loss import LossSettings
+from polaris_train.model.loading import load_policy
+from polaris_train.model.policy import Policy
 from polaris_train.model.step import StepSettings
 from polaris_train.recipe import ResolvedStage
 
@@ -32,3 +36,16 @@ def update_settings(config: ResolvedStage) -> tuple[BatchSettings, LossSettings,
         max_tokens=config.max_microbatch_tokens, temperature=config.temperature, max_grad_norm=config.max_grad_norm
     )
     return batches, loss, steps
+
+
+def load_stage_policy(config: ResolvedStage, *, device: torch.device) -> Policy:
+    """Load the model that a stage starts from; collective."""
+    return load_policy(
+        config.model,
+        device=device,
+        context=config.context,
+        precision=config.precision,
+        cpu_offload=config.cpu_offload,
+        lora=config.lora,
+        seed=config.seed,
+    )

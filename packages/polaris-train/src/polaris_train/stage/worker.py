@@ -23,7 +23,6 @@ from transformers.utils.logging import disable_progress_bar
 
 from polaris_train.errors import MemoryExhaustedError, RunFolderError, TrainError
 from polaris_train.grpo.rescue import RescueBuffer
-from polaris_train.model.loading import load_policy
 from polaris_train.model.policy import Policy
 from polaris_train.recipe import FREE_FIELDS, ResolvedStage
 from polaris_train.run_folder import StageFolder, read_records
@@ -35,6 +34,7 @@ from polaris_train.stage.launch import die_with_parent
 from polaris_train.stage.loop import StepResult, train_stage
 from polaris_train.stage.output import StepTable, Trackers
 from polaris_train.stage.rollouts import SynchronousRollouts, visits
+from polaris_train.stage.settings import load_stage_policy
 
 logger = logging.getLogger(__name__)
 
@@ -74,14 +74,7 @@ def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None
     if dist.get_rank() == 0:
         stack.enter_context(folder.locked())
     torch.manual_seed(config.seed)
-    load = partial(
-        load_policy,
-        config.model,
-        device=device,
-        context=config.context,
-        precision=config.precision,
-        cpu_offload=config.cpu_offload,
-    )
+    load = partial(load_stage_policy, config, device=device)
     state = _start(config, load(), device)
     problems = _usable_problems(read_problems(folder.problems), config)
     checkpointer = _resume(state, config, folder, stack)
@@ -105,7 +98,9 @@ def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None
 def _start(config: ResolvedStage, policy: Policy, device: torch.device) -> TrainingState:
     return TrainingState(
         policy=policy,
-        optimizer=torch.optim.AdamW(policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay),
+        optimizer=torch.optim.AdamW(
+            policy.trained_parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        ),
         scaler=torch.amp.GradScaler(device.type, enabled=policy.dtype == torch.float16),
         rescue=RescueBuffer(max_age=config.rescue_max_age, max_tokens=config.max_answer_tokens, seed=config.seed),
     )

@@ -1,0 +1,179 @@
+"""LoRA: what is trained, what the engine and exports get, and what a checkpoint holds."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.distributed as dist
+from peft import PeftModel
+from polaris_train.embedded import tiny_model
+from polaris_train.grpo.rescue import RescueBuffer
+from polaris_train.model.adapters import is_adapter
+from polaris_train.model.loading import load_policy, save_policy
+from polaris_train.model.packing import TrainingSequence, pack
+from polaris_train.recipe_tables import Lora
+from polaris_train.run_folder import Checkpoints
+from polaris_train.stage.checkpoint import Checkpointer, TrainingState, load_weights
+from torch.distributed.checkpoint import FileSystemReader
+from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+CPU = torch.device("cpu")
+LORA = Lora(rank=4, alpha=6)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def process_group():
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
+def folder(request, tmp_path_factory):
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=60, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8, tie_word_embeddings=request.param,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("model")
+    Qwen3ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def batch():
+    tokens = torch.randint(0, 60, (24,), generator=torch.Generator().manual_seed(1)).tolist()
+    whole = TrainingSequence(prompt_token_ids=tuple(tokens[:5]), token_ids=tuple(tokens[5:]))
+    short = TrainingSequence(prompt_token_ids=tuple(tokens[3:5]), token_ids=tuple(tokens[9:12]))
+    return pack([whole, short])
+
+
+def trained(folder, *, steps=3):
+    """A state after steps towards likelier tokens, far enough that adapters matter."""
+    policy = load_policy(str(folder), device=CPU, context=64, lora=LORA, seed=3)
+    optimizer = torch.optim.AdamW(policy.trained_parameters(), lr=0.05)
+    for _ in range(steps):
+        logprobs, _ = policy(batch(), temperature=1.4)
+        (-logprobs.sum()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    rescue = RescueBuffer(max_age=10, max_tokens=64, seed=0)
+    return TrainingState(
+        policy=policy, optimizer=optimizer, scaler=torch.amp.GradScaler("cpu", enabled=False), rescue=rescue, step=steps
+    )
+
+
+def logprobs(policy, temperature=1.4):
+    return policy.frozen_logprobs(batch(), temperature=temperature)
+
+
+def test_fresh_adapters_change_nothing_and_every_linear_layer_but_the_head_has_one(folder):
+    plain = load_policy(str(folder), device=CPU, context=64)
+    policy = load_policy(str(folder), device=CPU, context=64, lora=LORA)
+    assert torch.equal(logprobs(policy), logprobs(plain))
+    names = {name for name, parameter in policy.model.named_parameters() if parameter.requires_grad}
+    assert all(is_adapter(name) for name in names)
+    assert len(names) == 2 * 2 * 7  # two factors, two layers, q k v o gate up down
+
+
+def test_adapters_start_by_their_seed(folder):
+    def factors(seed):
+        model = load_policy(str(folder), device=CPU, context=64, lora=LORA, seed=seed).model
+        return torch.cat([p.full_tensor().flatten() for name, p in model.named_parameters() if "lora_A" in name])
+
+    assert torch.equal(factors(1), factors(1))
+    assert not torch.equal(factors(1), factors(2))
+
+
+def test_training_changes_adapters_alone(folder):
+    before = dict(load_policy(str(folder), device=CPU, context=64).weights())
+    model = trained(folder).policy.model
+    for name, parameter in model.named_parameters():
+        if not is_adapter(name):
+            assert torch.equal(parameter.full_tensor(), before[name.replace(".base_layer", "")]), name
+        else:
+            assert parameter.full_tensor().abs().sum() > 0, name
+
+
+def test_the_engine_gets_merged_weights_that_compute_the_same(folder):
+    policy = trained(folder).policy
+    plain = load_policy(str(folder), device=CPU, context=64)
+    unchanged = logprobs(plain)
+    weights = dict(policy.weights())
+    with torch.no_grad():
+        for name, parameter in plain.model.named_parameters():
+            parameter.copy_(torch.distributed.tensor.distribute_tensor(weights[name], parameter.device_mesh))
+    assert torch.allclose(logprobs(plain), logprobs(policy), atol=1e-5)
+    assert not torch.allclose(logprobs(policy), unchanged, atol=0.1)
+
+
+def test_a_merged_weight_is_the_weight_and_the_scaled_product(folder):
+    policy = trained(folder).policy
+    parts = {name: each.full_tensor() for name, each in policy.model.named_parameters()}
+    layer = "model.layers.1.mlp.down_proj"
+    a, b = (parts[f"{layer}.{factor}.default.weight"] for factor in ("lora_A", "lora_B"))
+    expected = parts[f"{layer}.base_layer.weight"] + 6 / 4 * b @ a
+    assert torch.allclose(dict(policy.weights())[f"{layer}.weight"], expected, atol=1e-7)
+
+
+def test_an_export_is_read_merged_by_transformers_and_alone_by_peft(folder, tmp_path):
+    policy = trained(folder).policy
+    save_policy(policy, tmp_path / "out", source=tiny_model())
+    ids = torch.arange(20)[None]
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)(ids).logits
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    start = base(ids).logits
+    beside = PeftModel.from_pretrained(base, tmp_path / "out" / "adapter")(ids).logits
+    assert torch.allclose(merged, beside, atol=1e-5)
+    assert not torch.allclose(start, beside, atol=0.1)
+
+
+def test_a_checkpoint_holds_adapters_alone_and_continues_as_if_nothing_was(folder, tmp_path):
+    state = trained(folder)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpointer = Checkpointer(checkpoints, keep=2, identity={})
+    checkpointer.save(state, {})
+    checkpointer.wait()
+    restored = trained(folder, steps=0)
+    assert checkpointer.restore(restored)["step"] == 3
+    for each in (state, restored):
+        (-each.policy(batch(), temperature=1.4)[0].sum()).backward()
+        each.optimizer.step()
+    assert torch.equal(logprobs(state.policy), logprobs(restored.policy))
+    stored = FileSystemReader(checkpoints.step(3).path).read_metadata().state_dict_metadata
+    assert {name for name in stored if name.startswith("model.")}
+    assert [name for name in stored if re.search(r"\.weight(\.|$)", name) and not is_adapter(name)] == []
+    fresh = load_policy(str(folder), device=CPU, context=64, lora=LORA)
+    assert load_weights(checkpoints, fresh) == 3
+
+
+RANK = """
+import sys
+
+import torch
+import torch.distributed as dist
+
+sys.path.insert(0, sys.argv[2])
+from test_adapters import logprobs, trained
+
+dist.init_process_group("gloo")
+state = trained(sys.argv[1])
+merged = dict(state.policy.weights())
+if dist.get_rank() == 0:
+    torch.save({"logprobs": logprobs(state.policy), "merged": merged}, sys.argv[3])
+else:
+    logprobs(state.policy)
+"""
+
+
+def test_two_ranks_train_what_one_does(folder, tmp_path):
+    """Each rank computes the whole batch here, so gradients averaged over ranks are those of one."""
+    (tmp_path / "rank.py").write_text(RANK)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    here = str(__file__).rpartition("/")[0]
+    subprocess.run([*torchrun, tmp_path / "rank.py", folder, here, tmp_path / "found.pt"], check=True)
+    found, one = torch.load(tmp_path / "found.pt"), trained(folder).policy
+    assert torch.allclose(found["logprobs"], logprobs(one), atol=1e-5)
+    for name, weight in one.weights():
+        assert torch.allclose(found["merged"][name], weight, atol=1e-5), name
