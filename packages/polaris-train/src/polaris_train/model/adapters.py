@@ -1,4 +1,4 @@
-"""LoRA adapters (Hu et al., arXiv 2106.09685) through peft: trained beside frozen weights, merged for all who read them.
+"""LoRA adapters (Hu et al., arXiv 2106.09685) through peft: trained beside frozen weights, merged for all readers.
 
 The engine and an exported model get ``weight + alpha / rank * B @ A``, so neither knows of adapters.
 """
