@@ -9,6 +9,7 @@ import pytest
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 SAYS = {
+    "ablation_task.py": "polaris ablate ablation-task/calibrated.toml",
     "custom_reward.py": "[0.9955, 0.54375, 0.0, None]",
     "evaluate_checkpoint.py": "tiny on synthetic-held-out: mean@8 0.",
     "grader_in_trl.py": "mean reward of each step: ",

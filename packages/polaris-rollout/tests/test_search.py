@@ -81,6 +81,22 @@ def test_a_target_that_no_temperature_has_names_the_closest(target, closest):
         find_diversity(run(Model()), target)
 
 
+@pytest.mark.parametrize("max_answers", [24, 80])
+def test_an_earlier_stage_that_was_more_diverse_than_any_temperature_is_followed_up_to_collapse(max_answers):
+    model = Model()
+    earlier = np.full(NUM_PROBLEMS, 0.95)
+    choice = find_diversity(run(model, max_answers=max_answers), earlier)
+    assert choice.collapse is not None
+    assert 1.3 < choice.temperature <= choice.collapse.value
+    assert "up to 2" in choice.reason and "0.950" in choice.reason
+    assert max(temperature for temperature, _ in model.calls) == 2.0
+
+
+def test_an_earlier_stage_that_was_less_diverse_than_any_temperature_is_an_error():
+    with pytest.raises(SettingError, match=r"reaches diversity 0.200.*0.340 at 0.6"):
+        find_diversity(run(Model()), np.full(NUM_PROBLEMS, 0.2))
+
+
 def test_a_temperature_that_is_given_is_measured_though_it_is_not_on_the_grid():
     model = Model()
     choice = measure_given(run(model, given=1.23, max_answers=24), 1.23)

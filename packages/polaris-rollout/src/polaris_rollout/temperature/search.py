@@ -120,14 +120,16 @@ def find_diversity(
     Args:
         run: Unused, or with what an interrupted search measured.
         target: Mean diversity, 0 to 1; or ``[P]`` that of each problem in an earlier stage, which is compared
-            problem by problem.
+            problem by problem. Training narrows a model, so that of an earlier stage may be out of reach: then the
+            highest temperature without collapse is as near as can be.
         max_loss: Share of the robust zone's accuracy that is lost where exploration starts; for the zones only.
         precision: Half-width of the interval of the temperature at which the search stops.
         level: Probability that the intervals claim.
         seed: Of the fit.
 
     Raises:
-        SettingError: If no temperature in the range has the target; names the closest.
+        SettingError: If no temperature in the range has the target, unless it is an earlier stage's and above them all;
+            names the closest.
     """
     # What accuracy is lost at the target shows only against the robust zone.
     run.add(run.lowest)
@@ -139,16 +141,25 @@ def find_diversity(
             if high - low <= GRID + 1e-6 and _half_width(draws, level) <= precision:
                 break
             run.add(_inside(run, low, high, float(np.median(draws))))
+        elif _is_out_of_reach(run, target):
+            break
         else:
             run.add(_beyond(run, target, low, high))
     # With the budget spent, noise may have moved the target just outside of what was probed.
     draws, share_reached = _crossings(run, target, seed)
-    if share_reached < 1 - level:
+    out_of_reach = share_reached < 1 - level
+    if out_of_reach and not _is_out_of_reach(run, target):
         raise SettingError(_unreached(run, target))
     fit = _fit(run, seed)
     wanted = float(np.median(draws))
     safe = float(np.quantile(fit.border(COLLAPSE_LOSS), 1 - WITHIN_PROBABILITY))
-    if wanted <= safe:
+    if out_of_reach:
+        temperature = min(max(_round_down(safe), run.lowest), run.highest)
+        reason = (
+            f"no temperature up to {run.highest:g} reaches diversity {_mean(target):.3f}, as the earlier stage did; "
+            "this is the highest at which accuracy has not collapsed"
+        )
+    elif wanted <= safe:
         temperature = round(wanted, 2)
         reason = f"the temperature at which diversity is {_mean(target):.3f}"
     else:
@@ -298,6 +309,13 @@ def _inside(run: ProbeRun, low: float, high: float, crossing: float) -> float:
     if len(between):
         return float(between[np.abs(between - crossing).argmin()])
     return min((low, high), key=lambda end: (run.probes[end].num_samples, abs(end - crossing)))
+
+
+def _is_out_of_reach(run: ProbeRun, target: float | Floats) -> bool:
+    """Return whether an earlier stage was more diverse than this model is at the highest temperature."""
+    if isinstance(target, float) or run.temperatures[-1] < run.highest:
+        return False
+    return _bracket(run, target)[1] is None
 
 
 def _beyond(run: ProbeRun, target: float | Floats, low: float | None, high: float | None) -> float:
