@@ -65,3 +65,12 @@ def test_prompts_carry_the_suffix(tmp_path):
     path = tmp_path / "prompts.jsonl"
     path.write_text('{"problem_id": "a", "problem": "1+1?"}\n')
     assert read_prompts(path, suffix=" Think.") == [Prompt(problem_id="a", text="1+1? Think.")]
+
+
+def test_a_line_ends_at_a_line_feed_and_nowhere_else(tmp_path):
+    """Public files have U+2028 and U+0085 inside their texts, which JSON allows."""
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(
+        '{"id": "a", "problem": "one\u2028two\u0085three"}\r\n{"id": "b", "problem": "x"}\n', encoding="utf-8"
+    )
+    assert [prompt.text for prompt in read_prompts(path)] == ["one\u2028two\u0085three", "x"]

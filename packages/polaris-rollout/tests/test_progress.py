@@ -120,3 +120,13 @@ def test_a_caller_may_stop_early(caplog):
     next(groups)
     groups.close()
     assert not caplog.records
+
+
+def test_what_is_interrupted_says_how_much_is_kept(caplog):
+    def groups():
+        yield group(3)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(track(groups(), total=4))
+    assert "interrupted: 1 of 4 are done; the same command continues" in caplog.text

@@ -1,8 +1,9 @@
 """Sampling parameters and seeds."""
 
 import pytest
-from polaris_rollout import SamplingParams, completion_seed, derive_seed
+from polaris_rollout import Prompt, SamplingParams, completion_seed, derive_seed
 from polaris_rollout.errors import SettingError
+from polaris_rollout.records import distinct
 
 
 def test_seeds_differ_by_every_part_and_repeat():
@@ -33,3 +34,10 @@ def test_a_truncated_distribution_is_refused_where_the_whole_one_is_needed(cut):
 
 def test_the_whole_distribution_is_accepted_at_any_temperature():
     SamplingParams(temperature=1.4, top_p=1.0, top_k=0).require_untruncated()
+
+
+def test_two_prompts_of_one_name_are_refused_by_it():
+    prompts = [Prompt(problem_id=name, text="x") for name in "aba"]
+    assert list(distinct(prompts[:2])) == prompts[:2]
+    with pytest.raises(SettingError, match="called 'a'"):
+        list(distinct(prompts))

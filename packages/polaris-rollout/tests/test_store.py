@@ -180,6 +180,41 @@ def test_what_is_not_a_group_at_the_end_of_a_tail_is_dropped(tmp_path, garbage):
     assert list(read_store(tmp_path)) == GROUPS
 
 
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.1, 0.21, 0.5, 0.79])
+def test_a_byte_that_the_disk_flips_costs_one_group_and_is_said(tmp_path, caplog, share):
+    """Whether it is in the length, the checksum or the content of a frame."""
+    tail = leave_tail(tmp_path, GROUPS)
+    data = bytearray(tail.read_bytes())
+    place = int(share * len(data)) + 1
+    data[place] ^= 0x41
+    tail.write_bytes(data)
+    kept = list(read_store(tmp_path))
+    assert len(kept) == len(GROUPS) - 1
+    assert all(each in GROUPS for each in kept)
+    lost = next(each for each in GROUPS if each not in kept)
+    with RolloutStore(tmp_path) as rollouts:
+        assert f"are damaged; the {len(kept)} groups beside them are kept" in caplog.text
+        assert rollouts.finished == {each.problem_id for each in kept}
+        rollouts.append(lost, PARAMS)
+    assert list(read_store(tmp_path)) == [*kept, lost]
+    assert names(tmp_path) == ["part-000001.parquet"]
+
+
+def test_completions_behind_lost_ones_of_their_problem_are_drawn_again(tmp_path):
+    rollouts = RolloutStore(tmp_path)
+    for first, text in enumerate("abc"):
+        rollouts.append(group("p", text), PARAMS, first_sample=first)
+    rollouts.close()
+    tail = tmp_path / "part-000001.tail"
+    data = bytearray(tail.read_bytes())
+    data[len(data) // 2] ^= 0x41
+    tail.write_bytes(data)
+    with RolloutStore(tmp_path) as rollouts:
+        assert rollouts.num_samples["p"] == 1
+        rollouts.append(group("p", "d"), PARAMS, first_sample=1)
+    assert [each.text for found in read_store(tmp_path) for each in found.completions] == ["a", "d"]
+
+
 def test_a_tail_that_became_a_part_before_the_kill_is_no_duplicate(tmp_path):
     tail = leave_tail(tmp_path, GROUPS[:2])
     copy = tail.read_bytes()

@@ -43,7 +43,7 @@ def resolve_model(model: str) -> str:
         return model
     raise ModelError(
         f"no model {model!r}: give a folder with config.json, a Hub id like 'Qwen/Qwen3-4B'"
-        + (f", or one of {sorted(carried)}" if carried else "")
+        + (f", or one of {sorted(carried)}" if carried else "; the demonstration model 'tiny' comes with polaris-train")
     )
 
 

@@ -57,9 +57,13 @@ def track(
                 logger.info("%s %d/%d  %s", label, meter.num_done, total, figures)
 
         with _repeated(show, REFRESH_S if console.is_terminal else LOG_EVERY_S):
-            for group in groups:
-                meter.add(group)
-                yield group
+            try:
+                for group in groups:
+                    meter.add(group)
+                    yield group
+            except KeyboardInterrupt:
+                logger.warning("interrupted: %d of %d are done; the same command continues", meter.num_done, total)
+                raise
         if console.is_terminal:
             show()
 

@@ -73,6 +73,20 @@ class Prompt:
     """Number of the first completion; those before it are of earlier requests, so that nothing is drawn twice."""
 
 
+def distinct(prompts: Iterable[Prompt]) -> Iterator[Prompt]:
+    """Pass the prompts of a request through.
+
+    Raises:
+        SettingError: If two have the same id: their completions could not be told apart.
+    """
+    seen: set[str] = set()
+    for prompt in prompts:
+        if prompt.problem_id in seen:
+            raise SettingError(f"two prompts of this request are called {prompt.problem_id!r}; make ids unique")
+        seen.add(prompt.problem_id)
+        yield prompt
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
     """One sampled continuation of a prompt."""

@@ -68,8 +68,7 @@ def sample(
     if samples < 1:
         raise SettingError(f"--samples is {samples}; give 1 or more")
     params = SamplingParams(temperature=temperature, top_p=top_p, top_k=top_k, max_tokens=max_tokens, seed=seed)
-    num, num_before = sample_file(prompts, out, engine, params, num_samples=samples, suffix=suffix)
-    print(f"{num} groups of {samples} completions are in {out}, {num_before} of them from before")
+    print(f"{out}: {sample_file(prompts, out, engine, params, num_samples=samples, suffix=suffix)}")
 
 
 app.command()(temperature)

@@ -27,7 +27,11 @@ def engine_options(
     def options(
         model: Annotated[
             str | None,
-            typer.Option(help="A model folder, a Hub id, or a carried name.  [default: tiny]", show_default=False),
+            typer.Option(
+                help="A model folder, a Hub id, or a name that an installed package carries.  [default: tiny, which "
+                "polaris-train carries]",
+                show_default=False,
+            ),
         ] = "tiny",
         context: Annotated[
             int | None,

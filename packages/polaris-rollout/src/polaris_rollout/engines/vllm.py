@@ -38,7 +38,16 @@ from polaris_rollout.models import (
     resolve_model,
     stop_token_ids,
 )
-from polaris_rollout.records import Completion, EngineSpec, EngineStatus, Group, Prompt, SamplingParams, completion_seed
+from polaris_rollout.records import (
+    Completion,
+    EngineSpec,
+    EngineStatus,
+    Group,
+    Prompt,
+    SamplingParams,
+    completion_seed,
+    distinct,
+)
 
 try:
     import vllm
@@ -250,7 +259,7 @@ class VllmSampler:
     ) -> Iterator[tuple[str, int, TokensPrompt, vllm.SamplingParams]]:
         """Yield one request for each completion, opening the group of each prompt as it is drawn."""
         text, token_ids = None, ()
-        for prompt in prompts:
+        for prompt in distinct(prompts):
             if prompt.text != text:  # An evaluation asks the same many times in a row, each as a prompt of its own.
                 text, token_ids = prompt.text, self.encode(prompt.text)
             room = self.context - len(token_ids)

@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 
 from polaris_rollout.errors import EndpointError
 from polaris_rollout.models import check_lengths
-from polaris_rollout.records import EngineStatus, Group, Prompt, SamplingParams
+from polaris_rollout.records import EngineStatus, Group, Prompt, SamplingParams, distinct
 from polaris_rollout.servers.client import Endpoint
 from polaris_rollout.servers.pool import EndpointPool
 from polaris_rollout.servers.server import Patience, Server
@@ -123,7 +123,7 @@ class ServerSampler:
         """
         if n < 1:
             raise ValueError(f"n is {n}; give 1 or more samples")
-        source = iter(prompts)
+        source = distinct(prompts)
         call = self._call(self._pool.begin(params, n))
         num_open, exhausted = 0, False
         try:

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Protocol, TypeVar
 
 from polaris_rollout.errors import SettingError
-from polaris_rollout.records import Group, Prompt, Sampler, SamplingParams
+from polaris_rollout.records import Group, Prompt, Sampler, SamplingParams, distinct
 
 Item = TypeVar("Item")
 
@@ -117,7 +117,7 @@ class SharedSampler:
         """
         self._num_calls += 1
         work = shared_work(
-            list(prompts),
+            list(distinct(prompts)),
             self._store,
             f"work-{self._num_calls}",
             rank=self._rank,

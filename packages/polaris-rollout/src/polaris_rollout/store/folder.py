@@ -10,12 +10,14 @@ the first answers before it draws more. They are read in that order, and those t
 """
 
 import json
+import logging
 import os
 import re
 import zlib
 from collections import Counter
-from collections.abc import Collection, Generator, Iterator, KeysView, Mapping
+from collections.abc import Collection, Generator, Iterator, KeysView, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from struct import Struct
 from types import TracebackType
@@ -39,6 +41,8 @@ from polaris_rollout.store.table import (
     write_table,
 )
 
+logger = logging.getLogger(__name__)
+
 __all__ = ["RolloutStore", "read_columns", "read_groups", "read_store", "write_groups"]
 
 TAIL_BYTES = 2**26
@@ -46,6 +50,9 @@ TAIL_BYTES = 2**26
 
 _FRAME = Struct("<II")
 """Before each group of a tail: the bytes that follow, and their CRC-32."""
+
+_STREAM = b"\xff\xff\xff\xff"
+"""What the bytes of a frame begin with: the first message of an Arrow stream."""
 
 _PART_NAME = re.compile(r"part-(\d{6,})\.(parquet|tail)")
 
@@ -80,7 +87,8 @@ class RolloutStore:
             for left_over in folder.glob("*.tmp"):
                 left_over.unlink()
             self._number = _next_number(folder)
-            self._tail = stack.enter_context(_tail_path(folder, self._number).open("ab", buffering=0))
+            self._tail = _tail_path(folder, self._number).open("ab", buffering=0)
+            stack.callback(lambda: self._tail.close())
             self.num_samples = self._recover()
             stack.callback(self._remove_empty_tail)
             self._resources = stack.pop_all()
@@ -132,8 +140,7 @@ class RolloutStore:
             if size >= TAIL_BYTES:
                 self._seal()
                 self._number += 1
-                tail = _tail_path(self.folder, self._number)
-                self._tail = self._resources.enter_context(tail.open("ab", buffering=0))
+                self._tail = _tail_path(self.folder, self._number).open("ab", buffering=0)
 
     def close(self) -> None:
         """Release the folder; what the tail holds stays there for the next writer."""
@@ -145,17 +152,38 @@ class RolloutStore:
         for number in _numbers(self.folder):
             if number != self._number:
                 found.update(read_columns(_part_path(self.folder, number), ["problem_id"])["problem_id"])
-        end = 0
-        for frame_end, table in _read_frames(_tail_path(self.folder, self._number)):
-            found.update(table["problem_id"].to_pylist())
-            end = frame_end
-        self._tail.truncate(end)
+        tail = _tail_path(self.folder, self._number)
+        whole: list[tuple[int, int]] = []
+        for start, end, table in _read_frames(tail):
+            problem_id, first = table["problem_id"][0].as_py(), table["sample"][0].as_py()
+            if first == found[problem_id]:  # not what followed completions that are lost
+                found[problem_id] += table.num_rows
+                whole.append((start, end))
+        self._keep(tail, whole)
         return found
+
+    def _keep(self, tail: Path, whole: Sequence[tuple[int, int]]) -> None:
+        """Cut off what is torn at the end of the tail, and leave out what the disk has damaged before it."""
+        size = sum(end - start for start, end in whole)
+        if all(end == start for (_, end), (start, _) in pairwise([(0, 0), *whole])):
+            self._tail.truncate(size)
+            return
+        logger.warning(
+            "%s: %d bytes are damaged; the %d groups beside them are kept, and what is missing is drawn again",
+            tail,
+            os.fstat(self._tail.fileno()).st_size - size,
+            len(whole),
+        )
+        data = tail.read_bytes()
+        with renamed_when_whole(tail) as file:
+            file.writelines(data[start:end] for start, end in whole)
+        self._tail.close()
+        self._tail = tail.open("ab", buffering=0)
 
     def _seal(self) -> None:
         """Make the tail a part; if that fails, the tail stays as it is."""
         tail = _tail_path(self.folder, self._number)
-        if tables := [table for _, table in _read_frames(tail)]:
+        if tables := [table for _, _, table in _read_frames(tail)]:
             write_table(_part_path(self.folder, self._number), pa.concat_tables(tables))
         self._tail.close()
         tail.unlink()
@@ -183,12 +211,17 @@ def read_store(folder: Path, *, problem_ids: Collection[str] | None = None) -> I
     for number in _numbers(folder):
         # A part has its name before its tail is removed: of the two, one is there, unless the tail was empty.
         try:
-            for _, table in _read_frames(_tail_path(folder, number)):
+            for _, _, table in _read_frames(_tail_path(folder, number)):
                 if problem_ids is None or table["problem_id"][0].as_py() in problem_ids:
                     yield from to_groups(table.to_pylist())
         except FileNotFoundError:
             if (part := _part_path(folder, number)).exists():
                 yield from iterate_groups(part, problem_ids=problem_ids)
+
+
+def store_parts(folder: Path) -> list[Path]:
+    """Return the parts of a store that is not being written."""
+    return [part for number in _numbers(folder) if (part := _part_path(folder, number)).exists()]
 
 
 def _append_frame(tail: BinaryIO, table: Any) -> int:
@@ -209,15 +242,37 @@ def _append_frame(tail: BinaryIO, table: Any) -> int:
     return size + len(frame)
 
 
-def _read_frames(tail: Path) -> Iterator[tuple[int, Any]]:
-    """Yield the groups of a tail, each with the place where it ends, up to one that is torn or being written."""
+def _read_frames(tail: Path) -> Iterator[tuple[int, int, Any]]:
+    """Yield the groups of a tail, each with the places where it begins and ends.
+
+    Left out are one that is torn or being written, at the end, and those that a disk has damaged.
+    """
     with tail.open("rb") as file:
+        start = 0
         while len(header := file.read(_FRAME.size)) == _FRAME.size:
             num_bytes, checksum = _FRAME.unpack(header)
             payload = file.read(num_bytes)
-            if not payload or len(payload) < num_bytes or zlib.crc32(payload) != checksum:
+            if payload and len(payload) == num_bytes and zlib.crc32(payload) == checksum:
+                yield start, file.tell(), pa.ipc.open_stream(payload).read_all()
+                start = file.tell()
+                continue
+            file.seek(start)
+            behind = _next_frame(file.read())
+            if behind is None:
                 return
-            yield file.tell(), pa.ipc.open_stream(payload).read_all()
+            start += behind
+            file.seek(start)
+
+
+def _next_frame(data: bytes) -> int | None:
+    """Return where the next whole frame begins behind a damaged one; ``None`` if there is none."""
+    at = data.find(_STREAM, _FRAME.size + 1)
+    while at >= 0:
+        num_bytes, checksum = _FRAME.unpack_from(data, at - _FRAME.size)
+        if 0 < num_bytes <= len(data) - at and zlib.crc32(data[at : at + num_bytes]) == checksum:
+            return at - _FRAME.size
+        at = data.find(_STREAM, at + 1)
+    return None
 
 
 def _write_settings(folder: Path, settings: Mapping[str, Any]) -> None:

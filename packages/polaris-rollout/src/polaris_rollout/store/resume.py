@@ -8,6 +8,7 @@ from typing import Any
 from polaris_rollout.errors import StoreError
 from polaris_rollout.records import Group, Prompt, Sampler, SamplingParams
 from polaris_rollout.store.folder import RolloutStore
+from polaris_rollout.store.table import explain_reading
 
 
 def read_prompts(path: Path, *, suffix: str = "") -> list[Prompt]:
@@ -20,18 +21,24 @@ def read_prompts(path: Path, *, suffix: str = "") -> list[Prompt]:
     Raises:
         StoreError: Naming the line, if the file is missing, malformed, empty, or repeats an id.
     """
+    return [prompt for prompt, _ in read_prompt_rows(path, suffix=suffix)]
+
+
+def read_prompt_rows(path: Path, *, suffix: str = "") -> list[tuple[Prompt, dict[str, Any]]]:
+    """Read prompts as `read_prompts` does, each with all that its line holds."""
     if not path.is_file():
         raise StoreError(f"no file {str(path)!r}; give a file of JSON lines")
-    prompts: dict[str, Prompt] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if line.strip():
-            prompt = _parse(line, f"{path}:{number}", suffix)
-            if prompt.problem_id in prompts:
-                raise StoreError(f"{path}:{number}: id {prompt.problem_id!r} occurs twice; make ids unique")
-            prompts[prompt.problem_id] = prompt
-    if not prompts:
+    found: dict[str, tuple[Prompt, dict[str, Any]]] = {}
+    with explain_reading(path), path.open(encoding="utf-8") as lines:  # which end at a line feed, and at U+2028 do not
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                prompt, row = _parse(line, f"{path}:{number}", suffix)
+                if prompt.problem_id in found:
+                    raise StoreError(f"{path}:{number}: id {prompt.problem_id!r} occurs twice; make ids unique")
+                found[prompt.problem_id] = prompt, row
+    if not found:
         raise StoreError(f"{path} holds no prompts; give at least one line")
-    return list(prompts.values())
+    return list(found.values())
 
 
 def sample_missing(
@@ -52,14 +59,14 @@ def sample_missing(
         yield group
 
 
-def _parse(line: str, where: str, suffix: str) -> Prompt:
+def _parse(line: str, where: str, suffix: str) -> tuple[Prompt, dict[str, Any]]:
     try:
         row = json.loads(line)
     except ValueError as error:
         raise StoreError(f"{where}: not JSON ({error})") from error
     problem_id = _first(row, ("problem_id", "id"), where)
     text = _first(row, ("question", "problem", "prompt"), where)
-    return Prompt(problem_id=problem_id, text=text + suffix)
+    return Prompt(problem_id=problem_id, text=text + suffix), row
 
 
 def _first(row: Any, names: tuple[str, ...], where: str) -> str:

@@ -3,7 +3,6 @@
 Whatever was drawn is kept in the folder and never drawn again, so an interrupted search continues where it was.
 """
 
-import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,7 +16,7 @@ from polaris_rollout.errors import StoreError
 from polaris_rollout.overlap import alongside
 from polaris_rollout.records import Completion, Group, Prompt, Sampler, SamplingParams, derive_seed
 from polaris_rollout.store.folder import RolloutStore, read_store
-from polaris_rollout.store.resume import read_prompts, sample_missing
+from polaris_rollout.store.resume import read_prompt_rows, sample_missing
 from polaris_rollout.temperature.budget import Probe
 from polaris_rollout.temperature.diversity import (
     answer_entropy,
@@ -78,11 +77,9 @@ def read_probe_problems(
     Raises:
         StoreError: If a line is malformed or has no reference.
     """
-    prompts = read_prompts(path, suffix=suffix)
-    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     problems = [
         ProbeProblem(prompt=prompt, references=_references(row, f"{path}: {prompt.problem_id!r}"))
-        for prompt, row in zip(prompts, rows, strict=True)
+        for prompt, row in read_prompt_rows(path, suffix=suffix)
     ]
     return problems if num_problems is None else draw_problems(problems, num_problems, seed=seed)
 
