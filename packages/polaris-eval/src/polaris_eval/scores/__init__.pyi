@@ -15,9 +15,11 @@ from .lengths import token_lengths as token_lengths
 from .means import bootstrap_interval as bootstrap_interval
 from .means import clustered_mean as clustered_mean
 from .means import mean_at_k as mean_at_k
+from .means import mean_difference as mean_difference
 from .means import paired_difference as paired_difference
 from .means import sign_probability as sign_probability
 from .means import student_quantile as student_quantile
+from .proportions import mean_share as mean_share
 from .summary import correct_by_problem as correct_by_problem
 from .summary import summarize as summarize
 from .votes import best_of as best_of

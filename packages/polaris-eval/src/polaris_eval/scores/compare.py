@@ -7,7 +7,7 @@ from typing import Any
 from polaris_eval.errors import MixedProblemsError
 from polaris_eval.records import Estimate, ProblemResult
 from polaris_eval.scores.files import Scores, flat
-from polaris_eval.scores.means import clustered_mean, sign_probability
+from polaris_eval.scores.means import mean_difference, sign_probability
 
 _NOT_PROTOCOL = ("model", "model_digest", "hash")
 """What differs between the two models that are compared, and would be named every time."""
@@ -32,7 +32,7 @@ class Comparison:
     """``mean@k`` of the second over these."""
 
     difference: Estimate
-    """After - before, with the clustered interval of the paired differences."""
+    """After - before, with the interval of `polaris_eval.scores.mean_difference`."""
 
     probability: float
     """That the true difference has the sign of this one; 0.5 says that nothing is known."""
@@ -110,18 +110,18 @@ def _compare(name: str, before: Scores, after: Scores, *, common: bool) -> Compa
                 f"{name}: problem {first.problem_id!r} has the references {list(first.references)!r} in "
                 f"{before.path} and {list(second.references)!r} in {after.path}; evaluate the same problems"
             )
-    shares = [(_share(first), _share(second)) for first, second in both]
-    scored = [(first, second) for first, second in shares if first is not None and second is not None]
+    shares = [(_share(first), _share(second), (first.num_samples, second.num_samples)) for first, second in both]
+    scored = [(old, new, samples) for old, new, samples in shares if old is not None and new is not None]
     if not scored:
         raise MixedProblemsError(f"{name}: no problem is scored in both {before.path} and {after.path}")
-    differences = [second - first for first, second in scored]
+    differences, num_samples = [new - old for old, new, _ in scored], [samples for _, _, samples in scored]
     return Comparison(
         benchmark=name,
         num_problems=len(scored),
-        before=sum(first for first, _ in scored) / len(scored),
-        after=sum(second for _, second in scored) / len(scored),
-        difference=clustered_mean(differences, low=-1.0, high=1.0),
-        probability=sign_probability(differences),
+        before=sum(old for old, _, _ in scored) / len(scored),
+        after=sum(new for _, new, _ in scored) / len(scored),
+        difference=mean_difference(differences, num_samples),
+        probability=sign_probability(differences, num_samples),
     )
 
 

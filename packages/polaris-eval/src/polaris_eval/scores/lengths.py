@@ -8,7 +8,7 @@ from typing import Any
 from polaris_reward import Outcome
 
 from polaris_eval.records import BudgetPoint, LengthGroup, Lengths
-from polaris_eval.scores.means import clustered_mean
+from polaris_eval.scores.proportions import mean_share
 
 BOUNDS = (16 * 1024, 32 * 1024)
 """Tokens at which the published groups begin: below 16K, 16K to 32K, above."""
@@ -113,7 +113,7 @@ def _point(records: Sequence[Mapping[str, Any]], max_tokens: int) -> BudgetPoint
     lengths = [completion["num_tokens"] for record in records for completion in record["completions"]]
     return BudgetPoint(
         max_tokens=max_tokens,
-        accuracy=clustered_mean(shares, low=0.0, high=1.0),
+        accuracy=mean_share(shares, [len(group) for group in outcomes]),
         cut=fmean(length > max_tokens for length in lengths),
     )
 

@@ -12,9 +12,7 @@ from functools import cache
 from typing import Any
 
 from polaris_eval.records import Estimate
-
-LEVEL = 0.95
-"""Confidence of every interval."""
+from polaris_eval.scores.proportions import LEVEL, mean_share
 
 _DRAWN_VALUES = 2**22
 """Values that the bootstrap holds at the same time."""
@@ -30,13 +28,12 @@ def mean_at_k(correct: Sequence[Sequence[bool]]) -> Estimate:
         correct: For each problem, what was correct among its completions, at least one.
 
     Returns:
-        The mean over problems of their shares of correct completions, and the interval of `clustered_mean`
-        within [0, 1].
+        The mean over problems of their shares of correct completions, and the interval of `mean_share`.
 
     Raises:
         ValueError: If there is no problem, or one without completions.
     """
-    return clustered_mean(_problem_means(correct), low=0.0, high=1.0)
+    return mean_share(_problem_means(correct), [len(group) for group in correct])
 
 
 def paired_difference(before: Sequence[Sequence[bool]], after: Sequence[Sequence[bool]]) -> Estimate:
@@ -51,7 +48,7 @@ def paired_difference(before: Sequence[Sequence[bool]], after: Sequence[Sequence
             differ.
 
     Returns:
-        The mean over problems of (after - before), and the interval of `clustered_mean` within [-1, 1].
+        The mean over problems of (after - before), and the interval of `mean_difference`.
 
     Raises:
         ValueError: If the numbers of problems differ, there is no problem, or one without completions.
@@ -59,7 +56,33 @@ def paired_difference(before: Sequence[Sequence[bool]], after: Sequence[Sequence
     if len(before) != len(after):
         raise ValueError(f"{len(before)} problems before and {len(after)} after; compare the same problems")
     means = zip(_problem_means(before), _problem_means(after), strict=True)
-    return clustered_mean([second - first for first, second in means], low=-1.0, high=1.0)
+    differences = [second - first for first, second in means]
+    return mean_difference(
+        differences, [(len(first), len(second)) for first, second in zip(before, after, strict=True)]
+    )
+
+
+def mean_difference(differences: Sequence[float], num_samples: Sequence[tuple[int, int]]) -> Estimate:
+    """Estimate a mean of paired differences of shares, one per problem.
+
+    The interval is Student's with two problems more, whose differences are as large as chance alone makes them at a
+    probability of 1/2, up and down. They matter where few problems differ: equal differences are no certainty, and a
+    model compared with itself is known to the noise of its samples. Agresti and Min ("Simple Improved Confidence
+    Intervals for Comparing Matched Proportions", 2005) add as much to pairs of single outcomes.
+
+    Args:
+        differences: One per problem.
+        num_samples: Completions of each problem, before and after.
+
+    Raises:
+        ValueError: If there is no difference.
+    """
+    if not differences:
+        raise ValueError("no problems to take a mean over")
+    mean = math.fsum(differences) / len(differences)
+    center, error, degrees = _with_chance(differences, num_samples)
+    half = student_quantile(degrees) * error
+    return Estimate(value=mean, interval=(max(-1.0, center - half), min(1.0, center + half)))
 
 
 def clustered_mean(values: Sequence[float], *, low: float, high: float) -> Estimate:
@@ -119,29 +142,31 @@ def bootstrap_interval(values: Sequence[float], *, num_draws: int = 10_000, seed
     return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
 
 
-def sign_probability(differences: Sequence[float]) -> float:
+def sign_probability(differences: Sequence[float], num_samples: Sequence[tuple[int, int]]) -> float:
     """Return the probability that a mean difference over problems has the sign that was seen.
 
-    That of Student's distribution around the mean, with the spread of the differences and no prior opinion: 0.5 says
-    that nothing is known, and 0.975 is where the 95% interval of `paired_difference` touches zero.
+    That of the distribution behind the interval of `mean_difference`, without a prior opinion: 0.5 says that nothing is
+    known, and 0.975 is where the interval touches zero.
 
     Args:
         differences: One per problem.
+        num_samples: Completions of each problem, before and after.
 
     Returns:
-        Between 0.5 and 1; 0.5 where the mean is zero, or there is only one problem.
+        Between 0.5 and 1; 0.5 where the mean is zero.
     """
-    if len(differences) < 2:
-        return 0.5
-    mean = math.fsum(differences) / len(differences)
-    variance = math.fsum((value - mean) ** 2 for value in differences) / (len(differences) - 1)
-    if abs(mean) < _ROUNDING:
-        return 0.5
-    if variance < _ROUNDING**2:
-        return 1.0
-    t = abs(mean) / math.sqrt(variance / len(differences))
-    degrees = len(differences) - 1
+    center, error, degrees = _with_chance(differences, num_samples)
+    t = abs(center) / error
     return (1 + _student_probability(math.atan(t / math.sqrt(degrees)), degrees)) / 2
+
+
+def _with_chance(differences: Sequence[float], num_samples: Sequence[tuple[int, int]]) -> tuple[float, float, int]:
+    """Return center, standard error and degrees of freedom with the two problems of `mean_difference`."""
+    chance = math.sqrt(math.fsum(1 / (4 * old) + 1 / (4 * new) for old, new in num_samples) / len(num_samples))
+    values = [*differences, chance, -chance]
+    center = math.fsum(values) / len(values)
+    variance = math.fsum((value - center) ** 2 for value in values) / (len(values) - 1)
+    return center, math.sqrt(variance / len(values)), len(values) - 1
 
 
 @cache

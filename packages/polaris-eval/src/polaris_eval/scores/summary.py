@@ -4,6 +4,8 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate
 from statistics import fmean
 from typing import Any
 
@@ -12,13 +14,14 @@ from polaris_reward import Outcome
 from polaris_eval.errors import UnscorableError
 from polaris_eval.records import Evaluation, ProblemResult, Score
 from polaris_eval.scores.lengths import budget_curve, group_by_length, token_lengths
-from polaris_eval.scores.means import bootstrap_interval, clustered_mean
+from polaris_eval.scores.means import bootstrap_interval
+from polaris_eval.scores.proportions import mean_share
 from polaris_eval.scores.votes import best_of, majority_at_k, pass_at_k, weighted_vote
 
 logger = logging.getLogger(__name__)
 
-Metric = tuple[str, int, list[float]]
-"""Name, completions that it looks at, and its value for each problem."""
+Metric = tuple[str, int, list[float], list[float]]
+"""Name, completions that it looks at, its value for each problem, and the number of looks that each is the mean of."""
 
 _RIGHT = "right"
 """Vote of every correct completion: whatever form its answer has, it is the same answer."""
@@ -64,14 +67,16 @@ def summarize(name: str, records: Sequence[Mapping[str, Any]]) -> Evaluation:
         benchmark=name,
         num_problems=len(records),
         num_samples=num_samples,
-        scores=tuple(
-            _score(name, *each)
-            for each in (
-                ("mean@k", num_samples, shares),
-                *_subset_metrics(scored, num_samples),
-                *_chosen_metrics(scored, num_samples),
-                *_rates(records, num_samples),
-            )
+        scores=_consistent(
+            [
+                _score(name, *each)
+                for each in (
+                    ("mean@k", num_samples, shares, _looks(scored)),
+                    *_subset_metrics(scored, num_samples),
+                    *_chosen_metrics(scored, num_samples),
+                    *_rates(records, num_samples),
+                )
+            ]
         ),
         bootstrap=bootstrap_interval(shares),
         distinct_4=math.fsum(distinct_n([_texts(record) for record in records])) / len(records),
@@ -88,9 +93,9 @@ def _subset_metrics(records: Sequence[Mapping[str, Any]], num_samples: int) -> I
     """Yield pass@k and maj@k for every power of two that the samples reach."""
     sizes = [2**power for power in range(num_samples.bit_length())]
     for k in sizes:
-        yield "pass@k", k, [pass_at_k(_correct(record), k) for record in records]
+        yield "pass@k", k, [pass_at_k(_correct(record), k) for record in records], _looks(records, k)
     for k in sizes:
-        yield "maj@k", k, [majority_at_k(_votes(record), _RIGHT, k) for record in records]
+        yield "maj@k", k, [majority_at_k(_votes(record), _RIGHT, k) for record in records], _looks(records, k)
 
 
 def _chosen_metrics(records: Sequence[Mapping[str, Any]], num_samples: int) -> Iterator[Metric]:
@@ -99,17 +104,24 @@ def _chosen_metrics(records: Sequence[Mapping[str, Any]], num_samples: int) -> I
     if any(score is None for group in scores for score in group):
         return
     pairs = list(zip(records, scores, strict=True))
-    yield "weighted_vote", num_samples, [weighted_vote(_votes(record), group, _RIGHT) for record, group in pairs]
-    yield "best_of", num_samples, [best_of(_correct(record), group) for record, group in pairs]
+    once = [1.0] * len(records)
+    yield "weighted_vote", num_samples, [weighted_vote(_votes(record), group, _RIGHT) for record, group in pairs], once
+    yield "best_of", num_samples, [best_of(_correct(record), group) for record, group in pairs], once
 
 
 def _rates(records: Sequence[Mapping[str, Any]], num_samples: int) -> Iterator[Metric]:
     """Yield the shares that were truncated, where that is known of all, and that have no answer."""
     reasons = [[each["finish_reason"] for each in record["completions"]] for record in records]
     if not any(None in group for group in reasons):
-        yield "truncated", num_samples, [fmean(reason == "length" for reason in group) for group in reasons]
+        truncated = [fmean(reason == "length" for reason in group) for group in reasons]
+        yield "truncated", num_samples, truncated, _looks(records)
     silent = [fmean(each["outcome"] == Outcome.NO_ANSWER for each in record["completions"]) for record in records]
-    yield "no_answer", num_samples, silent
+    yield "no_answer", num_samples, silent, _looks(records)
+
+
+def _looks(records: Sequence[Mapping[str, Any]], k: int = 1) -> list[float]:
+    """Return how many sets of ``k`` completions each problem has."""
+    return [len(record["completions"]) / k for record in records]
 
 
 def _correct(record: Mapping[str, Any]) -> list[bool]:
@@ -156,9 +168,21 @@ def _report_unscored(name: str, unscored: Sequence[str], num_problems: int) -> N
     logger.warning("%s; they are left out of the score", text)
 
 
-def _score(name: str, metric: str, k: int, values: Sequence[float]) -> Score:
+def _consistent(scores: Sequence[Score]) -> tuple[Score, ...]:
+    """Let no interval of pass@k contradict another: it grows with k, so what bounds one from below bounds the next."""
+    passes = [score for score in scores if score.metric == "pass@k"]
+    lows = list(accumulate((score.interval[0] for score in passes), max))
+    highs = list(accumulate((score.interval[1] for score in reversed(passes)), min))[::-1]
+    mended = {
+        score.k: replace(score, interval=(min(low, score.value), max(high, score.value)))
+        for score, low, high in zip(passes, lows, highs, strict=True)
+    }
+    return tuple(mended[score.k] if score.metric == "pass@k" else score for score in scores)
+
+
+def _score(name: str, metric: str, k: int, values: Sequence[float], trials: Sequence[float]) -> Score:
     """Make a score of one value per problem."""
-    estimate = clustered_mean(values, low=0.0, high=1.0)
+    estimate = mean_share(values, trials)
     return Score(
         benchmark=name,
         metric=metric,
