@@ -36,7 +36,7 @@ from polaris_reward.reading.tree import (
     substitute,
     walk,
 )
-from polaris_reward.reading.units import is_unit, ratio_of_units
+from polaris_reward.reading.units import RADIAN, Unit, ratio_of_units
 from polaris_reward.reading.words import number_word
 
 MAX_ITEMS = 100
@@ -87,12 +87,12 @@ class Equality:
             case Quantity(one, unit), Quantity(other, other_unit):
                 scale = ratio_of_units(unit, other_unit)
                 return scale is not None and self(_times(one, scale), other)
-            case (Quantity(_, unit), Call("degree" | "percent")) | (Call("degree" | "percent"), Quantity(_, unit)) if (
-                is_unit(unit)
-            ):
-                return False
-            case (Quantity(value, _), other) | (other, Quantity(value, _)):
-                return self(value, other) if left is not other else self(other, value)
+            case Quantity(), _:
+                pair = _without_unit(left, right)
+                return pair is not None and self(*pair)
+            case _, Quantity():
+                pair = _without_unit(right, left)
+                return pair is not None and self(*reversed(pair))
             case Ratio(terms), Ratio(others):
                 return self._ratios(terms, others)
             case (Ratio((first, second)), other) | (other, Ratio((first, second))):
@@ -223,6 +223,21 @@ class Equality:
                 return self._sequences(left, right)
             case _:
                 return False
+
+
+def _without_unit(quantity: Quantity, other: Node) -> tuple[Node, Node] | None:
+    """Drop a unit that the other side lacks, which may have a degree or percent sign instead; ``None`` if it stays."""
+    unit = quantity.unit
+    if not unit.is_known:
+        return None
+    match other:
+        case Call("degree" | "percent" as sign, (number,)):
+            if unit.dimension == RADIAN.dimension and sign == "degree":
+                return quantity.value, other
+            is_temperature = unit.dimension in {(("degC", 1),), (("degF", 1),)}
+            return (quantity.value, number) if sign == "degree" and is_temperature else None
+        case _:
+            return quantity.value, other
 
 
 def _letters(words: str) -> list[str]:

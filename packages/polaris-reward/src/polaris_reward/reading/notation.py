@@ -21,7 +21,7 @@ _CHARACTERS = str.maketrans(
         "¾": r"\frac{3}{4}", "⅕": r"\frac{1}{5}", "⅖": r"\frac{2}{5}", "⅗": r"\frac{3}{5}", "⅘": r"\frac{4}{5}",
         "⅙": r"\frac{1}{6}", "⅚": r"\frac{5}{6}", "⅛": r"\frac{1}{8}", "⅜": r"\frac{3}{8}", "⅝": r"\frac{5}{8}",
         "⅞": r"\frac{7}{8}", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "，": ",", "；": ";",
-        "：": ":", "。": ".", "（": "(", "）": ")", "％": "%", "€": "", "£": "", "¥": "", "￥": "", "\u00a0": " ",
+        "：": ":", "。": ".", "（": "(", "）": ")", "％": "%", "∶": ":", "、": ",", "µ": r"\mu ", "℃": r"^\circ C", "℉": r"^\circ F", "∧": r"\wedge ", "\u00a0": " ",
         "\u2009": " ", "\u202f": " ", "\u200b": "", "\ufeff": "", "‘": "'", "’": "'", "∑": r"\sum ", "∏": r"\prod ",
         **{chr(letter): rf"\{name} " for letter, name in zip(
             [*range(0x3B1, 0x3C2), *range(0x3C3, 0x3CA)],
@@ -38,9 +38,23 @@ _LOWERED_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉ₙₖᵢ]+")
 _STYLED_LETTERS = re.compile("[\U0001d400-\U0001d7ff\uff01-\uff5e]+")
 # Apart from commands that begin with a backslash.
 _ROW_END = re.compile(r"\\\\(?:\[[\d.]+\s*(?:pt|em|ex|mm)\])?")
+_NUMERAL = r"-?\d(?:[\d,.٬]|\\!|\{,\})*(?:\s*(?:thousand|million|billion|trillion|[kKMB](?![A-Za-z])))?"
+_CURRENCIES = {"$": "USD", "€": "EUR", "£": "GBP", "₹": "INR", "¥": "¥", "￥": "¥", "USD": "USD", "EUR": "EUR", "GBP": "GBP"}
+_MONEY = re.compile(
+    rf"(?:\\(\$)|([€£₹¥￥])|\\(?:text|mathrm)\{{\s*([€£₹]|USD|EUR|GBP|Rs\.?)\s*\}}|\b(USD|EUR|GBP|Rs\.?)(?=\s|\d))\s*({_NUMERAL})"
+    r"(?=\s*(?:\Z|[;)\]}]|,|\\text|(?:and|or)\b))"
+)
+_IDEOGRAPH = re.compile("[\u3400-\u9fff]")
+_IDEOGRAPHS = (
+    (re.compile("(?:摄氏)度"), r"^\\circ C"), (re.compile("华氏度"), r"^\\circ F"), (re.compile(r"(?<=\d)\s*度"), r"^\\circ "),
+    (re.compile("或者?"), " or "), (re.compile("[和与及且]|以及"), " and "), (re.compile("(?:百分之)([0-9.]+)"), r"\1\\%"),
+)  # fmt: skip
+_ORDINAL = re.compile(
+    r"(?<=\d)\s*(?:\^\s*\{?\s*)?(?:\\(?:text|mathrm|textrm|textsuperscript|rm)\s*\{\s*)?(?:st|nd|rd|th)\b(?:\s*\}){0,2}(?![A-Za-z])"
+)
 _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"<[|｜][^<>]{0,40}[|｜]>"), " "),
-    (re.compile(r"\\\$|(?<!\\)\$|`"), " "),
+    (re.compile(r"\\\$|(?<!\\)\$|[`€£₹¥￥]"), " "),
     (re.compile(r"(?<=\d)(?:,\\[!,]|\s?\{\s?,\s?\})\s?(?=\d{3}(?!\d))"), GROUPING),
     (re.compile(r"\{\s*:\s*\}"), ":"),
     (re.compile(r"\\phantom\s*\{[^{}]*\}|\\!|\\label\s*\{[^{}]*\}"), ""),
@@ -52,7 +66,6 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\\[()\[\]](?=\s|$|.)"), " "),
     (re.compile(r"\\[,;:> ]|~"), " "),
     (re.compile(r"\(\s*([0-9A-F]+)\s*\)\s*_(?=\s*\{?\s*(?:\d|\\text))"), r"\1_"),
-    (re.compile(r"(?<=\d)\s+((?:[ck]?m|ft|mi)\s*/\s*(?:s|h|hr|min|sec)(?:\s*\^\s*\{?[23]\}?)?)\Z"), r"\\text{\1}"),
     (re.compile(r"\^\s*\{?\s*\\(?:circ|degree)(?![A-Za-z])\s*\}?"), r"\\degree "),
 )  # fmt: skip
 
@@ -62,6 +75,12 @@ def normalise(text: str) -> str:
     text = _STYLED_LETTERS.sub(lambda run: unicodedata.normalize("NFKC", run[0]), text)
     text = _RAISED_RUN.sub(lambda run: f"^{{{run[0].translate(_RAISED)}}}", text)
     text = _LOWERED_RUN.sub(lambda run: f"_{{{run[0].translate(_LOWERED)}}}", text)
+    text = text.replace(r"\pounds", "£").replace(r"\euro", "€")
+    text = _MONEY.sub(_money_last, text)
+    if _IDEOGRAPH.search(text):
+        for pattern, replacement in _IDEOGRAPHS:
+            text = pattern.sub(replacement, text)
+    text = _ORDINAL.sub("", text)
     text = text.translate(_CHARACTERS)
     if r"\begin" not in text or r"\\begin" in text:
         # Commands whose backslash was escaped twice on the way.
@@ -70,3 +89,9 @@ def normalise(text: str) -> str:
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     return text.strip()
+
+
+def _money_last(found: re.Match[str]) -> str:
+    """Put the sign of a currency behind the number, where other units are."""
+    sign = next(one for one in found.groups()[:-1] if one).rstrip(".")
+    return rf"{found[5]} \text{{{_CURRENCIES.get(sign, 'INR')}}}"

@@ -15,6 +15,7 @@ from polaris_reward.reading.tree import (
     Call,
     Matrix,
     Node,
+    Number,
     Quantity,
     Ratio,
     Relation,
@@ -24,6 +25,7 @@ from polaris_reward.reading.tree import (
     Text,
     depth,
 )
+from polaris_reward.reading.units import Unit, ratio_of_units
 
 _SET_OPERATORS: dict[str, SetOperator] = {"cup": "union", "cap": "intersection", "setminus": "difference"}
 _CLOSING = {"(": ")", "[": "]", "\\{": "\\}", "{": "}"}
@@ -98,7 +100,26 @@ class _Parser(Terms):
         if self._next.kind in {"text", "word"}:
             return self._label()
         value = self._sum()
-        return Quantity(value, unit) if (unit := self._unit()) else value
+        if self._next.kind == "pmod" or (self._next.kind == "(" and self._peek().kind == "mod"):
+            return Quantity(value, Unit(((self._modulus(), 1),)))
+        if (found := self._unit_ahead()) is not None:
+            unit, self._at = found
+            return Quantity(self._with_smaller_units(value, unit), unit)
+        return Quantity(value, Unit(((words, 1),), is_known=False)) if (words := self._words()) else value
+
+    def _with_smaller_units(self, value: Node, unit: Unit) -> Node:
+        """Add what follows in smaller units of the same kind, as in ``5 hours and 30 minutes``."""
+        while True:
+            start = self._at
+            self._at += self._next.kind == "connective" and self._next.value == "and"
+            number = self._next.number
+            self._take()
+            found = self._unit_ahead() if number is not None else None
+            ratio = ratio_of_units(found[0], unit) if found else None
+            if number is None or found is None or ratio is None or ratio >= 1:
+                self._at = start
+                return value
+            value, self._at = Call("add", (value, Number(number * ratio))), found[1]
 
     def _label(self) -> Node:
         """Read words that stand where an expression would."""
@@ -118,19 +139,12 @@ class _Parser(Terms):
             raise Unreadable("words before a number")
         return Text(" ".join(words))
 
-    def _unit(self) -> str:
-        if self._next.kind == "pmod" or (self._next.kind == "(" and self._peek().kind == "mod"):
-            return self._modulus()
+    def _words(self) -> str:
         words: list[str] = []
-        while self._next.kind in {"text", "word"} or self._single_letter_unit():
+        while self._next.kind in {"text", "word"}:
             words.append(self._take().value)
             if _NOT_A_UNIT & set(words[-1].lower().split()):
                 raise Unreadable("a remark after a number")
-            while self._next.kind == "^" and self._peek().kind in {"number", "{"}:
-                words[-1] += "^" + self._exponent_of_unit()
-            if self._next.kind == "/" and self._peek().kind in {"text", "word", "letter"}:
-                self._take()
-                words.append("/")
         return " ".join(words)
 
     def _modulus(self) -> str:
@@ -144,20 +158,6 @@ class _Parser(Terms):
         else:
             self._atom()
         return "mod " + "".join(token.value or token.kind for token in self._tokens[start : self._at]).strip("{})")
-
-    def _single_letter_unit(self) -> bool:
-        token = self._next
-        return token.kind == "letter" and self._at > 0 and self._tokens[self._at - 1].kind in {"text", "word", "/"}
-
-    def _exponent_of_unit(self) -> str:
-        self._take()
-        braces = self._skip("{")
-        power = self._take()
-        if braces:
-            self._expect("}")
-        if power.number is None:
-            raise Unreadable("a unit with a strange power")
-        return str(power.number)
 
     def _bracketed(self, opening: str) -> Node:
         outside = self._bars, self._in_braces, self._depth

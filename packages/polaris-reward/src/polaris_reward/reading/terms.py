@@ -5,11 +5,10 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Literal
 
-from polaris_reward.reading.cursor import Cursor
 from polaris_reward.reading.lexer import Token
+from polaris_reward.reading.quantities import Quantities
 from polaris_reward.reading.refusals import Unreadable, Unsupported
 from polaris_reward.reading.tree import BaseNumber, Call, Constant, Integral, Node, Number, Sequence, Series, Symbol
-from polaris_reward.reading.units import is_unit
 
 MAX_TREE_DEPTH = 100
 """Of operations within operations; what walks over a tree is recursive."""
@@ -28,7 +27,7 @@ _OFTEN_CALLED_LETTERS = frozenset("hFGHWO")
 """Letters that do if there is but one letter or number in the bracket; all others are multiplied with it."""
 
 
-class Terms(Cursor, ABC):
+class Terms(Quantities, ABC):
     """Reads expressions; what stands in brackets may be anything, which is left to a subclass."""
 
     @abstractmethod
@@ -95,15 +94,15 @@ class Terms(Cursor, ABC):
             return self._bars == 0
         if (token.kind == "(" and self._peek().kind == "mod") or self._at_differential():
             return False
+        if token.kind in {"letter", "word", "name", "frac"} and self._unit_ahead():
+            return False
         if token.kind == "word":
-            return not self._words_are_a_unit()
+            return not self._words_follow()
         return token.kind in _STARTS_FACTOR
 
-    def _words_are_a_unit(self) -> bool:
-        """Whether the words from here to the end of the item look like a unit rather than a product of letters."""
+    def _words_follow(self) -> bool:
+        """Whether what follows is words rather than a product of letters."""
         token, follower = self._next, self._peek()
-        if is_unit(token.value):
-            return True
         return (
             token.spaced and len(token.value) > 3 and follower.kind in {"end", "word", ",", ";", "connective", "text"}
         )
@@ -151,7 +150,8 @@ class Terms(Cursor, ABC):
                 node = Call("factorial" if count == 1 else "double factorial", (node,))
             elif self._skip("%"):
                 node = Call("percent", (node,))
-            elif self._skip("degree"):
+            elif self._next.kind == "degree" and not self._temperature(self._at):
+                self._take()
                 node = Call("degree", (node,))
             else:
                 return node

@@ -6,6 +6,8 @@ from fractions import Fraction
 from itertools import chain
 from typing import Any, Literal
 
+from polaris_reward.reading.units import Unit
+
 
 @dataclass(frozen=True, slots=True)
 class Number:
@@ -77,10 +79,10 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """An expression followed by a unit or other words."""
+    """An expression followed by a unit, or by words that are none."""
 
     value: "Node"
-    unit: str
+    unit: Unit
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,10 @@ SYMBOLS = {
     "binom": "binom", "angle": "angle", "triangle": "angle", "percent": "%", "pct": "%", "percentage": "%",
     "degrees": "degree", "deg": "degree", "R": "reals",
 }  # fmt: skip
-POWERS_OF_TEN = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+LARGE_NUMBERS = {
+    "dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
+    "lakh": 10**5, "crore": 10**7, "万": 10**4, "亿": 10**8,
+}  # fmt: skip
 _ELSEWHERE = frozenset(
     "iint iiint oint lim limsup liminf sup inf partial nabla leftarrow rightarrow leftrightarrow longrightarrow "
     "Rightarrow Leftarrow Leftrightarrow implies iff forall exists nexists subset subseteq supset supseteq propto sim "
