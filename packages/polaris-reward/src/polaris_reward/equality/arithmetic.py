@@ -199,7 +199,7 @@ class Arithmetic:
         number = self.float(number)
         if self.context.mag(number) > 4 * DIGITS:
             raise TooLarge("a trigonometric function of an enormous number")
-        if name.endswith("h"):
+        if name.endswith("h") and not name.startswith("a"):
             self.bounded(number)
         self.work(4)
         value = getattr(self.context, TRIGONOMETRIC[name])(number)
@@ -237,7 +237,9 @@ VARIADIC = frozenset({"gcd", "lcm", "min", "max"})
 
 TRIGONOMETRIC = {
     name: {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot"}.get(name, name)
-    for name in "sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh coth".split()
+    for name in "sin cos tan cot sec csc "
+    " arcsin arccos arctan arccot sinh cosh tanh coth sech csch asinh acosh "
+    "atanh".split()
 }
 
 _NAMES = (

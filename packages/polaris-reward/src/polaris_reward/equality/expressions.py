@@ -6,13 +6,13 @@ Numbers are compared by value, expressions with variables at points drawn at ran
 
 from collections.abc import Iterator
 from fractions import Fraction
-from functools import reduce
 from typing import Any
 
 import mpmath
 
 from polaris_reward.convention import Convention
 from polaris_reward.equality.evaluator import INTEGRAL_DIGITS, USUAL_MEANING, Meaning, evaluate
+from polaris_reward.equality.constants import with_constants_renamed
 from polaris_reward.equality.points import Point, draws
 from polaris_reward.equality.value import DIGITS, MORE_DIGITS, Undefined, Value, agree, is_zero, one_allowance
 from polaris_reward.reading.refusals import TooLarge, TooMuchWork, Unreadable
@@ -23,7 +23,6 @@ from polaris_reward.reading.tree import (
     Node,
     Number,
     Relation,
-    Symbol,
     is_expression,
     symbols,
     walk,
@@ -196,35 +195,8 @@ def _meanings(left: Node, right: Node) -> Iterator[tuple[Node, Node, Meaning]]:
         yield left, right, Meaning(degrees=True)
     if "log" in names[0] | names[1] and "ln" not in names[0] | names[1]:
         yield left, right, Meaning(log_base=Fraction(10))
-    if (renamed := _constant_of_integration(left, right)) is not None:
+    for renamed in with_constants_renamed(left, right):
         yield *renamed, USUAL_MEANING
-
-
-def _constant_of_integration(left: Node, right: Node) -> tuple[Node, Node] | None:
-    """Return both sides without the constant ``C`` they end with, and without the numbers that it absorbs."""
-    terms = [_terms(side) for side in (left, right)]
-    if not any(Symbol("C") in side for side in terms):
-        return None
-    kept: list[Node] = []
-    for side in terms:
-        constant = next((name for name in (Symbol("C"), Symbol("c"), Symbol("K")) if name in side), None)
-        if constant is None:
-            return None
-        rest = [term for term in side if term != constant and symbols(term)]
-        if not rest or any(constant.name in symbols(term) for term in rest):
-            return None
-        kept.append(reduce(lambda total, term: Call("add", (total, term)), rest))
-    return kept[0], kept[1]
-
-
-def _terms(node: Node) -> list[Node]:
-    match node:
-        case Call("add", (left, right)):
-            return [*_terms(left), *_terms(right)]
-        case Call("subtract", (left, right)):
-            return [*_terms(left), *(Call("negate", (term,)) for term in _terms(right))]
-        case _:
-            return [node]
 
 
 def _is_integer(node: Node) -> bool:

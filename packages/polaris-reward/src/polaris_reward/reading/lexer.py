@@ -10,7 +10,7 @@ from fractions import Fraction
 from polaris_reward.reading import vocabulary
 from polaris_reward.reading.counted import CHINESE
 from polaris_reward.reading.notation import GROUPING, ROW
-from polaris_reward.reading.refusals import TooLarge, Unreadable, Unsupported
+from polaris_reward.reading.refusals import TooLarge, Unreadable
 from polaris_reward.reading.units import unit_pieces
 
 MAX_DIGITS = 4_000
@@ -251,10 +251,10 @@ class _Lexer:
             self._text_command(name)
         elif name in vocabulary.FONTS:
             self._font(name)
-        elif name in {"dot", "ddot"}:
-            self._add("letter", self._argument().strip() + "'" * (len(name) - 2))
-        elif name in {"mathbb", "Bbb"}:
-            letter = self._argument().strip()
+        elif name in vocabulary.ACCENTS:
+            self._accent(vocabulary.ACCENTS[name])
+        elif name in {"mathbb", "Bbb", "Z", "N", "Q"}:
+            letter = self._argument().strip() if len(name) > 1 else name
             self._add("reals" if letter == "R" else "name", f"set {letter}")
         elif name in vocabulary.FUNCTIONS:
             self._add("function", name)
@@ -267,16 +267,16 @@ class _Lexer:
             self._text = f"\\{known} " + self._text[self._at - len(name) + len(known) :]
             self._at = 0
         else:
-            raise Unsupported(rf"\{name}")
+            self._add("unknown", rf"\{name}")
 
     def _known(self, name: str) -> None:
         kind = vocabulary.SYMBOLS[name]
         if kind == "angle":
-            found = re.compile(r"\s*\{?\s*([A-Z0-9]{1,4})\s*\}?").match(self._text, self._at)
+            found = re.compile(r"\s*(?:\{\s*([A-Z0-9]{1,4})\s*\}|([A-Z0-9]{1,4}))").match(self._text, self._at)
             if found is None:
                 raise Unreadable(rf"\{name}")
             self._at = found.end()
-            self._add("name", f"{name} {found[1]}")
+            self._add("name", f"{name} {found[1] or found[2]}")
             return
         if kind in ("\\{", "["):
             self._open(bracket=True)
@@ -363,6 +363,19 @@ class _Lexer:
             content = self._argument()
             # Braces stay, so that `x^\mathbf{10}` and `\overline{AB}^2` keep their extent.
             self._insert(f"{{{content}}}" if name not in {"boxed", "fbox"} else content)
+
+    def _accent(self, accent: str) -> None:
+        content = self._argument().strip()
+        letter = content.removeprefix("\\")
+        if accent in {"dot", "ddot"}:
+            self._add("letter", letter + "'" * (len(accent) - 2))
+        elif (len(letter) == 1 and letter.isalpha()) or letter in vocabulary.GREEK:
+            self._add("letter", f"{accent} {letter}")
+        elif content.isalpha() and content.isupper():
+            self._add("name", f"{accent} {content}")
+        else:
+            self._add("accent", accent)
+            self._insert(f"{{{content}}}")
 
     def _insert(self, content: str) -> None:
         self._text = content + self._text[self._at :]

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Callable
 
 GROUPING = "٬"
 r"""Stands for ``{,}`` and ``,\!``, which can only be thousands separators."""
@@ -52,11 +53,27 @@ _IDEOGRAPHS = (
 _ORDINAL = re.compile(
     r"(?<=\d)\s*(?:\^\s*\{?\s*)?(?:\\(?:text|mathrm|textrm|textsuperscript|rm)\s*\{\s*)?(?:st|nd|rd|th)\b(?:\s*\}){0,2}(?![A-Za-z])"
 )
-_REWRITES: tuple[tuple[re.Pattern[str], str], ...] = (
+_INTEGER_CONDITION = re.compile(
+    r"\s*[,;(]?\s*(?:\\text\s*\{)?\s*[,(]?\s*(?:where|for|with)?\s*(?:any|every|all|some)?\s*(?:integers?)?\s*\}?\s*(?<![A-Za-z\\])([a-z])"
+    r"\s*(?:\\text\s*\{)?\s*(?:is|be|being)?\s*(?:an?|any)\s*integer\s*\}?\s*\)?\s*\Z"
+)
+"""``where k is an integer`` at the end."""
+
+_REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"<[|｜][^<>]{0,40}[|｜]>"), " "),
     (re.compile(r"\\\$|(?<!\\)\$|[`€£₹¥￥]"), " "),
     (re.compile(r"(?<=\d)(?:,\\[!,]|\s?\{\s?,\s?\})\s?(?=\d{3}(?!\d))"), GROUPING),
     (re.compile(r"\{\s*:\s*\}"), ":"),
+    (re.compile(r"(?<![\\A-Za-z_^}\]])\{([A-Za-z])\}(?=\s*_)"), r"\1"),
+    (re.compile(r"(?<=\d)\{,\}(?=\d)"), "."),
+    (re.compile(r"(?<![\d.,])(\d{1,3}(?:'\d{3})+)(?!\d)"), lambda found: found[1].replace("'", "")),
+    (re.compile(r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+),(\d+)(?![\d.,])"), lambda found: f"{found[1].replace('.', '')}.{found[2]}"),
+    (re.compile(r"(?<![\d.,])(\d{1,3}(?:\.\d{3}){2,})(?![\d.,])"), lambda found: found[1].replace(".", "")),
+    (re.compile(r"\\left\s*\\\{\s*\\begin\s*\{(?:array|aligned|matrix)\}(?:\s*\{[^{}]*\})?(.*?)\\end\s*\{(?:array|aligned|matrix)\}\s*(?:\\right\s*\.)?", re.DOTALL), r"\\begin{cases}\1\\end{cases}"),
+    (re.compile(r"\(\s*([a-z])\s*\\in\s*(\\mathbb\s*\{?\s*[ZN]\s*\}?|\\?[ZN])\s*\)\s*\Z"), r", \1 \\in \2"),
+    (re.compile(rf"\.\s*(?=\\end(?![A-Za-z])|{ROW})"), " "),
+    (re.compile(r"\\text\s*\{\s*(?:is|are)\s+(?:an?\s+)?(?=odd|even|prime|integer|rational|irrational)"), r"\\text{"),
+    (_INTEGER_CONDITION, r", \1 \\in \\mathbb{Z}"),
     (re.compile(r"\\phantom\s*\{[^{}]*\}|\\!|\\label\s*\{[^{}]*\}"), ""),
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
     (re.compile(r"\\frac\s*\{\s*d\s*([a-z])\s*\}\s*\{\s*d\s*[a-z]\s*\}"), r"{\1'}"),

@@ -9,7 +9,7 @@ from typing import Literal
 from polaris_reward.reading.cursor import USUAL, Reading
 from polaris_reward.reading.lexer import tokenize
 from polaris_reward.reading.notation import normalise
-from polaris_reward.reading.refusals import TooLarge, Unreadable
+from polaris_reward.reading.refusals import TooLarge, Unreadable, Unsupported
 from polaris_reward.reading.terms import MAX_TREE_DEPTH, RELATIONS, Terms
 from polaris_reward.reading.tree import (
     Call,
@@ -22,6 +22,7 @@ from polaris_reward.reading.tree import (
     Sequence,
     SetOperation,
     SetOperator,
+    Symbol,
     Text,
     depth,
 )
@@ -30,6 +31,7 @@ from polaris_reward.reading.units import Unit, ratio_of_units
 _SET_OPERATORS: dict[str, SetOperator] = {"cup": "union", "cap": "intersection", "setminus": "difference"}
 _CLOSING = {"(": ")", "[": "]", "\\{": "\\}", "{": "}"}
 _NOT_A_UNIT = frozenset("is are not wrong incorrect if else unless otherwise or possibly maybe perhaps but".split())
+_OF_CONDITIONS = frozenset("if when for where is are provided that a an".split())
 _MATRICES = frozenset("matrix pmatrix bmatrix Bmatrix smallmatrix array vmatrix cases aligned".split())
 
 
@@ -41,7 +43,12 @@ def parse(text: str, reading: Reading = USUAL) -> Node:
         TooLarge: If a number or the nesting passes its bound.
     """
     tokens = tokenize(normalise(text), group_commas=reading.group_commas, index_digits=reading.index_digits)
-    node = _Parser(tokens, reading).whole()
+    try:
+        node = _Parser(tokens, reading).whole()
+    except Unreadable:
+        if (unknown := next((token.value for token in tokens if token.kind == "unknown"), None)) is not None:
+            raise Unsupported(unknown) from None
+        raise
     if depth(node) > MAX_TREE_DEPTH:
         raise TooLarge(f"operations are nested deeper than {MAX_TREE_DEPTH}")
     return node
@@ -73,6 +80,34 @@ class _Parser(Terms):
         return Sequence(tuple(items), opening, closing, connective)  # pyright: ignore[reportArgumentType]
 
     def _item(self) -> Node:
+        start, state = self._at, (self._level, self._depth, self._in_braces, self._bars, self._integrals)
+        try:
+            return self._relation()
+        except Unreadable:
+            if (equals := self._end_of_label(start)) is None:
+                raise
+            self._at, (self._level, self._depth, self._in_braces, self._bars, self._integrals) = equals + 1, state
+        # Whatever stands before the sign names the value, as in `P(A|B) = 0.3`.
+        label = Text(" ".join(token.value or token.kind for token in self._tokens[start:equals]))
+        value = self._relation()
+        if isinstance(value, Relation):
+            return Relation((label, *value.sides), ("=", *value.operators))
+        return Relation((label, value), ("=",))
+
+    def _end_of_label(self, start: int) -> int | None:
+        """Return where an equality sign follows something with letters that cannot be read."""
+        depth, has_letters = 0, False
+        for at, token in enumerate(self._tokens[start:], start):
+            depth += (token.kind in _CLOSING) - (token.kind in _CLOSING.values())
+            if token.kind == "=" and depth == 0:
+                return at if has_letters else None
+            is_denial = bool(_NOT_A_UNIT & set(token.value.lower().split())) and token.kind in {"word", "text"}
+            if depth < 0 or is_denial or (depth == 0 and token.kind in RELATIONS | {",", ";", "connective", "&", "\\\\"}):
+                return None
+            has_letters |= token.kind in {"letter", "name", "word", "text", "function", "unknown", "accent"}
+        return None
+
+    def _relation(self) -> Node:
         sides, operators = [self._ratio()], list[str]()
         while self._next.kind in RELATIONS:
             operators.append(self._take().kind)
@@ -94,7 +129,11 @@ class _Parser(Terms):
         while (name := _SET_OPERATORS.get(self._next.kind)) is not None:
             self._take()
             left = SetOperation(name, left, self._quantity())
-        return left
+        match left:
+            case Call("subtract", (Symbol("reals") | Sequence(opening="{") as members, Sequence(opening="{") as left_out)):
+                return SetOperation("difference", members, left_out)
+            case _:
+                return left
 
     def _quantity(self) -> Node:
         if self._next.kind in {"text", "word"}:
@@ -185,21 +224,50 @@ class _Parser(Terms):
         if name not in _MATRICES:
             raise Unreadable(rf"\begin{{{name}}}")
         rows: list[tuple[Node, ...]] = []
+        is_cases = name in {"cases", "aligned"}
         while not self._skip("finish"):
-            rows.append(self._row())
+            rows.append(self._case() if is_cases else self._row())
             if not self._skip("\\\\") and self._next.kind != "finish":
                 raise Unreadable(rf"\begin{{{name}}} is never ended")
         if not rows or len({len(row) for row in rows}) > 1:
             raise Unreadable("rows of different lengths")
+        if is_cases and len(rows[0]) == 1:
+            # A system of equations.
+            return Sequence(tuple(row[0] for row in rows), "", "")
         if name == "vmatrix":
             return Call("det", (Matrix(tuple(rows)),))
-        return Matrix(tuple(rows), "cases" if name in {"cases", "aligned"} else "matrix")
+        return Matrix(tuple(rows), "cases" if is_cases else "matrix")
 
     def _row(self) -> tuple[Node, ...]:
         cells = [self._cell()]
         while self._skip("&"):
             cells.append(self._cell())
         return tuple(cells)
+
+    def _case(self) -> tuple[Node, ...]:
+        """Read a row of a definition by cases: a value and its condition, or an equation of a system."""
+        value = self._cell()
+        while self._skip("&", ","):
+            pass
+        if self._next.kind in {"\\\\", "finish"}:
+            return (value,)
+        words: list[str] = []
+        condition: Node | None = None
+        while self._next.kind not in {"\\\\", "finish", "end"}:
+            if self._skip("&", ",") or (self._next.kind == "connective" and self._skip("connective") and condition is None):
+                continue
+            if self._next.kind in {"text", "word"}:
+                words += [one for one in self._take().value.lower().strip(" .,").split() if one not in _OF_CONDITIONS]
+            elif condition is None:
+                condition = self._list("", "")
+            else:
+                raise Unreadable("two conditions in one case")
+        if condition is None:
+            return value, Text(" ".join(words))
+        if isinstance(condition, Quantity) and not condition.unit.is_known:
+            words += [one for one in condition.unit.dimension[0][0].split() if one not in _OF_CONDITIONS]
+            condition = condition.value
+        return value, Sequence((condition, Text(" ".join(words))), "", "") if words else condition
 
     def _cell(self) -> Node:
         cell = self._list("", "")

@@ -15,10 +15,14 @@ MAX_TREE_DEPTH = 100
 
 RELATIONS = frozenset({"=", "<", ">", "<=", ">=", "!=", "approx", "in", "notin", "equiv"})
 _STARTS_FACTOR = frozenset(
-    r"number letter name function base ( [ { \{ frac binom pi infinity lfloor lceil int sum prod begin reals emptyset "
+    r"number letter name function base ( [ { \{ frac binom pi infinity lfloor lceil int sum prod begin reals emptyset accent unknown "
     "dots".split()
 )
-_FUNCTION_NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "ceiling": "ceil", "lg": "log10"}
+_FUNCTION_NAMES = {
+    "asin": "arcsin", "acos": "arccos", "atan": "arctan", "ceiling": "ceil", "lg": "log10", "tg": "tan", "ctg": "cot",
+    "arctg": "arctan", "arcctg": "arccot", "cosec": "csc", "arsinh": "asinh", "arcosh": "acosh", "artanh": "atanh",
+    "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh",
+}  # fmt: skip
 _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot"}
 _CALLED_LETTERS = frozenset("fg")
 """Letters that name a function when a bracket follows."""
@@ -228,6 +232,10 @@ class Terms(Quantities, ABC):
                 return self._series("sum" if token.kind == "sum" else "product")
             case "int":
                 return self._integral()
+            case "accent":
+                return Call(f"{token.value}()", (self._atom(),))
+            case "unknown":
+                raise Unsupported(token.value)
             case "begin":
                 return self._environment(token.value)
             case _:
@@ -267,10 +275,13 @@ class Terms(Quantities, ABC):
 
     def _is_definition(self) -> bool:
         """Whether a letter before a bracket is a function that is being defined, as in ``P(x) = ...``."""
+        at = 1
+        while self._peek(at).kind in {"letter", "name"} and self._peek(at + 1).kind == ",":
+            at += 2
         return (
-            self._peek().kind in {"letter", "name"}
-            and self._peek(2).kind == ")"
-            and (self._peek(3).kind in RELATIONS or (self._peek(3).kind == "end" and self._at > 1))
+            self._peek(at).kind in {"letter", "name"}
+            and self._peek(at + 1).kind == ")"
+            and (self._peek(at + 2).kind in RELATIONS or (at == 1 and self._peek(3).kind == "end" and self._at > 1))
         )
 
     def _first_letter(self, letters: str) -> Node:

@@ -210,5 +210,6 @@ def is_expression(node: Node) -> bool:
 
 
 def is_constant(node: Node) -> bool:
-    """Whether a node is an expression without variables."""
-    return is_expression(node) and not symbols(node)
+    """Whether a node is an expression without variables and unknown functions."""
+    calls_unknown = any(isinstance(one, Call) and one.name.endswith("()") for one in walk(node))
+    return is_expression(node) and not symbols(node) and not calls_unknown

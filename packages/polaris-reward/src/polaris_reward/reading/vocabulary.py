@@ -3,11 +3,12 @@
 GREEK = (
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho varrho sigma tau "
     "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Upsilon Phi Psi Omega ell hbar Pi odot "
-    "oplus star perp parallel dagger"
+    "oplus star perp parallel dagger top"
 ).split()
 FUNCTIONS = frozenset(
     "sin cos tan cot sec csc arcsin arccos arctan arccot asin acos atan sinh cosh tanh coth exp ln log lg sqrt cbrt "
-    "abs floor ceil ceiling gcd lcm min max det".split()
+    "abs floor ceil ceiling gcd lcm min max det tg ctg arctg arcctg cosec sech csch arcsinh arccosh arctanh arsinh arcosh "
+    "artanh asinh acosh atanh".split()
 )
 CONNECTIVES = frozenset({"and", "or"})
 SYMBOLS = {
@@ -40,9 +41,16 @@ IGNORED = frozenset(
     "quad qquad thinspace enspace space hfill noindent boldmath".split()
 )
 FONTS = frozenset(
-    "mathbf boldsymbol bm mathit mathsf mathtt mathcal mathscr mathfrak overline bar vec hat tilde overrightarrow "
-    "overleftarrow widehat underline boxed fbox pmb mathop ensuremath bf it rm".split()
+    "mathbf boldsymbol bm mathit mathsf mathtt mathcal mathscr mathfrak underline boxed fbox pmb mathop ensuremath bf it "
+    "rm".split()
 )
+ACCENTS = {
+    "bar": "bar", "overline": "bar", "hat": "hat", "widehat": "hat", "tilde": "tilde", "widetilde": "tilde", "vec": "vec",
+    "overrightarrow": "vec", "overleftarrow": "overleftarrow", "check": "check", "breve": "breve", "overset": "overset",
+    "mathring": "ring", "acute": "acute", "grave": "grave", "dot": "dot", "ddot": "ddot", "wideparen": "arc",
+    "overarc": "arc", "widearc": "arc",
+}  # fmt: skip
+"""Part of the symbol they stand over: the mean, the conjugate or the estimate is not the thing itself."""
 TEXTS = frozenset("text textrm textbf textit textsf mbox hbox mathrm operatorname textnormal emph".split())
 
 
