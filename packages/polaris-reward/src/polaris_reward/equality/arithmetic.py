@@ -23,12 +23,14 @@ class Arithmetic:
         context: Of mpmath.
         scale: The largest magnitude that took part in sums.
         rounded: Whether a rational number has become too large and was rounded.
+        absorbed: Bits by which a term was smaller than what it was added to, at most.
     """
 
     def __init__(self, context: Any) -> None:
         self.context = context
         self.scale: Any = context.mpf(0)
         self.rounded = False
+        self.absorbed = 0
         self._allowance = current_allowance()
 
     def work(self, steps: int) -> None:
@@ -61,6 +63,8 @@ class Arithmetic:
         left, right = self.both(left, right)
         if not isinstance(left, Fraction):
             self.scale = max(self.scale, abs(left), abs(right))
+            if left and right:
+                self.absorbed = max(self.absorbed, abs(int(self.context.mag(left) - self.context.mag(right))))
         return left + right
 
     def subtract(self, left: Any, right: Any) -> Any:

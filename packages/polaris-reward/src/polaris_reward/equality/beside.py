@@ -49,7 +49,7 @@ def bare(node: Node) -> Node:
         operators = ["="]
     if set(operators) == {"="}:
         numbers = [side for side in sides if is_constant(side)]
-        if not all(_passes_for(one, numbers[-1]) for one in numbers):
+        if len(numbers) > 1 and not any(_passes_for(one, numbers[-1]) for one in numbers[:-1]):
             # It contradicts itself, and says nothing.
             return node
         if len(numbers) == len(sides):

@@ -46,7 +46,7 @@ def compare(answer: str, reference: str, convention: Convention) -> Verdict:
     exactly = compare_exactly(answer, reference)
     if exactly is not None and _is_final(answer, reference, convention, equal=exactly):
         return _verdict(exactly, "spelled alike, or plain numbers")
-    words = compare_words(answer, reference)
+    words = compare_words(clean(answer), clean(reference))
     if words is not None:
         return _verdict(words, "compared as words, option letters, times or dates")
     return _compare_trees(answer, reference, convention)

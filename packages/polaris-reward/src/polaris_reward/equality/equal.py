@@ -182,8 +182,10 @@ class Equality:
                 return self._same_members(values, tuples, self)
         values, other_values = beside.unnamed(left), beside.unnamed(right)
         if (one is None and other is None) or len({name for record in one or other or [] for name in record}) == 1:
-            both_sets = left.opening == right.opening == "{"
-            same = self._same_set if both_sets else self._same_members
+            are_sets = left.opening == right.opening == "{" or all(
+                isinstance(item, Sequence) for item in (*values, *other_values)
+            )
+            same = self._same_set if are_sets else self._same_members
             return same(beside.expanded(values), beside.expanded(other_values), self)
         return self._ordered(values, other_values)
 

@@ -14,7 +14,17 @@ from polaris_reward.convention import Convention
 from polaris_reward.equality.evaluator import INTEGRAL_DIGITS, USUAL_MEANING, Meaning, evaluate
 from polaris_reward.equality.constants import with_constants_renamed
 from polaris_reward.equality.points import Point, draws
-from polaris_reward.equality.value import DIGITS, MORE_DIGITS, Undefined, Value, agree, is_zero, one_allowance
+from polaris_reward.equality.value import (
+    AGREEMENT,
+    DIGITS,
+    MORE_DIGITS,
+    MOST_DIGITS,
+    Undefined,
+    Value,
+    agree,
+    is_zero,
+    one_allowance,
+)
 from polaris_reward.reading.refusals import TooLarge, TooMuchWork, Unreadable
 from polaris_reward.reading.tree import (
     Call,
@@ -92,7 +102,8 @@ def _agree(left: Node, right: Node, meaning: Meaning, convention: Convention) ->
 
 
 def _constants(left: Node, right: Node, meaning: Meaning, convention: Convention) -> bool:
-    for digits in (DIGITS, MORE_DIGITS):
+    digits = DIGITS
+    while True:
         try:
             one, other = (evaluate(side, {}, digits=digits, meaning=meaning) for side in (left, right))
         except Undefined:
@@ -101,9 +112,16 @@ def _constants(left: Node, right: Node, meaning: Meaning, convention: Convention
             return _near(left, right, one, other, convention)
         if one.is_exact and other.is_exact:
             return True
-        if digits == MORE_DIGITS and (one.rounded or other.rounded):
-            # Rational numbers that agree to so many digits may still differ.
+        needed = max(MORE_DIGITS, 2 * AGREEMENT + int(max(one.absorbed, other.absorbed) * 0.302))
+        if digits >= needed:
+            break
+        if needed > MOST_DIGITS:
+            # What was added may be too small to be seen.
             raise Undecided
+        digits = needed
+    if one.rounded or other.rounded:
+        # Rational numbers that agree to so many digits may still differ.
+        raise Undecided
     return True
 
 

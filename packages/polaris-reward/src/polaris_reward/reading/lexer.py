@@ -372,7 +372,8 @@ class _Lexer:
         elif (len(letter) == 1 and letter.isalpha()) or letter in vocabulary.GREEK:
             self._add("letter", f"{accent} {letter}")
         elif content.isalpha() and content.isupper():
-            self._add("name", f"{accent} {content}")
+            # A bar over two points is the segment between them.
+            self._add("name", content if accent == "bar" else f"{accent} {content}")
         else:
             self._add("accent", accent)
             self._insert(f"{{{content}}}")

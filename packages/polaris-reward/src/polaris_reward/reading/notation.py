@@ -53,11 +53,17 @@ _IDEOGRAPHS = (
 _ORDINAL = re.compile(
     r"(?<=\d)\s*(?:\^\s*\{?\s*)?(?:\\(?:text|mathrm|textrm|textsuperscript|rm)\s*\{\s*)?(?:st|nd|rd|th)\b(?:\s*\}){0,2}(?![A-Za-z])"
 )
-_INTEGER_CONDITION = re.compile(
-    r"\s*[,;(]?\s*(?:\\text\s*\{)?\s*[,(]?\s*(?:where|for|with)?\s*(?:any|every|all|some)?\s*(?:integers?)?\s*\}?\s*(?<![A-Za-z\\])([a-z])"
-    r"\s*(?:\\text\s*\{)?\s*(?:is|be|being)?\s*(?:an?|any)\s*integer\s*\}?\s*\)?\s*\Z"
+_BASE_WORDS = "two three four five six seven eight nine ten eleven twelve".split()
+_BASE_WORD = re.compile(
+    rf"(?<=[0-9A-Fa-f)])\s*_\s*\{{?\s*(?:\\(?:text|mathrm)\s*\{{)?\s*({'|'.join(_BASE_WORDS)})\s*\}}{{0,2}}"
 )
-"""``where k is an integer`` at the end."""
+_CONDITION_STARTS = re.compile(r"[,;(]|\\text|\bwhere\b|\bfor\b")
+_INTEGER_CONDITION = re.compile(
+    r"(?:where |for |with |and )*(?:any |every |all |some |an? )*(?:integers? ([a-z])"
+    r"|([a-z]) (?:is |be |being )?(?:any |an? |some |arbitrary )*integer|([a-z]) ?\\in ?(?:\\mathbb ?)?\\?[ZN])"
+)
+_NO_WORDS = re.compile(r"\\text\s*\{|[{}$(),;.~]|\\[ ,;:]|\s+")
+MAX_CONDITION_CHARS = 80
 
 _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"<[|｜][^<>]{0,40}[|｜]>"), " "),
@@ -70,10 +76,8 @@ _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
     (re.compile(r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+),(\d+)(?![\d.,])"), lambda found: f"{found[1].replace('.', '')}.{found[2]}"),
     (re.compile(r"(?<![\d.,])(\d{1,3}(?:\.\d{3}){2,})(?![\d.,])"), lambda found: found[1].replace(".", "")),
     (re.compile(r"\\left\s*\\\{\s*\\begin\s*\{(?:array|aligned|matrix)\}(?:\s*\{[^{}]*\})?(.*?)\\end\s*\{(?:array|aligned|matrix)\}\s*(?:\\right\s*\.)?", re.DOTALL), r"\\begin{cases}\1\\end{cases}"),
-    (re.compile(r"\(\s*([a-z])\s*\\in\s*(\\mathbb\s*\{?\s*[ZN]\s*\}?|\\?[ZN])\s*\)\s*\Z"), r", \1 \\in \2"),
     (re.compile(rf"\.\s*(?=\\end(?![A-Za-z])|{ROW})"), " "),
     (re.compile(r"\\text\s*\{\s*(?:is|are)\s+(?:an?\s+)?(?=odd|even|prime|integer|rational|irrational)"), r"\\text{"),
-    (_INTEGER_CONDITION, r", \1 \\in \\mathbb{Z}"),
     (re.compile(r"\\phantom\s*\{[^{}]*\}|\\!|\\label\s*\{[^{}]*\}"), ""),
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
     (re.compile(r"\\frac\s*\{\s*d\s*([a-z])\s*\}\s*\{\s*d\s*[a-z]\s*\}"), r"{\1'}"),
@@ -83,6 +87,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
     (re.compile(r"\\[()\[\]](?=\s|$|.)"), " "),
     (re.compile(r"\\[,;:> ]|~"), " "),
     (re.compile(r"\(\s*([0-9A-F]+)\s*\)\s*_(?=\s*\{?\s*(?:\d|\\text))"), r"\1_"),
+    (_BASE_WORD, lambda found: f"_{{{_BASE_WORDS.index(found[1]) + 2}}}"),
     (re.compile(r"\^\s*\{?\s*\\(?:circ|degree)(?![A-Za-z])\s*\}?"), r"\\degree "),
 )  # fmt: skip
 
@@ -105,7 +110,19 @@ def normalise(text: str) -> str:
     text = _ROW_END.sub(f"\n{ROW}", text)
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
-    return text.strip()
+    return _with_integer_named(text.strip())
+
+
+def _with_integer_named(text: str) -> str:
+    """Write a condition at the end, such as ``where k is an integer``, in one way."""
+    if r"\in" not in text and "integer" not in text:
+        return text
+    for start in _CONDITION_STARTS.finditer(text, max(0, len(text) - MAX_CONDITION_CHARS)):
+        words = re.sub(" +", " ", _NO_WORDS.sub(" ", text[start.start() :])).strip()
+        if start.start() and (found := _INTEGER_CONDITION.fullmatch(words)):
+            name = found[1] or found[2] or found[3]
+            return rf"{text[: start.start()]}, {name} \in \mathbb{{Z}}"
+    return text
 
 
 def _money_last(found: re.Match[str]) -> str:

@@ -5,6 +5,7 @@ at the beginning, "the answer is", and the labels of parts.
 """
 
 import re
+from functools import lru_cache
 
 MAX_LAYERS = 40
 """Of wrapping; what has more is left as it is."""
@@ -32,6 +33,7 @@ _PART = re.compile(r"(?:(?<=[\s,;{}$])|\A|(?<=\\ ))\(?(?:([a-h])|([1-9])|(i{1,3}
 _PART_ORDER = ("abcdefgh", "123456789", ("i", "ii", "iii", "iv", "v", "vi"))
 
 
+@lru_cache(maxsize=8_192)
 def clean(text: str) -> str:
     r"""Remove what cannot matter around an answer."""
     text = _INVISIBLE.sub("", text).replace("−", "-").strip()
