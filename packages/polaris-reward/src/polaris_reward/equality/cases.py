@@ -28,11 +28,19 @@ def _rest(conditions: list[Node]) -> Node | None:
             return Relation(sides, ("!=",))
         case [Relation(sides, ("!=",))]:
             return Relation(sides, ("=",))
-        case _ if all(real_set(one) is not None for one in conditions):
-            taken = reduce(lambda union, one: SetOperation("union", union, one), conditions)
+        case _ if all(real_set(one) is not None for one in map(_as_set, conditions)):
+            taken = reduce(lambda union, one: SetOperation("union", union, one), map(_as_set, conditions))
             return SetOperation("difference", Symbol("reals"), taken)
         case _:
             return None
+
+
+def _as_set(condition: Node) -> Node:
+    match condition:
+        case Relation((Symbol(), value), ("=",)):
+            return Sequence((value,), "{", "}")
+        case _:
+            return condition
 
 
 def _is_otherwise(condition: Node) -> bool:

@@ -306,9 +306,9 @@ def _as_matrix(node: Node) -> Node:
         case Call("multiply", (Matrix(rows), Matrix(others))) if len(rows[0]) == len(others):
             columns = list(zip(*others, strict=True))
             return Matrix(tuple(tuple(_dot(row, column) for column in columns) for row in rows))
-        case Call("power", (Matrix(rows), Symbol("T"))):
+        case Call("power", (Matrix(rows), Symbol("T" | "top"))):
             return Matrix(tuple(zip(*rows, strict=True)))
-        case Call("power", (Sequence(items, "(" | "["), Symbol("T"))):
+        case Call("power", (Sequence(items, "(" | "["), Symbol("T" | "top"))):
             return Matrix(tuple((item,) for item in items))
         case _:
             return node

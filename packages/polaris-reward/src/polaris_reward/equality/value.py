@@ -24,7 +24,7 @@ MOST_DIGITS = 4_000
 AGREEMENT = 10
 """Digits at the end of a floating-point value that do not count."""
 
-MAX_STEPS = 30_000
+MAX_STEPS = 60_000
 """Operations, weighed by what they cost, of one evaluation or of all within `one_allowance`."""
 
 

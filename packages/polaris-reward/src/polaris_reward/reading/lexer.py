@@ -109,6 +109,9 @@ class _Lexer:
                 self._add("text", found[0])
             elif found := _OPERATORS.match(self._text, self._at):
                 self._operator(found[0])
+            elif character == "." and self._tokens and self._tokens[-1].kind == "word":
+                # Of an abbreviation.
+                self._at += 1
             else:
                 raise Unreadable(f"{character!r}")
         self._add("end")
@@ -258,6 +261,8 @@ class _Lexer:
             self._add("reals" if letter == "R" else "name", f"set {letter}")
         elif name in vocabulary.FUNCTIONS:
             self._add("function", name)
+        elif name == "AA":
+            self._add("text", "Å")
         elif name in vocabulary.GREEK:
             self._add("letter", name)
         elif name in vocabulary.SYMBOLS:
@@ -328,7 +333,7 @@ class _Lexer:
         elif _MATHLIKE.search(content) or len(words) == 1 or words in vocabulary.FUNCTIONS | vocabulary.PLAIN_ONLY:
             self._insert(content)
         elif name == "operatorname":
-            raise Unreadable(rf"\{name}{{{content}}}")
+            self._add("label", content.strip())
         else:
             self._add("text", content.strip())
 

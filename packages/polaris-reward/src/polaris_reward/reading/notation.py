@@ -39,7 +39,7 @@ _LOWERED_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉ₙₖᵢ]+")
 _STYLED_LETTERS = re.compile("[\U0001d400-\U0001d7ff\uff01-\uff5e]+")
 # Apart from commands that begin with a backslash.
 _ROW_END = re.compile(r"\\\\(?:\[[\d.]+\s*(?:pt|em|ex|mm)\])?")
-_NUMERAL = r"-?\d(?:[\d,.٬]|\\!|\{,\})*(?:\s*(?:thousand|million|billion|trillion|[kKMB](?![A-Za-z])))?"
+_NUMERAL = r"-?\d(?:[\d,.٬]|\\!|\{,\})*(?:\s*(?:\\text\s*\{)?\s*(?:thousand|million|billion|trillion)\b\s*\}?)?"
 _CURRENCIES = {"$": "USD", "€": "EUR", "£": "GBP", "₹": "INR", "¥": "¥", "￥": "¥", "USD": "USD", "EUR": "EUR", "GBP": "GBP"}
 _MONEY = re.compile(
     rf"(?:\\(\$)|([€£₹¥￥])|\\(?:text|mathrm)\{{\s*([€£₹]|USD|EUR|GBP|Rs\.?)\s*\}}|\b(USD|EUR|GBP|Rs\.?)(?=\s|\d))\s*({_NUMERAL})"

@@ -25,10 +25,12 @@ from polaris_reward.reading.tree import (
     Symbol,
     Text,
     depth,
+    is_constant,
 )
 from polaris_reward.reading.units import Unit, ratio_of_units
 
 _SET_OPERATORS: dict[str, SetOperator] = {"cup": "union", "cap": "intersection", "setminus": "difference"}
+_ITEM_ENDS = frozenset("end , ; connective ) ] } \\} \\\\ & finish | :".split())
 _CLOSING = {"(": ")", "[": "]", "\\{": "\\}", "{": "}"}
 _NOT_A_UNIT = frozenset("is are not wrong incorrect if else unless otherwise or possibly maybe perhaps but".split())
 _OF_CONDITIONS = frozenset("if when for where is are provided that a an".split())
@@ -74,7 +76,7 @@ class _Parser(Terms):
                 connective = self._take().value or connective
             if self._next.kind in {"end", "\\\\", ")", "]", "}", "\\}", "finish", "&"}:
                 break
-            items.append(self._item())
+            items.append(_excluded_too(items[-1], self._item()))
         if bare and not opening:
             return items[0]
         return Sequence(tuple(items), opening, closing, connective)  # pyright: ignore[reportArgumentType]
@@ -82,11 +84,13 @@ class _Parser(Terms):
     def _item(self) -> Node:
         start, state = self._at, (self._level, self._depth, self._in_braces, self._bars, self._integrals)
         try:
-            return self._relation()
+            item = self._relation()
+            if self._next.kind in _ITEM_ENDS or (equals := self._end_of_label(start)) is None:
+                return item
         except Unreadable:
             if (equals := self._end_of_label(start)) is None:
                 raise
-            self._at, (self._level, self._depth, self._in_braces, self._bars, self._integrals) = equals + 1, state
+        self._at, (self._level, self._depth, self._in_braces, self._bars, self._integrals) = equals + 1, state
         # Whatever stands before the sign names the value, as in `P(A|B) = 0.3`.
         label = Text(" ".join(token.value or token.kind for token in self._tokens[start:equals]))
         value = self._relation()
@@ -104,7 +108,7 @@ class _Parser(Terms):
             is_denial = bool(_NOT_A_UNIT & set(token.value.lower().split())) and token.kind in {"word", "text"}
             if depth < 0 or is_denial or (depth == 0 and token.kind in RELATIONS | {",", ";", "connective", "&", "\\\\"}):
                 return None
-            has_letters |= token.kind in {"letter", "name", "word", "text", "function", "unknown", "accent"}
+            has_letters |= token.kind in {"letter", "name", "word", "text", "function", "unknown", "label", "accent"}
         return None
 
     def _relation(self) -> Node:
@@ -213,9 +217,12 @@ class _Parser(Terms):
         allowed = {_CLOSING[opening]} if opening in {"{", "\\{"} else {")", "]"}
         if closing not in allowed:
             raise Unreadable(f"{opening!r} is never closed")
-        if condition is not None:
-            return condition
         assert isinstance(inner, Sequence)
+        if condition is not None:
+            # Of `{x : x > 3}` the condition says all; `{2k : k \\in Z}` is what it says for each k.
+            only_names = all(isinstance(one, Symbol | Relation) for one in inner.items)
+            is_point = len(inner.items) == 1 and isinstance(inner.items[0], Sequence)
+            return condition if only_names or is_point else Sequence((*inner.items, condition), "", "")
         if len(inner.items) == 1 and opening != "\\{":
             return inner.items[0]
         return Sequence(inner.items, brackets, {"}": "}", "\\}": "}"}.get(closing, closing))  # pyright: ignore[reportArgumentType]
@@ -273,3 +280,12 @@ class _Parser(Terms):
         cell = self._list("", "")
         # A comma at the end of a cell is punctuation.
         return cell.items[0] if isinstance(cell, Sequence) and len(cell.items) == 1 and not cell.opening else cell
+
+
+def _excluded_too(previous: Node, item: Node) -> Node:
+    """Read ``x \\ne 0, 1`` as ``x \\ne 0, x \\ne 1``."""
+    match previous:
+        case Relation((Symbol() as name, _), ("!=",)) if is_constant(item):
+            return Relation((name, item), ("!=",))
+        case _:
+            return item

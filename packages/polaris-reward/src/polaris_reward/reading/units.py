@@ -257,4 +257,6 @@ def _read_table() -> dict[str, Unit]:
 
 
 _UNITS = _read_table()
+# The time of day is no length.
+del _UNITS["pm"]
 RADIAN = _UNITS["rad"]

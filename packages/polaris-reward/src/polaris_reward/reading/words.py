@@ -20,9 +20,12 @@ _SIGN = re.compile(r"[-+*/^=<>_(!]")
 _NAMED_OPTION = re.compile(
     rf"(?:option|choice|[故应]?选(?:项|择)?|答案[是为]?)\s*[:：]?\s*\(?({_LETTER})(?![A-Za-z])|({_LETTER})\s*选?项$", re.IGNORECASE
 )
-_OPTION_BEHIND = re.compile(rf"(.*[\w}})\]%])(?:\s|\\(?:Right|right|Longright)arrow|→|⇒)+\(\s*({_LETTER})\s*\)\s*", re.DOTALL)
+_OPTION_BEHIND = re.compile(
+    rf"(?:.*[\w}})\]%])(?:\s|\\(?:Right|right|Longright)arrow|→|⇒)+\(\s*({_LETTER})\s*\)\s*"
+    rf"|.*[\w}})\]%]\s*(?:\\(?:(?:Right|right|Longright)arrow|implies|to)|→|⇒)\s*({_LETTER})\s*", re.DOTALL
+)
 _LETTER_BEHIND = re.compile(
-    r"(.*[\w})\]%$])(?:\s|~|\\[ ,;:]|\\q?quad|\\(?:Right|right|Longright)arrow|→|⇒)+"
+    r"(.*[\w})\]%$])(?:\s|~|\\[ ,;:]|\\q?quad|\\(?:Right|right|Longright)arrow|\\implies|→|⇒)+"
     r"(?:\\(?:text|textbf|mathrm|mathbf)\s*\{\s*\([A-J]\)\s*\}|\(\s*(?:\\(?:text|textbf|mathrm|mathbf)\s*\{\s*)?[A-J]\s*\}?\s*\))\s*",
     re.DOTALL,
 )
@@ -34,7 +37,7 @@ _LABEL = re.compile(
 )
 _LETTER_AND_TEXT = re.compile(rf"({_LETTER})\s+[A-Z][a-z]+")
 _SPEECH = re.compile(
-    r"(?=.*[^\W\d_]{3}|no\W*\Z)[^\W\d_][\w'’-]*(?:[\s,.;:!?\"]+[^\W\d_][\w'’-]*)*[\s.!?\"]*", re.IGNORECASE
+    r"(?=.*[^\W\d_]{3}|no\W*\Z|[\u3400-\u9fff])[^\W\d_][\w'’-]*(?:[\s,.;:!?\"]+[^\W\d_][\w'’-]*)*[\s.!?\"]*", re.IGNORECASE
 )
 _PUNCTUATION = re.compile(r"[^\w\s%+\-]|_")
 _ARTICLE = re.compile(r"^(?:the|an?)\s+")
@@ -43,7 +46,7 @@ _SUBJECT = re.compile(
     r"|claim|argument|matrix|relation|figure|shape|curve|triangle|answer|result))(?: is| are)? (?=\w)"
 )
 
-_SYNONYMS = {
+_SYNONYMS = {  # fmt: skip
     "true": "yes",
     "false": "no",
     "dne": "does not exist",
@@ -51,6 +54,8 @@ _SYNONYMS = {
     "no real solution": "no solution",
     "no real solutions": "no solution",
     "infinitely many solutions": "infinitely many",
+    "无解": "no solution", "不存在": "does not exist", "是": "yes", "对": "yes", "正确": "yes", "否": "no", "错误": "no",
+    "偶数": "even", "奇数": "odd", "无穷": "infinity", "无穷大": "infinity", "充分不必要条件": "sufficient but not necessary",
 }
 _FORMULAS = {
     "all real numbers": r"\mathbb{R}",
@@ -129,7 +134,8 @@ def option(text: str) -> str | None:
     if found := _ALONE.fullmatch(text):
         return found[1].upper() if found[1].isupper() or found[1] not in "ei" else None
     if found := _OPTION_BEHIND.fullmatch(text):
-        return found[2] if found[2].isupper() else None
+        letter = found[1] or found[2]
+        return letter if letter.isupper() else None
     found = _LABELLED.match(text) or _NAMED_OPTION.match(text)
     # Several labels are a list of options, and what goes on with a sign is a formula.
     if found is None or _MORE_OPTIONS.search(text, found.end()) or _SIGN.match(text, found.end()):

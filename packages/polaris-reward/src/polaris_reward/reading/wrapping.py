@@ -21,7 +21,7 @@ _WRAPPER = re.compile(
 _BEGINNING = re.compile(
     r"(?:=|[:：]|≈|\\(?:approx|therefore|implies|Rightarrow|rightarrow|Longrightarrow|to|quad|qquad|displaystyle|textstyle"
     r"|tiny|scriptsize|footnotesize|small|normalsize|[lL]arge|LARGE|[hH]uge|bf|it|rm|bfseries)(?![A-Za-z])|\\[,;:! ]"
-    r"|\\color\s*\{[^{}]*\}|(?:about|approximately|approx\.|roughly|around|约|大约)\s*(?=[-\d$\\])"
+    r"|\\color\s*\{[^{}]*\}|(?:\\text\s*\{\s*)?(?:about|approximately|approx\.|roughly|around|约|大约)\s*\}?\s*(?=[-\d$\\])"
     r"|(?:(?:\\text\s*\{\s*)?(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|result|solution|value)s?\s*(?:is|are|:|=)\s*\}?)"
     r"|(?:故?答案|结果)(?:是|为|為|：|:)*)\s*",
     re.IGNORECASE,
@@ -76,6 +76,8 @@ def _peel(text: str) -> str:
             return text[2:-2].strip()
     if len(text) > 2 and _QUOTES.get(text[0]) == text[-1] and text[0] not in text[1:-1]:
         return text[1:-1].strip()
+    if text.startswith("``") and text.endswith("''") and len(text) > 4:
+        return text[2:-2].strip()
     if (found := _END.search(text)) and found.start():
         return text[: found.start()]
     if (found := _BEGINNING.match(text)) and found.end() < len(text):
