@@ -163,8 +163,11 @@ def assignments(items: tuple[Node, ...]) -> list[dict[Node, Node]] | None:
 def is_name(node: Node) -> bool:
     """Whether a node names something rather than says a value: ``x``, ``f(x)``, ``(a, b)``, words."""
     match node:
-        case Symbol() | Text():
+        case Symbol():
             return True
+        case Text(words):
+            # `xy` is a product.
+            return len(words) != 2 or not words.islower()
         case Call(name, arguments):
             return name.endswith("()") or (name in _NAMING and all(map(is_name, arguments)))
         case Sequence(items) | Ratio(items):

@@ -267,7 +267,8 @@ def _without_unit(quantity: Quantity, other: Node) -> tuple[Node, Node] | None:
     match other:
         case Call("degree" | "percent" as sign, (number,)):
             if unit.dimension == RADIAN.dimension and sign == "degree":
-                return quantity.value, other
+                in_radians = Call("divide", (Call("multiply", (number, Constant("pi"))), Number(Fraction(180))))
+                return quantity.value, in_radians
             is_temperature = unit.dimension in {(("degC", 1),), (("degF", 1),)}
             return (quantity.value, number) if sign == "degree" and is_temperature else None
         case _:
