@@ -8,7 +8,7 @@ import re
 THINK_OPEN = "<think>"
 THINK_CLOSE = "</think>"
 
-_MARKS = ("<|", "<｜", "◁", "[THINK]", "[/THINK]", "thinking>", "thought>", "reasoning>", "think>", "</s>", "<e")
+_MARK = re.compile(r"<(?!/?think>)|◁|\[/?THINK\]", re.IGNORECASE)
 _OPENS = re.compile(
     r"<(?:thinking|thought|thoughts|reasoning|seed:think|reason)>|\[THINK\]|◁think▷|<\|(?:begin_of_thought|START_THINKING"
     r"|thinking|begin_of_thinking|think_start|thought_begin)\|>|<\|channel\|>(?:analysis|commentary)[^<>]{0,60}<\|message\|>",
@@ -28,7 +28,7 @@ _CHAT_TOKEN = re.compile(r"<[|｜][^<>|｜]{1,40}[|｜]>")
 
 def in_one_form(response: str) -> str:
     """Return a response with the marks of all known formats written as ``<think>`` and ``</think>``."""
-    if not any(mark in response for mark in _MARKS):
+    if ("<" not in response and "◁" not in response and "THINK]" not in response) or not _MARK.search(response):
         return response
     response = _CLOSES.sub(THINK_CLOSE, _OPENS.sub(THINK_OPEN, response))
     return _AROUND_ANSWERS.sub("\n", response)

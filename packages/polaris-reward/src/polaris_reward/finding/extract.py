@@ -45,6 +45,8 @@ def find_answer(response: str, *, convention: Convention = DEFAULT) -> Extracted
 def _until_next_turn(text: str) -> str:
     """Drop chat tokens, and what follows one: the model went on with the user's turn."""
     parts = turn_parts(text)
+    if len(parts) == 1:
+        return parts[0]
     if not parts:
         return ""
     # The token may stand within a box: the stop string was printed before the closing brace.

@@ -184,7 +184,7 @@ class _Parser(Terms):
 
     def _words(self) -> str:
         words: list[str] = []
-        while self._next.kind in {"text", "word"}:
+        while self._next.kind in {"text", "word"} or (words and self._next.kind == "letter"):
             words.append(self._take().value)
             if _NOT_A_UNIT & set(words[-1].lower().split()):
                 raise Unreadable("a remark after a number")
