@@ -205,5 +205,3 @@ def _passes_for(number: Node, last: Node) -> bool:
         return False
     last_place = 10.0 ** (math.floor(math.log10(abs(other.real))) + 1 - digits)
     return abs(one.real - other.real) <= last_place / 2
-
-

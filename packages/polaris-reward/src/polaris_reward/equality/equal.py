@@ -38,7 +38,7 @@ from polaris_reward.reading.tree import (
     substitute,
     walk,
 )
-from polaris_reward.reading.units import RADIAN, Unit, ratio_of_units
+from polaris_reward.reading.units import RADIAN, ratio_of_units
 from polaris_reward.reading.words import number_word
 
 MAX_ITEMS = 100

@@ -11,8 +11,8 @@ from typing import Any
 import mpmath
 
 from polaris_reward.convention import Convention
-from polaris_reward.equality.evaluator import INTEGRAL_DIGITS, USUAL_MEANING, Meaning, evaluate
 from polaris_reward.equality.constants import with_constants_renamed
+from polaris_reward.equality.evaluator import INTEGRAL_DIGITS, USUAL_MEANING, Meaning, evaluate
 from polaris_reward.equality.points import Point, draws
 from polaris_reward.equality.value import (
     AGREEMENT,

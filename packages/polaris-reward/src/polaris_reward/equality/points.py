@@ -62,13 +62,17 @@ def _points_around_kinks(names: set[str], parts: list[Node]) -> list[tuple[Point
     values = [edges[0] / 3, *(low + (high - low) / 3 for low, high in pairwise(edges)), edges[-1] * 3, edges[-1] * FAR]
     drawn = [value * (1 + chosen_value("kink", Fraction(at)) / 97) for at, value in enumerate(values)]
     points = [(_point(names, 0), True), (_point(names, 1), True), (_point(names, 2, scale=FAR), True)]
-    points += [(_point(names, 3, signs=1), False), (_point(names, 4, signs=3), False), (_point(names, 5, signs=2), False)]
+    points += [
+        (_point(names, 3, signs=1), False),
+        (_point(names, 4, signs=3), False),
+        (_point(names, 5, signs=2), False),
+    ]
     for at, value in enumerate(drawn):
         for sign in (1, -1):
             for name in sorted(names):
                 # One variable far out, the others near 0; then all together.
                 points.append(({**_point(names, at), name: sign * value}, False))
-            points.append(({**_point(names, at), **{name: sign * value for name in names}}, False))
+            points.append(({**_point(names, at), **dict.fromkeys(names, sign * value)}, False))
     return points
 
 

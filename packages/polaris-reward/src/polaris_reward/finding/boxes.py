@@ -139,5 +139,7 @@ def _joined(text: str, boxes: list[_Box]) -> str | None:
         return None
     names = [found[1] for box in run if (found := _NAME.search(text, max(0, box.opened - 20), box.opened))]
     if len(names) == len(contents) == len(set(names)):
-        contents = [content if "=" in content else f"{name} = {content}" for name, content in zip(names, contents, strict=True)]
+        contents = [
+            content if "=" in content else f"{name} = {content}" for name, content in zip(names, contents, strict=True)
+        ]
     return ", ".join(contents)

@@ -68,9 +68,12 @@ _BRACKETED = re.compile(
     r"(?<![\w)\]}\\])[(\[]\s*[-+−]?[\w./^√π∞\\{}]+(?:\s*,\s*[-+−]?[\w./^√π∞\\{}]+)+\s*[)\]](?![\w(])"
 )
 _PHRASE_IN_REFERENCE = re.compile(
-    r"(?:^|[.!?\n])[\s*]*(?:(?:so|thus|hence|therefore|then|and|the|our|we get|conclude|that)\b[\s,*]*)*(?:final |correct )?\Z", re.IGNORECASE
+    r"(?:^|[.!?\n])[\s*]*(?:(?:so|thus|hence|therefore|then|and|the|our|we get|conclude|that)\b[\s,*]*)*(?:final |correct )?\Z",
+    re.IGNORECASE,
 )
-_STATEMENT = re.compile(r"(?:the|its|their|our|we)\b[^$\d]{0,80}\b(?:is|are|equals?|get|have)\s*\$([^$]+)\$\s*\.?", re.IGNORECASE)
+_STATEMENT = re.compile(
+    r"(?:the|its|their|our|we)\b[^$\d]{0,80}\b(?:is|are|equals?|get|have)\s*\$([^$]+)\$\s*\.?", re.IGNORECASE
+)
 _JSON_ANSWER = re.compile(r'"(?:final[_ ])?answer"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|(-?[\d.]+))', re.IGNORECASE)
 _ONLY_LETTERS = re.compile(r"[\s\\A-Za-z_{}'^]{0,20}")
 _EMPHASIS = ' \t\r\n*_"`'

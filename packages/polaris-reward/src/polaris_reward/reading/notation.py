@@ -49,6 +49,8 @@ _REWRITES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("}_", re.compile(r"(?<![\\A-Za-z_^}\]])\{([A-Za-z])\}(?=_)"), r"\1"),
     (".", re.compile(rf"\.\s*(?=\\end(?![A-Za-z])|{ROW})"), " "),
     ("\\", re.compile(r"\\phantom\s*\{[^{}]*\}|\\!|\\label\s*\{[^{}]*\}"), ""),
+    ("\\not", re.compile(r"\\not\s*="), r"\\ne "),
+    ("\\not", re.compile(r"\\not\s*\\in(?![A-Za-z])"), r"\\notin "),
     ("frac", re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
     ("frac", re.compile(r"\\frac\s*\{\s*d\s*([a-z])\s*\}\s*\{\s*d\s*[a-z]\s*\}"), r"{\1'}"),
     ("frac", re.compile(r"\\frac\s*\{\s*d\s*\}\s*\{\s*d\s*[a-z]\s*\}"), r"\\derivative "),

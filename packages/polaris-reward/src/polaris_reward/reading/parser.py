@@ -105,8 +105,14 @@ class _Parser(Terms):
             depth += (token.kind in _CLOSING) - (token.kind in _CLOSING.values())
             if token.kind == "=" and depth == 0:
                 return at if has_letters else None
-            is_denial = bool(_NOT_A_UNIT & set(token.value.lower().split())) and token.kind in {"word", "text"}
-            if depth < 0 or is_denial or (depth == 0 and token.kind in RELATIONS | {",", ";", "connective", "&", "\\\\"}):
+            is_denial = token.value in {r"\not", r"\neg", r"\lnot"} or (
+                token.kind in {"word", "text"} and bool(_NOT_A_UNIT & set(token.value.lower().split()))
+            )
+            if (
+                depth < 0
+                or is_denial
+                or (depth == 0 and token.kind in RELATIONS | {",", ";", "connective", "&", "\\\\"})
+            ):
                 return None
             has_letters |= token.kind in {"letter", "name", "word", "text", "function", "unknown", "label", "accent"}
         return None
@@ -134,7 +140,9 @@ class _Parser(Terms):
             self._take()
             left = SetOperation(name, left, self._quantity())
         match left:
-            case Call("subtract", (Symbol("reals") | Sequence(opening="{") as members, Sequence(opening="{") as left_out)):
+            case Call(
+                "subtract", (Symbol("reals") | Sequence(opening="{") as members, Sequence(opening="{") as left_out)
+            ):
                 return SetOperation("difference", members, left_out)
             case _:
                 return left
@@ -261,7 +269,9 @@ class _Parser(Terms):
         words: list[str] = []
         condition: Node | None = None
         while self._next.kind not in {"\\\\", "finish", "end"}:
-            if self._skip("&", ",") or (self._next.kind == "connective" and self._skip("connective") and condition is None):
+            if self._skip("&", ",") or (
+                self._next.kind == "connective" and self._skip("connective") and condition is None
+            ):
                 continue
             if self._next.kind in {"text", "word"}:
                 words += [one for one in self._take().value.lower().strip(" .,").split() if one not in _OF_CONDITIONS]

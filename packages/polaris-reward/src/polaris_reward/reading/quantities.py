@@ -93,7 +93,11 @@ class Quantities(Cursor):
         token = self._tokens[at]
         if token.kind == "frac" and self._tokens[at + 1].kind == "{":
             top = self._compound(at + 2, is_first=is_first)
-            bottom = self._compound(top[1] + 2, is_first=is_first) if top and self._kinds_at(top[1], 2) == ["}", "{"] else None
+            bottom = (
+                self._compound(top[1] + 2, is_first=is_first)
+                if top and self._kinds_at(top[1], 2) == ["}", "{"]
+                else None
+            )
             if top is None or bottom is None or self._tokens[bottom[1]].kind != "}":
                 return None
             return top[0].times(bottom[0], -1), bottom[1] + 1

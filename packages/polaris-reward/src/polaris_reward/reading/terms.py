@@ -23,7 +23,15 @@ _FUNCTION_NAMES = {
     "arctg": "arctan", "arcctg": "arccot", "cosec": "csc", "arsinh": "asinh", "arcosh": "acosh", "artanh": "atanh",
     "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh",
 }  # fmt: skip
-_INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sinh": "asinh", "cosh": "acosh", "tanh": "atanh"}
+_INVERSES = {
+    "sin": "arcsin",
+    "cos": "arccos",
+    "tan": "arctan",
+    "cot": "arccot",
+    "sinh": "asinh",
+    "cosh": "acosh",
+    "tanh": "atanh",
+}
 _CALLED_LETTERS = frozenset("fg")
 """Letters that name a function when a bracket follows."""
 

@@ -18,14 +18,16 @@ _LABELLED = re.compile(
 _MORE_OPTIONS = re.compile(rf"\(\s*{_LETTER}\s*\)|(?<![\w'])(?:{_LETTER}\s*[.:)]|(?!A\b){_LETTER}\b(?!'))")
 _SIGN = re.compile(r"[-+*/^=<>_(!]")
 _NAMED_OPTION = re.compile(
-    rf"(?:option|choice|[故应]?选(?:项|择)?|答案[是为]?)\s*[:：]?\s*\(?({_LETTER})(?![A-Za-z])|({_LETTER})\s*选?项$", re.IGNORECASE
+    rf"(?:option|choice|[故应]?选(?:项|择)?|答案[是为]?)\s*[:：]?\s*\(?({_LETTER})(?![A-Za-z])|({_LETTER})\s*选?项$",
+    re.IGNORECASE,
 )
 _OPTION_BEHIND = re.compile(
-    rf"(?:.*[\w}})\]%])(?:\s|\\(?:Right|right|Longright)arrow|→|⇒)+\(\s*({_LETTER})\s*\)\s*"
-    rf"|.*[\w}})\]%]\s*(?:\\(?:(?:Right|right|Longright)arrow|implies|to)|→|⇒)\s*({_LETTER})\s*", re.DOTALL
+    rf"(?:.*[\d}})\]%])(?:\s|\\(?:Right|right|Longright)arrow|→|⇒)+\(\s*({_LETTER})\s*\)\s*"
+    rf"|.*[\d}})\]%]\s*(?:\\(?:(?:Right|right|Longright)arrow|implies|to)|→|⇒)\s*({_LETTER})\s*",
+    re.DOTALL,
 )
 _LETTER_BEHIND = re.compile(
-    r"(.*[\w})\]%$])(?:\s|~|\\[ ,;:]|\\q?quad|\\(?:Right|right|Longright)arrow|\\implies|→|⇒)+"
+    r"(.*[\d})\]%$])(?:\s|~|\\[ ,;:]|\\q?quad|\\(?:Right|right|Longright)arrow|\\implies|→|⇒)+"
     r"(?:\\(?:text|textbf|mathrm|mathbf)\s*\{\s*\([A-J]\)\s*\}|\(\s*(?:\\(?:text|textbf|mathrm|mathbf)\s*\{\s*)?[A-J]\s*\}?\s*\))\s*",
     re.DOTALL,
 )
@@ -37,7 +39,8 @@ _LABEL = re.compile(
 )
 _LETTER_AND_TEXT = re.compile(rf"({_LETTER})\s+[A-Z][a-z]+")
 _SPEECH = re.compile(
-    r"(?=.*[^\W\d_]{3}|no\W*\Z|[\u3400-\u9fff])[^\W\d_][\w'’-]*(?:[\s,.;:!?\"]+[^\W\d_][\w'’-]*)*[\s.!?\"]*", re.IGNORECASE
+    r"(?=.*[^\W\d_]{3}|no\W*\Z|[\u3400-\u9fff])[^\W\d_][\w'’-]*(?:[\s,.;:!?\"]+[^\W\d_][\w'’-]*)*[\s.!?\"]*",
+    re.IGNORECASE,
 )
 _PUNCTUATION = re.compile(r"[^\w\s%+\-]|_")
 _ARTICLE = re.compile(r"^(?:the|an?)\s+")
@@ -54,8 +57,18 @@ _SYNONYMS = {  # fmt: skip
     "no real solution": "no solution",
     "no real solutions": "no solution",
     "infinitely many solutions": "infinitely many",
-    "无解": "no solution", "不存在": "does not exist", "是": "yes", "对": "yes", "正确": "yes", "否": "no", "错误": "no",
-    "偶数": "even", "奇数": "odd", "无穷": "infinity", "无穷大": "infinity", "充分不必要条件": "sufficient but not necessary",
+    "无解": "no solution",
+    "不存在": "does not exist",
+    "是": "yes",
+    "对": "yes",
+    "正确": "yes",
+    "否": "no",
+    "错误": "no",
+    "偶数": "even",
+    "奇数": "odd",
+    "无穷": "infinity",
+    "无穷大": "infinity",
+    "充分不必要条件": "sufficient but not necessary",
 }
 _FORMULAS = {
     "all real numbers": r"\mathbb{R}",
@@ -64,13 +77,17 @@ _FORMULAS = {
     "empty set": r"\emptyset",
     "no solution": r"\emptyset",
 }
-_NUMBERS = {
-    word: Fraction(value)
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen twenty".split()
-    )
-} | {word: Fraction(value) for value, word in enumerate("零一二三四五六七八九十")} | {"两": Fraction(2)}
+_NUMBERS = (
+    {
+        word: Fraction(value)
+        for value, word in enumerate(
+            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+            "seventeen eighteen nineteen twenty".split()
+        )
+    }
+    | {word: Fraction(value) for value, word in enumerate("零一二三四五六七八九十")}
+    | {"两": Fraction(2)}
+)
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE)
 _HOUR = re.compile(r"(\d{1,2})\s*([ap])\.?\s?m\.?", re.IGNORECASE)
 _MONTHS = "january february march april may june july august september october november december".split()

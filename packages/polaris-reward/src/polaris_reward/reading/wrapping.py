@@ -56,7 +56,11 @@ def without_part_labels(text: str) -> str:
     text = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", text)
     for kind, order in enumerate(_PART_ORDER, start=1):
         labels = [one for one in found if one[kind]]
-        if len(labels) < 2 or [one[kind] for one in labels] != list(order[: len(labels)]) or text[: labels[0].start()].strip():
+        if (
+            len(labels) < 2
+            or [one[kind] for one in labels] != list(order[: len(labels)])
+            or text[: labels[0].start()].strip()
+        ):
             continue
         ends = [one.start() for one in labels[1:]] + [len(text)]
         parts = [text[one.end() : end].strip(" ,;.") for one, end in zip(labels, ends, strict=True)]
