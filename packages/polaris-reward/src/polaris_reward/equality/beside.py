@@ -108,8 +108,9 @@ def unnamed(sequence: Sequence) -> tuple[Node, ...]:
 
 
 def _unnamed(item: Node) -> Node:
-    is_named = isinstance(item, Relation) and item.operators in {("=",), ("in",)} and is_name(item.sides[0])
-    return item.sides[1] if is_named else item
+    if isinstance(item, Relation) and item.operators in {("=",), ("in",)} and is_name(item.sides[0]):
+        return item.sides[1]
+    return item
 
 
 def expanded(items: tuple[Node, ...]) -> list[Node]:

@@ -61,7 +61,11 @@ def _points_around_kinks(names: set[str], parts: list[Node]) -> list[tuple[Point
     edges = [size for size in sizes if size]
     values = [edges[0] / 3, *(low + (high - low) / 3 for low, high in pairwise(edges)), edges[-1] * 3, edges[-1] * FAR]
     drawn = [value * (1 + chosen_value("kink", Fraction(at)) / 97) for at, value in enumerate(values)]
-    points = [(_point(names, 0), True), (_point(names, 1), True), (_point(names, 2, scale=FAR), True)]
+    points: list[tuple[Point, bool]] = [
+        (_point(names, 0), True),
+        (_point(names, 1), True),
+        (_point(names, 2, scale=FAR), True),
+    ]
     points += [
         (_point(names, 3, signs=1), False),
         (_point(names, 4, signs=3), False),

@@ -14,7 +14,8 @@ JOINED_BY = re.compile(r"(?:[\s,;$.&]|\\[()\[\],;:! ]|\\q?quad|\\text\s*\{\s*(?:
 
 _LABEL = r"(?:parts?\s*)?(?:\(?(?:[a-h]|[1-9]|i{1,3}|iv|v)[).:]|\([a-h1-9]\))"
 _BETWEEN = re.compile(
-    rf"(?:[\s,;:$.&*]|\\[()\[\],;:! ]|\\q?quad|\\text\s*\{{|\}}|\b(?:and|for|the|part|answer|is)\b|{_LABEL}|[A-Za-z](?:_\{{?\w+\}}?)?\s*=)*",
+    rf"(?:[\s,;:$.&*]|\\[()\[\],;:! ]|\\q?quad|\\text\s*\{{|\}}|\b(?:and|for|the|part|answer|is)\b|{_LABEL}"
+    r"|[A-Za-z](?:_\{?\w+\}?)?\s*=)*",
     re.IGNORECASE,
 )
 """What may stand between boxes that answer parts of one question: labels and names, too."""
@@ -126,7 +127,7 @@ def _bare_box(text: str, token: re.Match[str], outer: _Box | None) -> _Box:
 
 
 def _joined(text: str, boxes: list[_Box]) -> str | None:
-    """Return the contents of the boxes that answer one question together, with the names before them if all have one."""
+    """Return the contents of the boxes that answer one question together, with their names if all have one."""
     run = [boxes[-1]]
     for box in reversed(boxes[:-1]):
         between = "" if box.end is None else text[box.end + 1 : min(run[-1].opened, box.end + 62)]

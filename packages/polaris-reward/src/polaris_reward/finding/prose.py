@@ -68,7 +68,8 @@ _BRACKETED = re.compile(
     r"(?<![\w)\]}\\])[(\[]\s*[-+−]?[\w./^√π∞\\{}]+(?:\s*,\s*[-+−]?[\w./^√π∞\\{}]+)+\s*[)\]](?![\w(])"
 )
 _PHRASE_IN_REFERENCE = re.compile(
-    r"(?:^|[.!?\n])[\s*]*(?:(?:so|thus|hence|therefore|then|and|the|our|we get|conclude|that)\b[\s,*]*)*(?:final |correct )?\Z",
+    r"(?:^|[.!?\n])[\s*]*(?:(?:so|thus|hence|therefore|then|and|the|our|we get"
+    r"|conclude|that)\b[\s,*]*)*(?:final |correct )?\Z",
     re.IGNORECASE,
 )
 _STATEMENT = re.compile(

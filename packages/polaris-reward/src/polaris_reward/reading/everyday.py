@@ -32,7 +32,7 @@ _ORDINAL = re.compile(
     r"(?<=\d)\s*(?:\^\s*\{?\s*)?(?:\\(?:text|mathrm|textrm|textsuperscript|rm)\s*\{\s*)?(?:st|nd|rd|th)\b"
     r"(?:\s*\}){0,2}(?![A-Za-z])"
 )
-_BASE_WORDS = "two three four five six seven eight nine ten eleven twelve".split()
+_BASE_WORDS = tuple(str(word) for word in "two three four five six seven eight nine ten eleven twelve".split())
 _BASE_WORD = re.compile(
     rf"(?<=[0-9A-Fa-f)])\s*_\s*\{{?\s*(?:\\(?:text|mathrm)\s*\{{)?\s*({'|'.join(_BASE_WORDS)})\s*\}}{{0,2}}"
 )
@@ -73,7 +73,7 @@ def in_formal_notation(text: str) -> str:
         text = _POINTS_AND_COMMA.sub(lambda found: f"{found[1].replace('.', '')}.{found[2]}", text)
         text = _POINTS.sub(lambda found: found[0].replace(".", ""), text)
     if "_" in text:
-        text = _BASE_WORD.sub(lambda found: f"_{{{_BASE_WORDS.index(found[1]) + 2}}}", text)
+        text = _BASE_WORD.sub(lambda found: f"_{{{_BASE_WORDS.index(str(found[1])) + 2}}}", text)
     if "{,}" in text:
         text = _BRACED_COMMA.sub(".", text)
     if r"\begin" in text:

@@ -15,8 +15,8 @@ MAX_TREE_DEPTH = 100
 
 RELATIONS = frozenset({"=", "<", ">", "<=", ">=", "!=", "approx", "in", "notin", "equiv"})
 _STARTS_FACTOR = frozenset(
-    r"number letter name function base ( [ { \{ frac binom pi infinity lfloor lceil int sum prod begin reals emptyset accent unknown "
-    "dots".split()
+    r"number letter name function base ( [ { \{ frac binom pi infinity lfloor lceil int sum prod begin reals emptyset "
+    "accent unknown dots".split()
 )
 _FUNCTION_NAMES = {
     "asin": "arcsin", "acos": "arccos", "atan": "arctan", "ceiling": "ceil", "lg": "log10", "tg": "tan", "ctg": "cot",

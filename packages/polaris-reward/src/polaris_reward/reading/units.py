@@ -38,12 +38,10 @@ class Unit:
 ONE = Unit(())
 
 _PIECE = re.compile(r"\s*([A-Za-zµμΩÅ\u212b]+\.?|[\u3400-\u9fff]+|[$€£¥₹¢]|[0-9]|[/*^()-])\s*")
-_GRAMMAR = (
-    frozenset("degree degrees deg per a an of and or in square sq cubic cu squared cubed".split())
-    | QUALIFIERS
-    | TRAILING
-)
-_GRAMMAR |= LARGE_NUMBERS.keys()
+_GRAMMAR = {
+    *"degree degrees deg per a an of and or in square sq cubic cu squared cubed".split(),
+    *QUALIFIERS, *TRAILING, *LARGE_NUMBERS,
+}  # fmt: skip
 
 # Names and symbols (with capitals as they are), then the value in what was defined before; `+` takes SI prefixes.
 _TABLE = """

@@ -7,8 +7,8 @@ GREEK = (
 ).split()
 FUNCTIONS = frozenset(
     "sin cos tan cot sec csc arcsin arccos arctan arccot asin acos atan sinh cosh tanh coth exp ln log lg sqrt cbrt "
-    "abs floor ceil ceiling gcd lcm min max det tg ctg arctg arcctg cosec sech csch arcsinh arccosh arctanh arsinh arcosh "
-    "artanh asinh acosh atanh".split()
+    "abs floor ceil ceiling gcd lcm min max det tg ctg arctg arcctg cosec sech csch arcsinh arccosh arctanh arsinh "
+    "arcosh artanh asinh acosh atanh".split()
 )
 CONNECTIVES = frozenset({"and", "or"})
 SYMBOLS = {
@@ -41,12 +41,12 @@ IGNORED = frozenset(
     "quad qquad thinspace enspace space hfill noindent boldmath".split()
 )
 FONTS = frozenset(
-    "mathbf boldsymbol bm mathit mathsf mathtt mathcal mathscr mathfrak underline boxed fbox pmb mathop ensuremath bf it "
-    "rm".split()
+    "mathbf boldsymbol bm mathit mathsf mathtt mathcal mathscr mathfrak underline boxed fbox pmb mathop ensuremath bf "
+    "it rm".split()
 )
 ACCENTS = {
-    "bar": "bar", "overline": "bar", "hat": "hat", "widehat": "hat", "tilde": "tilde", "widetilde": "tilde", "vec": "vec",
-    "overrightarrow": "vec", "overleftarrow": "overleftarrow", "check": "check", "breve": "breve", "overset": "overset",
+    "bar": "bar", "overline": "bar", "hat": "hat", "widehat": "hat", "tilde": "tilde", "widetilde": "tilde",
+    "vec": "vec", "overrightarrow": "vec", "overleftarrow": "overleftarrow", "check": "check", "breve": "breve",
     "mathring": "ring", "acute": "acute", "grave": "grave", "dot": "dot", "ddot": "ddot", "wideparen": "arc",
     "overarc": "arc", "widearc": "arc",
 }  # fmt: skip

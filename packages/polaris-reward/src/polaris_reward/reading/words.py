@@ -45,31 +45,16 @@ _SPEECH = re.compile(
 _PUNCTUATION = re.compile(r"[^\w\s%+\-]|_")
 _ARTICLE = re.compile(r"^(?:the|an?)\s+")
 _SUBJECT = re.compile(
-    r"^(?:it|(?:the |this |that )?(?:series|sequence|function|integral|statement|limit|graph|equation|system|product|sum|set"
-    r"|claim|argument|matrix|relation|figure|shape|curve|triangle|answer|result))(?: is| are)? (?=\w)"
+    r"^(?:it|(?:the |this |that )?(?:series|sequence|function|integral|statement|limit|graph|equation|system|product"
+    r"|sum|set|claim|argument|matrix|relation|figure|shape|curve|triangle|answer|result))(?: is| are)? (?=\w)"
 )
 
-_SYNONYMS = {  # fmt: skip
-    "true": "yes",
-    "false": "no",
-    "dne": "does not exist",
-    "no solutions": "no solution",
-    "no real solution": "no solution",
-    "no real solutions": "no solution",
-    "infinitely many solutions": "infinitely many",
-    "无解": "no solution",
-    "不存在": "does not exist",
-    "是": "yes",
-    "对": "yes",
-    "正确": "yes",
-    "否": "no",
-    "错误": "no",
-    "偶数": "even",
-    "奇数": "odd",
-    "无穷": "infinity",
-    "无穷大": "infinity",
-    "充分不必要条件": "sufficient but not necessary",
-}
+_SYNONYMS = {
+    "true": "yes", "false": "no", "dne": "does not exist", "no solutions": "no solution",
+    "no real solution": "no solution", "no real solutions": "no solution",
+    "infinitely many solutions": "infinitely many", "无解": "no solution", "不存在": "does not exist", "是": "yes",
+    "对": "yes", "正确": "yes", "否": "no", "错误": "no", "偶数": "even", "奇数": "odd", "无穷大": "infinity",
+}  # fmt: skip
 _FORMULAS = {
     "all real numbers": r"\mathbb{R}",
     "all reals": r"\mathbb{R}",
