@@ -65,12 +65,18 @@ def without_names(node: Node, other: Node, *, is_answer: bool = False) -> Node:
     An answer may name its value by any expression, as ``a + b = 6`` does. In a reference such an equation may be the
     answer itself, that of a line, say.
     """
-    if isinstance(node, Ratio) and len(node.terms) == 2 and isinstance(node.terms[0], Text):
-        return node.terms[1]
+    match node, other:
+        case Ratio((Text(), value)), _:
+            return value
+        case Call("multiply", (Symbol(name), Sequence(opening="(") as point)), Sequence() if name.isupper():
+            # `A(1, 2)`: a point with its name.
+            return point
+        case _:
+            pass
     if not isinstance(node, Relation) or isinstance(other, Relation) or len(node.sides) != 2:
         return node
     first, last = node.sides
-    if node.operators == ("in",) and is_name(first):
+    if node.operators in {("in",), ("equiv",)} and is_name(first):
         return last
     if node.operators != ("=",) or _names_something(other):
         return node
@@ -84,6 +90,8 @@ def without_names(node: Node, other: Node, *, is_answer: bool = False) -> Node:
 
 def _says_value(first: Node, last: Node) -> bool:
     """Whether an equation tells the value of its left side rather than a condition."""
+    if isinstance(last, Matrix) and last.kind == "cases":
+        return True
     if is_constant(first) or is_name(last) or symbols(first) & symbols(last):
         return False
     # `x^2 - 4 = 0` is a condition.
@@ -130,12 +138,24 @@ def _with_dots_filled(items: tuple[Node, ...]) -> tuple[Node, ...]:
     if len(before) + len(after) + 1 < len(items):
         return items
     steps = {two - one for one, two in pairwise(before)} or {Fraction(1)}
+    ratios = {two / one for one, two in pairwise(before) if one}
+    if len(steps) > 1 and len(ratios) == 1 and (filled := _powers(before[-1], after[0], ratios.pop())):
+        return (*items[:at], *filled, *items[at + 1 :])
     step = steps.pop()
     distance = after[0] - before[-1]
     if steps or not step or (distance / step).denominator != 1 or not 1 <= distance / step <= MAX_FILLED:
         return items
     filled = [Number(before[-1] + step * count) for count in range(1, int(distance / step))]
     return (*items[:at], *filled, *items[at + 1 :])
+
+
+def _powers(first: Fraction, last: Fraction, ratio: Fraction) -> list[Node]:
+    """Return what lies between two members of a geometric sequence; nothing if the last is not one."""
+    between: list[Node] = []
+    while len(between) < MAX_FILLED and abs(ratio) > 1 and abs(first * ratio) < abs(last):
+        first *= ratio
+        between.append(Number(first))
+    return between if first * ratio == last else []
 
 
 def plus_minus(node: Node) -> Node:
@@ -169,6 +189,9 @@ def is_name(node: Node) -> bool:
         case Text(words):
             # `xy` is a product.
             return len(words) != 2 or not words.islower()
+        case Call("multiply", (Call(_, (Symbol("f" | "g" | "h"), Symbol("f" | "g" | "h"))), Symbol())):
+            # `(f + g)(x)`
+            return True
         case Call(name, arguments):
             return name.endswith("()") or (name in _NAMING and all(map(is_name, arguments)))
         case Sequence(items) | Ratio(items):

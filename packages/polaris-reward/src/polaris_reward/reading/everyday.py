@@ -14,7 +14,12 @@ _IDEOGRAPHS = (
     (re.compile("或者?"), " or "),
     (re.compile("以及|[和与及且]"), " and "),
     (re.compile("百分之([0-9.]+)"), r"\1\\%"),
+    (re.compile("根号"), r"\\sqrt "),
+    (re.compile(r"(?<!不)(?:等于|是|为)(?=\s*[-\d\\A-Za-z(])"), "="),
 )
+_BOUND = re.compile("不|至少|至多|大于|小于|超过|少于|多于|介于")
+"""Not, at least, at most, greater than: what follows is not the value."""
+_FRENCH_INTERVAL = re.compile(r"(.*[\s=]|)([\[\]])([^\[\](),;]+)([,;][^\[\](),;]+)([\[\]])", re.DOTALL)
 _AMOUNT = (
     r"-?\d(?:[\d,.٬]|\\!|\{,\})*(?:\s*(?:\\text\s*\{)?\s*(?:thousand|million|billion|trillion)\b\s*\}?)?"
     r"(?=\s*(?:\Z|[;)\]},]|\\text|(?:and|or)\b))"
@@ -62,7 +67,7 @@ def in_formal_notation(text: str) -> str:
     if any(sign in text for sign in _MONEY_SIGNS):
         text = _MONEY.sub(_money_last, text)
         text = re.sub("[€£₹¥￥]", " ", text)
-    if not text.isascii() and _IDEOGRAPH.search(text):
+    if not text.isascii() and _IDEOGRAPH.search(text) and not _BOUND.search(text):
         for pattern, replacement in _IDEOGRAPHS:
             text = pattern.sub(replacement, text)
     if any(ending in text for ending in ("st", "nd", "rd", "th")):
@@ -78,6 +83,9 @@ def in_formal_notation(text: str) -> str:
         text = _BRACED_COMMA.sub(".", text)
     if r"\begin" in text:
         text = _SYSTEM.sub(r"\\begin{cases}\1\\end{cases}", text)
+    if ("]" in text or "[" in text) and (found := _FRENCH_INTERVAL.fullmatch(text)) and found[2] + found[5] != "[]":
+        opening, closing = {"]": "(", "[": "["}[found[2]], {"[": ")", "]": "]"}[found[5]]
+        text = f"{found[1]}{opening}{found[3]}{found[4]}{closing}"
     if r"\text" in text:
         text = _IS_ODD.sub(r"\\text{", text)
     return _with_integer_named(text) if r"\in" in text or "integer" in text else text

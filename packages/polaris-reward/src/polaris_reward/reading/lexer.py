@@ -259,8 +259,8 @@ class _Lexer:
         elif name in {"mathbb", "Bbb", "Z", "N", "Q"}:
             letter = self._argument().strip() if len(name) > 1 else name
             self._add("reals" if letter == "R" else "name", f"set {letter}")
-        elif name in vocabulary.FUNCTIONS:
-            self._add("function", name)
+        elif name in vocabulary.FUNCTIONS or name in vocabulary.SHORT_HYPERBOLICS:
+            self._add("function", vocabulary.SHORT_HYPERBOLICS.get(name, name))
         elif name == "AA":
             self._add("text", "Å")
         elif name in vocabulary.GREEK:
@@ -332,6 +332,8 @@ class _Lexer:
             self._unit(pieces)
         elif _MATHLIKE.search(content) or len(words) == 1 or words in vocabulary.FUNCTIONS | vocabulary.PLAIN_ONLY:
             self._insert(content)
+        elif name == "operatorname" and words in vocabulary.SHORT_HYPERBOLICS:
+            self._add("function", vocabulary.SHORT_HYPERBOLICS[words])
         elif name == "operatorname":
             self._add("label", content.strip())
         else:

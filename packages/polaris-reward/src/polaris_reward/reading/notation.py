@@ -55,6 +55,8 @@ _REWRITES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("frac", re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
     ("frac", re.compile(r"\\frac\s*\{\s*d\s*([a-z])\s*\}\s*\{\s*d\s*[a-z]\s*\}"), r"{\1'}"),
     ("frac", re.compile(r"\\frac\s*\{\s*d\s*\}\s*\{\s*d\s*[a-z]\s*\}"), r"\\derivative "),
+    ("frac", re.compile(r"\\frac\s*\{\s*d\^\{?2\}?\s*([a-z])\s*\}\s*\{\s*d\s*[a-z]\s*\^\{?2\}?\s*\}"), r"{\1''}"),
+    ("&", re.compile(r"&\s*(=|<|>|\\[lg]eq?(?![A-Za-z])|\\neq?(?![A-Za-z]))\s*&?"), r"\1"),
     ("binom", re.compile(r"\\[dt]binom(?![A-Za-z])"), r"\\binom"),
     ("\\", re.compile(r"\\(?:left|right)\s*\.|\\q?quad"), " "),
     ("\\", re.compile(r"\\[()\[\]](?=\s|$|.)"), " "),

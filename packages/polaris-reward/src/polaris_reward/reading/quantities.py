@@ -8,6 +8,7 @@ from polaris_reward.reading.units import ONE, Unit, is_sure_unit, unit_named
 _ENDS = frozenset(
     "end , ; connective ) ] \\} \\\\ & finish number = < > <= >= != approx in notin equiv : ( cup cap implies".split()
 )
+_FACTORS = frozenset({"text", "word", "letter", "name", "frac", "degree"})
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
 _LETTERS = {"mu": "µ", "Omega": "Ω"}
 _SPELLED = {"min": "min", "sec": "sec", "percent": "", "%": ""}
@@ -54,7 +55,7 @@ class Quantities(Cursor):
             if kind == "/" or is_per:
                 sign = -1
             step = int(kind in {"*", "/"} or is_per)
-            factor = self._unit_power(at + step) if step or kind in {"text", "word", "letter", "name", "frac"} else None
+            factor = self._unit_power(at + step) if step or kind in _FACTORS else None
             if factor is None:
                 return None if step else (unit, at)
             unit, at = unit.times(factor[0], sign), factor[1]
@@ -91,6 +92,8 @@ class Quantities(Cursor):
 
     def _factor(self, at: int, *, is_first: bool) -> Ahead | None:
         token = self._tokens[at]
+        if token.kind == "degree" and not is_first:
+            return self._temperature(at)
         if token.kind == "frac" and self._tokens[at + 1].kind == "{":
             top = self._compound(at + 2, is_first=is_first)
             bottom = (

@@ -44,6 +44,10 @@ FONTS = frozenset(
     "mathbf boldsymbol bm mathit mathsf mathtt mathcal mathscr mathfrak underline boxed fbox pmb mathop ensuremath bf "
     "it rm".split()
 )
+SHORT_HYPERBOLICS = {
+    "sh": "sinh", "ch": "cosh", "th": "tanh", "cth": "coth", "arsh": "asinh", "arch": "acosh", "arth": "atanh",
+    "arcsh": "asinh", "arcch": "acosh", "arcth": "atanh",
+}  # fmt: skip
 ACCENTS = {
     "bar": "bar", "overline": "bar", "hat": "hat", "widehat": "hat", "tilde": "tilde", "widetilde": "tilde",
     "vec": "vec", "overrightarrow": "vec", "overleftarrow": "overleftarrow", "check": "check", "breve": "breve",

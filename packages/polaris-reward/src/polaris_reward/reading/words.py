@@ -73,6 +73,8 @@ _NUMBERS = (
     | {word: Fraction(value) for value, word in enumerate("零一二三四五六七八九十")}
     | {"两": Fraction(2)}
 )
+_CHINESE_TENS = re.compile("([一二三四五六七八九])?十([一二三四五六七八九])?")
+_CHINESE_FRACTION = re.compile("([一二三四五六七八九十]+)分之([一二三四五六七八九十]+)")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE)
 _HOUR = re.compile(r"(\d{1,2})\s*([ap])\.?\s?m\.?", re.IGNORECASE)
 _MONTHS = "january february march april may june july august september october november december".split()
@@ -127,8 +129,14 @@ def without_label(text: str) -> str:
 
 
 def number_word(words: str) -> Fraction | None:
-    """Return the number that a word up to twenty names."""
-    return _NUMBERS.get(words.strip().strip(".").lower())
+    """Return the number that a word up to twenty names, or a Chinese one up to 99 or a fraction of such."""
+    words = words.strip().strip(".").lower()
+    if found := _CHINESE_FRACTION.fullmatch(words):
+        bottom, top = number_word(found[1]), number_word(found[2])
+        return top / bottom if top is not None and bottom else None
+    if found := _CHINESE_TENS.fullmatch(words):
+        return 10 * _NUMBERS[found[1] or "一"] + _NUMBERS[found[2] or "零"]
+    return _NUMBERS.get(words)
 
 
 def option(text: str) -> str | None:

@@ -22,6 +22,7 @@ _BEGINNING = re.compile(
     r"(?:=|[:：]|≈|\\(?:approx|therefore|implies|Rightarrow|rightarrow|Longrightarrow|to|quad|qquad|displaystyle|textstyle"
     r"|tiny|scriptsize|footnotesize|small|normalsize|[lL]arge|LARGE|[hH]uge|bf|it|rm|bfseries)(?![A-Za-z])|\\[,;:! ]"
     r"|\\color\s*\{[^{}]*\}|(?:\\text\s*\{\s*)?(?:about|approximately|approx\.|roughly|around|约|大约)\s*\}?\s*(?=[-\d$\\])"
+    r"|(?:\\text\s*\{\s*)?(?!not\b|or\b|option|choice)[a-z][a-z ]{2,24}:\s*\}?(?=\s*[-\d\\$({\[a-z])"
     r"|(?:(?:\\text\s*\{\s*)?(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|result|solution|value)s?\s*(?:is|are|:|=)\s*\}?)"
     r"|(?:故?答案|结果)(?:是|为|為|：|:)*)\s*",
     re.IGNORECASE,
