@@ -183,7 +183,6 @@ def test_equations_are_equal_up_to_a_factor(one: str, other: str, verdict: Verdi
 @pairs(
     ("y=2x+1", "y=2x-1"),
     ("x+y=1", "x+y=2"),
-    ("x+y=1", "1"),
     ("x^2+1=0", "0=0"),
     ("x^2=4", "x=2"),
     ("(x-1)(x-2)=0", "x=1"),

@@ -73,12 +73,17 @@ def test_an_empty_box_is_no_answer_even_after_a_full_one(content: str) -> None:
         (r"\boxed{1} \quad \boxed{2}", "1, 2"),
         (r"First \boxed{1}; then we find \boxed{2} and \boxed{3}.", "2, 3"),
         (r"\boxed{7} is wrong, it is \boxed{8}", None),
-        (r"x = \boxed{1}, y = \boxed{2}", None),
+        (r"x = \boxed{1}, y = \boxed{2}", "x = 1, y = 2"),
+        (r"(a) \boxed{1} (b) \boxed{2}", "1, 2"),
+        (r"\boxed{A}\boxed{C}", "A, C"),
+        (r"\boxed{7}, that is, \boxed{8}", None),
         (r"$\boxed{7}$ and $\boxed{7}$", None),
         (r"\boxed{1}", None),
     ],
 )
-def test_boxes_with_nothing_but_commas_between_them_may_be_a_list(response: str, joined: str | None) -> None:
+def test_boxes_with_nothing_but_commas_labels_and_names_between_them_may_be_a_list(
+    response: str, joined: str | None
+) -> None:
     found = find_answer(response)
     assert found is not None
     assert found.joined == joined

@@ -1,10 +1,17 @@
 from collections.abc import Callable
+from fractions import Fraction
 
 import pytest
 from polaris_reward import Outcome
-from polaris_reward.reading.units import ratio_of_units
+from polaris_reward.reading.units import ONE, Unit, ratio_of_units, unit_named
 
 Verdict = Callable[[str, str], Outcome | None]
+
+
+def unit(name: str) -> Unit:
+    found = unit_named(name)
+    assert found is not None
+    return found
 
 
 def pairs(*table: tuple[str, str]) -> pytest.MarkDecorator:
@@ -85,7 +92,27 @@ def test_a_letter_right_after_a_number_is_a_factor(one: str, other: str, verdict
 
 
 def test_the_ratio_of_units_is_exact() -> None:
-    assert ratio_of_units("inches", "cm") * 100 == 254
-    assert ratio_of_units("square feet", "in^2") == 144
-    assert ratio_of_units("kg", "seconds") is None
-    assert ratio_of_units("m", "m^2") is None
+    inch, foot, centimetre = unit("inches"), unit("foot"), unit("cm")
+    assert ratio_of_units(inch, centimetre) == Fraction(254, 100)
+    assert ratio_of_units(ONE.times(foot, 2), ONE.times(inch, 2)) == 144
+    assert ratio_of_units(unit("kWh"), unit("MJ")) == Fraction(36, 10)
+    assert ratio_of_units(unit("kg"), unit("seconds")) is None
+    assert ratio_of_units(unit("m"), ONE.times(unit("m"), 2)) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["million", "thirds", "factorial", "north", "squared", "pm", "as", "of", "x", "ab", "AB"]
+)
+def test_a_word_that_is_not_in_the_list_is_no_unit(name: str) -> None:
+    assert unit_named(name) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["N", "kN", "Newtons", "µA", "kΩ", "mmHg", "KM", "Kg", "hours", "people", "boxes", "babies"]
+)
+def test_symbols_and_names_in_singular_and_plural_are_units(name: str) -> None:
+    assert unit_named(name) is not None
+
+
+def test_a_prefix_in_capitals_is_another_prefix() -> None:
+    assert ratio_of_units(unit("MW"), unit("mW")) == 10**9

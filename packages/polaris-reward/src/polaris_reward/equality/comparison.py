@@ -11,14 +11,15 @@ from functools import lru_cache
 
 from polaris_reward.convention import Convention
 from polaris_reward.equality.equal import Equality
-from polaris_reward.equality.exact import clean, compare_exactly
+from polaris_reward.equality.exact import compare_exactly
 from polaris_reward.equality.expressions import Undecided
 from polaris_reward.equality.value import Undefined, one_allowance
 from polaris_reward.reading.cursor import USUAL, Reading
 from polaris_reward.reading.parser import parse
 from polaris_reward.reading.refusals import TooLarge, Unreadable, Unsupported
-from polaris_reward.reading.tree import Node, Number, Sequence, walk
+from polaris_reward.reading.tree import Node, Number, Sequence, symbols, walk
 from polaris_reward.reading.words import compare_words, formula, plain, without_label
+from polaris_reward.reading.wrapping import clean, without_part_labels
 from polaris_reward.records import Outcome
 
 _REJECTED = {"reference": Outcome.REFERENCE_REJECTED, "answer": Outcome.ANSWER_REJECTED}
@@ -45,7 +46,7 @@ def compare(answer: str, reference: str, convention: Convention) -> Verdict:
     exactly = compare_exactly(answer, reference)
     if exactly is not None and _is_final(answer, reference, convention, equal=exactly):
         return _verdict(exactly, "spelled alike, or plain numbers")
-    words = compare_words(answer, reference)
+    words = compare_words(clean(answer), clean(reference))
     if words is not None:
         return _verdict(words, "compared as words, option letters, times or dates")
     return _compare_trees(answer, reference, convention)
@@ -123,7 +124,7 @@ def _whose_fault(expected: Node) -> Outcome:
 @lru_cache(maxsize=8_192)
 def tree(text: str, reading: Reading = USUAL) -> Node:
     """Read an answer as a tree."""
-    return parse(without_label(formula(clean(text))), reading)
+    return parse(without_label(formula(without_part_labels(clean(text)))), reading)
 
 
 def _readings(answer: str, reference: str, given: Node, expected: Node) -> "list[tuple[Node, Node]]":
@@ -141,6 +142,10 @@ def _readings(answer: str, reference: str, given: Node, expected: Node) -> "list
         tight = Reading(tight_products=True)
         pairs.append((_read_again(answer, given, tight), expected))
         pairs.append((given, _read_again(reference, expected, tight)))
+    if bool(symbols(given)) != bool(symbols(expected)):
+        # A letter on one side alone is a unit, if it is one.
+        units = Reading(letter_units=True)
+        pairs.append((_read_again(answer, given, units), _read_again(reference, expected, units)))
     return [pair for at, pair in enumerate(pairs) if pair not in pairs[:at]]
 
 

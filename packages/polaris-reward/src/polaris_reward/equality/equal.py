@@ -12,6 +12,8 @@ from typing import Any
 
 from polaris_reward.convention import Convention
 from polaris_reward.equality import beside
+from polaris_reward.equality.cases import with_conditions
+from polaris_reward.equality.constants import same_general_solution
 from polaris_reward.equality.expressions import Undecided, proportional, same_value
 from polaris_reward.equality.realset import equal_sets, is_set_notation, real_set, variable
 from polaris_reward.reading.refusals import TooLarge
@@ -36,7 +38,7 @@ from polaris_reward.reading.tree import (
     substitute,
     walk,
 )
-from polaris_reward.reading.units import is_unit, ratio_of_units
+from polaris_reward.reading.units import RADIAN, ratio_of_units
 from polaris_reward.reading.words import number_word
 
 MAX_ITEMS = 100
@@ -62,13 +64,15 @@ class Equality:
         left, right = beside.bare(left), beside.bare(right)
         if left == right:
             return True
-        left, right = beside.without_names(left, right), beside.without_names(right, left)
+        if (verdict := same_general_solution(left, right, self)) is not None:
+            return verdict
+        left, right = beside.without_names(left, right, is_answer=True), beside.without_names(right, left)
         left, right = beside.spread(left, right), beside.spread(right, left)
         if isinstance(left, Relation) and isinstance(right, Relation):
             return self._relations(left, right)
         if is_set_notation(left) or is_set_notation(right):
             return self._sets(left, right)
-        left, right = beside.plus_minus(left), beside.plus_minus(right)
+        left, right = beside.plus_minus(_as_matrix(left)), beside.plus_minus(_as_matrix(right))
         if isinstance(left, Sequence) or isinstance(right, Sequence):
             return self._sequences(left, right)
         if isinstance(left, Relation) or isinstance(right, Relation):
@@ -76,10 +80,11 @@ class Equality:
         return self._single(left, right)
 
     def _single(self, left: Node, right: Node) -> bool:
-        left, right = _as_matrix(left), _as_matrix(right)
         match left, right:
             case Integral(), Integral():
                 return self._integrals(left, right)
+            case Call(name, arguments), Call(other_name, others) if name.endswith("()") and not is_expression(left):
+                return name == other_name and self._ordered(arguments, others)
             case (Matrix(), _) | (_, Matrix()):
                 return isinstance(left, Matrix) and isinstance(right, Matrix) and self._matrices(left, right)
             case (Text(words), other) | (other, Text(words)):
@@ -87,12 +92,12 @@ class Equality:
             case Quantity(one, unit), Quantity(other, other_unit):
                 scale = ratio_of_units(unit, other_unit)
                 return scale is not None and self(_times(one, scale), other)
-            case (Quantity(_, unit), Call("degree" | "percent")) | (Call("degree" | "percent"), Quantity(_, unit)) if (
-                is_unit(unit)
-            ):
-                return False
-            case (Quantity(value, _), other) | (other, Quantity(value, _)):
-                return self(value, other) if left is not other else self(other, value)
+            case Quantity(), _:
+                pair = _without_unit(left, right)
+                return pair is not None and self(*pair)
+            case _, Quantity():
+                pair = _without_unit(right, left)
+                return pair is not None and self(*reversed(pair))
             case Ratio(terms), Ratio(others):
                 return self._ratios(terms, others)
             case (Ratio((first, second)), other) | (other, Ratio((first, second))):
@@ -112,8 +117,17 @@ class Equality:
         return bool(letters) and self(_product(letters), other)
 
     def _matrices(self, left: Matrix, right: Matrix) -> bool:
+        if left.kind == right.kind == "cases":
+            return self._cases(left, right)
         same_shape = list(map(len, left.rows)) == list(map(len, right.rows))
         return same_shape and all(map(self._ordered, left.rows, right.rows))
+
+    def _cases(self, left: Matrix, right: Matrix) -> bool:
+        """Compare definitions by cases, in any order; "otherwise" is what the other conditions leave."""
+        return self._same_members(with_conditions(left), with_conditions(right), self._same_case)
+
+    def _same_case(self, left: tuple[Node, Node], right: tuple[Node, Node]) -> bool:
+        return self(left[0], right[0]) and self(left[1], right[1])
 
     def _integrals(self, left: Integral, right: Integral) -> bool:
         """Compare integrals by what is integrated; computer algebra may know more of definite ones."""
@@ -162,15 +176,35 @@ class Equality:
         one, other = beside.assignments(left.items), beside.assignments(right.items)
         if one is not None and other is not None:
             return self._same_members(one, other, self._same_record)
+        for records, tuples in ((one, right.items), (other, left.items)):
+            if records and all(isinstance(item, Sequence) and item.opening == "(" for item in tuples):
+                values = [Sequence(tuple(record.values()), "(", ")") for record in records]
+                return self._same_members(values, tuples, self)
         values, other_values = beside.unnamed(left), beside.unnamed(right)
         if (one is None and other is None) or len({name for record in one or other or [] for name in record}) == 1:
-            return self._same_members(beside.expanded(values), beside.expanded(other_values), self)
+            are_sets = left.opening == right.opening == "{" or all(
+                isinstance(item, Sequence) for item in (*values, *other_values)
+            )
+            same = self._same_set if are_sets else self._same_members
+            return same(beside.expanded(values), beside.expanded(other_values), self)
         return self._ordered(values, other_values)
 
     def _same_record(self, left: Mapping[Node, Node], right: Mapping[Node, Node]) -> bool:
         return left.keys() == right.keys() and all(self(left[name], right[name]) for name in left)
 
     def _same_members(self, left: Any, right: Any, same: Callable[[Any, Any], bool]) -> bool:
+        """Compare lists in any order; a member that is repeated counts as often, like a double root."""
+        if len(left) != len(right):
+            return False
+        rest = list(right)
+        for one in left:
+            at = next((at for at, other in enumerate(rest) if same(one, other)), None)
+            if at is None:
+                return False
+            rest.pop(at)
+        return True
+
+    def _same_set(self, left: Any, right: Any, same: Callable[[Any, Any], bool]) -> bool:
         return all(any(same(one, other) for other in right) for one in left) and all(
             any(same(one, other) for one in left) for other in right
         )
@@ -225,6 +259,22 @@ class Equality:
                 return False
 
 
+def _without_unit(quantity: Quantity, other: Node) -> tuple[Node, Node] | None:
+    """Drop a unit that the other side lacks, which may have a degree or percent sign instead; ``None`` if it stays."""
+    unit = quantity.unit
+    if not unit.is_known:
+        return None
+    match other:
+        case Call("degree" | "percent" as sign, (number,)):
+            if unit.dimension == RADIAN.dimension and sign == "degree":
+                in_radians = Call("divide", (Call("multiply", (number, Constant("pi"))), Number(Fraction(180))))
+                return quantity.value, in_radians
+            is_temperature = unit.dimension in {(("degC", 1),), (("degF", 1),)}
+            return (quantity.value, number) if sign == "degree" and is_temperature else None
+        case _:
+            return quantity.value, other
+
+
 def _letters(words: str) -> list[str]:
     """Return the factors of a product of two or three letters, sorted; nothing for a word."""
     is_product = 2 <= len(words) <= 3 and words.isalpha() and words not in {"no", "on", "yes", "won", "now"}
@@ -237,16 +287,37 @@ def _product(letters: list[str]) -> Node:
 
 
 def _as_matrix(node: Node) -> Node:
-    """Carry out the product of a number and a matrix."""
-    match node:
-        case Call("multiply", (Matrix() as matrix, factor)) | Call("multiply", (factor, Matrix() as matrix)):
+    """Carry out sums, differences, multiples and transposes of matrices."""
+    if not isinstance(node, Call) or not any(isinstance(one, Matrix | Sequence) for one in walk(node)):
+        return node
+    match Call(node.name, tuple(map(_as_matrix, node.arguments))):
+        case Call("multiply", (Matrix() as matrix, factor)) | Call("multiply", (factor, Matrix() as matrix)) if (
+            is_expression(factor)
+        ):
             return rebuilt(matrix, lambda cell: Call("multiply", (factor, cell)))
         case Call("divide", (Matrix() as matrix, divisor)):
             return rebuilt(matrix, lambda cell: Call("divide", (cell, divisor)))
         case Call("negate", (Matrix() as matrix,)):
             return rebuilt(matrix, lambda cell: Call("negate", (cell,)))
+        case Call("add" | "subtract" as name, (Matrix(rows), Matrix(others))) if list(map(len, rows)) == list(
+            map(len, others)
+        ):
+            pairs = [zip(row, other, strict=True) for row, other in zip(rows, others, strict=True)]
+            return Matrix(tuple(tuple(Call(name, pair) for pair in row) for row in pairs))
+        case Call("multiply", (Matrix(rows), Matrix(others))) if len(rows[0]) == len(others):
+            columns = list(zip(*others, strict=True))
+            return Matrix(tuple(tuple(_dot(row, column) for column in columns) for row in rows))
+        case Call("power", (Matrix(rows), Symbol("T" | "top"))):
+            return Matrix(tuple(zip(*rows, strict=True)))
+        case Call("power", (Sequence(items, "(" | "["), Symbol("T" | "top"))):
+            return Matrix(tuple((item,) for item in items))
         case _:
             return node
+
+
+def _dot(row: tuple[Node, ...], column: tuple[Node, ...]) -> Node:
+    products: list[Node] = [Call("multiply", pair) for pair in zip(row, column, strict=True)]
+    return reduce(lambda total, one: Call("add", (total, one)), products)
 
 
 def _vector(matrix: Matrix) -> tuple[Node, ...] | None:

@@ -74,7 +74,8 @@ class _Evaluator:
             raise Undefined(str(error)) from None
         if not isinstance(number, Fraction) and not self._context.isfinite(number):
             raise Undefined("infinite")
-        return Value(number, max(self._arithmetic.scale, abs(self._arithmetic.float(number))), self._arithmetic.rounded)
+        scale = max(self._arithmetic.scale, abs(self._arithmetic.float(number)))
+        return Value(number, scale, self._arithmetic.rounded, self._arithmetic.absorbed)
 
     def _of(self, node: Node) -> Any:
         self._arithmetic.work(1)

@@ -8,13 +8,11 @@ call two unequal things equal: ``3.14`` is not pi, ``0.333`` is not ``1/3``, ``1
 import re
 from functools import lru_cache
 
+from polaris_reward.reading.wrapping import clean
+
 MAX_NUMBER_CHARS = 400
 """A longer number is not read; Python itself refuses integers of more than 4,300 digits."""
 
-_TEXT = re.compile(r"\\(?:text|textrm|textbf|textit|mathrm|mbox)\{([^{}]*)\}")
-# Not around a comma: a plain `{1,234}` may be meant as a set.
-_GROUP = re.compile(r"\{([^{},]*)\}")
-_STYLED_FRACTION = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 _SIZED_DELIMITER = re.compile(r"\\(?:left|right)\s*(?=[()\[\]|]|\\[{}|])")
 # The first alternative keeps a row separator `\\` whole, so that the space after it is not read as `\ `.
 _SPACING = re.compile(r"(\\\\)|\\[,;:! ]|\\q?quad(?![A-Za-z])|~|\s+")
@@ -52,30 +50,6 @@ def compare_exactly(answer: str, reference: str) -> bool | None:
         return None
     spelling = _spelling(answer)
     return True if spelling and spelling == _spelling(reference) else None
-
-
-def clean(text: str) -> str:
-    r"""Remove what cannot matter around an answer: dollars, ``\text{}``, braces, a full stop."""
-    previous, text = "", text.replace("−", "-").strip()
-    while text != previous:
-        previous, text = text, _peel(text)
-    return _STYLED_FRACTION.sub(lambda _: r"\frac", text)
-
-
-def _peel(text: str) -> str:
-    if whole := _TEXT.fullmatch(text) or _GROUP.fullmatch(text):
-        return whole[1].strip()
-    if text.startswith("**") and text.endswith("**") and len(text) > 4:
-        return text[2:-2].strip()
-    if text.endswith(".") and not text.endswith(("..", r"\right.", r"\left.")):
-        return text[:-1].rstrip()
-    for opening, closing in ((r"\(", r"\)"), (r"\[", r"\]")):
-        if text.startswith(opening) and text.endswith(closing) and len(text) > 3:
-            return text[2:-2].strip()
-    dollars = text.count("$") - text.count(r"\$")
-    if dollars and dollars % 2 == 0:
-        return re.sub(r"(?<!\\)\$", " ", text).strip()
-    return text
 
 
 @lru_cache(maxsize=8192)

@@ -6,15 +6,25 @@ Numbers are compared by value, expressions with variables at points drawn at ran
 
 from collections.abc import Iterator
 from fractions import Fraction
-from functools import reduce
 from typing import Any
 
 import mpmath
 
 from polaris_reward.convention import Convention
+from polaris_reward.equality.constants import with_constants_renamed
 from polaris_reward.equality.evaluator import INTEGRAL_DIGITS, USUAL_MEANING, Meaning, evaluate
 from polaris_reward.equality.points import Point, draws
-from polaris_reward.equality.value import DIGITS, MORE_DIGITS, Undefined, Value, agree, is_zero, one_allowance
+from polaris_reward.equality.value import (
+    AGREEMENT,
+    DIGITS,
+    MORE_DIGITS,
+    MOST_DIGITS,
+    Undefined,
+    Value,
+    agree,
+    is_zero,
+    one_allowance,
+)
 from polaris_reward.reading.refusals import TooLarge, TooMuchWork, Unreadable
 from polaris_reward.reading.tree import (
     Call,
@@ -23,7 +33,6 @@ from polaris_reward.reading.tree import (
     Node,
     Number,
     Relation,
-    Symbol,
     is_expression,
     symbols,
     walk,
@@ -93,7 +102,8 @@ def _agree(left: Node, right: Node, meaning: Meaning, convention: Convention) ->
 
 
 def _constants(left: Node, right: Node, meaning: Meaning, convention: Convention) -> bool:
-    for digits in (DIGITS, MORE_DIGITS):
+    digits = DIGITS
+    while True:
         try:
             one, other = (evaluate(side, {}, digits=digits, meaning=meaning) for side in (left, right))
         except Undefined:
@@ -102,9 +112,16 @@ def _constants(left: Node, right: Node, meaning: Meaning, convention: Convention
             return _near(left, right, one, other, convention)
         if one.is_exact and other.is_exact:
             return True
-        if digits == MORE_DIGITS and (one.rounded or other.rounded):
-            # Rational numbers that agree to so many digits may still differ.
+        needed = max(MORE_DIGITS, 2 * AGREEMENT + int(max(one.absorbed, other.absorbed) * 0.302))
+        if digits >= needed:
+            break
+        if needed > MOST_DIGITS:
+            # What was added may be too small to be seen.
             raise Undecided
+        digits = needed
+    if one.rounded or other.rounded:
+        # Rational numbers that agree to so many digits may still differ.
+        raise Undecided
     return True
 
 
@@ -196,35 +213,8 @@ def _meanings(left: Node, right: Node) -> Iterator[tuple[Node, Node, Meaning]]:
         yield left, right, Meaning(degrees=True)
     if "log" in names[0] | names[1] and "ln" not in names[0] | names[1]:
         yield left, right, Meaning(log_base=Fraction(10))
-    if (renamed := _constant_of_integration(left, right)) is not None:
+    for renamed in with_constants_renamed(left, right):
         yield *renamed, USUAL_MEANING
-
-
-def _constant_of_integration(left: Node, right: Node) -> tuple[Node, Node] | None:
-    """Return both sides without the constant ``C`` they end with, and without the numbers that it absorbs."""
-    terms = [_terms(side) for side in (left, right)]
-    if not any(Symbol("C") in side for side in terms):
-        return None
-    kept: list[Node] = []
-    for side in terms:
-        constant = next((name for name in (Symbol("C"), Symbol("c"), Symbol("K")) if name in side), None)
-        if constant is None:
-            return None
-        rest = [term for term in side if term != constant and symbols(term)]
-        if not rest or any(constant.name in symbols(term) for term in rest):
-            return None
-        kept.append(reduce(lambda total, term: Call("add", (total, term)), rest))
-    return kept[0], kept[1]
-
-
-def _terms(node: Node) -> list[Node]:
-    match node:
-        case Call("add", (left, right)):
-            return [*_terms(left), *_terms(right)]
-        case Call("subtract", (left, right)):
-            return [*_terms(left), *(Call("negate", (term,)) for term in _terms(right))]
-        case _:
-            return [node]
 
 
 def _is_integer(node: Node) -> bool:

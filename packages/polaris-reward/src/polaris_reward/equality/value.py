@@ -18,10 +18,13 @@ DIGITS = 60
 
 MORE_DIGITS = 400
 
+MOST_DIGITS = 4_000
+"""For values with terms so small that `MORE_DIGITS` do not show them."""
+
 AGREEMENT = 10
 """Digits at the end of a floating-point value that do not count."""
 
-MAX_STEPS = 30_000
+MAX_STEPS = 60_000
 """Operations, weighed by what they cost, of one evaluation or of all within `one_allowance`."""
 
 
@@ -41,6 +44,9 @@ class Value:
 
     rounded: bool
     """A rational number, too large to be kept exactly, was rounded on the way."""
+
+    absorbed: int = 0
+    """Bits by which a term was smaller than what it was added to: with fewer digits it is lost, as in 1 + e^-1000."""
 
     @property
     def is_exact(self) -> bool:

@@ -12,11 +12,23 @@ Source = Literal["box", "answer tag", "answer field", "hash line", "phrase", "wh
 JOINED_BY = re.compile(r"(?:[\s,;$.&]|\\[()\[\],;:! ]|\\q?quad|\\text\s*\{\s*(?:,?\s*and\s*,?|,)?\s*\}|\band\b)*")
 """What may stand between boxes or formulas that are one list."""
 
+_LABEL = r"(?:parts?\s*)?(?:\(?(?:[a-h]|[1-9]|i{1,3}|iv|v)[).:]|\([a-h1-9]\))"
+_BETWEEN = re.compile(
+    rf"(?:[\s,;:$.&*]|\\[()\[\],;:! ]|\\q?quad|\\text\s*\{{|\}}|\b(?:and|for|the|part|answer|is)\b|{_LABEL}"
+    r"|[A-Za-z](?:_\{?\w+\}?)?\s*=)*",
+    re.IGNORECASE,
+)
+"""What may stand between boxes that answer parts of one question: labels and names, too."""
+_NAME = re.compile(r"(?<![A-Za-z\\])([A-Za-z](?:_\{?\w{1,3}\}?)?)\s*=\s*\$*\s*\Z")
+_ECHO = re.compile(r"(?:\b(?:with|in|inside|within|using|use|into|a|the)|`)\s*[`$]*\s*\Z", re.IGNORECASE)
+"""Before a bare `\\boxed` in an instruction that is repeated."""
+
 # A box whose backslash was escaped twice, or became a backspace, on its way through JSON.
-_BOX = re.compile(r"(?:\\|\x08)(?:boxed|fbox|oxed)(?![A-Za-z])|\x08oxed")
+_BOX = re.compile(r"(?:\\|\x08)(?:boxed|fbox|framebox|oxed)(?![A-Za-z])|\x08oxed")
 # Some models print their backslashes twice. A longer run is not looked at, which keeps the scan linear.
 _BRACES = re.compile(
-    r"(?:\\{1,2}(?:boxed|fbox)|\x08oxed)\s*(?:\{|\Z|(?P<bare>[0-9A-Za-z](?![A-Za-z])))|\\.|[{}]", re.DOTALL
+    r"(?:\\{1,2}(?:boxed|fbox|framebox(?:\[[^\[\]]{0,20}\]){0,2})|\x08oxed)\s*(?:\{|\Z|(?P<bare>[0-9A-Za-z](?![A-Za-z])))|\\.|[{}]",
+    re.DOTALL,
 )
 # One box without anything that needs brackets to be counted.
 _SIMPLE_BOX = re.compile(r"\\boxed\{((?:[^{}\\]++|\\[A-Za-z]|\{[^{}\\]*+\})*+)\}")
@@ -47,7 +59,7 @@ class _Box:
 
 def first_box(text: str) -> re.Match[str] | None:
     """Find where the first box is announced; a plain search for what all forms share comes first, for speed."""
-    places = [place for place in (text.find("oxed"), text.find("fbox")) if place >= 0]
+    places = [place for place in (text.find("oxed"), text.find("fbox"), text.find("framebox")) if place >= 0]
     return _BOX.search(text, max(0, min(places) - 2)) if places else None
 
 
@@ -68,8 +80,10 @@ def boxed_answer(text: str) -> Extracted | None:
 
 
 def _outermost_boxes(text: str) -> list[_Box]:
-    """Leave out boxes inside others, except inside one that never closes."""
-    return [box for box in _find_boxes(text) if box.outer is None or box.outer.end is None]
+    """Leave out boxes inside others, except inside one that never closes, and an instruction repeated at the end."""
+    boxes = [box for box in _find_boxes(text) if box.outer is None or box.outer.end is None]
+    is_bare = len(boxes) > 1 and boxes[-1].end is None and not text[boxes[-1].start - 1 :].lstrip().startswith("{")
+    return boxes[:-1] if is_bare and _ECHO.search(text, 0, boxes[-1].opened) else boxes
 
 
 def _content_of_last(text: str, boxes: list[_Box]) -> str | None:
@@ -113,11 +127,20 @@ def _bare_box(text: str, token: re.Match[str], outer: _Box | None) -> _Box:
 
 
 def _joined(text: str, boxes: list[_Box]) -> str | None:
+    """Return the contents of the boxes that answer one question together, with their names if all have one."""
     run = [boxes[-1]]
     for box in reversed(boxes[:-1]):
         between = "" if box.end is None else text[box.end + 1 : min(run[-1].opened, box.end + 62)]
-        if len(between) > 60 or not between.strip(" \n$") or not JOINED_BY.fullmatch(between):
+        if box.end is None or len(between) > 60 or not _BETWEEN.fullmatch(between):
             break
         run.append(box)
-    contents = [text[box.start : box.end].strip() for box in reversed(run)]
-    return None if len(contents) < 2 or len(set(contents)) == 1 else ", ".join(contents)
+    run.reverse()
+    contents = [text[box.start : box.end].strip() for box in run]
+    if len(contents) < 2 or len(set(contents)) == 1:
+        return None
+    names = [found[1] for box in run if (found := _NAME.search(text, max(0, box.opened - 20), box.opened))]
+    if len(names) == len(contents) == len(set(names)):
+        contents = [
+            content if "=" in content else f"{name} = {content}" for name, content in zip(names, contents, strict=True)
+        ]
+    return ", ".join(contents)

@@ -6,15 +6,9 @@ text. A box wins over everything else: when the last one is empty or unclosed, t
 time linear in the length of the text.
 """
 
-import re
-
 from polaris_reward.convention import DEFAULT, Convention
 from polaris_reward.finding.boxes import Extracted, boxed_answer, first_box, last_box
-
-THINK_OPEN = "<think>"
-THINK_CLOSE = "</think>"
-
-_CHAT_TOKEN = re.compile(r"<[|｜][^<>|｜]{1,40}[|｜]>")
+from polaris_reward.finding.channels import THINK_CLOSE, THINK_OPEN, in_one_form, turn_parts
 
 
 def final_answer(response: str, *, convention: Convention = DEFAULT) -> str | None:
@@ -34,7 +28,7 @@ def final_answer(response: str, *, convention: Convention = DEFAULT) -> str | No
 
 def find_answer(response: str, *, convention: Convention = DEFAULT) -> Extracted | None:
     """Return the final answer of a response with where it was found; see `final_answer`."""
-    _, close, rest = response.rpartition(THINK_CLOSE)
+    _, close, rest = in_one_form(response).rpartition(THINK_CLOSE)
     if convention.require_think and not close:
         return None
     text = _until_next_turn(rest.partition(THINK_OPEN)[0])
@@ -50,9 +44,9 @@ def find_answer(response: str, *, convention: Convention = DEFAULT) -> Extracted
 
 def _until_next_turn(text: str) -> str:
     """Drop chat tokens, and what follows one: the model went on with the user's turn."""
-    if "<|" not in text and "<｜" not in text:
-        return text
-    parts = [part for part in _CHAT_TOKEN.split(text) if part.strip()]
+    parts = turn_parts(text)
+    if len(parts) == 1:
+        return parts[0]
     if not parts:
         return ""
     # The token may stand within a box: the stop string was printed before the closing brace.

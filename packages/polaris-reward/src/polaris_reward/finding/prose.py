@@ -18,9 +18,8 @@ _PHRASE = re.compile(
     r"[\s*_:：\"]{0,8}",
     re.IGNORECASE,
 )
-_CLOSING_REMARK = re.compile(
-    r"I hope (?:it is|this is|this helps).*\Z|Note:.*\Z|\[Note\b.*\Z", re.IGNORECASE | re.DOTALL
-)
+_CLOSING_REMARK = re.compile(r"I hope (?:it is|this is|this helps).*\Z", re.IGNORECASE | re.DOTALL)
+_NOTE = re.compile(r"(?:\bNote:|\[Note\b).*\Z", re.IGNORECASE | re.DOTALL)
 _SENTENCE_END = re.compile(
     r"(?<=[^\s.][.!?])(?:\s+(?=[A-Z\"(\\$*])|\s*\Z)|[。！？]|\n[ \t]*\n|\n(?=[ \t]*(?:[-*#]|\d+\.)\s)"
 )
@@ -47,6 +46,35 @@ _OPTION = re.compile(
 _FIRST_OPTION = re.compile(r"\(?([A-J])\)?(?=[,.;:)]|\s*\Z|\s(?:not|non|since|because|as|for|rather)\b)")
 _DENIAL = re.compile(r"\bnot?n?\b|n't\b|不是")
 _HEDGE = re.compile(r"\b(?:or|not)\s*\Z")
+_CLAUSE_START = re.compile(
+    r"[.;:!?]\s|[,\n=]|\b(?:so|but|thus|hence|therefore|then|gives?|is|are|it's|which|because"
+    r"|while|obtain|get)\b",
+    re.IGNORECASE,
+)
+_NOT_THE_VALUE = re.compile(
+    r"\b(?:not|never|cannot|nor|neither|without|except|unless|excluding|impossible|wrong|incorrect|between|exceeds?|above|below"
+    r"|beyond|at\s+(?:least|most)|up\s+to|(?:instead|short)\s+of"
+    r"|(?:greater|more|less|fewer|smaller|larger|higher|lower|bigger|other|rather|older|younger|longer|shorter)\s+than)\b|n't\b",
+    re.IGNORECASE,
+)
+"""Before a number in its clause: it is denied, or is a bound of the answer."""
+MAX_CLAUSE_CHARS = 120
+_DOUBT = re.compile(
+    r"\b(?:(?:don't|doesn't|not|never)\s+(?:think|believe|mean|say|claim|true|the\s+case|certain|sure)|doubt|unlikely|wrong"
+    r"|incorrect|false|pretend|suppose|assume|if\s+(?:the\s+)?(?:final\s+)?answer)\b[^,;.\n]*\Z",
+    re.IGNORECASE,
+)
+_BRACKETED = re.compile(
+    r"(?<![\w)\]}\\])[(\[]\s*[-+−]?[\w./^√π∞\\{}]+(?:\s*,\s*[-+−]?[\w./^√π∞\\{}]+)+\s*[)\]](?![\w(])"
+)
+_PHRASE_IN_REFERENCE = re.compile(
+    r"(?:^|[.!?\n])[\s*]*(?:(?:so|thus|hence|therefore|then|and|the|our|we get"
+    r"|conclude|that)\b[\s,*]*)*(?:final |correct )?\Z",
+    re.IGNORECASE,
+)
+_STATEMENT = re.compile(
+    r"(?:the|its|their|our|we)\b[^$\d]{0,80}\b(?:is|are|equals?|get|have)\s*\$([^$]+)\$\s*\.?", re.IGNORECASE
+)
 _JSON_ANSWER = re.compile(r'"(?:final[_ ])?answer"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|(-?[\d.]+))', re.IGNORECASE)
 _ONLY_LETTERS = re.compile(r"[\s\\A-Za-z_{}'^]{0,20}")
 _EMPHASIS = ' \t\r\n*_"`'
@@ -65,6 +93,8 @@ def find_in_prose(text: str) -> Extracted | None:
     if _PHRASE.search(before) or _HASH_LINE.search(before):
         text = before
     text = _CLOSING_REMARK.sub("", text[-MAX_PROSE_CHARS:]).strip()
+    if (note := _NOTE.search(text)) and not _PHRASE.search(text, note.start()) and text[: note.start()].strip():
+        text = text[: note.start()].strip()
     if not text:
         return None
     if tags := _ANSWER_TAG.findall(text):
@@ -73,7 +103,12 @@ def find_in_prose(text: str) -> Extracted | None:
         return _extracted(_tidy(lines[-1]), "hash line")
     if fields := list(_JSON_ANSWER.finditer(text)):
         return _extracted(_json_string(fields[-1]), "answer field")
-    phrases = [found for found in _PHRASE.finditer(text) if not text.startswith("not ", found.end())]
+    phrases = [
+        found
+        for found in _PHRASE.finditer(text)
+        if not text.startswith("not ", found.end())
+        and not _DOUBT.search(text, max(0, found.start() - MAX_CLAUSE_CHARS), found.end())
+    ]
     if phrases and (value := _value_of(text[phrases[-1].end() :])):
         return Extracted(value, "phrase")
     if options := _NAMED_OPTION.findall(text):
@@ -94,7 +129,13 @@ def stated_answer(text: str) -> str:
     """Return what a reference without a box states: what is in its tags or follows its phrase, else all of it."""
     if tagged := _ANSWER_TAG.search(text):
         return tagged[1].strip()
-    phrases = list(_PHRASE.finditer(text))
+    if (statement := _STATEMENT.fullmatch(text)) and not _DENIAL.search(text, 0, statement.start(1)):
+        return statement[1].strip()
+    phrases = [
+        one
+        for one in _PHRASE.finditer(text)
+        if not one[0].lower().startswith("result") or _PHRASE_IN_REFERENCE.search(text, 0, one.start())
+    ]
     return (_tidy(text[phrases[-1].end() :]) or text) if phrases else text
 
 
@@ -163,13 +204,27 @@ def _last_value(text: str) -> Extracted | None:
             number = found
     if formulas and (number is None or number.start() < formulas[-1].end()):
         joined = _joined_formulas(text, formulas)
+        if _is_denied(text, formulas[-1].start()):
+            return None
         if _HEDGE.search(text, 0, formulas[-1].start()):
             # "7 or 8" is both of them or nothing.
             return Extracted(joined, "last value") if joined else None
         return Extracted(_tidy(_math_content(formulas[-1])), "last value", joined)
-    if number is None or _HEDGE.search(text, 0, number.start()):
+    if number is None:
         return None
+    brackets = [one for one in _BRACKETED.finditer(text) if one.start() < number.start() < one.end()]
+    start = brackets[-1].start() if brackets else number.start()
+    if _HEDGE.search(text, 0, start) or _is_denied(text, start):
+        return None
+    if brackets:
+        return Extracted(brackets[-1][0], "last value")
     return Extracted(_tidy(_word_around(text, number)), "last value")
+
+
+def _is_denied(text: str, start: int) -> bool:
+    """Whether the clause before a value says that it is not the answer, or only a bound of it."""
+    clause = _CLAUSE_START.split(text[max(0, start - MAX_CLAUSE_CHARS) : start])[-1]
+    return bool(_NOT_THE_VALUE.search(clause) or _DOUBT.search(text, max(0, start - MAX_CLAUSE_CHARS), start))
 
 
 def _word_around(text: str, number: re.Match[str]) -> str:

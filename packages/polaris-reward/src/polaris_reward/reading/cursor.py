@@ -19,6 +19,9 @@ class Reading:
     tight_products: bool = False
     """``1/2x`` is ``1/(2x)``, not ``x/2``."""
 
+    letter_units: bool = False
+    """``300 K`` is 300 kelvins, not 300 times K."""
+
 
 USUAL = Reading()
 

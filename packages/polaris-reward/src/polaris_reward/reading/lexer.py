@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from polaris_reward.reading import vocabulary
+from polaris_reward.reading.counted import CHINESE
 from polaris_reward.reading.notation import GROUPING, ROW
-from polaris_reward.reading.refusals import TooLarge, Unreadable, Unsupported
+from polaris_reward.reading.refusals import TooLarge, Unreadable
+from polaris_reward.reading.units import unit_pieces
 
 MAX_DIGITS = 4_000
 """Of one numeral, and the largest decimal exponent; Python itself refuses integers of more than 4,300 digits."""
@@ -29,6 +31,7 @@ _REPEATING = re.compile(
 )
 _EXPONENT = re.compile(r"[eE]([+-]?\d+)(?![\d.]*[A-Za-z({])")
 _COMMAND = re.compile(r"\\(?:([A-Za-z]+)\*?|(.))", re.DOTALL)
+_IDEOGRAPHS = re.compile("[\u3400-\u9fff]+")
 _LETTERS = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
 _ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{\s*([A-Za-z]+)\*?\s*\}(?:\s*\{[^{}]*\})?(?:\[[^\[\]]*\])?")
 _BASE = re.compile(
@@ -37,6 +40,7 @@ _BASE = re.compile(
 _MATHLIKE = re.compile(r"\\|(?<!\^)(?<!\^\{)\d|\A[\s.,%+\-*/()=<>^|!]*\Z")
 """Words with a number or a command among them, or without any letter: mathematics all the same."""
 _OPERATORS = re.compile(r"<=|>=|!=|==|=|\*\*|\.\.\.|:=|[-+*/^_!|,;:()\[\]{}<>=&%']")
+_BEFORE_UNITS = frozenset("number } ) ] letter name word text degree % ! pi / * { |".split())
 _SAME = {"==": "=", "**": "^", ":=": "=", "...": "dots"}
 
 
@@ -53,6 +57,8 @@ class Token:
     grouped: bool = False
     spaced: bool = False
     """White space stands before it."""
+    roman: bool = False
+    r"""A letter in ``\text{}`` or the like, where units are."""
 
 
 def tokenize(text: str, *, group_commas: bool = True, index_digits: bool = False) -> list[Token]:
@@ -98,8 +104,14 @@ class _Lexer:
                 self._number()
             elif found := _LETTERS.match(self._text, self._at):
                 self._letters(found)
+            elif found := _IDEOGRAPHS.match(self._text, self._at):
+                self._at = found.end()
+                self._add("text", found[0])
             elif found := _OPERATORS.match(self._text, self._at):
                 self._operator(found[0])
+            elif character == "." and self._tokens and self._tokens[-1].kind == "word":
+                # Of an abbreviation.
+                self._at += 1
             else:
                 raise Unreadable(f"{character!r}")
         self._add("end")
@@ -194,10 +206,8 @@ class _Lexer:
             self._letter(word)
         elif lower in vocabulary.CONNECTIVES:
             self._add("connective", lower)
-        elif lower in vocabulary.POWERS_OF_TEN and self._tokens and self._tokens[-1].kind == "number":
-            numeral = self._tokens[-1]
-            assert numeral.number is not None
-            self._tokens[-1] = replace(numeral, number=numeral.number * 10 ** vocabulary.POWERS_OF_TEN[lower])
+        elif lower in vocabulary.LARGE_NUMBERS and self._tokens and self._tokens[-1].kind == "number":
+            self._scale(lower)
         elif (word in vocabulary.FUNCTIONS or lower in {"sqrt", "exp"}) and not self._is_time_unit(word):
             self._add("function", lower)
         elif lower in vocabulary.PLAIN_ONLY:
@@ -244,13 +254,15 @@ class _Lexer:
             self._text_command(name)
         elif name in vocabulary.FONTS:
             self._font(name)
-        elif name in {"dot", "ddot"}:
-            self._add("letter", self._argument().strip() + "'" * (len(name) - 2))
-        elif name in {"mathbb", "Bbb"}:
-            letter = self._argument().strip()
+        elif name in vocabulary.ACCENTS:
+            self._accent(vocabulary.ACCENTS[name])
+        elif name in {"mathbb", "Bbb", "Z", "N", "Q"}:
+            letter = self._argument().strip() if len(name) > 1 else name
             self._add("reals" if letter == "R" else "name", f"set {letter}")
-        elif name in vocabulary.FUNCTIONS:
-            self._add("function", name)
+        elif name in vocabulary.FUNCTIONS or name in vocabulary.SHORT_HYPERBOLICS:
+            self._add("function", vocabulary.SHORT_HYPERBOLICS.get(name, name))
+        elif name == "AA":
+            self._add("text", "Å")
         elif name in vocabulary.GREEK:
             self._add("letter", name)
         elif name in vocabulary.SYMBOLS:
@@ -260,16 +272,16 @@ class _Lexer:
             self._text = f"\\{known} " + self._text[self._at - len(name) + len(known) :]
             self._at = 0
         else:
-            raise Unsupported(rf"\{name}")
+            self._add("unknown", rf"\{name}")
 
     def _known(self, name: str) -> None:
         kind = vocabulary.SYMBOLS[name]
         if kind == "angle":
-            found = re.compile(r"\s*\{?\s*([A-Z0-9]{1,4})\s*\}?").match(self._text, self._at)
+            found = re.compile(r"\s*(?:\{\s*([A-Z0-9]{1,4})\s*\}|([A-Z0-9]{1,4}))").match(self._text, self._at)
             if found is None:
                 raise Unreadable(rf"\{name}")
             self._at = found.end()
-            self._add("name", f"{name} {found[1]}")
+            self._add("name", f"{name} {found[1] or found[2]}")
             return
         if kind in ("\\{", "["):
             self._open(bracket=True)
@@ -316,20 +328,62 @@ class _Lexer:
             self._spaced = True
             if content.strip():
                 self._add(",")
-        elif words in {"m", "s", "g", "h", "l"} and self._tokens and self._tokens[-1].kind in {"number", "}"}:
-            self._add("text", words)
+        elif self._after_a_value() and (pieces := unit_pieces(content)):
+            self._unit(pieces)
         elif _MATHLIKE.search(content) or len(words) == 1 or words in vocabulary.FUNCTIONS | vocabulary.PLAIN_ONLY:
             self._insert(content)
+        elif name == "operatorname" and words in vocabulary.SHORT_HYPERBOLICS:
+            self._add("function", vocabulary.SHORT_HYPERBOLICS[words])
         elif name == "operatorname":
-            raise Unreadable(rf"\{name}{{{content}}}")
+            self._add("label", content.strip())
         else:
             self._add("text", content.strip())
+
+    def _after_a_value(self) -> bool:
+        """Whether a unit may stand here."""
+        follows = self._text[self._at :].lstrip()[:1]
+        return bool(self._tokens) and self._tokens[-1].kind in _BEFORE_UNITS and follows not in {"(", "["}
+
+    def _unit(self, pieces: list[str]) -> None:
+        for piece in pieces:
+            if piece in vocabulary.CONNECTIVES:
+                self._add("connective", piece)
+            elif piece.lower() in {"degree", "degrees", "deg"}:
+                self._add("degree")
+            elif piece.isdigit():
+                self._add("number", piece, number=Fraction(piece))
+            elif piece.lower() in vocabulary.LARGE_NUMBERS and self._tokens[-1].kind == "number":
+                self._scale(piece.lower())
+            elif piece.isalpha() and len(piece) == 1 and piece.isascii():
+                self._add("letter", piece, roman=True)
+            else:
+                self._add("text" if piece[0].isalpha() or piece in CHINESE else piece, piece)
+
+    def _scale(self, word: str) -> None:
+        """Let the numeral before a word such as ``million`` be so many."""
+        numeral = self._tokens[-1]
+        assert numeral.number is not None
+        self._tokens[-1] = replace(numeral, number=numeral.number * vocabulary.LARGE_NUMBERS[word])
 
     def _font(self, name: str) -> None:
         if re.compile(r"\s*\{").match(self._text, self._at):
             content = self._argument()
             # Braces stay, so that `x^\mathbf{10}` and `\overline{AB}^2` keep their extent.
             self._insert(f"{{{content}}}" if name not in {"boxed", "fbox"} else content)
+
+    def _accent(self, accent: str) -> None:
+        content = self._argument().strip()
+        letter = content.removeprefix("\\")
+        if accent in {"dot", "ddot"}:
+            self._add("letter", letter + "'" * (len(accent) - 2))
+        elif (len(letter) == 1 and letter.isalpha()) or letter in vocabulary.GREEK:
+            self._add("letter", f"{accent} {letter}")
+        elif content.isalpha() and content.isupper():
+            # A bar over two points is the segment between them.
+            self._add("name", content if accent == "bar" else f"{accent} {content}")
+        else:
+            self._add("accent", accent)
+            self._insert(f"{{{content}}}")
 
     def _insert(self, content: str) -> None:
         self._text = content + self._text[self._at :]

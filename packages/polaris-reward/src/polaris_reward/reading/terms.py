@@ -5,11 +5,10 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Literal
 
-from polaris_reward.reading.cursor import Cursor
 from polaris_reward.reading.lexer import Token
+from polaris_reward.reading.quantities import Quantities
 from polaris_reward.reading.refusals import Unreadable, Unsupported
 from polaris_reward.reading.tree import BaseNumber, Call, Constant, Integral, Node, Number, Sequence, Series, Symbol
-from polaris_reward.reading.units import is_unit
 
 MAX_TREE_DEPTH = 100
 """Of operations within operations; what walks over a tree is recursive."""
@@ -17,10 +16,22 @@ MAX_TREE_DEPTH = 100
 RELATIONS = frozenset({"=", "<", ">", "<=", ">=", "!=", "approx", "in", "notin", "equiv"})
 _STARTS_FACTOR = frozenset(
     r"number letter name function base ( [ { \{ frac binom pi infinity lfloor lceil int sum prod begin reals emptyset "
-    "dots".split()
+    "accent unknown dots".split()
 )
-_FUNCTION_NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "ceiling": "ceil", "lg": "log10"}
-_INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot"}
+_FUNCTION_NAMES = {
+    "asin": "arcsin", "acos": "arccos", "atan": "arctan", "ceiling": "ceil", "lg": "log10", "tg": "tan", "ctg": "cot",
+    "arctg": "arctan", "arcctg": "arccot", "cosec": "csc", "arsinh": "asinh", "arcosh": "acosh", "artanh": "atanh",
+    "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh",
+}  # fmt: skip
+_INVERSES = {
+    "sin": "arcsin",
+    "cos": "arccos",
+    "tan": "arctan",
+    "cot": "arccot",
+    "sinh": "asinh",
+    "cosh": "acosh",
+    "tanh": "atanh",
+}
 _CALLED_LETTERS = frozenset("fg")
 """Letters that name a function when a bracket follows."""
 
@@ -28,7 +39,7 @@ _OFTEN_CALLED_LETTERS = frozenset("hFGHWO")
 """Letters that do if there is but one letter or number in the bracket; all others are multiplied with it."""
 
 
-class Terms(Cursor, ABC):
+class Terms(Quantities, ABC):
     """Reads expressions; what stands in brackets may be anything, which is left to a subclass."""
 
     @abstractmethod
@@ -95,15 +106,15 @@ class Terms(Cursor, ABC):
             return self._bars == 0
         if (token.kind == "(" and self._peek().kind == "mod") or self._at_differential():
             return False
+        if token.kind in {"letter", "word", "name", "frac"} and self._unit_ahead():
+            return False
         if token.kind == "word":
-            return not self._words_are_a_unit()
+            return not self._words_follow()
         return token.kind in _STARTS_FACTOR
 
-    def _words_are_a_unit(self) -> bool:
-        """Whether the words from here to the end of the item look like a unit rather than a product of letters."""
+    def _words_follow(self) -> bool:
+        """Whether what follows is words rather than a product of letters."""
         token, follower = self._next, self._peek()
-        if is_unit(token.value):
-            return True
         return (
             token.spaced and len(token.value) > 3 and follower.kind in {"end", "word", ",", ";", "connective", "text"}
         )
@@ -151,7 +162,8 @@ class Terms(Cursor, ABC):
                 node = Call("factorial" if count == 1 else "double factorial", (node,))
             elif self._skip("%"):
                 node = Call("percent", (node,))
-            elif self._skip("degree"):
+            elif self._next.kind == "degree" and not self._temperature(self._at):
+                self._take()
                 node = Call("degree", (node,))
             else:
                 return node
@@ -228,6 +240,10 @@ class Terms(Cursor, ABC):
                 return self._series("sum" if token.kind == "sum" else "product")
             case "int":
                 return self._integral()
+            case "accent":
+                return Call(f"{token.value}()", (self._atom(),))
+            case "unknown":
+                raise Unsupported(token.value)
             case "begin":
                 return self._environment(token.value)
             case _:
@@ -267,10 +283,13 @@ class Terms(Cursor, ABC):
 
     def _is_definition(self) -> bool:
         """Whether a letter before a bracket is a function that is being defined, as in ``P(x) = ...``."""
+        at = 1
+        while self._peek(at).kind in {"letter", "name"} and self._peek(at + 1).kind == ",":
+            at += 2
         return (
-            self._peek().kind in {"letter", "name"}
-            and self._peek(2).kind == ")"
-            and (self._peek(3).kind in RELATIONS or (self._peek(3).kind == "end" and self._at > 1))
+            self._peek(at).kind in {"letter", "name"}
+            and self._peek(at + 1).kind == ")"
+            and (self._peek(at + 2).kind in RELATIONS or (at == 1 and self._peek(3).kind == "end" and self._at > 1))
         )
 
     def _first_letter(self, letters: str) -> Node:

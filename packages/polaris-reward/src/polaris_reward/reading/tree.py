@@ -6,6 +6,8 @@ from fractions import Fraction
 from itertools import chain
 from typing import Any, Literal
 
+from polaris_reward.reading.units import Unit
+
 
 @dataclass(frozen=True, slots=True)
 class Number:
@@ -77,10 +79,10 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """An expression followed by a unit or other words."""
+    """An expression followed by a unit, or by words that are none."""
 
     value: "Node"
-    unit: str
+    unit: Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,5 +210,6 @@ def is_expression(node: Node) -> bool:
 
 
 def is_constant(node: Node) -> bool:
-    """Whether a node is an expression without variables."""
-    return is_expression(node) and not symbols(node)
+    """Whether a node is an expression without variables and unknown functions."""
+    calls_unknown = any(isinstance(one, Call) and one.name.endswith("()") for one in walk(node))
+    return is_expression(node) and not symbols(node) and not calls_unknown

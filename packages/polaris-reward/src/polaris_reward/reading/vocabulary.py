@@ -3,11 +3,12 @@
 GREEK = (
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho varrho sigma tau "
     "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Upsilon Phi Psi Omega ell hbar Pi odot "
-    "oplus star perp parallel dagger"
+    "oplus star perp parallel dagger top"
 ).split()
 FUNCTIONS = frozenset(
     "sin cos tan cot sec csc arcsin arccos arctan arccot asin acos atan sinh cosh tanh coth exp ln log lg sqrt cbrt "
-    "abs floor ceil ceiling gcd lcm min max det".split()
+    "abs floor ceil ceiling gcd lcm min max det tg ctg arctg arcctg cosec sech csch arcsinh arccosh arctanh arsinh "
+    "arcosh artanh asinh acosh atanh".split()
 )
 CONNECTIVES = frozenset({"and", "or"})
 SYMBOLS = {
@@ -23,7 +24,10 @@ SYMBOLS = {
     "binom": "binom", "angle": "angle", "triangle": "angle", "percent": "%", "pct": "%", "percentage": "%",
     "degrees": "degree", "deg": "degree", "R": "reals",
 }  # fmt: skip
-POWERS_OF_TEN = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+LARGE_NUMBERS = {
+    "dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
+    "lakh": 10**5, "crore": 10**7, "万": 10**4, "亿": 10**8,
+}  # fmt: skip
 _ELSEWHERE = frozenset(
     "iint iiint oint lim limsup liminf sup inf partial nabla leftarrow rightarrow leftrightarrow longrightarrow "
     "Rightarrow Leftarrow Leftrightarrow implies iff forall exists nexists subset subseteq supset supseteq propto sim "
@@ -37,9 +41,20 @@ IGNORED = frozenset(
     "quad qquad thinspace enspace space hfill noindent boldmath".split()
 )
 FONTS = frozenset(
-    "mathbf boldsymbol bm mathit mathsf mathtt mathcal mathscr mathfrak overline bar vec hat tilde overrightarrow "
-    "overleftarrow widehat underline boxed fbox pmb mathop ensuremath bf it rm".split()
+    "mathbf boldsymbol bm mathit mathsf mathtt mathcal mathscr mathfrak underline boxed fbox pmb mathop ensuremath bf "
+    "it rm".split()
 )
+SHORT_HYPERBOLICS = {
+    "sh": "sinh", "ch": "cosh", "th": "tanh", "cth": "coth", "arsh": "asinh", "arch": "acosh", "arth": "atanh",
+    "arcsh": "asinh", "arcch": "acosh", "arcth": "atanh",
+}  # fmt: skip
+ACCENTS = {
+    "bar": "bar", "overline": "bar", "hat": "hat", "widehat": "hat", "tilde": "tilde", "widetilde": "tilde",
+    "vec": "vec", "overrightarrow": "vec", "overleftarrow": "overleftarrow", "check": "check", "breve": "breve",
+    "mathring": "ring", "acute": "acute", "grave": "grave", "dot": "dot", "ddot": "ddot", "wideparen": "arc",
+    "overarc": "arc", "widearc": "arc",
+}  # fmt: skip
+"""Part of the symbol they stand over: the mean, the conjugate or the estimate is not the thing itself."""
 TEXTS = frozenset("text textrm textbf textit textsf mbox hbox mathrm operatorname textnormal emph".split())
 
 

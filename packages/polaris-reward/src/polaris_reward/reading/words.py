@@ -17,7 +17,21 @@ _LABELLED = re.compile(
 )
 _MORE_OPTIONS = re.compile(rf"\(\s*{_LETTER}\s*\)|(?<![\w'])(?:{_LETTER}\s*[.:)]|(?!A\b){_LETTER}\b(?!'))")
 _SIGN = re.compile(r"[-+*/^=<>_(!]")
-_NAMED_OPTION = re.compile(rf"(?:option|choice)\s*\(?({_LETTER})\b", re.IGNORECASE)
+_NAMED_OPTION = re.compile(
+    rf"(?:option|choice|[故应]?选(?:项|择)?|答案[是为]?)\s*[:：]?\s*\(?({_LETTER})(?![A-Za-z])|({_LETTER})\s*选?项$",
+    re.IGNORECASE,
+)
+_OPTION_BEHIND = re.compile(
+    rf"(?:.*[\d}})\]%])(?:\s|\\(?:Right|right|Longright)arrow|→|⇒)+\(\s*({_LETTER})\s*\)\s*"
+    rf"|.*[\d}})\]%]\s*(?:\\(?:(?:Right|right|Longright)arrow|implies|to)|→|⇒)\s*({_LETTER})\s*",
+    re.DOTALL,
+)
+_LETTER_BEHIND = re.compile(
+    r"(.*[\d})\]%$])(?:\s|~|\\[ ,;:]|\\q?quad|\\(?:Right|right|Longright)arrow|\\implies|→|⇒)+"
+    r"(?:\\(?:text|textbf|mathrm|mathbf)\s*\{\s*\([A-J]\)\s*\}|\(\s*(?:\\(?:text|textbf|mathrm|mathbf)\s*\{\s*)?[A-J]\s*\}?\s*\))\s*",
+    re.DOTALL,
+)
+_SEVERAL = re.compile(r"\(?([A-H①-⑨])\)?(?:(\s*(?:[,;、，；&\s]|and|和|与)\s*)?\(?[A-H①-⑨]\)?)+")
 _LABEL = re.compile(
     r"(?:\\(?:text|textbf|textrm|mathrm|mathbf)\s*\{\s*\(?[A-J]\)?[.:]?\s*\}[\s:.]*|\([A-J]\)\s*|[A-J][.:)]\s+)"
     r"(?:\\[ ,;:]|~|\\q?quad|\s)*([^\s(=].*)",
@@ -25,20 +39,22 @@ _LABEL = re.compile(
 )
 _LETTER_AND_TEXT = re.compile(rf"({_LETTER})\s+[A-Z][a-z]+")
 _SPEECH = re.compile(
-    r"(?=.*[^\W\d_]{3}|no\W*\Z)[^\W\d_][\w'’-]*(?:[\s,.;:!?\"]+[^\W\d_][\w'’-]*)*[\s.!?\"]*", re.IGNORECASE
+    r"(?=.*[^\W\d_]{3}|no\W*\Z|[\u3400-\u9fff])[^\W\d_][\w'’-]*(?:[\s,.;:!?\"]+[^\W\d_][\w'’-]*)*[\s.!?\"]*",
+    re.IGNORECASE,
 )
 _PUNCTUATION = re.compile(r"[^\w\s%+\-]|_")
 _ARTICLE = re.compile(r"^(?:the|an?)\s+")
+_SUBJECT = re.compile(
+    r"^(?:it|(?:the |this |that )?(?:series|sequence|function|integral|statement|limit|graph|equation|system|product"
+    r"|sum|set|claim|argument|matrix|relation|figure|shape|curve|triangle|answer|result))(?: is| are)? (?=\w)"
+)
 
 _SYNONYMS = {
-    "true": "yes",
-    "false": "no",
-    "dne": "does not exist",
-    "no solutions": "no solution",
-    "no real solution": "no solution",
-    "no real solutions": "no solution",
-    "infinitely many solutions": "infinitely many",
-}
+    "true": "yes", "false": "no", "dne": "does not exist", "no solutions": "no solution",
+    "no real solution": "no solution", "no real solutions": "no solution",
+    "infinitely many solutions": "infinitely many", "无解": "no solution", "不存在": "does not exist", "是": "yes",
+    "对": "yes", "正确": "yes", "否": "no", "错误": "no", "偶数": "even", "奇数": "odd", "无穷大": "infinity",
+}  # fmt: skip
 _FORMULAS = {
     "all real numbers": r"\mathbb{R}",
     "all reals": r"\mathbb{R}",
@@ -46,13 +62,19 @@ _FORMULAS = {
     "empty set": r"\emptyset",
     "no solution": r"\emptyset",
 }
-_NUMBERS = {
-    word: Fraction(value)
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen twenty".split()
-    )
-}
+_NUMBERS = (
+    {
+        word: Fraction(value)
+        for value, word in enumerate(
+            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+            "seventeen eighteen nineteen twenty".split()
+        )
+    }
+    | {word: Fraction(value) for value, word in enumerate("零一二三四五六七八九十")}
+    | {"两": Fraction(2)}
+)
+_CHINESE_TENS = re.compile("([一二三四五六七八九])?十([一二三四五六七八九])?")
+_CHINESE_FRACTION = re.compile("([一二三四五六七八九十]+)分之([一二三四五六七八九十]+)")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE)
 _HOUR = re.compile(r"(\d{1,2})\s*([ap])\.?\s?m\.?", re.IGNORECASE)
 _MONTHS = "january february march april may june july august september october november december".split()
@@ -79,7 +101,7 @@ def compare_words(answer: str, reference: str) -> bool | None:
         ``None`` where they are none of these, or where words are not the whole story.
     """
     one, other = plain(answer), plain(reference)
-    for reading in (_compare_options, _compare_times, _compare_dates, _compare_speech):
+    for reading in (_compare_several, _compare_options, _compare_times, _compare_dates, _compare_speech):
         verdict = reading(one, other)
         if verdict is not None:
             return verdict
@@ -102,25 +124,50 @@ def formula(text: str) -> str:
 
 def without_label(text: str) -> str:
     r"""Return the value that follows the letter of an option, as in ``\textbf{(D)}\ 16``."""
-    found = _LABEL.fullmatch(text)
+    found = _LABEL.fullmatch(text) or _LETTER_BEHIND.fullmatch(text)
     return text if found is None else found[1]
 
 
 def number_word(words: str) -> Fraction | None:
-    """Return the number that a word up to twenty names."""
-    return _NUMBERS.get(words.strip().strip(".").lower())
+    """Return the number that a word up to twenty names, or a Chinese one up to 99 or a fraction of such."""
+    words = words.strip().strip(".").lower()
+    if found := _CHINESE_FRACTION.fullmatch(words):
+        bottom, top = number_word(found[1]), number_word(found[2])
+        return top / bottom if top is not None and bottom else None
+    if found := _CHINESE_TENS.fullmatch(words):
+        return 10 * _NUMBERS[found[1] or "一"] + _NUMBERS[found[2] or "零"]
+    return _NUMBERS.get(words)
 
 
 def option(text: str) -> str | None:
     """Return the letter of the option that a text names, such as ``(B)``, ``B.`` or ``C: because``."""
     if found := _ALONE.fullmatch(text):
         return found[1].upper() if found[1].isupper() or found[1] not in "ei" else None
+    if found := _OPTION_BEHIND.fullmatch(text):
+        letter = found[1] or found[2]
+        return letter if letter.isupper() else None
     found = _LABELLED.match(text) or _NAMED_OPTION.match(text)
     # Several labels are a list of options, and what goes on with a sign is a formula.
     if found is None or _MORE_OPTIONS.search(text, found.end()) or _SIGN.match(text, found.end()):
         return None
     letter = next(letter for letter in found.groups() if letter)
     return letter.upper() if letter.isupper() or found.end() == len(text) else None
+
+
+def _compare_several(answer: str, reference: str) -> bool | None:
+    """Compare lists of options in any order; more than two letters without anything between may be an order."""
+    if not _SEVERAL.fullmatch(answer) or not _SEVERAL.fullmatch(reference):
+        return None
+    given, expected = (re.findall("[A-H①-⑨]", side.replace("and", "")) for side in (answer, reference))
+    if len(set(given)) < len(given) or len(set(expected)) < len(expected):
+        return None
+    if reference == "".join(expected) and re.search(r"[,，\s]", answer):
+        # `AB` may be a segment or a product, where `A, B` is two things.
+        return None
+    glued = [side for side, letters in ((answer, given), (reference, expected)) if side == "".join(letters)]
+    if len(given) > 2 and (len(glued) == 2 or any(list(side) != sorted(side) for side in glued)):
+        return given == expected
+    return set(given) == set(expected)
 
 
 def _compare_options(answer: str, reference: str) -> bool | None:
@@ -204,5 +251,5 @@ def _compare_speech(answer: str, reference: str) -> bool | None:
 
 def _spoken(text: str) -> str:
     words = re.sub(r"\s+", " ", _PUNCTUATION.sub(" ", text.casefold())).strip()
-    words = _ARTICLE.sub("", words)
+    words = _ARTICLE.sub("", _SUBJECT.sub("", words))
     return _SYNONYMS.get(words, words)

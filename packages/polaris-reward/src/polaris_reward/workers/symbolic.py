@@ -20,7 +20,7 @@ import sympy
 import sympy.parsing.sympy_parser
 from math_verify import LatexExtractionConfig, parse, verify
 
-from polaris_reward.equality.exact import clean
+from polaris_reward.reading.wrapping import clean
 from polaris_reward.records import Outcome
 
 _WITHOUT_UNITS = LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)
