@@ -1,7 +1,8 @@
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from polaris_data.problems.answers import Reason, last_box, refusal, strip_wrapping, to_references
+from polaris_data.problems.answers import Reason, strip_wrapping, to_references
+from polaris_data.problems.parts import refusal
 
 
 @pytest.mark.parametrize(

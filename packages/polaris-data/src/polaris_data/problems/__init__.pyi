@@ -5,8 +5,9 @@ from .catalog import parse_columns as parse_columns
 from .check import CheckCounts as CheckCounts
 from .check import check_problems as check_problems
 from .check import check_references as check_references
-from .conversion import DEFAULT_COLUMNS as DEFAULT_COLUMNS
-from .conversion import Columns as Columns
+from .check import findings_path as findings_path
+from .columns import DEFAULT_COLUMNS as DEFAULT_COLUMNS
+from .columns import Columns as Columns
 from .importing import ImportCounts as ImportCounts
 from .importing import import_problems as import_problems
 from .importing import set_aside_path as set_aside_path

@@ -5,22 +5,30 @@ set was loaded from the Hub while this was written. `Importer.note` says what co
 """
 
 import json
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from polaris_data.errors import SettingError
-from polaris_data.problems.answers import last_box, number_as_text
-from polaris_data.problems.conversion import Columns
-
-MAX_BARE_ANSWER_CHARS = 100
-"""A longer text without a box is a solution that lacks its answer."""
+from polaris_data.problems.answers import number_as_text
+from polaris_data.problems.columns import Columns, find
 
 
 def as_it_is(value: Any) -> Any:
     """Return the value."""
     return value
+
+
+RATE_COLUMNS = ("solve_rate", "pass_rate", "success_rate", "correct_rate", "mean_accuracy", "accuracy", "avg_correct")
+"""Where a published pass rate may stand."""
+
+TRIES_COLUMNS = ("num_samples", "num_rollouts", "n_samples", "n_rollouts", "num_generations", "num_attempts", "n")
+"""Where the number of tries may stand."""
+
+CORRECT_COLUMNS = ("num_correct", "n_correct", "correct_count", "num_passed", "num_solved")
+"""Where the number of solved tries may stand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +46,6 @@ class Importer:
 
     columns: Columns
     """Where the fields stand."""
-
-    clean: Callable[[str], str] = str
-    """Takes a question out of its prompt template."""
 
     answer: Callable[[Any], Any] = as_it_is
     """Finds the answer, or the list of accepted ones, in the column of references; ``None`` if it holds none."""
@@ -79,27 +84,34 @@ def parse_columns(text: str) -> Columns:
     return Columns(**chosen)
 
 
-def published_difficulty(extra: Any) -> tuple[int, int] | None:
-    """Return what a ``difficulty`` such as ``3/8`` says: solved 3 times in 8; ``None`` for anything else."""
-    found = re.fullmatch(r"(\d+)/(\d+)", str(extra.get("difficulty")))
-    return (int(found[1]), int(found[2])) if found and int(found[1]) <= int(found[2]) > 0 else None
+def published_rate(extra: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return how often a problem was solved and in how many tries, as its columns say; ``None`` where they do not.
+
+    ``difficulty`` may be ``3/8``; ``num_correct`` may stand beside ``num_samples``, or a rate from 0 to 1
+    (`RATE_COLUMNS`) beside the number of tries (`TRIES_COLUMNS`), without which a rate is no evidence. A rate that is
+    no multiple of one over that number is rounded to the nearest.
+    """
+    if found := re.fullmatch(r"(\d+)/(\d+)", str(find(extra, "difficulty", *RATE_COLUMNS))):
+        correct, tries = int(found[1]), int(found[2])
+    else:
+        tries, correct = _number(find(extra, *TRIES_COLUMNS)), _number(find(extra, *CORRECT_COLUMNS))
+        rate = _number(find(extra, *RATE_COLUMNS))
+        if tries is None or not tries.is_integer():
+            return None
+        if correct is None and rate is not None and 0 <= rate <= 1:
+            correct = round(rate * tries)
+        if correct is None or correct != int(correct):
+            return None
+    return (int(correct), int(tries)) if 0 <= correct <= tries > 0 else None
 
 
-def _boxed_answer(value: Any) -> Any:
-    """Take the last box of a worked solution; a short text without a box is the answer itself."""
-    if not isinstance(value, str):
-        return value
-    if r"\boxed" in value or r"\fbox" in value:
-        return last_box(value)
-    return value if len(value) <= MAX_BARE_ANSWER_CHARS else None
-
-
-def _after_hashes(value: Any) -> Any:
-    """Take what follows the last ``####``, without the commas between thousands."""
-    if not isinstance(value, str):
-        return value
-    answer = value.rpartition("####")[2].strip()
-    return answer.replace(",", "") if re.fullmatch(r"-?[\d,]+(\.\d+)?", answer) else answer
+def _number(value: Any) -> float | None:
+    """Return a number that may be written as text."""
+    try:
+        number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _json_or_text(value: Any) -> Any:
@@ -116,17 +128,6 @@ def _json_or_text(value: Any) -> Any:
     return value
 
 
-def _from_template(pattern: str) -> Callable[[str], str]:
-    """Return a function that takes the question out of a template, and leaves any other text as it is."""
-    template = re.compile(pattern, re.DOTALL)
-
-    def clean(prompt: str) -> str:
-        found = template.fullmatch(prompt)
-        return found["question"].strip() if found else prompt
-
-    return clean
-
-
 IMPORTERS = {
     "deepscaler": Importer(
         hub_id="agentica-org/DeepScaleR-Preview-Dataset",
@@ -138,11 +139,6 @@ IMPORTERS = {
         hub_id="inclusionAI/AReaL-boba-Data",
         revision=None,
         columns=Columns(problem_id=("query_id",), question=("prompt",), references=("solutions",), source=()),
-        clean=_from_template(
-            r"(?:<｜User｜>)?\s*(?P<question>.*?)\s*(?:Please reason step[- ]by[- ]step, and put your final answer "
-            r"within \\boxed\{\}\.?)?\s*(?:<｜Assistant｜>)?\s*(?:<think>)?\s*"
-        ),
-        answer=lambda value: [_boxed_answer(one) for one in value] if isinstance(value, list) else _boxed_answer(value),
         note="106k rows; no revision is known to pin: give --revision; a single file is AReaL-boba-106k.jsonl",
     ),
     "skywork-or1": Importer(
@@ -162,26 +158,19 @@ IMPORTERS = {
     "math": Importer(
         hub_id="DigitalLearningGmbH/MATH-lighteval",
         revision=None,
-        columns=Columns(problem_id=(), question=("problem",), references=("answer", "solution"), source=()),
-        answer=_boxed_answer,
+        columns=Columns(problem_id=(), question=("problem",), references=("answer",), source=()),
         note="7,500 rows; no revision is known to pin: give --revision",
     ),
     "gsm8k": Importer(
         hub_id="openai/gsm8k:main",
         revision="740312add88f781978c0658806c59bc2815b9866",
         columns=Columns(problem_id=(), question=("question", "problem"), references=("answer",), source=()),
-        answer=_after_hashes,
         note="7,473 rows",
     ),
     "dapo-17k": Importer(
         hub_id="BytedTsinghua-SIA/DAPO-Math-17k",
         revision="65877096c24ffa7abc4e4fa5edb95cf3413a5674",
         columns=Columns(problem_id=(), question=("prompt",), references=("reward_model.ground_truth",), source=()),
-        clean=_from_template(
-            r"Solve the following math problem step by step\. The last line of your response should be of the form "
-            r"Answer: \$Answer \(without quotes\) where \$Answer is the answer to the problem\.\s*(?P<question>.*?)\s*"
-            r'Remember to put your answer on its own line after "Answer:"\.\s*'
-        ),
         note="1,791,700 rows, which are 17,917 problems a hundred times: copies are merged",
     ),
 }
