@@ -118,10 +118,10 @@ def test_content_ids_do_not_depend_on_how_the_answer_is_written_or_where_it_lies
 
 @pytest.mark.parametrize("num_rows", [3, 150])
 def test_wrong_column_names_are_refused_with_what_was_found_and_the_flag(tmp_path, out, num_rows):
-    source = write_rows(tmp_path / "raw.jsonl", *[{"text": f"{n}?", "label": "1"} for n in range(num_rows)])
-    with pytest.raises(ProblemFileError, match=r"raw\.jsonl:1: no question: .*found 'text', 'label'; .*--columns"):
+    source = write_rows(tmp_path / "raw.jsonl", *[{"text": f"{n}?", "solved": "1"} for n in range(num_rows)])
+    with pytest.raises(ProblemFileError, match=r"raw\.jsonl:1: no question: .*found 'text', 'solved'; .*--columns"):
         import_problems([source], out)
-    counts = import_problems([source], out, layout=parse_columns("question=text, references=label"))
+    counts = import_problems([source], out, layout=parse_columns("question=text, references=solved"))
     assert counts.num_kept == num_rows
     with pytest.raises(ProblemFileError, match="no reference: expected a value in one of the columns 'lable'; found"):
         import_problems([source], out.with_name("x.jsonl"), layout=parse_columns("question=text,references=lable"))

@@ -42,6 +42,10 @@ _WHOLE_NUMBER = re.compile(r"([+-]?\d+)\.0")
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 _BETWEEN_BOXES = re.compile(r"(?:[\s,;$]|\\[,;:! ]|\\q?quad|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)*")
+_ANOTHER_OF_A_LIST = re.compile(r"\b(?:and|or)\b|,[\s$]*\\?\w{1,8}\s*=[\s$]*\Z")
+_NEAR = 40
+"""Characters between two boxes that are parts of one statement."""
+
 _ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _PHRASE = re.compile(
     r"(?:\banswers?\b[\s*_]{0,6}(?:(?:is|are|will be|would be|should be|must be)\b\s*[:：]?|[:：=])"
@@ -57,13 +61,13 @@ _FORMULA = re.compile(r"\$\$.*?\$\$|(?<!\\)\$[^$]*\$|\\\(.*?\\\)|\\\[.*?\\\]", r
 _TEXT_MACRO = re.compile(r"\\(?:text[a-z]*|mathrm|mbox|hbox|operatorname)\s*\{([^{}]*)\}")
 _MACRO = re.compile(r"\\[A-Za-z]+|<<[^<>]*>>")
 _WORD = re.compile(
-    r"(?<![\w^])[^\W\d_]{3,}(?![\w^(])|\b(?:[Ii][sfnt]|[Oo][fn]|[Nn]o|[Aa][tns]|[Tt]o|[Bb][ey]|[Ss]o|[Ww]e)\b"
+    r"(?<![\w^])[^\W\d_]{3,}(?![\w^(])|\b(?:[Ii][sfnt]|[Oo][fn]|[Nn]o|[Aa][tns]|[Tt]o|[Bb][ey]|[Ss]o|[Ww]e|[Ii]t|[Hh]e)\b"
 )
 _IDEOGRAPH = re.compile("[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]")
 _FUNCTIONS = frozenset(
     "sin cos tan cot sec csc exp log max min gcd lcm mod sqrt and arcsin arccos arctan inf sup".split()
 )
-_CONCLUDING = frozenset("so thus hence therefore because since we our".split())
+_CONCLUDING = frozenset("so thus hence therefore because since we our it there they you he she".split())
 _VERBS = frozenset(
     "is are was were be has have had get gets got can cannot does do did must exists exist holds follows equals let "
     "if".split()
@@ -137,15 +141,15 @@ def stated_answer(text: str) -> str | None:
 def is_sentence(text: str) -> bool:
     """Return whether a text is a sentence, or several, rather than an answer.
 
-    It has more than `MAX_ANSWER_WORDS` words, a conclusion ("so", "we"), a verb among three, or words and more than
-    `MAX_ANSWER_CHARS` characters. Formulas, names of functions and of points are no words.
+    It has more than `MAX_ANSWER_WORDS` words; or a conclusion or a pronoun ("so", "it"); or three words, and a verb among
+    them, a full stop, or more than `MAX_ANSWER_CHARS` characters. Formulas, names of functions and of points are no words.
     """
     words = _prose(text)
     return bool(
         len(words) > MAX_ANSWER_WORDS
         or not _CONCLUDING.isdisjoint(words)
         or (len(words) > 2 and not _VERBS.isdisjoint(words))
-        or (len(words) > 2 and len(text) > MAX_ANSWER_CHARS)
+        or (len(words) > 2 and (len(text) > MAX_ANSWER_CHARS or text.rstrip().endswith((".", "!", "?"))))
         or len(_IDEOGRAPH.findall(text)) > 3 * MAX_ANSWER_WORDS
         or (words and _PHRASE.search(text))
         or "####" in text
@@ -228,7 +232,10 @@ def _boxes(text: str) -> str | None:
         if end > start:  # a box around one that was taken
             contents, start = [content or ""], box.start()
             continue
-        if contents and not _BETWEEN_BOXES.fullmatch(text[end:start]):
+        between = text[end:start]
+        if contents and not _BETWEEN_BOXES.fullmatch(between):
+            if len(between) < _NEAR and _ANOTHER_OF_A_LIST.search(between):
+                return None  # one of several answers, and not in which way
             break
         if not content:
             return None

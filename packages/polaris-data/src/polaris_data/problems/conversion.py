@@ -71,6 +71,9 @@ class Fields(NamedTuple):
     reason: Reason | None = None
     """Why it can be no problem, whatever its fields hold."""
 
+    remark: Reason | None = None
+    """Why it is none to train on, by what the row says about itself; heeded when importing."""
+
 
 def keep_sentences(value: Any, *, is_solution: bool) -> tuple[str, ...] | Reason:
     """Return the accepted answers; what is no answer but a sentence, where it stands for one, as it is."""
@@ -111,6 +114,9 @@ class Conversion:
     check: Callable[[str, tuple[str, ...]], tuple[str, ...] | Reason] = accept_any
     """Returns the references of a question, or says why it is no problem with these."""
 
+    heeds_remarks: bool = False
+    """Whether a row with a `Fields.remark` is refused."""
+
     own_ids: bool = True
     """Whether the ids of the source count, where it has any; else they are made from the content."""
 
@@ -123,6 +129,8 @@ def to_problem(fields: Fields, conversion: Conversion) -> Problem | Reason:
     question = fields.question if fields.is_ours else to_statement(fields)
     if fields.reason is not None:
         return fields.reason
+    if fields.remark is not None and conversion.heeds_remarks:
+        return fields.remark
     if not isinstance(question, str) or not question.strip():
         return Reason.NO_QUESTION
     references = conversion.stored(fields.references) if fields.is_ours else _references(fields, conversion)
@@ -170,14 +178,15 @@ def take_fields(
     if not is_ours:
         columns, reason = _unfold(columns, where)
     problem_id, question = take(columns, where.problem_id), take(columns, where.question)
-    reason = reason or _refusal(columns, question, answer_from=answer_from)
+    remark = None if is_ours else _remark(columns, question, answer_from=answer_from)
     references, is_solution = _take_answer(columns, where, answer_from)
     if is_solution and has_any(columns, GRADE_COLUMNS):
         reason = reason or Reason.GRADED_RESPONSE
     source = take(columns, where.source)
     nested = columns.pop("extra", None)  # as `write_problems` writes it
     extra = columns if nested is None else {**_as_mapping(nested), **columns}
-    return Fields(problem_id, question, references, source, extra, is_solution, is_ours, None if is_ours else reason)
+    reason = None if is_ours else reason
+    return Fields(problem_id, question, references, source, extra, is_solution, is_ours, reason, remark)
 
 
 def to_text(value: Any) -> str | None:
@@ -253,8 +262,8 @@ def _from_chat(columns: dict[str, Any], chat: list[dict[str, Any]]) -> tuple[dic
     return columns, Reason.SEVERAL_TURNS if len(asked) > 1 else None
 
 
-def _refusal(columns: Mapping[str, Any], question: Any, *, answer_from: AnswerFrom) -> Reason | None:
-    """Return why a row can be no problem by what its source says of it."""
+def _remark(columns: Mapping[str, Any], question: Any, *, answer_from: AnswerFrom) -> Reason | None:
+    """Return why a row is no problem to train on by what its source says of it."""
     if needs_a_picture(columns, question):
         return Reason.PICTURE
     if str(find(columns, "question_type")).casefold() == "proof":

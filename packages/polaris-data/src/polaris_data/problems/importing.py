@@ -248,6 +248,7 @@ def _conversion(
         answer_from=answer_from,
         references=lambda value, is_solution: to_references(find_answer(value), is_solution=is_solution),
         stored=to_references,
+        heeds_remarks=True,
         check=parts.join_parts if join_parts else parts.refuse_parts,
         own_ids=ids != "content",
         prefix=f"{Path(source).stem}/" if ids == "prefixed" else "",

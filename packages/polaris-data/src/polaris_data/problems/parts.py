@@ -92,7 +92,7 @@ def _labelled(reference: str) -> list[str]:
     """Return the answers behind the labels of a reference."""
     labels = list(_ANSWER_LABEL.finditer(reference))
     ends = [*(label.start() for label in labels[1:]), len(reference)]
-    return [reference[label.end() : end].strip(" \n\t,;.$") for label, end in zip(labels, ends, strict=True)]
+    return [reference[label.end() : end].strip(" \n\t,;.$") for label, end in zip(labels, ends, strict=False)]
 
 
 def _is_one_value(answer: str) -> bool:
