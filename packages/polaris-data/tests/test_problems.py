@@ -96,7 +96,8 @@ def test_wrong_column_names_are_refused_once_with_what_was_found(tmp_path):
         read_problems(path)
     assert str(caught.value) == (
         f"9 of 9 rows cannot be used: {path}:1: no question: expected a value in one of the columns 'question', "
-        f"'problem', 'prompt', 'instruction', 'query', ...; found 'text', 'label'; also {path}:2, {path}:3, {path}:4 and 5 more"
+        f"'problem', 'prompt', 'instruction', 'query', ...; found 'text', 'label'; also {path}:2, {path}:3, {path}:4 "
+        "and 5 more"
     )
 
 

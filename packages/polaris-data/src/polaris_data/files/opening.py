@@ -37,7 +37,7 @@ def open_text(path: Path, *, newline: str | None = None) -> TextIO:
 
 def encoding_of(path: Path) -> str:
     """Return the encoding of a text file that begins with an ASCII character or a byte order mark."""
-    with open_bytes(path) as file:
+    with readable(path), open_bytes(path) as file:
         return json.detect_encoding(file.read(4))
 
 

@@ -141,8 +141,8 @@ def stated_answer(text: str) -> str | None:
 def is_sentence(text: str) -> bool:
     """Return whether a text is a sentence, or several, rather than an answer.
 
-    It has more than `MAX_ANSWER_WORDS` words; or a conclusion or a pronoun ("so", "it"); or three words, and a verb among
-    them, a full stop, or more than `MAX_ANSWER_CHARS` characters. Formulas, names of functions and of points are no words.
+    It has more than `MAX_ANSWER_WORDS` words; or a conclusion or a pronoun ("so", "it"); or three words, and a verb
+    among them, a full stop, or more than `MAX_ANSWER_CHARS` characters. Formulas and names of functions are no words.
     """
     words = _prose(text)
     return bool(

@@ -1,7 +1,7 @@
 """Completions as others record them: training logs of verl, results of NeMo-Skills and open-r1, rows of any script.
 
-A row holds one completion, or all of a problem, or only how many of them were correct. It names its problem by the id or
-by the question, alone or in its prompt. A grade that is recorded is taken as it is.
+A row holds one completion, or all of a problem, or only how many of them were correct. It names its problem by the id
+or by the question, alone or in its prompt. A grade that is recorded is taken as it is.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
