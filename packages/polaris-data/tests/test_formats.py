@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from polaris_data import Problem, ProblemFileError, read_problems
 from polaris_data.problems.check import findings_path
 from polaris_data.problems.importing import import_problems, set_aside_path
+from polaris_data.problems.rows import json_lines
 from polaris_data.profile.counting import profile_completions
 from polaris_reward import grade
 
@@ -56,7 +57,7 @@ def read_as(path, out, **options):
     except ProblemFileError as error:
         return re.findall(r"set aside \(([^)]*)\)", str(error)) or [str(error)]
     aside = set_aside_path(out)
-    reasons = [json.loads(line)["reason"] for line in aside.read_text("utf-8").splitlines()] if aside.exists() else []
+    reasons = [row.columns["reason"] for row in json_lines(aside)] if aside.exists() else []
     return [*reasons, *((problem.question, *problem.references) for problem in read_problems(out))]
 
 
@@ -165,7 +166,7 @@ def test_no_long_reference_and_no_sentence_is_imported_without_being_listed(tmp_
         assert "set aside" in str(error)
         return
     listed = findings_path(folder / "out.jsonl")
-    findings = [json.loads(line) for line in listed.read_text("utf-8").splitlines()] if listed.exists() else []
+    findings = [row.columns for row in json_lines(listed)] if listed.exists() else []
     assert sum(counts.findings.values()) == len(findings)
     assert counts.num_rows == len(rows) == counts.num_kept + counts.num_merged + sum(counts.set_aside.values())
     for problem in read_problems(folder / "out.jsonl"):

@@ -259,6 +259,18 @@ def test_published_pass_rates_become_a_profile_of_the_imported_problems(tmp_path
     profile = tmp_path / "profile.jsonl"
     assert write_published_profile(profile, out) == 9
     assert [difficulty.num_correct for difficulty in read_profile(profile)] == list(range(9))
+    rates = [
+        {"problem": "1 + 1?", "answer": 2, "llama8b_solve_rate": 0.328, "n": 64},
+        {"problem": "2 + 2?", "answer": 4, "llama8b_solve_rate": "0.5", "n": "10"},
+        {"problem": "3 + 3?", "answer": 6, "llama8b_solve_rate": 0.5},
+        {"problem": "4 + 4?", "answer": 8, "a_solve_rate": 0.5, "b_solve_rate": 0.25, "n": 8},
+        {"problem": "5 + 5?", "answer": 10, "llama8b_solve_rate": 37.5, "n": 8},
+        {"problem": "6 + 6?", "answer": 12, "num_correct": 3, "num_samples": 5},
+    ]
+    import_problems([write_rows(tmp_path / "rates.jsonl", *rates)], tmp_path / "r.jsonl")
+    assert write_published_profile(tmp_path / "rates.profile.jsonl", tmp_path / "r.jsonl") == 3
+    counts = [(each.num_correct, each.num_samples) for each in read_profile(tmp_path / "rates.profile.jsonl")]
+    assert counts == [(21, 64), (5, 10), (3, 5)]
     check_recorded_problems(profile, content_hash(read_problems(out)))
     import_problems([write_rows(tmp_path / "raw.jsonl", {"problem": "Q?", "answer": "1"})], tmp_path / "no.jsonl")
     with pytest.raises(ProblemFileError, match="no problem has a 'difficulty' such as '3/8'"):

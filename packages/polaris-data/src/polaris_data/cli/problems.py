@@ -164,6 +164,14 @@ def synthetic_command(
     split: Annotated[
         Literal["train", "held-out"], typer.Option(help="The splits share no problem, whatever the seeds.")
     ] = "train",
+    levels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...",
+            help="Numbers of operations that take turns, from 1 to 8; repeated ones weigh more.  [default: all eight]",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(dir_okay=False, help="File to write.  [default: stdout]", show_default=False)
     ] = None,
@@ -175,12 +183,17 @@ def synthetic_command(
     Example:
 
         polaris-data synthetic --num 1000 --split held-out --out held-out.jsonl
+        polaris-data synthetic --num 1000 --levels 1,1,2,3 --out easy.jsonl
     """
     from polaris_data.files.journal import write_text
     from polaris_data.problems.reading import to_json_lines
-    from polaris_data.problems.synthetic import synthetic_problems
+    from polaris_data.problems.synthetic import parse_levels, synthetic_problems
 
-    text = to_json_lines(synthetic_problems(num, seed=seed, split=split))
+    try:
+        problems = synthetic_problems(num, seed=seed, split=split, levels=parse_levels(levels))
+    except ValueError as error:
+        raise SettingError(f"--levels is {levels!r}, --num {num}: {error}") from error
+    text = to_json_lines(problems)
     if out is None:
         print(text, end="")
         return

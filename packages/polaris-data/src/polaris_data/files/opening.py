@@ -5,7 +5,7 @@ Both are told by the first bytes and not by the name, which is often wrong.
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO
@@ -62,7 +62,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Generator[None]:
     """Say in one sentence that a file is damaged or in another encoding.
 
     Raises:

@@ -123,8 +123,10 @@ def stated_answer(text: str) -> str | None:
     if _BOX.search(text):
         stated = _boxes(text)
     elif "####" in text:
-        stated = _without_separators(text.rpartition("####")[2].strip())
-        stated = None if "\n" in stated else stated
+        stated, _, rest = text.rpartition("####")[2].strip().partition("\n")
+        stated = _without_separators(stated.strip())
+        if rest.strip() and stated_answer(rest) != stated:
+            return None  # a heading
     elif tags := _ANSWER_TAG.findall(text):
         stated = tags[-1]
     else:

@@ -13,7 +13,7 @@ from typing import Any
 
 from polaris_data.errors import SettingError
 from polaris_data.problems.answers import number_as_text
-from polaris_data.problems.columns import Columns, find
+from polaris_data.problems.columns import Columns, bare_name, find
 
 
 def as_it_is(value: Any) -> Any:
@@ -21,8 +21,8 @@ def as_it_is(value: Any) -> Any:
     return value
 
 
-RATE_COLUMNS = ("solve_rate", "pass_rate", "success_rate", "correct_rate", "mean_accuracy", "accuracy", "avg_correct")
-"""Where a published pass rate may stand."""
+_RATE = re.compile(r"(?:solve|pass|success|correct)rate|^(?:mean)?accuracy$|^avgcorrect$")
+"""Names of columns that hold a published pass rate, without case and punctuation: ``llama8b_solve_rate``."""
 
 TRIES_COLUMNS = ("num_samples", "num_rollouts", "n_samples", "n_rollouts", "num_generations", "num_attempts", "n")
 """Where the number of tries may stand."""
@@ -87,15 +87,17 @@ def parse_columns(text: str) -> Columns:
 def published_rate(extra: Mapping[str, Any]) -> tuple[int, int] | None:
     """Return how often a problem was solved and in how many tries, as its columns say; ``None`` where they do not.
 
-    ``difficulty`` may be ``3/8``; ``num_correct`` may stand beside ``num_samples``, or a rate from 0 to 1
-    (`RATE_COLUMNS`) beside the number of tries (`TRIES_COLUMNS`), without which a rate is no evidence. A rate that is
-    no multiple of one over that number is rounded to the nearest.
+    ``difficulty`` may be ``3/8``; ``num_correct`` may stand beside ``num_samples``, or the one column of a rate from 0
+    to 1 beside the number of tries (`TRIES_COLUMNS`), without which a rate is no evidence. A rate that is no multiple
+    of one over that number is rounded to the nearest.
     """
-    if found := re.fullmatch(r"(\d+)/(\d+)", str(find(extra, "difficulty", *RATE_COLUMNS))):
+    rates = [value for name, value in extra.items() if _RATE.search(bare_name(name)) and value is not None]
+    published = rates[0] if len(rates) == 1 else None
+    if found := re.fullmatch(r"(\d+)/(\d+)", str(find(extra, "difficulty") or published)):
         correct, tries = int(found[1]), int(found[2])
     else:
         tries, correct = _number(find(extra, *TRIES_COLUMNS)), _number(find(extra, *CORRECT_COLUMNS))
-        rate = _number(find(extra, *RATE_COLUMNS))
+        rate = _number(published)
         if tries is None or not tries.is_integer():
             return None
         if correct is None and rate is not None and 0 <= rate <= 1:

@@ -11,7 +11,7 @@ from typing import Any, cast
 ID_COLUMNS = ("problem_id", "id", "unique_id", "extra_info.index")
 QUESTION_COLUMNS = (
     *("question", "problem", "prompt", "instruction", "query"),
-    *("problem_statement", "problem_text", "question_text", "input"),
+    *("problem_statement", "problem_text", "question_text", "responses_create_params.input", "input"),
 )
 REFERENCE_COLUMNS = (
     *("references", "answers", "answer", "final_answer", "reward_model.ground_truth", "verification_info.ground_truth"),

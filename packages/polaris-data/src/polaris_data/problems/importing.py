@@ -242,11 +242,15 @@ def _conversion(
 ) -> Conversion:
     importer = layout if isinstance(layout, Importer) else None
     find_answer = importer.answer if importer else as_it_is
+
+    def references(value: Any, *, is_solution: bool) -> tuple[str, ...] | Reason:
+        return to_references(find_answer(value), is_solution=is_solution)
+
     return Conversion(
         label=_label(source, importer, revision),
         columns=layout.columns if isinstance(layout, Importer) else layout,
         answer_from=answer_from,
-        references=lambda value, is_solution: to_references(find_answer(value), is_solution=is_solution),
+        references=references,
         stored=to_references,
         heeds_remarks=True,
         check=parts.join_parts if join_parts else parts.refuse_parts,

@@ -47,7 +47,7 @@ def join_parts(question: str, references: tuple[str, ...]) -> tuple[str, ...] | 
     reason = refusal(question, references)
     if reason is not Reason.SEVERAL_PARTS:
         return reason or references
-    answers = list(references) if len(references) > 1 else _labelled(references[0])
+    answers = list(references) if len(references) > 1 else _labelled("".join(references))
     if len(answers) < 2 or _num_requests(question) not in (0, len(answers)) or not all(map(_is_one_value, answers)):
         return reason
     return (f"({', '.join(answers)})",)

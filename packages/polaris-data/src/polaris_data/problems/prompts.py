@@ -42,6 +42,13 @@ _IMPERATIVE = re.compile(
     r"|finish|conclude|show your|wrap|place|format|respond|explain your|report|submit|state|mark|work|note that)\b",
     re.IGNORECASE,
 )
+_OPENER = re.compile(
+    r"(?:please |your task is to )?(?:solve|answer) (?:the following|this|a|the) (?:math(?:ematics|ematical)? )?"
+    r"(?:problem|question)(?: carefully| below)?[.:]?",
+    re.IGNORECASE,
+)
+"""Says nothing; taken off where a request stands beside it."""
+
 _FORM = re.compile(
     r"\b(?:decimal|fraction|round|nearest|simplif\w*|digit|significant|lowest|modulo|remainder|unit)", re.IGNORECASE
 )
@@ -136,4 +143,6 @@ def _without_requests(text: str) -> str:
 
 def _is_request(sentence: str) -> bool:
     words = sentence.strip(" \t\n*_-(\"'")
+    if _OPENER.fullmatch(words):
+        return True
     return bool(_MARK.search(words) and _IMPERATIVE.match(words) and not _FORM.search(words))

@@ -97,12 +97,15 @@ def _from_row(row: Row, problem_id: str) -> Iterator[Answer]:
         return
     verdicts = _list_beside(row, values, LIST_VERDICT_COLUMNS)
     reasons = _list_beside(row, values, FINISH_COLUMNS)
+    completeness = _list_beside(row, values, ("is_reasoning_complete",))
     for number, value in enumerate(values):
         columns = dict(cast("dict[str, Any]", value)) if isinstance(value, dict) else {"response": value}
         if verdicts and verdicts[number] is not None:
             columns["outcome" if isinstance(verdicts[number], str) else "score"] = verdicts[number]
         if reasons:
             columns["finish_reason"] = reasons[number]
+        elif completeness:
+            columns["finish_reason"] = "stop" if completeness[number] else "length"
         yield _to_answer(columns, f"{row.place}, completion {number + 1}", problem_id)
 
 
@@ -110,7 +113,9 @@ def _list_beside(row: Row, values: list[Any], names: tuple[str, ...]) -> list[An
     """Return the list that says something of each completion of a row."""
     found = next((each for name in names if isinstance(each := find(row.columns, name), list)), None)
     if found is not None and len(found) != len(values):
-        raise ProblemFileError(f"{row.place}: {len(values)} completions but {len(found)} grades; give one for each")
+        raise ProblemFileError(
+            f"{row.place}: {len(values)} completions but {len(found)} grades or remarks; give one for each"
+        )
     return found
 
 
