@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from polaris_data import Problem, ProblemFileError, read_problems
 from polaris_data.problems.check import findings_path
 from polaris_data.problems.importing import import_problems, set_aside_path
+from polaris_data.problems.prompts import bare_question
 from polaris_data.problems.rows import json_lines
 from polaris_data.profile.counting import profile_completions
 from polaris_reward import grade
@@ -106,6 +107,74 @@ def test_a_choice_is_right_by_its_letter_or_its_value(tmp_path):
     assert outcomes == ["correct", "correct", "incorrect", "incorrect"]
 
 
+@pytest.mark.parametrize(
+    ("row", "reference"),
+    [
+        ({"options": ["A)3", "B)4"], "correct": "B"}, "(B) 4"),
+        ({"choices": {"text": ["3", "4"], "label": ["A", "B"]}, "answerKey": "B"}, "(B) 4"),
+        ({"choices": {"text": ["3", "4"], "label": ["1", "2"]}, "answerKey": "2"}, "(B) 4"),
+        ({"choices": ["3", "4"], "solution": "So it is \\boxed{B}."}, "(B) 4"),
+        ({"options": ["3", "4", "5"], "answer": "b", "answer_index": 1}, "(B) 4"),
+        ({"options": '["3", "4"]', "answer": "(B) 4"}, "(B) 4"),
+        ({"option_a": "3", "option_b": "4", "answer": "4"}, "(B) 4"),
+        ({"choices": ["the set of all numbers that we know of", "4"], "answer": 0}, "A"),
+        ({"options": ["3", "4"], "answer": ["A", "B"]}, None),
+        ({"choices": ["3", "4"], "answer": "5"}, None),
+    ],
+)
+def test_the_chosen_answer_is_found_by_letter_number_or_text(tmp_path, row, reference):
+    (tmp_path / "c.jsonl").write_text(json.dumps({"question": "2 + 2?"} | row))
+    read = read_as(tmp_path / "c.jsonl", tmp_path / "out.jsonl")
+    if reference is None:
+        assert read == ["the answer is none of the choices, or several"]
+    else:
+        ((question, found),) = read
+        assert found == reference and question.startswith("2 + 2?\n(A) ") and "\n(B) 4" in question
+
+
+def test_choices_that_the_question_holds_are_not_repeated(tmp_path):
+    row = {"question": "2 + 2? (A) 3 (B) 4", "choices": ["3", "4"], "answer": "B"}
+    (tmp_path / "c.jsonl").write_text(json.dumps(row))
+    assert read_as(tmp_path / "c.jsonl", tmp_path / "out.jsonl") == [("2 + 2? (A) 3 (B) 4", "(B) 4")]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "1 + 1? Return your final response within \\boxed{}.",
+        "1 + 1?\n\nPresent the answer in LaTeX format: \\boxed{Your answer}",
+        "1 + 1? The answer should be in \\boxed{}.",
+        '1 + 1? Think step by step and then give the answer as a number after "####".',
+        "1 + 1?\n请一步一步推理，并将最终答案放在\\boxed{}中。",
+        "Question: 1 + 1?\nAnswer:",
+        "Write a response that completes the request.\n\n### Instruction:\n1 + 1?\n\n### Response: Let's think step by step.",
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n1 + 1?<|im_end|>\n<|im_start|>assistant\n",
+        "<|start_header_id|>user<|end_header_id|>\n\n1 + 1?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+        "system\nBe brief.\nuser\n1 + 1? Let's think step by step and put the answer within \\boxed{}.\nassistant\n",
+        "[INST] 1 + 1? [/INST]",
+        "<start_of_turn>user\n1 + 1?<end_of_turn>\n<start_of_turn>model\n",
+        "A conversation. User: You must put your answer inside <answer> </answer> tags. 1 + 1?\nAssistant: <think>",
+    ],
+)
+def test_a_question_is_taken_out_of_a_prompt(prompt):
+    assert bare_question(prompt) == "1 + 1?" == bare_question(bare_question(prompt))
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "A robot moves step by step. Where is it after 3 steps?",
+        "Express your answer as a common fraction in \\boxed{}. What is 1/2?",
+        "Place the digits in \\boxed{}\\boxed{}. What is the largest sum?",
+        "Solve the equation step by step. What is $x$?",
+        "Put 3 balls in a box. How many are there?",
+        "Please reason step by step.",
+    ],
+)
+def test_what_belongs_to_the_problem_stays(question):
+    assert bare_question(question) == question
+
+
 def test_an_imported_file_is_imported_as_it_is(tmp_path):
     rows = [
         {"question": "2 + 2?", "choices": ["3", "4"], "answer": "B"},
@@ -125,6 +194,8 @@ def test_an_imported_file_is_imported_as_it_is(tmp_path):
         ("p.csv", b'problem,answer\n"1 + 1?,2\n3 + 3?,6\n', "a quotation mark is never closed"),
         ("p.csv", "problème,answer\nwhat,2\n".encode("latin-1"), "save it as UTF-8"),
         ("p.xlsx", b"PK\x03\x04", "save it as CSV"),
+        ("p.csv", b"problem,answer,answer\n1 + 1?,2,3\n", "two columns are called 'answer'"),
+        ("p.jsonl", b"garbage\nmore\n", r"2 set aside \(cannot be read\); .*p\.jsonl:1: not JSON"),
     ],
 )
 def test_a_file_that_would_lose_rows_is_refused_with_the_remedy(tmp_path, name, content, message):

@@ -92,11 +92,23 @@ def _read_document(path: Path, split: str) -> Iterator[Item]:
     with readable(path), open_bytes(path) as file:
         content = file.read()
     try:
-        value = _parse(content.decode(encoding_of(path)).encode())
+        values = list(_values_in(content.decode(encoding_of(path))))
     except ValueError as error:
-        raise ProblemFileError(f"{path}: not JSON ({_one_line(error)})") from error
-    for number, row in enumerate(_rows_of(value, path, split), start=1):
+        raise ProblemFileError(
+            f"{path}: not JSON ({_one_line(error)}); give one list of objects, or one object a line"
+        ) from error
+    rows = _rows_of(values[0], path, split) if len(values) == 1 else values
+    for number, row in enumerate(rows, start=1):
         yield to_item(f"{path}: item {number}", row)
+
+
+def _values_in(text: str) -> Iterator[Any]:
+    """Yield what a text holds: one document as a rule, or objects one behind the other."""
+    decoder, at = json.JSONDecoder(), 0
+    while at < len(text):
+        value, end = decoder.raw_decode(text, at)
+        yield _parse(text[at:end].encode()) if "\\ud" in text[at:end].lower() else value
+        at = end + len(text[end:]) - len(text[end:].lstrip())
 
 
 def _rows_of(value: Any, path: Path, split: str) -> Iterator[Any]:

@@ -1,6 +1,7 @@
 """Tables with a line of names: values between commas, semicolons, bars or tabs, as spreadsheets write them."""
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ _MAX_CELL_CHARS = 2**27
 """The module's own limit of 131,072 is short for a worked solution."""
 
 _DELIMITERS = ",;\t|"
+_EXCEL_LINE = re.compile(r"\"?sep=(.)\"?\s*")
+"""Spreadsheets may name the delimiter in a line of its own."""
 
 
 def read_table(path: Path) -> Iterator[Item]:
@@ -27,9 +30,14 @@ def read_table(path: Path) -> Iterator[Item]:
     with readable(path):
         with open_text(path, newline="") as file:
             header = file.readline()
-        delimiter = max(_DELIMITERS, key=lambda one: len(next(csv.reader([header], delimiter=one), [])))
+        named = _EXCEL_LINE.fullmatch(header)
+        delimiter = (
+            named[1] if named else max(_DELIMITERS, key=lambda one: len(next(csv.reader([header], delimiter=one), [])))
+        )
         with open_text(path, newline="") as file:
             reader = csv.reader(file, strict=True, delimiter=delimiter)
+            if named:
+                next(reader)
             names: list[str] | None = None
             while True:
                 start = reader.line_num + 1
@@ -46,10 +54,14 @@ def read_table(path: Path) -> Iterator[Item]:
                     return
                 if names is None:
                     names = [name.strip() for name in values]
+                    if twice := [name for name in names if name and names.count(name) > 1]:
+                        raise ProblemFileError(f"{path}:1: two columns are called {twice[0]!r}; rename one")
                 elif values:
                     place = f"{path}:{reader.line_num}"
                     columns = {name: value or None for name, value in zip(names, values, strict=False)}
-                    counts = f"{len(values)} values for {len(names)} columns; quote the {_NAMES[delimiter]}"
+                    counts = (
+                        f"{len(values)} values for {len(names)} columns; quote the {_NAMES.get(delimiter, delimiter)}"
+                    )
                     yield Item(place, columns, counts if len(values) != len(names) else None)
 
 

@@ -8,6 +8,7 @@ is what it states in a form that leaves no doubt; without one, it is no answer.
 
 import math
 import re
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, cast
 
@@ -39,7 +40,7 @@ MAX_ANSWER_WORDS = 7
 
 _LETTERS = re.compile(r"[A-Za-z]{2}")
 _WHOLE_NUMBER = re.compile(r"([+-]?\d+)\.0")
-_DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
+_DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"))
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 _BETWEEN_BOXES = re.compile(r"(?:[\s,;$]|\\[,;:! ]|\\q?quad|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)*")
 _ANOTHER_OF_A_LIST = re.compile(r"\b(?:and|or)\b|,[\s$]*\\?\w{1,8}\s*=[\s$]*\Z")
@@ -49,7 +50,8 @@ _NEAR = 40
 _ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _PHRASE = re.compile(
     r"(?:\banswers?\b[\s*_]{0,6}(?:(?:is|are|will be|would be|should be|must be)\b\s*[:：]?|[:：=])"
-    r"|答案(?:是|为|為)?\s*[:：]?)[\s*_]*",
+    r"|\A\W*(?:ans|sol|solution|result|resposta|respuesta|réponse|antwort)\b\W{0,3}[:：=]"
+    r"|答案(?:是|为|為)?\s*[:：]?)[\s*_}]*",
     re.IGNORECASE,
 )
 _THOUSANDS = re.compile(r"[-+]?\$?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
@@ -63,7 +65,8 @@ _MACRO = re.compile(r"\\[A-Za-z]+|<<[^<>]*>>")
 _WORD = re.compile(
     r"(?<![\w^])[^\W\d_]{3,}(?![\w^(])|\b(?:[Ii][sfnt]|[Oo][fn]|[Nn]o|[Aa][tns]|[Tt]o|[Bb][ey]|[Ss]o|[Ww]e|[Ii]t|[Hh]e)\b"
 )
-_IDEOGRAPH = re.compile("[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]")
+_SPACED_WORD = re.compile(r"(?:(?<=\s)|\A)[^\W\d_]{2,}(?=[\s.,;:!?]|\Z)")
+_CHINESE_SENTENCE = re.compile("[\u3040-\u30ff\u4e00-\u9fff]{11}|所以|因此|因为|解[:：]|故[^障]|[\u4e00-\u9fff].*。")
 _FUNCTIONS = frozenset(
     "sin cos tan cot sec csc exp log max min gcd lcm mod sqrt and arcsin arccos arctan inf sup".split()
 )
@@ -134,7 +137,7 @@ def stated_answer(text: str) -> str | None:
         stated = text[phrases[-1].end() :].strip(" *_\n") if phrases else None
         stated = stated and re.sub(r"[.。!]+\**\Z", "", stated)
     stated = stated and strip_wrapping(stated)
-    if not stated or (len(stated) > MAX_STATED_CHARS and _prose(stated)):
+    if not stated or _is_unbalanced(stated) or (len(stated) > MAX_STATED_CHARS and _prose(stated)):
         return None
     words = _prose(stated)
     return None if (len(words) > 2 and is_sentence(stated)) or not _UNCERTAIN.isdisjoint(words) else stated
@@ -151,16 +154,18 @@ def is_sentence(text: str) -> bool:
         len(words) > MAX_ANSWER_WORDS
         or not _CONCLUDING.isdisjoint(words)
         or (len(words) > 2 and not _VERBS.isdisjoint(words))
-        or (len(words) > 2 and (len(text) > MAX_ANSWER_CHARS or text.rstrip().endswith((".", "!", "?"))))
-        or len(_IDEOGRAPH.findall(text)) > 3 * MAX_ANSWER_WORDS
-        or (words and _PHRASE.search(text))
+        or (len(words) > 2 and len(text) > MAX_ANSWER_CHARS)
+        or (num_words(text) > 2 and text.rstrip().endswith((".", "!", "?")))
+        or _CHINESE_SENTENCE.search(text)
+        or _PHRASE.search(text)
         or "####" in text
     )
 
 
 def num_words(text: str) -> int:
-    """Return how many words of prose an answer has."""
-    return len(_prose(text))
+    """Return how many words an answer has outside formulas, with spaces around them."""
+    bare = _MACRO.sub(" ", _TEXT_MACRO.sub(r" \1 ", _FORMULA.sub(" ", text)))
+    return len(_SPACED_WORD.findall(bare))
 
 
 def number_as_text(value: float) -> str | None:
@@ -203,6 +208,8 @@ def _to_answer(value: Any, *, is_solution: bool) -> str | Reason:
         whole = _WHOLE_NUMBER.fullmatch(text)
         counted = _COUNTED.fullmatch(text)
         return whole[1] if whole else counted[1] if counted else text
+    if isinstance(value, Decimal):
+        return _to_answer(str(value), is_solution=False)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return number_as_text(value) or Reason.NO_ANSWER
     return Reason.NOT_AN_ANSWER
@@ -211,6 +218,8 @@ def _to_answer(value: Any, *, is_solution: bool) -> str | Reason:
 def _unwrapped(text: str) -> str:
     if text.startswith("####"):
         return _without_separators(text[4:].strip())
+    if text.startswith("="):
+        return text[1:]
     if len(text) > 1 and text[0] == text[-1] == '"' and '"' not in text[1:-1]:
         return text[1:-1]
     for opening, closing in _DELIMITERS:
@@ -244,6 +253,11 @@ def _boxes(text: str) -> str | None:
         contents.append(content)
         start = box.start()
     return ", ".join(dict.fromkeys(reversed(contents)))
+
+
+def _is_unbalanced(text: str) -> bool:
+    braces = re.sub(r"\\.|[^{}]", "", text, flags=re.DOTALL)
+    return braces.count("{") != braces.count("}")
 
 
 def _is_bare(text: str) -> bool:

@@ -186,6 +186,8 @@ def look_at(problem: Problem) -> Iterator[Finding]:
             continue
         for suspicion in suspicions(reference):
             yield _found(problem, suspicion, reference)
+        if "\n" in reference and "\\begin" not in reference:
+            yield _found(problem, "several lines", reference)
         if num_words(reference) > 2:
             yield _found(problem, "several words", reference)
         elif _is_unreadable(reference):

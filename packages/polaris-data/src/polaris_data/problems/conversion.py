@@ -36,7 +36,7 @@ AnswerFrom = Literal["answer", "solution"]
 CHAT_COLUMNS = ("messages", "conversations", "conversation", "dialogue", "chat")
 """Where a row may hold a whole conversation."""
 
-INDEX_COLUMNS = ("answer_index", "answer_idx", "correct_index", "gold_index", "correct_option", "cop")
+INDEX_COLUMNS = ("answer_index", "answer_idx", "correct_index", "gold_index", "correct_option", "correct")
 """Which of the choices is right; means nothing without choices."""
 
 GRADE_COLUMNS = ("score", "reward", "outcome", "correct", "is_correct", "acc")
@@ -198,7 +198,7 @@ def to_text(value: Any) -> str | None:
 
 def missing_column(row: Row, what: Literal["question", "reference"], where: Columns) -> str | None:
     """Say that a row has none of the columns that may hold a field, and which it has; ``None`` if it has one."""
-    others = () if what == "question" else (*where.solutions, *LABEL_COLUMNS)
+    others = () if what == "question" else (*where.solutions, *LABEL_COLUMNS, *INDEX_COLUMNS)
     candidates = where.question if what == "question" else where.references
     if row.defect or has_any(row.columns, (*candidates, *others, *CHAT_COLUMNS)):
         return None
@@ -209,15 +209,18 @@ def missing_column(row: Row, what: Literal["question", "reference"], where: Colu
 
 
 def _references(fields: Fields, conversion: Conversion) -> tuple[str, ...] | Reason:
-    choices = choices_of(fields.extra)
-    value = fields.references
-    if not isinstance(choices, list) or fields.is_solution:
+    choices, value = choices_of(fields.extra), fields.references
+    if not isinstance(choices, list):
         return conversion.references(value, is_solution=fields.is_solution)
-    if value is None:
-        value = find(fields.extra, *INDEX_COLUMNS)
-    if value is None:
-        return Reason.NO_ANSWER
-    reference = chosen(value[0] if isinstance(value, list) and len(value) == 1 else value, choices)
+    is_stated = value is not None and not fields.is_solution
+    index = None if is_stated else find(fields.extra, *INDEX_COLUMNS)
+    if index is not None:
+        reference = chosen(index, choices, is_index=True)
+    elif is_stated:
+        reference = chosen(value[0] if isinstance(value, list) and len(value) == 1 else value, choices)
+    else:
+        stated = conversion.references(value, is_solution=fields.is_solution)
+        reference = stated if isinstance(stated, Reason) else chosen(stated[0], choices)
     return reference if isinstance(reference, Reason) else (reference,)
 
 

@@ -83,6 +83,8 @@ class _Seen:
     also_from: dict[str, dict[str, None]] = field(default_factory=dict[str, dict[str, None]])
     """For each id that came again, where from."""
     num_merged: int = 0
+    first_unreadable: str = ""
+    """Where a row is broken, and how."""
 
 
 def set_aside_path(out: Path) -> Path:
@@ -171,7 +173,9 @@ def import_problems(
 
             reasons = _write(read, kept_file, aside_file, seen, strict=strict, report=list_finding)
             if not seen.contents:
-                raise ProblemFileError(f"no problems in {', '.join(sources)}: {_describe(reasons)}")
+                raise ProblemFileError(
+                    f"no problems in {', '.join(sources)}: {_describe(reasons, seen.first_unreadable)}"
+                )
             kept_file.flush()
             if seen.also_from:
                 _add_lineage(temporary, seen.also_from)
@@ -302,6 +306,8 @@ def _write(
                     "--strict to set such rows aside"
                 )
             reasons[row.reason] += 1
+            if row.reason == Reason.UNREADABLE and not seen.first_unreadable:
+                seen.first_unreadable = f"{place}: {row.answer}"
             aside_file.write(json.dumps(asdict(row), ensure_ascii=False, default=str) + "\n")
         elif _is_new(row, seen):
             kept_file.write(to_json_line(row))
@@ -347,6 +353,6 @@ def _add_lineage(path: Path, also_from: Mapping[str, Mapping[str, None]]) -> Non
     write_text(path, lines())
 
 
-def _describe(reasons: Counter[str]) -> str:
+def _describe(reasons: Counter[str], first_unreadable: str) -> str:
     counts = ", ".join(f"{count:,} set aside ({reason})" for reason, count in reasons.most_common())
-    return counts or "every source is empty"
+    return (counts + (f"; {first_unreadable}" if first_unreadable else "")) or "every source is empty"

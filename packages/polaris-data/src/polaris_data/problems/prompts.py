@@ -22,26 +22,38 @@ _IMAGE = re.compile(r"<image(?:_?\d+)?>|<img\b|!\[[^\]]*\]\([^)]*\)|\\includegra
 
 _TURN = re.compile(
     r"(?:<\|im_start\|>user\n|<\|start_header_id\|>user<\|end_header_id\|>|<｜User｜>|<start_of_turn>user\n|<\|user\|>"
-    r"|\[INST\]|(?:\A|\n)(?:user\n(?=.*\nassistant\n)|(?:Human|User): ?(?=.*(?:\n|\s)Assistant:)))"
+    r"|\[INST\]|### Instruction:\n"
+    r"|(?:\A|\n|\. )(?:user\n(?=.*\nassistant\n)|(?:Human|User): ?(?=.*(?:\n|\s)Assistant:)))"
     r"(?P<question>.*?)"
     r"(?:<\|(?:im_end|eot_id|end|assistant)\|>|<｜(?:Assistant|end▁of▁sentence)｜>|<end_of_turn>|\[/INST\]"
-    r"|\nassistant\n|\sAssistant:|\Z)",
+    r"|\n+### Response:|\nassistant\n|\sAssistant:|\Z)",
     re.DOTALL,
 )
-_TEMPLATES = ("<|", "<｜", "<start_of_turn>", "[INST]", "assistant", "Assistant:")
+_TEMPLATES = ("<|", "<｜", "<start_of_turn>", "[INST]", "assistant", "Assistant:", "### Instruction:")
+
+_LABEL = re.compile(r"\A\s*(?:Question|Problem|Q)\s*:\s*(?=\S)|(?<=\S)\s*\n\s*(?:Answer|Solution|A)\s*:\s*\Z")
+"""What stands around a question in a prompt of examples."""
 
 _MARK = re.compile(
-    r"\\boxed|\\fbox|#{4}|step[- ]by[- ]step|<answer>|<think>|\bAnswer: ?\\?\$|\"Answer:|on its own line"
+    r"\\boxed|\\fbox|#{4}|step[- ]by[- ]step|一步一步|逐步|<answer>|<think>|\bAnswer: ?\\?\$|\"Answer:|on its own line"
     r"|answer[^.]*\b(?:in|inside|within) (?:a |the )?box\b",
     re.IGNORECASE,
 )
 _IMPERATIVE = re.compile(
-    r"(?:(?:and|then|also|finally|at the end|in the end|when done|your task is to|first)[,:]? )?"
-    r"(?:please|let'?s|let us|think|reason|solve the (?:following|given|problem)|put|output|present|give|return|write"
-    r"|provide|make sure|remember|your|the (?:last|final)|be sure|enclose|box|end|answer|you (?:must|should|will|need)"
-    r"|finish|conclude|show your|wrap|place|format|respond|explain your|report|submit|state|mark|work|note that)\b",
+    r"(?:(?:and|then|also|finally|first|at|in|when|after|once|for|before)\b[^,.]{0,40}[,:]? )?"
+    r"(?:请|让我们|并?[将把]|(?:please|let'?s|let us|think|reason|solve the (?:following|given|problem)|put|output"
+    r"|present|give|return|write|provide|make sure|remember|your|the (?:last|final)|be (?:sure|careful)|ensure"
+    r"|do(?: not|n't) forget|the answer (?:should|must)|enclose|box|end|answer|you (?:must|should|will|need)|finish"
+    r"|conclude|show your|wrap|place|format|respond|explain your|report|submit|state|mark|work|note that)\b)",
     re.IGNORECASE,
 )
+_OF_AN_ANSWER = re.compile(r"answer|respon[ds]|result|solution|final|output|结果|答案", re.IGNORECASE)
+
+_LEFT_OVER = re.compile(
+    r"answer[^.\n]{0,60}\\boxed|\\boxed[^.\n]{0,40}answer|\\boxed\{\s*\}|<\|\w|<｜|\[INST\]|</?(?:think|answer)>",
+    re.IGNORECASE,
+)
+
 _OPENER = re.compile(
     r"(?:please |your task is to )?(?:solve|answer) (?:the following|this|a|the) (?:math(?:ematics|ematical)? )?"
     r"(?:problem|question)(?: carefully| below)?[.:]?",
@@ -82,14 +94,14 @@ def bare_question(text: str) -> str:
 
     A text that consists of requests alone, or has none, stays as it is. Doing this twice changes nothing.
     """
-    while (bare := _without_requests(_user_turn(text))) != text:
+    while (bare := _LABEL.sub("", _without_requests(_user_turn(text)))) != text:
         text = bare
     return text
 
 
 def keeps_a_request(question: str) -> bool:
     r"""Return whether a question still speaks of ``\boxed{}`` or holds tokens of a chat template."""
-    return any(mark in question for mark in (r"\boxed", "<|im_", "<｜", "[INST]", "<think>", "<answer>"))
+    return bool(_LEFT_OVER.search(question))
 
 
 def needs_a_picture(columns: Mapping[str, Any], question: Any) -> bool:
@@ -145,4 +157,6 @@ def _is_request(sentence: str) -> bool:
     words = sentence.strip(" \t\n*_-(\"'")
     if _OPENER.fullmatch(words):
         return True
-    return bool(_MARK.search(words) and _IMPERATIVE.match(words) and not _FORM.search(words))
+    if not _MARK.search(words) or not _IMPERATIVE.match(words) or _FORM.search(words):
+        return False
+    return words.count("boxed") + words.count("fbox") == 0 or bool(_OF_AN_ANSWER.search(words))  # else it fills boxes
