@@ -147,7 +147,7 @@ def test_choices_that_the_question_holds_are_not_repeated(tmp_path):
         '1 + 1? Think step by step and then give the answer as a number after "####".',
         "1 + 1?\n请一步一步推理，并将最终答案放在\\boxed{}中。",
         "Question: 1 + 1?\nAnswer:",
-        "Write a response that completes the request.\n\n### Instruction:\n1 + 1?\n\n### Response: Let's think step by step.",
+        "Complete the request.\n\n### Instruction:\n1 + 1?\n\n### Response: Let's think step by step.",
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n1 + 1?<|im_end|>\n<|im_start|>assistant\n",
         "<|start_header_id|>user<|end_header_id|>\n\n1 + 1?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
         "system\nBe brief.\nuser\n1 + 1? Let's think step by step and put the answer within \\boxed{}.\nassistant\n",

@@ -39,6 +39,7 @@ MAX_ANSWER_WORDS = 7
 """Text of more words is a sentence."""
 
 _LETTERS = re.compile(r"[A-Za-z]{2}")
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
 _WHOLE_NUMBER = re.compile(r"([+-]?\d+)\.0")
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"))
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
@@ -197,6 +198,8 @@ def _to_answer(value: Any, *, is_solution: bool) -> str | Reason:
             else _to_answer(inner, is_solution=is_solution)
         )
     if isinstance(value, str):
+        if _INTEGER.fullmatch(value):  # most answers
+            return value
         text = strip_wrapping(value)
         if text.casefold().rstrip(".") in _NOTHING:
             return Reason.NO_ANSWER

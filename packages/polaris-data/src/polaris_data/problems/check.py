@@ -237,6 +237,7 @@ def findings_path(out: Path) -> Path:
     return out.with_name(f"{out.name}.findings.jsonl")
 
 
+@lru_cache(maxsize=65_536)
 def _is_unreadable(reference: str) -> bool:
     """Return whether the grader reads no meaning in a reference, so that an answer must be spelled like it."""
     if (reads := _reader()) is None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 from polaris_data.problems.answers import Reason, is_sentence, number_as_text, strip_wrapping
@@ -41,7 +42,9 @@ def with_context(columns: Mapping[str, Any], question: str) -> str:
 
 def choices_of(columns: Mapping[str, Any]) -> list[Choice] | str | None:
     """Return the choices of a row, as text where they are written in one; ``None`` if there are none."""
-    value = structured(find(columns, *CHOICE_COLUMNS))
+    value, letters = structured(find(columns, *CHOICE_COLUMNS)), _letter_columns(tuple(columns))
+    if value is None and not letters:
+        return None
     if isinstance(value, str):
         return value.strip() or None
     labelled = dict[str, Any]()
@@ -55,14 +58,19 @@ def choices_of(columns: Mapping[str, Any]) -> list[Choice] | str | None:
             text = find(cast("dict[str, Any]", one), "text", "content", "value", "answer") if is_object else one
             labelled[one.get("label", letter) if is_object else letter] = text
     else:
-        for name, text in columns.items():
-            if (found := _LETTER_COLUMN.fullmatch(name)) and text is not None:
-                labelled[(found[1] or found[2]).upper()] = text
-        labelled = dict(sorted(labelled.items())) if {"A", "B"} <= labelled.keys() else {}
+        labelled = {letter: columns[name] for letter, name in letters if columns[name] is not None}
     return [
         Choice(letter, str(label), _as_text(text, str(label)))
         for letter, (label, text) in zip(_LETTERS, labelled.items(), strict=False)
     ] or None
+
+
+@lru_cache(maxsize=1024)
+def _letter_columns(names: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return the columns that hold one choice each, by their letters in order; none without A and B."""
+    found = ((_LETTER_COLUMN.fullmatch(name), name) for name in names)
+    letters = sorted(((match[1] or match[2]).upper(), name) for match, name in found if match)
+    return letters if [letter for letter, _ in letters[:2]] == ["A", "B"] else []
 
 
 def with_choices(question: str, choices: list[Choice] | str) -> str:

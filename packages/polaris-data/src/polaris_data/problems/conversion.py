@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 from polaris_data.files.documents import are_turns
 from polaris_data.problems.answers import Reason, number_as_text, to_references
-from polaris_data.problems.choices import choices_of, chosen, with_choices, with_context
+from polaris_data.problems.choices import Choice, choices_of, chosen, with_choices, with_context
 from polaris_data.problems.columns import (
     DEFAULT_COLUMNS,
     LABEL_COLUMNS,
@@ -61,6 +61,9 @@ class Fields(NamedTuple):
     source: Any
     extra: dict[str, Any]
     """Every other column; a solution from which the answer is taken stays among them."""
+
+    choices: list[Choice] | str | None = None
+    """What there is to choose from."""
 
     is_solution: bool = False
     """Whether ``references`` is a worked solution."""
@@ -154,8 +157,7 @@ def to_statement(fields: Fields) -> str | None:
     if text is None:
         return None
     question = with_context(fields.extra, bare_question(text))
-    choices = choices_of(fields.extra)
-    return question if choices is None else with_choices(question, choices)
+    return question if fields.choices is None else with_choices(question, fields.choices)
 
 
 def content_id(question: str, references: tuple[str, ...]) -> str:
@@ -186,7 +188,8 @@ def take_fields(
     nested = columns.pop("extra", None)  # as `write_problems` writes it
     extra = columns if nested is None else {**_as_mapping(nested), **columns}
     reason = None if is_ours else reason
-    return Fields(problem_id, question, references, source, extra, is_solution, is_ours, reason, remark)
+    choices = None if is_ours else choices_of(extra)
+    return Fields(problem_id, question, references, source, extra, choices, is_solution, is_ours, reason, remark)
 
 
 def to_text(value: Any) -> str | None:
@@ -209,7 +212,7 @@ def missing_column(row: Row, what: Literal["question", "reference"], where: Colu
 
 
 def _references(fields: Fields, conversion: Conversion) -> tuple[str, ...] | Reason:
-    choices, value = choices_of(fields.extra), fields.references
+    choices, value = fields.choices, fields.references
     if not isinstance(choices, list):
         return conversion.references(value, is_solution=fields.is_solution)
     is_stated = value is not None and not fields.is_solution

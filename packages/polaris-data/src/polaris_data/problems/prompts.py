@@ -6,6 +6,7 @@ training would add its own to it.
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, cast
 
@@ -106,9 +107,8 @@ def keeps_a_request(question: str) -> bool:
 
 def needs_a_picture(columns: Mapping[str, Any], question: Any) -> bool:
     """Return whether a row shows a picture: in a column of that name, in the question, or as a part of a message."""
-    for name, value in columns.items():
-        if _PICTURE_COLUMN.fullmatch(name) and value not in (None, "", False, [], {}) and value != _NO_PICTURE:
-            return True
+    if any(columns[name] not in (None, "", False, [], {}, _NO_PICTURE) for name in _picture_columns(tuple(columns))):
+        return True
     if isinstance(question, str) and _IMAGE.search(question):
         return True
     turns = structured(question)
@@ -124,6 +124,11 @@ _PICTURE_COLUMN = re.compile(
     r"(?:decoded_)?(?:image|img|picture|photo)s?(?:_?\d+)?(?:_(?:path|url|file|name|bytes)s?)?", re.IGNORECASE
 )
 _NO_PICTURE = {"bytes": None, "path": None}
+
+
+@lru_cache(maxsize=1024)
+def _picture_columns(names: tuple[str, ...]) -> list[str]:
+    return [name for name in names if _PICTURE_COLUMN.fullmatch(name)]
 
 
 def _content(turn: Mapping[str, Any]) -> str | None:
