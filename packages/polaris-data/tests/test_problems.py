@@ -208,6 +208,7 @@ def test_a_json_list_is_read_and_its_items_are_counted(tmp_path):
     [
         ("5", "expected rows, found 5"),
         ('{"problem": ', "not JSON"),
+        ("[" * 100_000, r"not JSON \(nested too deeply\)"),
         ('{"a": [{"problem": "Q"}], "b": [{"problem": "Q"}]}', "holds several lists of rows, 'a', 'b'; .*--split"),
         ('{"version": 1}', "item 1: no question: .*found 'version'"),
     ],

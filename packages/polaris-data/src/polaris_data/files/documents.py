@@ -5,7 +5,9 @@ through; everything else is read whole.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -15,6 +17,10 @@ from polaris_data.files.opening import encoding_of, open_bytes, read_lines, read
 
 LINES = (".jsonl", ".ndjson", ".jsonlines", ".jl")
 """Endings that promise one object a line."""
+
+
+_DECODER = json.JSONDecoder()
+_BLANK = re.compile(r"\s*")
 
 
 class Item(NamedTuple):
@@ -104,11 +110,13 @@ def _read_document(path: Path, split: str) -> Iterator[Item]:
 
 def _values_in(text: str) -> Iterator[Any]:
     """Yield what a text holds: one document as a rule, or objects one behind the other."""
-    decoder, at = json.JSONDecoder(), 0
+    at = len(text) - len(text.lstrip())
     while at < len(text):
-        value, end = decoder.raw_decode(text, at)
-        yield _parse(text[at:end].encode()) if "\\ud" in text[at:end].lower() else value
-        at = end + len(text[end:]) - len(text[end:].lstrip())
+        with _bounded():
+            value, end = _DECODER.raw_decode(text, at)
+        yield _whole(value, has_escapes="\\ud" in text[at:end].lower())
+        blank = _BLANK.match(text, end)
+        at = blank.end() if blank else end
 
 
 def _rows_of(value: Any, path: Path, split: str) -> Iterator[Any]:
@@ -160,15 +168,28 @@ def _from_columns(document: Mapping[str, Any]) -> list[dict[str, Any]] | None:
 
 
 def _parse(content: bytes) -> Any:
-    value = json.loads(content)
-    if rb"\ud" in content.lower():  # half of a surrogate pair can be read but never written or tokenized
+    with _bounded():
+        return _whole(json.loads(content), has_escapes=rb"\ud" in content.lower())
+
+
+def _whole(value: Any, *, has_escapes: bool) -> Any:
+    """Refuse half of a surrogate pair, which can be read but never written or tokenized."""
+    if has_escapes:
         json.dumps(value, ensure_ascii=False).encode()
     return value
 
 
+@contextmanager
+def _bounded() -> Generator[None]:
+    try:
+        yield
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def _is_object(line: bytes) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
+        return isinstance(_parse(line), dict)
     except ValueError:
         return False
 

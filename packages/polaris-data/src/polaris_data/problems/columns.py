@@ -93,6 +93,8 @@ def structured(value: Any) -> Any:
         return value
     try:
         found = json.loads(value)
+    except RecursionError:
+        return value
     except ValueError:
         try:
             found = ast.literal_eval(value.strip())
