@@ -20,7 +20,8 @@ from polaris_data import (
     read_profile,
 )
 from polaris_data.problems.catalog import IMPORTERS, find_importer, parse_columns
-from polaris_data.problems.importing import import_problems, set_aside_path, write_published_profile
+from polaris_data.problems.importing import import_problems, set_aside_path
+from polaris_data.problems.published import write_published_profile
 from polaris_data.profile.files import check_recorded_problems
 
 

@@ -89,7 +89,8 @@ def import_command(
     from polaris_data.problems.catalog import find_importer, parse_columns
     from polaris_data.problems.check import findings_path
     from polaris_data.problems.columns import DEFAULT_COLUMNS
-    from polaris_data.problems.importing import import_problems, set_aside_path, write_published_profile
+    from polaris_data.problems.importing import import_problems, set_aside_path
+    from polaris_data.problems.published import write_published_profile
 
     if out.suffix != ".jsonl":
         raise SettingError(f"--out is {str(out)!r}; give a name that ends in .jsonl")

@@ -5,30 +5,18 @@ set was loaded from the Hub while this was written. `Importer.note` says what co
 """
 
 import json
-import math
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from polaris_data.errors import SettingError
 from polaris_data.problems.answers import number_as_text
-from polaris_data.problems.columns import Columns, bare_name, find
+from polaris_data.problems.columns import Columns
 
 
 def as_it_is(value: Any) -> Any:
     """Return the value."""
     return value
-
-
-_RATE = re.compile(r"(?:solve|pass|success|correct)rate|^(?:mean)?accuracy$|^avgcorrect$")
-"""Names of columns that hold a published pass rate, without case and punctuation: ``llama8b_solve_rate``."""
-
-TRIES_COLUMNS = ("num_samples", "num_rollouts", "n_samples", "n_rollouts", "num_generations", "num_attempts", "n")
-"""Where the number of tries may stand."""
-
-CORRECT_COLUMNS = ("num_correct", "n_correct", "correct_count", "num_passed", "num_solved")
-"""Where the number of solved tries may stand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,38 +70,6 @@ def parse_columns(text: str) -> Columns:
             )
         chosen[fields[name.strip()]] = (column.strip(),)
     return Columns(**chosen)
-
-
-def published_rate(extra: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Return how often a problem was solved and in how many tries, as its columns say; ``None`` where they do not.
-
-    ``difficulty`` may be ``3/8``; ``num_correct`` may stand beside ``num_samples``, or the one column of a rate from 0
-    to 1 beside the number of tries (`TRIES_COLUMNS`), without which a rate is no evidence. A rate that is no multiple
-    of one over that number is rounded to the nearest.
-    """
-    rates = [value for name, value in extra.items() if _RATE.search(bare_name(name)) and value is not None]
-    published = rates[0] if len(rates) == 1 else None
-    if found := re.fullmatch(r"(\d+)/(\d+)", str(find(extra, "difficulty") or published)):
-        correct, tries = int(found[1]), int(found[2])
-    else:
-        tries, correct = _number(find(extra, *TRIES_COLUMNS)), _number(find(extra, *CORRECT_COLUMNS))
-        rate = _number(published)
-        if tries is None or not tries.is_integer():
-            return None
-        if correct is None and rate is not None and 0 <= rate <= 1:
-            correct = round(rate * tries)
-        if correct is None or correct != int(correct):
-            return None
-    return (int(correct), int(tries)) if 0 <= correct <= tries > 0 else None
-
-
-def _number(value: Any) -> float | None:
-    """Return a number that may be written as text."""
-    try:
-        number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _json_or_text(value: Any) -> Any:

@@ -20,7 +20,7 @@ from polaris_data.files.journal import check_output, claim_output, whole_file, w
 from polaris_data.files.progress import track
 from polaris_data.problems import parts
 from polaris_data.problems.answers import Reason, to_references
-from polaris_data.problems.catalog import Importer, as_it_is, published_rate
+from polaris_data.problems.catalog import Importer, as_it_is
 from polaris_data.problems.check import Finding, findings_path, look_at
 from polaris_data.problems.columns import DEFAULT_COLUMNS, Columns
 from polaris_data.problems.conversion import (
@@ -31,9 +31,9 @@ from polaris_data.problems.conversion import (
     take_fields,
     to_problem,
 )
-from polaris_data.problems.reading import content_hash, iterate_problems, to_json_line
+from polaris_data.problems.reading import to_json_line
 from polaris_data.problems.rows import Row, count_rows, fingerprint, read_rows
-from polaris_data.records import Difficulty, Problem
+from polaris_data.records import Problem
 
 Ids = Literal["own", "content", "prefixed"]
 """Ids of the source, where it has any; from the content; of the source, with its name in front."""
@@ -191,40 +191,6 @@ def import_problems(
         set_aside=dict(reasons.most_common()),
         findings=dict(findings.most_common()),
     )
-
-
-def write_published_profile(path: Path, problems: Path) -> int:
-    """Write the pass rates that imported problems bring with them as a profile; see `published_rate`.
-
-    How many answers were truncated and how long they were is not published: both are written as 0.
-
-    Returns:
-        How many problems have a published pass rate.
-
-    Raises:
-        ProblemFileError: If none has one.
-        OtherRunError: If the file belongs to another run.
-    """
-    settings = {
-        "command": "polaris-data import",
-        "problems": content_hash(iterate_problems(problems)),
-        "published": "difficulty",
-    }
-    records = [
-        Difficulty(
-            problem_id=problem.problem_id, num_samples=found[1], num_correct=found[0], num_truncated=0, mean_tokens=0.0
-        )
-        for problem in iterate_problems(problems)
-        if (found := published_rate(problem.extra)) is not None
-    ]
-    if not records:
-        raise ProblemFileError(
-            f"{problems}: no problem has a 'difficulty' such as '3/8', or a 'solve_rate' with 'num_samples' beside it, "
-            "so there is no profile"
-        )
-    claim_output(path, settings)
-    write_text(path, "".join(json.dumps(asdict(record)) + "\n" for record in records))
-    return len(records)
 
 
 def _label(source: str, importer: Importer | None, revision: str | None) -> str:

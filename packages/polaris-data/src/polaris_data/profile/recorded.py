@@ -11,10 +11,10 @@ from typing import Any, cast
 from polaris_reward import Outcome
 
 from polaris_data.errors import ProblemFileError
-from polaris_data.problems.catalog import published_rate
 from polaris_data.problems.columns import find
 from polaris_data.problems.conversion import take_fields, to_statement, to_text
 from polaris_data.problems.prompts import bare_question, to_question
+from polaris_data.problems.published import published_rate
 from polaris_data.problems.rows import Row
 from polaris_data.records import Problem
 
