@@ -20,6 +20,7 @@ from polaris_data import (
     read_profile,
 )
 from polaris_data.problems.catalog import IMPORTERS, find_importer, parse_columns
+from polaris_data.problems.check import findings_path
 from polaris_data.problems.importing import import_problems, set_aside_path
 from polaris_data.problems.published import write_published_profile
 from polaris_data.profile.files import check_recorded_problems
@@ -67,6 +68,41 @@ def test_rows_are_kept_merged_or_set_aside_with_place_and_reason(tmp_path, out):
         "question": "Prove it.",
         "answer": "x",
     }
+
+
+def test_a_solution_that_gave_the_answer_is_kept_beside_the_problem(tmp_path, out):
+    solution = "We count: 1+1=<<1+1=2>>2.\n#### 2"
+    chat = [{"role": "user", "content": "3 + 3?"}, {"role": "assistant", "content": "So \\boxed{6}."}]
+    source = write_rows(
+        tmp_path / "raw.jsonl",
+        {"question": "1 + 1?", "answer": solution},
+        {"question": "2 + 2?", "solution": "So \\boxed{4}.", "score": 17},
+        {"messages": chat},
+    )
+    import_problems([source], out)
+    assert [(problem.references, problem.extra) for problem in read_problems(out)] == [
+        (("2",), {"answer": solution}),
+        (("4",), {"solution": "So \\boxed{4}.", "score": 17}),
+        (("6",), {"solution": "So \\boxed{6}."}),
+    ]
+
+
+def test_what_is_kept_but_looks_wrong_is_counted_and_listed(tmp_path, out):
+    source = write_rows(
+        tmp_path / "raw.jsonl",
+        {"id": "a", "problem": "1 + 1?", "answer": "all the even primes"},
+        {"id": "b", "problem": "Find $x$ and put the answer in \\boxed{}.", "answer": "\\frac{}{2}"},
+        {"id": "c", "problem": "2 + 2?", "answer": "4"},
+    )
+    counts = import_problems([source], out)
+    listed = [(row["problem_id"], row["finding"], row["reference"]) for row in read_lines(findings_path(out))]
+    assert listed == [
+        ("a", "several words", "all the even primes"),
+        ("b", "truncated LaTeX", "\\frac{}{2}"),
+        ("b", "spelling only", "\\frac{}{2}"),
+        ("b", "a request in the question", "\\frac{}{2}"),
+    ]
+    assert counts.num_kept == 3 and sum(counts.findings.values()) == 4
 
 
 def test_nothing_is_left_of_an_earlier_set_aside_file(tmp_path, out):

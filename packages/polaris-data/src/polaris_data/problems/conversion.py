@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 from polaris_data.files.documents import are_turns
-from polaris_data.problems.answers import Reason, number_as_text, to_references
+from polaris_data.problems.answers import Reason, is_sentence, number_as_text, to_references
 from polaris_data.problems.choices import Choice, choices_of, chosen, with_choices, with_context
 from polaris_data.problems.columns import (
     DEFAULT_COLUMNS,
@@ -182,7 +182,7 @@ def take_fields(
     problem_id, question = take(columns, where.problem_id), take(columns, where.question)
     remark = None if is_ours else _remark(columns, question, answer_from=answer_from)
     references, is_solution = _take_answer(columns, where, answer_from)
-    if is_solution and has_any(columns, GRADE_COLUMNS):
+    if is_solution and has_any(columns, GRADE_COLUMNS) and not has_any(columns, SOLUTION_COLUMNS[:3]):
         reason = reason or Reason.GRADED_RESPONSE
     source = take(columns, where.source)
     nested = columns.pop("extra", None)  # as `write_problems` writes it
@@ -228,11 +228,15 @@ def _references(fields: Fields, conversion: Conversion) -> tuple[str, ...] | Rea
 
 
 def _take_answer(columns: dict[str, Any], where: Columns, answer_from: AnswerFrom) -> tuple[Any, bool]:
-    """Take the answer out of the columns; a solution is only looked at. Say which it is."""
+    """Take the answer out of the columns; a solution, by its name or text, stays there. Say which it is by name."""
     if answer_from == "answer":
         for name in where.references:
-            if (value := take(columns, (name,))) is not None:
-                return value, bare_name(name) in _SOLUTION_NAMES
+            if (value := find(columns, name)) is None:
+                continue
+            is_solution = bare_name(name) in _SOLUTION_NAMES
+            if not is_solution and not (isinstance(value, str) and is_sentence(value)):
+                take(columns, (name,))
+            return value, is_solution
         if has_any(columns, where.references):
             return None, False
         if not has_any(columns, where.solutions):
@@ -264,7 +268,10 @@ def _from_chat(columns: dict[str, Any], chat: list[dict[str, Any]]) -> tuple[dic
     if answered:
         turn, text = answered[-1]
         truth = find(turn, "ground_truth")
-        columns |= {"solution": text} if truth is None else {"answer": truth}
+        if truth is not None:
+            columns["answer"] = truth
+        elif not has_any(columns, SOLUTION_COLUMNS):
+            columns["solution"] = text
     return columns, Reason.SEVERAL_TURNS if len(asked) > 1 else None
 
 
