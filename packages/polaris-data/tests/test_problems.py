@@ -152,6 +152,13 @@ def test_a_limit_below_one_is_refused(limit):
         read_problems("synthetic", limit=limit)
 
 
+@pytest.mark.parametrize("content", ["{", '{"a', "[{", "x", '[{"a": 1}'])
+def test_a_line_that_is_cut_off_is_refused_with_its_number(tmp_path, content):
+    (tmp_path / "p.jsonl").write_text(content)
+    with pytest.raises(ProblemFileError, match=r"p\.jsonl:1: not JSON"):
+        read_problems(tmp_path / "p.jsonl")
+
+
 def test_broken_json_is_refused_with_its_line_or_set_aside(tmp_path, caplog):
     path = write_rows(tmp_path / "p.jsonl", {"problem": "Q", "answer": "1"})
     path.write_text(path.read_text() + '\n{"problem": "R", "ans')

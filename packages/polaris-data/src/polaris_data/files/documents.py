@@ -86,7 +86,8 @@ def _holds_lines(path: Path) -> bool:
     try:
         first = _parse(start)
     except ValueError:  # the beginning of a document of several lines, or a line that is broken
-        if start in (b"{", b"[") or not (is_named or start.startswith(b"{")) or start.startswith(b"[{"):
+        opens = start in (b"{", b"[") or start.startswith(b"[{")
+        if (opens and (len(head) > 1 or not is_named)) or not (is_named or start.startswith(b"{")):
             return False
         return is_named or _is_object(head[-1])
     if isinstance(first, dict):
