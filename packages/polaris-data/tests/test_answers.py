@@ -1,7 +1,8 @@
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from polaris_data.problems.answers import Reason, last_box, refusal, strip_wrapping, to_references
+from polaris_data.problems.answers import Reason, stated_answer, strip_wrapping, to_references
+from polaris_data.problems.parts import join_parts, refusal
 
 
 @pytest.mark.parametrize(
@@ -18,6 +19,16 @@ from polaris_data.problems.answers import Reason, last_box, refusal, strip_wrapp
         (0.5, ("0.5",)),
         (["\\boxed{1}", 2.0, "$1$"], ("1", "2")),
         ('["\\\\boxed{\\\\frac{1}{2}}", "0.5"]', ("\\frac{1}{2}", "0.5")),
+        ("['1/2']", ("1/2",)),
+        ('"8"', ("8",)),
+        ({"ground_truth": "8"}, ("8",)),
+        ('{"ground_truth": "8"}', ("8",)),
+        ("9 (apples)", ("9",)),
+        ("The answer is 7.", ("7",)),
+        ("It has 3+5=<<3+5=8>>8 beads.\n#### 1,008", ("1008",)),
+        ("We add. So the total is \\boxed{8}.", ("8",)),
+        ("The pair that we want is \\boxed{1}, \\boxed{2}.", ("1, 2",)),
+        ("<think>It may be \\boxed{1}.</think>So we get \\boxed{2}.", ("2",)),
     ],
 )
 def test_what_is_only_around_an_answer_is_taken_off(value, references):
@@ -40,8 +51,10 @@ def test_what_is_only_around_an_answer_is_taken_off(value, references):
         "none",
         "222,222",
         "5\\%",
-        "The answer is 5",
         "\\text{(C)}",
+        "x is even",
+        "all real numbers",
+        "5 (mod 7)",
         "$",
         "$$",
     ],
@@ -62,7 +75,13 @@ def test_an_answer_keeps_whatever_may_mean_something(text):
         ([], Reason.NO_ANSWER),
         (["1", None], Reason.NO_ANSWER),
         (True, Reason.NOT_AN_ANSWER),
-        ({"value": 1}, Reason.NOT_AN_ANSWER),
+        ({"a": 1}, Reason.NOT_AN_ANSWER),
+        ("proof", Reason.PROOF),
+        ("notfound", Reason.NO_ANSWER),
+        ("The answer is not 7.", Reason.SENTENCE),
+        ("It lies between 41 and 42.", Reason.SENTENCE),
+        ("x=\\boxed{1} or x=\\boxed{2}, so there are two.", Reason.SENTENCE),
+        ("We find \\boxed{1", Reason.SENTENCE),
         ([["1"]], Reason.NOT_AN_ANSWER),
     ],
 )
@@ -88,11 +107,22 @@ def test_no_wrapping_changes_what_is_inside(inner):
         assert to_references(wrapped) == bare
 
 
-def test_the_last_box_is_found_with_its_braces():
-    assert last_box("so \\boxed{1}, no: $\\boxed{\\frac{1}{2}}$.") == "\\frac{1}{2}"
-    assert last_box("\\fbox{a\\}b}") == "a\\}b"
-    assert last_box("\\boxed{1} then \\boxed{2") is None
-    assert last_box("no box") is None
+@pytest.mark.parametrize(
+    ("solution", "stated"),
+    [
+        ("so \\boxed{1}, no: $\\boxed{\\frac{1}{2}}$.", "\\frac{1}{2}"),
+        ("\\fbox{a\\}b}", "a\\}b"),
+        ("\\boxed{1} then \\boxed{2", None),
+        ("\\boxed{x=\\boxed{3}}", "x=\\boxed{3}"),
+        ("**Answer:** 12", "12"),
+        ("The answer is 7. But 8 is possible too.", None),
+        ("答案是 7。", "7"),
+        ("so <answer>8</answer>", "8"),
+        ("no box", None),
+    ],
+)
+def test_what_a_solution_states_is_found_or_nothing_is(solution, stated):
+    assert stated_answer(solution) == stated
 
 
 @pytest.mark.parametrize(
@@ -119,3 +149,20 @@ def test_proofs_and_questions_of_several_parts_are_told_from_others(question, re
 def test_an_answer_that_names_parts_is_several():
     assert refusal("Find both.", ("(a) 5, (b) 6",)) is Reason.SEVERAL_PARTS
     assert refusal("Find all.", ("(1,8,19), (2,7,13)",)) is None
+
+
+@pytest.mark.parametrize(
+    ("question", "references", "joined"),
+    [
+        ("(1) Find $a$; (2) Find $b$.", ("(1) 5, (2) 6",), ("(5, 6)",)),
+        ("(1) Find $a$; (2) Find $b$.", ("5", "6"), ("(5, 6)",)),
+        ("(1) Find $a$; (2) Find $b$.", ("5", "6", "7"), Reason.SEVERAL_PARTS),
+        ("(1) Find $a$; (2) Find $b$.", ("5",), Reason.SEVERAL_PARTS),
+        ("(1) Find $a$; (2) Find $b$.", ("(1) 5 or 6, (2) 7",), Reason.SEVERAL_PARTS),
+        ("Find both.", ("(a) (1,2), (b) 3",), ("((1,2), 3)",)),
+        ("Find one.", ("5", "6"), ("5", "6")),
+        ("Prove it.", ("5",), Reason.PROOF),
+    ],
+)
+def test_parts_are_joined_only_where_each_has_an_answer(question, references, joined):
+    assert join_parts(question, references) == joined

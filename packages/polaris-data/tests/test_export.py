@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polaris_data import PROMPT_SUFFIX, Problem, SettingError, iterate_problems, read_problems
-from polaris_data.problems.answers import refusal, to_references
+from polaris_data.problems.answers import to_references
 from polaris_data.problems.importing import import_problems
+from polaris_data.problems.parts import refusal
 from polaris_data.problems.writing import choose_format, write_as
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)

@@ -161,7 +161,7 @@ def test_files_of_answers_are_counted(tmp_path, rows, num_samples, num_correct):
         ([{"problem_id": A.problem_id, "score": 0.5}], "a.jsonl:1: 'score' is 0.5; expected one of true, false, 1, 0"),
         ([{"problem_id": A.problem_id, "outcome": "right"}], "'outcome' is 'right'; expected one of correct, "),
         ([{"problem_id": A.problem_id, "question": "1+1?", "correct": True}], "is another problem there"),
-        ([{"problem_id": A.problem_id, "responses": ["x", "y"], "scores": [1]}], "2 responses but 1 grades"),
+        ([{"problem_id": A.problem_id, "responses": ["x", "y"], "scores": [1]}], "2 completions but 1 grades"),
     ],
 )
 def test_completions_that_cannot_be_used_are_refused_with_their_place(tmp_path, rows, message):

@@ -20,7 +20,9 @@ from polaris_data import (
     read_profile,
 )
 from polaris_data.problems.catalog import IMPORTERS, find_importer, parse_columns
-from polaris_data.problems.importing import import_problems, set_aside_path, write_published_profile
+from polaris_data.problems.check import findings_path
+from polaris_data.problems.importing import import_problems, set_aside_path
+from polaris_data.problems.published import write_published_profile
 from polaris_data.profile.files import check_recorded_problems
 
 
@@ -66,6 +68,41 @@ def test_rows_are_kept_merged_or_set_aside_with_place_and_reason(tmp_path, out):
         "question": "Prove it.",
         "answer": "x",
     }
+
+
+def test_a_solution_that_gave_the_answer_is_kept_beside_the_problem(tmp_path, out):
+    solution = "We count: 1+1=<<1+1=2>>2.\n#### 2"
+    chat = [{"role": "user", "content": "3 + 3?"}, {"role": "assistant", "content": "So \\boxed{6}."}]
+    source = write_rows(
+        tmp_path / "raw.jsonl",
+        {"question": "1 + 1?", "answer": solution},
+        {"question": "2 + 2?", "solution": "So \\boxed{4}.", "score": 17},
+        {"messages": chat},
+    )
+    import_problems([source], out)
+    assert [(problem.references, problem.extra) for problem in read_problems(out)] == [
+        (("2",), {"answer": solution}),
+        (("4",), {"solution": "So \\boxed{4}.", "score": 17}),
+        (("6",), {"solution": "So \\boxed{6}."}),
+    ]
+
+
+def test_what_is_kept_but_looks_wrong_is_counted_and_listed(tmp_path, out):
+    source = write_rows(
+        tmp_path / "raw.jsonl",
+        {"id": "a", "problem": "1 + 1?", "answer": "all the even primes"},
+        {"id": "b", "problem": "Find $x$ and put the answer in \\boxed{}.", "answer": "\\frac{}{2}"},
+        {"id": "c", "problem": "2 + 2?", "answer": "4"},
+    )
+    counts = import_problems([source], out)
+    listed = [(row["problem_id"], row["finding"], row["reference"]) for row in read_lines(findings_path(out))]
+    assert listed == [
+        ("a", "several words", "all the even primes"),
+        ("b", "truncated LaTeX", "\\frac{}{2}"),
+        ("b", "spelling only", "\\frac{}{2}"),
+        ("b", "a request in the question", "\\frac{}{2}"),
+    ]
+    assert counts.num_kept == 3 and sum(counts.findings.values()) == 4
 
 
 def test_nothing_is_left_of_an_earlier_set_aside_file(tmp_path, out):
@@ -118,10 +155,10 @@ def test_content_ids_do_not_depend_on_how_the_answer_is_written_or_where_it_lies
 
 @pytest.mark.parametrize("num_rows", [3, 150])
 def test_wrong_column_names_are_refused_with_what_was_found_and_the_flag(tmp_path, out, num_rows):
-    source = write_rows(tmp_path / "raw.jsonl", *[{"text": f"{n}?", "label": "1"} for n in range(num_rows)])
-    with pytest.raises(ProblemFileError, match=r"raw\.jsonl:1: no question: .*found 'text', 'label'; .*--columns"):
+    source = write_rows(tmp_path / "raw.jsonl", *[{"text": f"{n}?", "solved": "1"} for n in range(num_rows)])
+    with pytest.raises(ProblemFileError, match=r"raw\.jsonl:1: no question: .*found 'text', 'solved'; .*--columns"):
         import_problems([source], out)
-    counts = import_problems([source], out, layout=parse_columns("question=text, references=label"))
+    counts = import_problems([source], out, layout=parse_columns("question=text, references=solved"))
     assert counts.num_kept == num_rows
     with pytest.raises(ProblemFileError, match="no reference: expected a value in one of the columns 'lable'; found"):
         import_problems([source], out.with_name("x.jsonl"), layout=parse_columns("question=text,references=lable"))
@@ -259,6 +296,18 @@ def test_published_pass_rates_become_a_profile_of_the_imported_problems(tmp_path
     profile = tmp_path / "profile.jsonl"
     assert write_published_profile(profile, out) == 9
     assert [difficulty.num_correct for difficulty in read_profile(profile)] == list(range(9))
+    rates = [
+        {"problem": "1 + 1?", "answer": 2, "llama8b_solve_rate": 0.328, "n": 64},
+        {"problem": "2 + 2?", "answer": 4, "llama8b_solve_rate": "0.5", "n": "10"},
+        {"problem": "3 + 3?", "answer": 6, "llama8b_solve_rate": 0.5},
+        {"problem": "4 + 4?", "answer": 8, "a_solve_rate": 0.5, "b_solve_rate": 0.25, "n": 8},
+        {"problem": "5 + 5?", "answer": 10, "llama8b_solve_rate": 37.5, "n": 8},
+        {"problem": "6 + 6?", "answer": 12, "num_correct": 3, "num_samples": 5},
+    ]
+    import_problems([write_rows(tmp_path / "rates.jsonl", *rates)], tmp_path / "r.jsonl")
+    assert write_published_profile(tmp_path / "rates.profile.jsonl", tmp_path / "r.jsonl") == 3
+    counts = [(each.num_correct, each.num_samples) for each in read_profile(tmp_path / "rates.profile.jsonl")]
+    assert counts == [(21, 64), (5, 10), (3, 5)]
     check_recorded_problems(profile, content_hash(read_problems(out)))
     import_problems([write_rows(tmp_path / "raw.jsonl", {"problem": "Q?", "answer": "1"})], tmp_path / "no.jsonl")
     with pytest.raises(ProblemFileError, match="no problem has a 'difficulty' such as '3/8'"):

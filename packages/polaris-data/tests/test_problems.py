@@ -40,10 +40,22 @@ def test_the_first_column_with_a_value_wins_and_the_others_are_kept(tmp_path):
     assert problem.extra == {"unique_id": "u", "question": None, "answer": "1"}
 
 
-def test_a_solution_is_not_an_answer(tmp_path):
+def test_a_solution_is_not_an_answer_but_may_state_one(tmp_path):
     path = write_rows(tmp_path / "p.jsonl", {"problem": "Q", "solution": "so 4"})
-    with pytest.raises(ProblemFileError, match=r"p\.jsonl:1: no reference.*'answer'.*found 'problem', 'solution'"):
+    with pytest.raises(ProblemFileError, match=r"p\.jsonl:1: a sentence or solution that states no answer"):
         read_problems(path)
+    (problem,) = read_problems(write_rows(tmp_path / "q.jsonl", {"problem": "Q", "solution": "so \\boxed{4}"}))
+    assert (problem.references, problem.extra) == (("4",), {"solution": "so \\boxed{4}"})
+
+
+def test_a_sentence_in_the_place_of_an_answer_is_read_with_a_warning(tmp_path, caplog):
+    sentence = "We know that the least of them is even and larger than all others"
+    path = write_rows(tmp_path / "p.jsonl", {"problem": "Q", "answer": "1"}, {"problem": "R", "answer": sentence})
+    assert read_problems(path)[1].references == (sentence,)
+    assert "1 of 2 references are sentences rather than answers" in caplog.text and "p.jsonl:2" in caplog.text
+    write_problems(tmp_path / "ours.jsonl", read_problems(path))
+    caplog.clear()
+    assert read_problems(tmp_path / "ours.jsonl")[1].references == (sentence,) and not caplog.text
 
 
 @pytest.mark.parametrize(
@@ -84,7 +96,8 @@ def test_wrong_column_names_are_refused_once_with_what_was_found(tmp_path):
         read_problems(path)
     assert str(caught.value) == (
         f"9 of 9 rows cannot be used: {path}:1: no question: expected a value in one of the columns 'question', "
-        f"'problem', 'prompt'; found 'text', 'label'; also {path}:2, {path}:3, {path}:4 and 5 more"
+        f"'problem', 'prompt', 'instruction', 'query', ...; found 'text', 'label'; also {path}:2, {path}:3, {path}:4 "
+        "and 5 more"
     )
 
 
@@ -139,17 +152,25 @@ def test_a_limit_below_one_is_refused(limit):
         read_problems("synthetic", limit=limit)
 
 
-def test_broken_json_is_refused_with_its_line_even_when_rows_may_be_set_aside(tmp_path):
+@pytest.mark.parametrize("content", ["{", '{"a', "[{", "x", '[{"a": 1}'])
+def test_a_line_that_is_cut_off_is_refused_with_its_number(tmp_path, content):
+    (tmp_path / "p.jsonl").write_text(content)
+    with pytest.raises(ProblemFileError, match=r"p\.jsonl:1: not JSON"):
+        read_problems(tmp_path / "p.jsonl")
+
+
+def test_broken_json_is_refused_with_its_line_or_set_aside(tmp_path, caplog):
     path = write_rows(tmp_path / "p.jsonl", {"problem": "Q", "answer": "1"})
     path.write_text(path.read_text() + '\n{"problem": "R", "ans')
     with pytest.raises(ProblemFileError, match=r"p\.jsonl:3: not JSON"):
-        read_problems(path, on_invalid="skip")
+        read_problems(path)
+    assert len(read_problems(path, on_invalid="skip")) == 1 and "p.jsonl:3: not JSON" in caplog.text
 
 
-@pytest.mark.parametrize("content", ["3\n", "[1]\n", '"text"\n'])
-def test_a_line_that_is_not_an_object_is_refused(tmp_path, content):
+@pytest.mark.parametrize(("content", "place"), [("3\n", ":1"), ("[1]\n", ": item 1"), ('"text"\n', ":1")])
+def test_a_line_that_is_not_an_object_is_refused(tmp_path, content, place):
     (tmp_path / "p.jsonl").write_text(content)
-    with pytest.raises(ProblemFileError, match=r"p\.jsonl:1: expected an object"):
+    with pytest.raises(ProblemFileError, match=rf"p\.jsonl{place}: expected an object"):
         read_problems(tmp_path / "p.jsonl")
 
 
@@ -160,7 +181,9 @@ def test_text_that_is_not_unicode_is_refused_with_its_line(tmp_path, content):
         read_problems(tmp_path / "p.jsonl")
 
 
-@pytest.mark.parametrize(("name", "content"), [("p.jsonl", ""), ("p.jsonl", "\n\n"), ("p.json", "[]")])
+@pytest.mark.parametrize(
+    ("name", "content"), [("p.jsonl", ""), ("p.jsonl", "\n\n"), ("p.json", "[]"), ("p.json", '{"data": []}')]
+)
 def test_an_empty_set_is_refused(tmp_path, name, content):
     (tmp_path / name).write_text(content)
     with pytest.raises(ProblemFileError, match="no problems"):
@@ -174,9 +197,9 @@ def test_a_missing_source_is_refused_with_its_name(source):
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
-    (tmp_path / "p.tsv").write_text("problem\tanswer\nQ\t1\n")
-    with pytest.raises(ProblemFileError, match=r"'\.tsv'.*\.jsonl"):
-        read_problems(tmp_path / "p.tsv")
+    (tmp_path / "p.xlsx").write_bytes(b"PK")
+    with pytest.raises(ProblemFileError, match=r"'\.xlsx'.*\.jsonl.*save it as CSV"):
+        read_problems(tmp_path / "p.xlsx")
 
 
 def test_a_json_list_is_read_and_its_items_are_counted(tmp_path):
@@ -187,10 +210,19 @@ def test_a_json_list_is_read_and_its_items_are_counted(tmp_path):
     assert read_problems(path, limit=1)[0].references == ("1",)
 
 
-@pytest.mark.parametrize("content", ['{"data": []}', '{"problem": "Q"}\n{"problem": "R"}\n'])
-def test_a_json_file_that_is_not_one_list_is_refused(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("5", "expected rows, found 5"),
+        ('{"problem": ', "not JSON"),
+        ("[" * 100_000, r"not JSON \(nested too deeply\)"),
+        ('{"a": [{"problem": "Q"}], "b": [{"problem": "Q"}]}', "holds several lists of rows, 'a', 'b'; .*--split"),
+        ('{"version": 1}', "item 1: no question: .*found 'version'"),
+    ],
+)
+def test_json_that_holds_no_rows_is_refused(tmp_path, content, message):
     (tmp_path / "p.json").write_text(content)
-    with pytest.raises(ProblemFileError, match=r"p\.json: (expected a list|not JSON)"):
+    with pytest.raises(ProblemFileError, match=rf"p\.json: {message}"):
         read_problems(tmp_path / "p.json")
 
 
@@ -210,7 +242,7 @@ def test_csv_is_read_as_text_with_line_numbers(tmp_path):
     [
         (b"problem,answer\nIf x, y,1\n", r"p\.csv:2: 3 values for 2 columns; quote the commas"),
         (b'problem,answer\n"Q,1\n', r"p\.csv:2: not CSV"),
-        (b"problem,answer\nQ,\xff\n", r"p\.csv:\d: not CSV in UTF-8"),
+        (b"problem,answer\nQ,\xff\n", r"p\.csv: not text in UTF-8.*save it as UTF-8"),
         (b"", "no problems"),
     ],
 )

@@ -44,7 +44,7 @@ def test_rows_without_an_answer_are_named_and_can_be_set_aside():
     assert len(read_problems(DATA / "dsr_sub_acc.jsonl", on_invalid="skip")) == 1208
 
 
-@pytest.mark.parametrize("name", ["near_duplicates_truth", "contamination_truth", "minerva_answer_conflicts"])
+@pytest.mark.parametrize("name", ["near_duplicates_truth", "contamination_truth"])
 def test_a_file_that_holds_no_problems_is_refused(name):
     with pytest.raises(ProblemFileError, match=r":1: no (question|reference)"):
         read_problems(DATA / f"{name}.jsonl")

@@ -1,5 +1,8 @@
+import json
 import random
 import re
+import subprocess
+import sys
 from itertools import islice
 
 import pytest
@@ -46,6 +49,20 @@ def test_chosen_levels_are_kept_and_unknown_ones_refused():
     assert {p.extra["level"] for p in synthetic_problems(9, seed=0, split="train", levels=(2, 5))} == {2, 5}
     with pytest.raises(ValueError, match=r"\[9\]"):
         synthetic_problems(1, seed=0, split="train", levels=(1, 9))
+
+
+def test_a_level_that_is_named_twice_has_twice_the_turns_on_the_command_line_too(tmp_path):
+    def run(*arguments):
+        command = [sys.executable, "-m", "polaris_data", "synthetic", "--num", "8", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    assert [json.loads(line)["extra"]["level"] for line in run("--levels", "1,1,2,3").stdout.splitlines()] == [
+        *(1, 1, 2, 3),
+        *(1, 1, 2, 3),
+    ]
+    for levels, message in (("1,9", "levels [9] are outside 1..8"), ("a,2", "give whole numbers"), ("", "give whole")):
+        refused = run("--levels", levels)
+        assert refused.returncode == 2 and f"error: --levels is {levels!r}, --num 8: {message}" in refused.stderr
 
 
 def test_more_problems_than_there_are_is_refused():

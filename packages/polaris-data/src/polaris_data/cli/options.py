@@ -12,8 +12,8 @@ from polaris_data.problems.source import Source
 
 ProblemsArgument = typer.Argument(
     metavar="PROBLEMS",
-    help="A .jsonl, .json, .csv or .parquet file, a folder or Hub id that datasets can load (OWNER/NAME[:CONFIG]), "
-    "'synthetic' or 'synthetic:held-out'.",
+    help="A .jsonl, .json, .csv, .tsv or .parquet file, a folder or Hub id that datasets can load "
+    "(OWNER/NAME[:CONFIG]), 'synthetic' or 'synthetic:held-out'.",
     show_default=False,
 )
 Limit = Annotated[int | None, typer.Option(min=1, help="Take the first N rows only.", metavar="N")]

@@ -20,8 +20,8 @@ def import_command(
         list[str] | None,
         typer.Argument(
             metavar="SOURCE...",
-            help="Files (.jsonl, .json, .csv, .parquet), folders or Hub ids (OWNER/NAME[:CONFIG]); none with --from: "
-            "the data set on the Hub.",
+            help="Files (.jsonl, .json, .csv, .tsv, .parquet, also .gz or .zst), folders or Hub ids "
+            "(OWNER/NAME[:CONFIG]); none with --from: the data set on the Hub.",
             show_default=False,
         ),
     ] = None,
@@ -41,6 +41,19 @@ def import_command(
             help="Columns of your own file: question=TEXT,references=ANS,id=KEY,source=ORIGIN, as many as differ.",
         ),
     ] = None,
+    answer_from: Annotated[
+        Literal["answer", "solution"],
+        typer.Option(
+            help="Take answers from the column of answers, and where there is none from the solution; or always from "
+            "the solution: its last box, what follows '####' or 'the answer is'."
+        ),
+    ] = "answer",
+    join_parts: Annotated[
+        bool,
+        typer.Option(
+            "--join-parts", help="Keep questions of several parts that have an answer to each: all of them, in order."
+        ),
+    ] = False,
     ids: Annotated[
         Literal["own", "content", "prefixed"],
         typer.Option(help="Ids of the source if it has any; from the content; or own ones after the source's name."),
@@ -54,15 +67,18 @@ def import_command(
     profile_out: Annotated[
         Path | None,
         typer.Option(
-            dir_okay=False, help="Also write published pass rates ('difficulty': '3/8') as a profile.", metavar="FILE"
+            dir_okay=False,
+            help="Also write published pass rates ('difficulty': '3/8'; 'solve_rate' with 'n') as a profile.",
+            metavar="FILE",
         ),
     ] = None,
 ) -> None:
     """Turn raw data sets into one file of problems.
 
     Reads every SOURCE and writes to --out one problem a line: id, question, references (the accepted answers,
-    without dollars, boxes and '.0'), source and every other column. Proofs, questions of several parts and rows
-    without a usable answer go to OUT.set-aside.jsonl, each with its place and reason. Identical problems are merged.
+    without dollars, boxes and '.0'), source and every other column. Proofs, questions of several parts or with a
+    picture, broken lines and rows without a usable answer go to OUT.set-aside.jsonl, each with its place and reason.
+    References that are kept but look wrong are listed in OUT.findings.jsonl. Identical problems are merged.
 
     Examples:
 
@@ -71,8 +87,10 @@ def import_command(
         polaris-data import a.csv b.parquet --columns question=text,references=label --out problems.jsonl
     """
     from polaris_data.problems.catalog import find_importer, parse_columns
-    from polaris_data.problems.conversion import DEFAULT_COLUMNS
-    from polaris_data.problems.importing import import_problems, set_aside_path, write_published_profile
+    from polaris_data.problems.check import findings_path
+    from polaris_data.problems.columns import DEFAULT_COLUMNS
+    from polaris_data.problems.importing import import_problems, set_aside_path
+    from polaris_data.problems.published import write_published_profile
 
     if out.suffix != ".jsonl":
         raise SettingError(f"--out is {str(out)!r}; give a name that ends in .jsonl")
@@ -87,6 +105,8 @@ def import_command(
         revision=revision,
         limit=limit,
         strict=strict,
+        answer_from=answer_from,
+        join_parts=join_parts,
     )
     print(f"{counts.num_rows:>9,}  rows read")
     print(f"{counts.num_kept:>9,}  problems")
@@ -94,7 +114,10 @@ def import_command(
         print(f"{counts.num_merged:>9,}  merged with an identical problem")
     for reason, count in counts.set_aside.items():
         print(f"{count:>9,}  set aside: {reason}")
-    print(f"\nwrote {out}" + (f" and {set_aside_path(out)}" if counts.set_aside else ""))
+    for finding, count in counts.findings.items():
+        print(f"{count:>9,}  kept, to look at: {finding}")
+    beside = [(set_aside_path(out), counts.set_aside), (findings_path(out), counts.findings)]
+    print(f"\nwrote {' and '.join([str(out), *(str(path) for path, found in beside if found)])}")
     if profile_out is not None:
         print(f"wrote {profile_out}: {write_published_profile(profile_out, out):,} published pass rates")
 
@@ -142,6 +165,14 @@ def synthetic_command(
     split: Annotated[
         Literal["train", "held-out"], typer.Option(help="The splits share no problem, whatever the seeds.")
     ] = "train",
+    levels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...",
+            help="Numbers of operations that take turns, from 1 to 8; repeated ones weigh more.  [default: all eight]",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(dir_okay=False, help="File to write.  [default: stdout]", show_default=False)
     ] = None,
@@ -153,12 +184,17 @@ def synthetic_command(
     Example:
 
         polaris-data synthetic --num 1000 --split held-out --out held-out.jsonl
+        polaris-data synthetic --num 1000 --levels 1,1,2,3 --out easy.jsonl
     """
     from polaris_data.files.journal import write_text
     from polaris_data.problems.reading import to_json_lines
-    from polaris_data.problems.synthetic import synthetic_problems
+    from polaris_data.problems.synthetic import parse_levels, synthetic_problems
 
-    text = to_json_lines(synthetic_problems(num, seed=seed, split=split))
+    try:
+        problems = synthetic_problems(num, seed=seed, split=split, levels=parse_levels(levels))
+    except ValueError as error:
+        raise SettingError(f"--levels is {levels!r}, --num {num}: {error}") from error
+    text = to_json_lines(problems)
     if out is None:
         print(text, end="")
         return

@@ -5,12 +5,14 @@ from .catalog import parse_columns as parse_columns
 from .check import CheckCounts as CheckCounts
 from .check import check_problems as check_problems
 from .check import check_references as check_references
-from .conversion import DEFAULT_COLUMNS as DEFAULT_COLUMNS
-from .conversion import Columns as Columns
+from .check import findings_path as findings_path
+from .columns import DEFAULT_COLUMNS as DEFAULT_COLUMNS
+from .columns import Columns as Columns
 from .importing import ImportCounts as ImportCounts
 from .importing import import_problems as import_problems
 from .importing import set_aside_path as set_aside_path
-from .importing import write_published_profile as write_published_profile
+from .published import published_rate as published_rate
+from .published import write_published_profile as write_published_profile
 from .reading import content_hash as content_hash
 from .reading import iterate_problems as iterate_problems
 from .reading import read_problems as read_problems

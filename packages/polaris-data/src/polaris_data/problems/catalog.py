@@ -5,17 +5,13 @@ set was loaded from the Hub while this was written. `Importer.note` says what co
 """
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from polaris_data.errors import SettingError
-from polaris_data.problems.answers import last_box, number_as_text
-from polaris_data.problems.conversion import Columns
-
-MAX_BARE_ANSWER_CHARS = 100
-"""A longer text without a box is a solution that lacks its answer."""
+from polaris_data.problems.answers import number_as_text
+from polaris_data.problems.columns import Columns
 
 
 def as_it_is(value: Any) -> Any:
@@ -38,9 +34,6 @@ class Importer:
 
     columns: Columns
     """Where the fields stand."""
-
-    clean: Callable[[str], str] = str
-    """Takes a question out of its prompt template."""
 
     answer: Callable[[Any], Any] = as_it_is
     """Finds the answer, or the list of accepted ones, in the column of references; ``None`` if it holds none."""
@@ -79,29 +72,6 @@ def parse_columns(text: str) -> Columns:
     return Columns(**chosen)
 
 
-def published_difficulty(extra: Any) -> tuple[int, int] | None:
-    """Return what a ``difficulty`` such as ``3/8`` says: solved 3 times in 8; ``None`` for anything else."""
-    found = re.fullmatch(r"(\d+)/(\d+)", str(extra.get("difficulty")))
-    return (int(found[1]), int(found[2])) if found and int(found[1]) <= int(found[2]) > 0 else None
-
-
-def _boxed_answer(value: Any) -> Any:
-    """Take the last box of a worked solution; a short text without a box is the answer itself."""
-    if not isinstance(value, str):
-        return value
-    if r"\boxed" in value or r"\fbox" in value:
-        return last_box(value)
-    return value if len(value) <= MAX_BARE_ANSWER_CHARS else None
-
-
-def _after_hashes(value: Any) -> Any:
-    """Take what follows the last ``####``, without the commas between thousands."""
-    if not isinstance(value, str):
-        return value
-    answer = value.rpartition("####")[2].strip()
-    return answer.replace(",", "") if re.fullmatch(r"-?[\d,]+(\.\d+)?", answer) else answer
-
-
 def _json_or_text(value: Any) -> Any:
     """Read a JSON list of accepted answers, texts or numbers; anything else is the answer itself."""
     if isinstance(value, str) and value.strip().startswith("["):
@@ -116,17 +86,6 @@ def _json_or_text(value: Any) -> Any:
     return value
 
 
-def _from_template(pattern: str) -> Callable[[str], str]:
-    """Return a function that takes the question out of a template, and leaves any other text as it is."""
-    template = re.compile(pattern, re.DOTALL)
-
-    def clean(prompt: str) -> str:
-        found = template.fullmatch(prompt)
-        return found["question"].strip() if found else prompt
-
-    return clean
-
-
 IMPORTERS = {
     "deepscaler": Importer(
         hub_id="agentica-org/DeepScaleR-Preview-Dataset",
@@ -138,11 +97,6 @@ IMPORTERS = {
         hub_id="inclusionAI/AReaL-boba-Data",
         revision=None,
         columns=Columns(problem_id=("query_id",), question=("prompt",), references=("solutions",), source=()),
-        clean=_from_template(
-            r"(?:<｜User｜>)?\s*(?P<question>.*?)\s*(?:Please reason step[- ]by[- ]step, and put your final answer "
-            r"within \\boxed\{\}\.?)?\s*(?:<｜Assistant｜>)?\s*(?:<think>)?\s*"
-        ),
-        answer=lambda value: [_boxed_answer(one) for one in value] if isinstance(value, list) else _boxed_answer(value),
         note="106k rows; no revision is known to pin: give --revision; a single file is AReaL-boba-106k.jsonl",
     ),
     "skywork-or1": Importer(
@@ -162,26 +116,19 @@ IMPORTERS = {
     "math": Importer(
         hub_id="DigitalLearningGmbH/MATH-lighteval",
         revision=None,
-        columns=Columns(problem_id=(), question=("problem",), references=("answer", "solution"), source=()),
-        answer=_boxed_answer,
+        columns=Columns(problem_id=(), question=("problem",), references=("answer",), source=()),
         note="7,500 rows; no revision is known to pin: give --revision",
     ),
     "gsm8k": Importer(
         hub_id="openai/gsm8k:main",
         revision="740312add88f781978c0658806c59bc2815b9866",
         columns=Columns(problem_id=(), question=("question", "problem"), references=("answer",), source=()),
-        answer=_after_hashes,
         note="7,473 rows",
     ),
     "dapo-17k": Importer(
         hub_id="BytedTsinghua-SIA/DAPO-Math-17k",
         revision="65877096c24ffa7abc4e4fa5edb95cf3413a5674",
         columns=Columns(problem_id=(), question=("prompt",), references=("reward_model.ground_truth",), source=()),
-        clean=_from_template(
-            r"Solve the following math problem step by step\. The last line of your response should be of the form "
-            r"Answer: \$Answer \(without quotes\) where \$Answer is the answer to the problem\.\s*(?P<question>.*?)\s*"
-            r'Remember to put your answer on its own line after "Answer:"\.\s*'
-        ),
         note="1,791,700 rows, which are 17,917 problems a hundred times: copies are merged",
     ),
 }

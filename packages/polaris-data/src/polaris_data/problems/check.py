@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, TextIO
 from polaris_data.errors import MissingExtraError
 from polaris_data.files.journal import check_output, claim_output, whole_text
 from polaris_data.files.progress import track
+from polaris_data.problems.answers import num_words
+from polaris_data.problems.prompts import keeps_a_request
 from polaris_data.problems.reading import to_json_line
 from polaris_data.problems.source import Source
 from polaris_data.records import Problem
@@ -30,8 +33,12 @@ BATCH = 512
 MAX_REFERENCE_CHARS = 200
 """A longer one is hardly ever an answer."""
 
-PROBE = r"\boxed{27182818284590452}"
+_PROBED = "27182818284590452"
+PROBE = rf"\boxed{{{_PROBED}}}"
 """An answer that is spelled like no reference: whoever rejects the reference then cannot read it."""
+
+_PLAIN = re.compile(r"-?\d{1,18}(?:\.\d{1,18}|/\d{1,18})?|-?\\frac\{\d{1,18}\}\{\d{1,18}\}")
+"""References that need no second look, which are most."""
 
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{([^{}]*)\}")
@@ -168,6 +175,27 @@ def suspicions(reference: str) -> list[str]:
     return found
 
 
+def look_at(problem: Problem) -> Iterator[Finding]:
+    """Yield what looks wrong with a problem, without grading: what `suspicions` and the grader's reader say, and more.
+
+    ``several words`` is a phrase rather than a value, ``a request in the question`` what is left there of a prompt.
+    Where polaris-reward is not installed, nothing is said about ``spelling only``.
+    """
+    for reference in problem.references:
+        if _PLAIN.fullmatch(reference):
+            continue
+        for suspicion in suspicions(reference):
+            yield _found(problem, suspicion, reference)
+        if "\n" in reference and "\\begin" not in reference:
+            yield _found(problem, "several lines", reference)
+        if num_words(reference) > 2:
+            yield _found(problem, "several words", reference)
+        elif _is_unreadable(reference):
+            yield _found(problem, "spelling only", reference)
+    if keeps_a_request(problem.question):
+        yield _found(problem, "a request in the question", problem.references[0])
+
+
 def check_references(problems: Iterable[Problem], grade_many: "GradeMany") -> Iterator[tuple[Problem, list[Finding]]]:
     """Yield each problem with what is wrong with its references, and what looks wrong.
 
@@ -207,6 +235,25 @@ def write_checked(
 def findings_path(out: Path) -> Path:
     """Return where the findings are: ``NAME.findings.jsonl`` beside the problems."""
     return out.with_name(f"{out.name}.findings.jsonl")
+
+
+@lru_cache(maxsize=65_536)
+def _is_unreadable(reference: str) -> bool:
+    """Return whether the grader reads no meaning in a reference, so that an answer must be spelled like it."""
+    if (reads := _reader()) is None:
+        return False
+    return not reads(reference)
+
+
+@lru_cache(maxsize=1)
+def _reader() -> Callable[[str], bool] | None:
+    try:
+        from polaris_reward import BOXED, Outcome
+        from polaris_reward.equality import compare
+        from polaris_reward.finding import reference_answer
+    except ImportError:
+        return None
+    return lambda text: compare(_PROBED, reference_answer(text), BOXED).outcome is not Outcome.REFERENCE_REJECTED
 
 
 @contextmanager

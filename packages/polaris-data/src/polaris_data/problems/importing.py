@@ -1,7 +1,8 @@
 """From raw data sets to one file of problems: answers normalised, what cannot be used set aside with its reason.
 
 Rows stream through; what stays in memory is an id and a hash for each problem, about 0.2 GB for a million of them.
-Every row is kept, merged with an earlier one, or set aside: the counts add up.
+Every row is kept, merged with an earlier one, or set aside: the counts add up. What is kept but looks wrong is listed,
+as `polaris_data.problems.check` lists it.
 """
 
 import hashlib
@@ -17,20 +18,22 @@ from typing import Any, Literal, TextIO
 from polaris_data.errors import ProblemFileError
 from polaris_data.files.journal import check_output, claim_output, whole_file, whole_text, write_text
 from polaris_data.files.progress import track
-from polaris_data.problems.answers import refusal, to_references
-from polaris_data.problems.catalog import Importer, as_it_is, published_difficulty
+from polaris_data.problems import parts
+from polaris_data.problems.answers import Reason, to_references
+from polaris_data.problems.catalog import Importer, as_it_is
+from polaris_data.problems.check import Finding, findings_path, look_at
+from polaris_data.problems.columns import DEFAULT_COLUMNS, Columns
 from polaris_data.problems.conversion import (
-    DEFAULT_COLUMNS,
-    Columns,
+    AnswerFrom,
     Conversion,
     missing_column,
     source_name,
     take_fields,
     to_problem,
 )
-from polaris_data.problems.reading import content_hash, iterate_problems, to_json_line
+from polaris_data.problems.reading import to_json_line
 from polaris_data.problems.rows import Row, count_rows, fingerprint, read_rows
-from polaris_data.records import Difficulty, Problem
+from polaris_data.records import Problem
 
 Ids = Literal["own", "content", "prefixed"]
 """Ids of the source, where it has any; from the content; of the source, with its name in front."""
@@ -67,6 +70,8 @@ class ImportCounts:
 
     set_aside: Mapping[str, int]
     """Rows for each reason."""
+    findings: Mapping[str, int]
+    """References and questions that are kept, for each thing that looks wrong with them."""
 
 
 @dataclass(slots=True)
@@ -78,6 +83,8 @@ class _Seen:
     also_from: dict[str, dict[str, None]] = field(default_factory=dict[str, dict[str, None]])
     """For each id that came again, where from."""
     num_merged: int = 0
+    first_unreadable: str = ""
+    """Where a row is broken, and how."""
 
 
 def set_aside_path(out: Path) -> Path:
@@ -95,8 +102,12 @@ def import_problems(
     revision: str | None = None,
     limit: int | None = None,
     strict: bool = False,
+    answer_from: AnswerFrom = "answer",
+    join_parts: bool = False,
 ) -> ImportCounts:
     """Write the problems of one or several sources to one file, and what cannot be used to another.
+
+    What is kept and looks wrong is listed in a third (`findings_path`).
 
     Args:
         sources: As `read_problems` takes them, ``synthetic`` excepted; with an importer none is its Hub data set.
@@ -108,6 +119,9 @@ def import_problems(
         revision: Of Hub data sets; ``None`` is the importer's, or the newest.
         limit: Take the first so many rows of each source.
         strict: Refuse the sources at the first row that would be set aside.
+        answer_from: ``answer`` takes it from a column of answers, and from a worked solution where there is none;
+            ``solution`` always from the solution: its last box, what follows ``####`` or "the answer is".
+        join_parts: Keep a question of several parts with an answer to each, as one reference in their order.
 
     Raises:
         ProblemFileError: If a source cannot be read, has other columns or no problem at all, or two different
@@ -129,66 +143,54 @@ def import_problems(
         "ids": ids,
         "limit": limit,
         "strict": strict,
+        "answer_from": answer_from,
+        "join_parts": join_parts,
     }
     check_output(out, settings)
 
     def read() -> Iterator[tuple[str, Problem | SetAside]]:
         for source in sources:
-            conversion = _conversion(source, layout, ids=ids, revision=revision)
-            rows = islice(read_rows(source, split=split, revision=revision), limit)
+            conversion = _conversion(
+                source, layout, ids=ids, revision=revision, answer_from=answer_from, join_parts=join_parts
+            )
+            rows = islice(read_rows(source, split=split, revision=revision, keep_broken=True), limit)
             label = f"importing {conversion.label}"
             yield from _convert(track(rows, total=limit or count_rows(source), label=label), conversion)
 
     seen = _Seen()
-    aside = set_aside_path(out)
+    aside, listed = set_aside_path(out), findings_path(out)
+    findings = Counter[str]()
     with whole_file(out) as temporary:
-        with whole_text(aside) as aside_file, temporary.open("w", encoding="utf-8") as kept_file:
-            reasons = _write(read, kept_file, aside_file, seen, strict=strict)
+        with (
+            whole_text(aside) as aside_file,
+            whole_text(listed) as findings_file,
+            temporary.open("w", encoding="utf-8") as kept_file,
+        ):
+
+            def list_finding(finding: Finding) -> None:
+                findings[finding.finding] += 1
+                findings_file.write(json.dumps(asdict(finding), ensure_ascii=False) + "\n")
+
+            reasons = _write(read, kept_file, aside_file, seen, strict=strict, report=list_finding)
             if not seen.contents:
-                raise ProblemFileError(f"no problems in {', '.join(sources)}: {_describe(reasons)}")
+                raise ProblemFileError(
+                    f"no problems in {', '.join(sources)}: {_describe(reasons, seen.first_unreadable)}"
+                )
             kept_file.flush()
             if seen.also_from:
                 _add_lineage(temporary, seen.also_from)
             claim_output(out, settings)
         if not reasons:
             aside.unlink()
+        if not findings:
+            listed.unlink()
     return ImportCounts(
         num_rows=len(seen.contents) + seen.num_merged + reasons.total(),
         num_kept=len(seen.contents),
         num_merged=seen.num_merged,
         set_aside=dict(reasons.most_common()),
+        findings=dict(findings.most_common()),
     )
-
-
-def write_published_profile(path: Path, problems: Path) -> int:
-    """Write the pass rates that imported problems bring with them (``difficulty`` k/n) as a profile.
-
-    How many answers were truncated and how long they were is not published: both are written as 0.
-
-    Returns:
-        How many problems have a published pass rate.
-
-    Raises:
-        ProblemFileError: If none has one.
-        OtherRunError: If the file belongs to another run.
-    """
-    settings = {
-        "command": "polaris-data import",
-        "problems": content_hash(iterate_problems(problems)),
-        "published": "difficulty",
-    }
-    records = [
-        Difficulty(
-            problem_id=problem.problem_id, num_samples=found[1], num_correct=found[0], num_truncated=0, mean_tokens=0.0
-        )
-        for problem in iterate_problems(problems)
-        if (found := published_difficulty(problem.extra)) is not None
-    ]
-    if not records:
-        raise ProblemFileError(f"{problems}: no problem has a 'difficulty' such as '3/8', so there is no profile")
-    claim_output(path, settings)
-    write_text(path, "".join(json.dumps(asdict(record)) + "\n" for record in records))
-    return len(records)
 
 
 def _label(source: str, importer: Importer | None, revision: str | None) -> str:
@@ -199,15 +201,29 @@ def _label(source: str, importer: Importer | None, revision: str | None) -> str:
     return f"{name}@{revision}" if revision else name
 
 
-def _conversion(source: str, layout: Columns | Importer, *, ids: Ids, revision: str | None) -> Conversion:
+def _conversion(
+    source: str,
+    layout: Columns | Importer,
+    *,
+    ids: Ids,
+    revision: str | None,
+    answer_from: AnswerFrom,
+    join_parts: bool,
+) -> Conversion:
     importer = layout if isinstance(layout, Importer) else None
     find_answer = importer.answer if importer else as_it_is
+
+    def references(value: Any, *, is_solution: bool) -> tuple[str, ...] | Reason:
+        return to_references(find_answer(value), is_solution=is_solution)
+
     return Conversion(
         label=_label(source, importer, revision),
         columns=layout.columns if isinstance(layout, Importer) else layout,
-        clean=importer.clean if importer else str,
-        references=lambda value: to_references(find_answer(value)),
-        refusal=refusal,
+        answer_from=answer_from,
+        references=references,
+        stored=to_references,
+        heeds_remarks=True,
+        check=parts.join_parts if join_parts else parts.refuse_parts,
         own_ids=ids != "content",
         prefix=f"{Path(source).stem}/" if ids == "prefixed" else "",
     )
@@ -217,8 +233,8 @@ def _convert(rows: Iterable[Row], conversion: Conversion) -> Iterator[tuple[str,
     """Turn rows into problems, each with its place; refuse a source that has other columns."""
     missing, is_usable = "", False
     for number, row in enumerate(rows, start=1):
-        fields = take_fields(row.columns, conversion.columns)
-        problem = to_problem(fields, conversion)
+        fields = take_fields(row.columns, conversion.columns, answer_from=conversion.answer_from)
+        problem = Reason.UNREADABLE if row.defect else to_problem(fields, conversion)
         if isinstance(problem, Problem):
             is_usable = True
             yield row.place, problem
@@ -227,18 +243,14 @@ def _convert(rows: Iterable[Row], conversion: Conversion) -> Iterator[tuple[str,
             missing = missing or _missing(row, conversion.columns)
             if missing and number >= NUM_ROWS_WITHOUT_COLUMN:
                 break
-        yield (
-            row.place,
-            SetAside(place=row.place, reason=str(problem), question=fields.question, answer=fields.references),
-        )
+        answer = row.defect or fields.references
+        yield row.place, SetAside(place=row.place, reason=str(problem), question=fields.question, answer=answer)
     if missing and not is_usable:
         raise ProblemFileError(f"{missing}; say which is which with --columns question=NAME,references=NAME,id=NAME")
 
 
 def _missing(row: Row, columns: Columns) -> str:
-    return (
-        missing_column(row, "question", columns.question) or missing_column(row, "reference", columns.references) or ""
-    )
+    return missing_column(row, "question", columns) or missing_column(row, "reference", columns) or ""
 
 
 def _write(
@@ -248,6 +260,7 @@ def _write(
     seen: _Seen,
     *,
     strict: bool,
+    report: Callable[[Finding], None],
 ) -> Counter[str]:
     """Write every row to one of the files, or merge it with an earlier one; count the reasons."""
     reasons: Counter[str] = Counter()
@@ -259,9 +272,13 @@ def _write(
                     "--strict to set such rows aside"
                 )
             reasons[row.reason] += 1
+            if row.reason == Reason.UNREADABLE and not seen.first_unreadable:
+                seen.first_unreadable = f"{place}: {row.answer}"
             aside_file.write(json.dumps(asdict(row), ensure_ascii=False, default=str) + "\n")
         elif _is_new(row, seen):
             kept_file.write(to_json_line(row))
+            for finding in look_at(row):
+                report(finding)
         elif seen.contents[row.problem_id] != _hash(row):
             earlier = next(where for where, one in read() if getattr(one, "problem_id", None) == row.problem_id)
             raise ProblemFileError(
@@ -302,6 +319,6 @@ def _add_lineage(path: Path, also_from: Mapping[str, Mapping[str, None]]) -> Non
     write_text(path, lines())
 
 
-def _describe(reasons: Counter[str]) -> str:
+def _describe(reasons: Counter[str], first_unreadable: str) -> str:
     counts = ", ".join(f"{count:,} set aside ({reason})" for reason, count in reasons.most_common())
-    return counts or "every source is empty"
+    return (counts + (f"; {first_unreadable}" if first_unreadable else "")) or "every source is empty"

@@ -15,17 +15,9 @@ from typing import Literal
 
 from polaris_data.errors import ProblemFileError
 from polaris_data.files.journal import write_text
-from polaris_data.problems.answers import Reason
-from polaris_data.problems.conversion import (
-    QUESTION_COLUMNS,
-    REFERENCE_COLUMNS,
-    Conversion,
-    missing_column,
-    source_name,
-    take,
-    take_fields,
-    to_problem,
-)
+from polaris_data.problems.answers import Reason, is_sentence
+from polaris_data.problems.columns import DEFAULT_COLUMNS, take
+from polaris_data.problems.conversion import Conversion, missing_column, source_name, take_fields, to_problem
 from polaris_data.problems.rows import Row, read_rows
 from polaris_data.problems.synthetic import synthetic_problems
 from polaris_data.records import Problem
@@ -51,14 +43,14 @@ def read_problems(
 ) -> list[Problem]:
     """Read a problem set.
 
-    Of each row, the first column of ``ID_COLUMNS``, ``QUESTION_COLUMNS`` and ``REFERENCE_COLUMNS`` that has a
-    value is used. Answers that are numbers become text (142.0 is ``"142"``), a list of answers becomes
-    several references, a row without an id gets one from its content, and every column left over is kept
-    in ``extra``.
+    A row that `write_problems` wrote is taken as it is. Of any other the first column of `Columns` that has a value is
+    used: what is around an answer is taken off, of a solution the answer that it states is taken, a list of answers
+    becomes several references, a row without an id gets one from its content, and every column left over is kept in
+    ``extra``. References that are sentences are warned about.
 
     Args:
-        source: A ``.jsonl``, ``.json``, ``.csv`` or ``.parquet`` file, verl's format included; a folder or Hub
-            id that ``datasets`` can load (extra ``hub``); or ``synthetic`` / ``synthetic:held-out``, generated
+        source: A file as `polaris_data.problems.rows.read_rows` takes it (JSON of any shape, CSV, parquet), a folder or
+            Hub id that ``datasets`` can load (extra ``hub``); or ``synthetic`` / ``synthetic:held-out``, generated
             with seed 0.
         limit: Take the first so many rows and look at no other; ``None`` takes all, of ``synthetic``
             `NUM_SYNTHETIC`.
@@ -96,15 +88,28 @@ def iterate_problems(
     conversion = Conversion(label=source_name(source))
     places: dict[str, str] = {}
     invalid: dict[str, str] = {}
-    for row in islice(read_rows(source, split=split, revision=revision), limit):
-        problem = to_problem(take_fields(row.columns), conversion)
+    sentences: list[str] = []
+    rows = read_rows(source, split=split, revision=revision, keep_broken=on_invalid == "skip")
+    for row in islice(rows, limit):
+        fields = take_fields(row.columns)
+        problem = Reason.UNREADABLE if row.defect else to_problem(fields, conversion)
         if isinstance(problem, Reason):
             invalid[row.place] = _refusal(row, problem)
         elif earlier := places.get(problem.problem_id):
             invalid[row.place] = f"{row.place}: the id {problem.problem_id!r} was used at {earlier}"
         else:
             places[problem.problem_id] = row.place
+            if not fields.is_ours and any(map(is_sentence, problem.references)):
+                sentences.append(row.place)
             yield problem
+    if sentences:
+        logger.warning(
+            "%d of %d references are sentences rather than answers, at %s for one; `polaris-data import` sets them "
+            "aside",
+            len(sentences),
+            len(places),
+            sentences[0],
+        )
     _report(invalid, num_rows=len(places) + len(invalid), on_invalid=on_invalid)
     if not places:
         raise ProblemFileError(f"{source}: no problems; the source is empty")
@@ -151,17 +156,23 @@ def _synthetic(source: str, limit: int | None) -> list[Problem]:
 
 
 def _refusal(row: Row, reason: Reason) -> str:
-    """Say why a row has no question or no reference: the column is missing, or its value cannot be used."""
-    what, candidates = (
-        ("question", QUESTION_COLUMNS) if reason is Reason.NO_QUESTION else ("reference", REFERENCE_COLUMNS)
-    )
-    for name in candidates:
-        if (value := take(dict(row.columns), (name,))) is not None:
-            return f"{row.place}: {name!r} is {reprlib.repr(value)}, which is no {what}"
-    if missing := missing_column(row, what, candidates):
-        return missing
-    empty = next(name for name in candidates if name in row.columns or name.partition(".")[0] in row.columns)
-    return f"{row.place}: no {what}: {empty!r} is empty"
+    """Say why a row is no problem: the column is missing, or its value cannot be used."""
+    if row.defect:
+        return f"{row.place}: {row.defect}"
+    empty = ""
+    what = "question" if reason is Reason.NO_QUESTION else "reference"
+    candidates = DEFAULT_COLUMNS.question if what == "question" else DEFAULT_COLUMNS.references
+    if reason in (Reason.NO_QUESTION, Reason.NO_ANSWER, Reason.NOT_AN_ANSWER):
+        for name in row.columns:
+            is_candidate = take({name: 0}, candidates) is not None
+            if is_candidate and (value := row.columns[name]) is not None:
+                return f"{row.place}: {name!r} is {reprlib.repr(value)}, which is no {what}"
+            if is_candidate:
+                empty = name
+        if missing := missing_column(row, what, DEFAULT_COLUMNS):
+            return missing
+        return f"{row.place}: no {what}: {empty!r} is empty"
+    return f"{row.place}: {reason}"
 
 
 def _report(invalid: dict[str, str], *, num_rows: int, on_invalid: Literal["error", "skip"]) -> None:

@@ -1,21 +1,20 @@
-"""Rows of a problem set, wherever it lies: JSON lines, JSON, CSV, parquet, or a data set of the Hub.
+"""Rows of a problem set, wherever it lies: JSON of any shape, a table, parquet, or a data set of the Hub.
 
 A row keeps its place, so that whatever is wrong with it can be found again.
 """
 
-import csv
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polaris_data.errors import MissingExtraError, ProblemFileError
-
-_MAX_CELL_CHARS = 2**27
-"""Of CSV; the module's own limit of 131,072 is short for a worked solution."""
+from polaris_data.errors import ProblemFileError
+from polaris_data.files.documents import LINES, Item, read_json, read_json_lines
+from polaris_data.files.opening import COMPRESSED
+from polaris_data.files.tables import read_table
+from polaris_data.problems.hub import dataset_rows
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -30,31 +29,42 @@ class Row:
     columns: Mapping[str, Any]
     """Its fields by name."""
 
+    defect: str | None = None
+    """Why it cannot be read; ``columns`` are then what could be read of it, or the line under ``line``."""
 
-def read_rows(source: str | Path, *, split: str, revision: str | None) -> Iterator[Row]:
+
+def read_rows(source: str | Path, *, split: str, revision: str | None, keep_broken: bool = False) -> Iterator[Row]:
     """Yield the rows of a file, of a folder that holds a data set, or of a Hub data set.
 
     Args:
-        source: A path ending in ``.jsonl``, ``.json``, ``.csv`` or ``.parquet``; a folder or Hub id that
-            ``datasets`` can load, with ``:NAME`` after it to choose one of its configurations. A JSON list is
-            read whole; every other kind takes constant memory, however long it is.
-        split: Of a folder or Hub data set.
+        source: A path ending in ``.jsonl`` or ``.json`` (lines, a list, a list in an object, columns), ``.csv`` or
+            ``.tsv``, or ``.parquet``; compressed with gzip, zstd or bzip2 or not, in UTF-8, UTF-16 or UTF-32. Or a
+            folder or Hub id that ``datasets`` can load, with ``:NAME`` after it to choose one of its configurations;
+            or a folder that ``save_to_disk`` wrote. JSON that is not lines is read whole; every other kind takes
+            constant memory, however long it is.
+        split: Of a folder or Hub data set, or of a JSON object that holds several lists.
         revision: Commit, branch or tag of a Hub data set.
+        keep_broken: Yield what cannot be read as a row with its `Row.defect` rather than refuse the source.
 
     Raises:
         ProblemFileError: If there is no such source, or it cannot be read.
         MissingExtraError: If a folder or Hub id is given and ``datasets`` is not installed.
     """
     path = Path(source)
-    if path.suffix in _FORMATS:
+    ending = _ending(path)
+    if ending in _FORMATS:
         if not path.is_file():
             raise ProblemFileError(f"no file {str(path)!r}; check the path")
-        return _FORMATS[path.suffix](path)
+        return _checked(_FORMATS[ending](path, split), keep_broken=keep_broken)
     if path.is_file():
-        raise ProblemFileError(f"{path}: cannot read {path.suffix!r} files; give one of {', '.join(_FORMATS)}")
+        raise ProblemFileError(
+            f"{path}: cannot read {path.suffix!r} files; give one of {', '.join(_FORMATS)} (a spreadsheet: save it as "
+            "CSV)"
+        )
     name, _, configuration = (str(source), "", "") if path.is_dir() else str(source).partition(":")
     if Path(name).is_dir() or _HUB_NAME.fullmatch(name):
-        return _dataset_rows(name, configuration or None, split=split, revision=revision)
+        rows = dataset_rows(name, configuration or None, split=split, revision=revision)
+        return (Row(place, columns) for place, columns in rows)
     raise ProblemFileError(
         f"no problems at {str(source)!r}; give a file ({', '.join(_FORMATS)}), a folder or Hub id that datasets "
         "can load, or 'synthetic'"
@@ -74,7 +84,7 @@ def count_rows(source: str | Path) -> int | None:
             return read_metadata(path).num_rows
         except (ArrowException, OSError):
             return None  # `read_rows` says what is wrong with it.
-    if path.suffix not in (".jsonl", ".csv"):
+    if path.suffix not in (*LINES, ".csv", ".tsv"):
         return None
     with path.open("rb") as file:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(2**20), b""))
@@ -95,39 +105,26 @@ def json_lines(path: Path) -> Iterator[Row]:
     Raises:
         ProblemFileError: At the first line that is not a JSON object.
     """
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield _row(f"{path}:{number}", _parse(line, f"{path}:{number}"))
+    return _checked(read_json_lines(path), keep_broken=False)
 
 
-def _json_list(path: Path) -> Iterator[Row]:
-    values = _parse(path.read_bytes(), str(path))
-    if not isinstance(values, list):
-        raise ProblemFileError(f"{path}: expected a list of objects, found {type(values).__name__}")
-    for number, value in enumerate(values, start=1):
-        yield _row(f"{path}: item {number}", value)
+def _ending(path: Path) -> str:
+    """Return the ending that names the format, below that of a compression."""
+    name = path.name.lower()
+    for ending in COMPRESSED:
+        name = name.removesuffix(ending)
+    return Path(name).suffix
 
 
-def _csv_rows(path: Path) -> Iterator[Row]:
-    """Yield the lines below the first, which names the columns; every value is text, an empty one is ``None``."""
-    csv.field_size_limit(_MAX_CELL_CHARS)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True)
-        try:
-            names = next(reader, [])
-            for values in reader:
-                place = f"{path}:{reader.line_num}"
-                if not values:
-                    continue
-                if len(values) != len(names):
-                    raise ProblemFileError(f"{place}: {len(values)} values for {len(names)} columns; quote the commas")
-                yield Row(place, {name: value or None for name, value in zip(names, values, strict=True)})
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ProblemFileError(f"{path}:{reader.line_num}: not CSV in UTF-8 ({_one_line(error)})") from error
+def _checked(items: Iterator[Item], *, keep_broken: bool) -> Iterator[Row]:
+    for place, value, defect in items:
+        if defect and not keep_broken:
+            raise ProblemFileError(f"{place}: {defect}")
+        yield Row(place, value if isinstance(value, dict) else {"line": value}, defect)
 
 
-def _parquet_rows(path: Path) -> Iterator[Row]:
+def _parquet_rows(path: Path, split: str) -> Iterator[Item]:
+    del split
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
@@ -137,54 +134,14 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
             for batch in file.iter_batches():
                 for columns in batch.to_pylist():
                     number += 1
-                    yield Row(f"{path}: row {number}", columns)
+                    yield Item(f"{path}: row {number}", columns)
     except (ArrowException, OSError) as error:
-        raise ProblemFileError(f"{path}: not a readable parquet file ({_one_line(error)})") from error
+        message = " ".join(str(error).split())[:300]
+        raise ProblemFileError(f"{path}: not a readable parquet file ({message})") from error
 
 
-_FORMATS: dict[str, Callable[[Path], Iterator[Row]]] = {
-    ".jsonl": json_lines,
-    ".json": _json_list,
-    ".csv": _csv_rows,
+_FORMATS: dict[str, Callable[[Path, str], Iterator[Item]]] = {
+    **{ending: lambda path, split: read_json(path, split=split) for ending in (".jsonl", ".json", *LINES[1:])},
+    **{ending: lambda path, _: read_table(path) for ending in (".csv", ".tsv")},
     ".parquet": _parquet_rows,
 }
-
-
-def _dataset_rows(name: str, configuration: str | None, *, split: str, revision: str | None) -> Iterator[Row]:
-    try:
-        from datasets import load_dataset
-        from datasets.exceptions import DatasetsError
-    except ImportError as error:
-        raise MissingExtraError(
-            f"reading the data set {name!r} needs datasets: pip install 'polaris-data[hub]>=2026.11' ({error})"
-        ) from error
-    try:
-        dataset = load_dataset(name, configuration, split=split, revision=revision)
-    except (OSError, ValueError, DatasetsError) as error:
-        cause = error.__cause__ if isinstance(error, DatasetsError) else error
-        raise ProblemFileError(
-            f"cannot load the data set {name!r}, split {split!r}: {_one_line(cause or error)}; without a "
-            "connection, give the path of a local copy in its place (a file, or a folder that datasets can load)"
-        ) from error
-    for number, columns in enumerate(dataset, start=1):
-        yield Row(f"{name}[{split}] row {number}", dict(columns))
-
-
-def _row(place: str, value: object) -> Row:
-    if not isinstance(value, dict):
-        raise ProblemFileError(f"{place}: expected an object, found {value!r:.60}")
-    return Row(place, value)
-
-
-def _parse(content: bytes, place: str) -> Any:
-    try:
-        value = json.loads(content)
-        if rb"\ud" in content.lower():  # half of a surrogate pair can be read but never written or tokenized
-            json.dumps(value, ensure_ascii=False).encode()
-        return value
-    except ValueError as error:
-        raise ProblemFileError(f"{place}: not JSON ({_one_line(error)})") from error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

@@ -68,10 +68,26 @@ class Chain:
         return self.values[-1]
 
 
+ALL_LEVELS = tuple(range(1, MAX_LEVEL + 1))
+
+
+def parse_levels(text: str | None) -> tuple[int, ...]:
+    """Read levels such as ``1,1,2,3``; ``None`` is every level.
+
+    Raises:
+        ValueError: If one is no whole number.
+    """
+    if text is None:
+        return ALL_LEVELS
+    if not all(part.strip().isdecimal() for part in text.split(",")):
+        raise ValueError("give whole numbers with commas between them, as in 1,1,2,3")
+    return tuple(map(int, text.split(",")))
+
+
 def synthetic_problems(
-    num_problems: int, *, seed: int, split: Split, levels: tuple[int, ...] = tuple(range(1, MAX_LEVEL + 1))
+    num_problems: int, *, seed: int, split: Split, levels: tuple[int, ...] = ALL_LEVELS
 ) -> list[Problem]:
-    """Generate distinct problems, the levels taking turns.
+    """Generate distinct problems, the levels taking turns; a level that is named twice has twice the turns.
 
     The same arguments give the same problems; a longer list begins with the shorter one. Every problem
     carries its level and a fully worked solution in ``extra``.
@@ -93,7 +109,7 @@ def synthetic_problems(
 
 
 def generate_chains(
-    rng: random.Random, *, split: Split, levels: tuple[int, ...] = tuple(range(1, MAX_LEVEL + 1))
+    rng: random.Random, *, split: Split, levels: tuple[int, ...] = ALL_LEVELS
 ) -> Iterator[tuple[str, Chain]]:
     """Yield questions of one split with their chains, without end, the levels taking turns.
 

@@ -23,52 +23,17 @@ from polaris_data.errors import OtherRunError, ProblemFileError
 from polaris_data.files.journal import check_output, claim_output, partial_path, settings_path
 from polaris_data.files.lock import locked_output
 from polaris_data.files.progress import track
-from polaris_data.problems.conversion import take_fields, to_question, to_text
 from polaris_data.problems.reading import content_hash
-from polaris_data.problems.rows import Row, read_rows
+from polaris_data.problems.rows import read_rows
 from polaris_data.profile.files import PROFILE_COMMAND, profile_path, write_profile
+from polaris_data.profile.recorded import Answer, other_problems, read_recorded
 from polaris_data.records import Difficulty, Problem
 
 logger = logging.getLogger(__name__)
 
-TEXT_COLUMNS = ("response", "completion", "output", "text")
-"""Where the answer of a completion may stand."""
-
-VERDICT_COLUMNS = ("outcome", "correct", "score", "reward")
-"""Where its grade may stand: an outcome of polaris-reward, true or false, 1 or 0."""
-
-LIST_COLUMNS = ("completions", "responses")
-"""Where a row may hold all completions of a problem: texts, or objects as above."""
-
-LIST_VERDICT_COLUMNS = ("scores", "score", "rewards", "outcomes", "correct")
-"""Where such a row may hold their grades."""
-
 _GRADED_AT_ONCE = 256
 
 _HASHED_AT_ONCE = 2**20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """One completion of one problem, as far as it is known."""
-
-    problem_id: str
-    """Of the problem set."""
-
-    place: str
-    """Where it stands."""
-
-    text: str | None = None
-    """What the model wrote."""
-
-    outcome: Outcome | None = None
-    """Its grade; ``None`` if it has to be graded."""
-
-    num_tokens: int | None = None
-    """Its length."""
-
-    is_truncated: bool = False
-    """Whether the token budget ended it."""
 
 
 @dataclass(slots=True)
@@ -117,8 +82,8 @@ def profile_completions(problems: Sequence[Problem], path: Path, grade_many: Gra
     Args:
         problems: Problems with distinct ids, every one of which has at least one completion there, and no others.
         path: A folder that ``polaris-rollout sample`` or a profile wrote; a parquet file of rollouts, graded or not;
-            or a file of rows (JSON lines, JSON, parquet) with one completion each or all of a problem. A row names
-            its problem by the id or the question. Completions without a grade are graded.
+            or a file of rows as `polaris_data.profile.recorded.read_recorded` reads them. Completions without a grade
+            are graded.
         grade_many: Grades them.
 
     Raises:
@@ -217,12 +182,7 @@ def _read_answers(path: Path, problems: Mapping[str, Problem]) -> Iterator[Answe
         graded = "outcome" in pq.read_schema(path).names
         outcomes = read_columns(path, ["outcome"])["outcome"] if graded else None
         return _from_groups(iterate_groups(path), path, problems, outcomes=outcomes)
-    by_question = {problem.question.strip(): problem_id for problem_id, problem in problems.items()}
-    return (
-        answer
-        for row in read_rows(path, split="train", revision=None)
-        for answer in _from_row(row, problems, by_question)
-    )
+    return read_recorded(read_rows(path, split="train", revision=None), problems)
 
 
 def _is_rollouts(path: Path) -> bool:
@@ -247,7 +207,7 @@ def _from_groups(
     weights_version = None
     for group in groups:
         if group.problem_id not in problems:
-            raise _other_problems(str(path), group.problem_id)
+            raise other_problems(str(path), group.problem_id)
         weights_version = weights_version or group.weights_version
         if group.weights_version != weights_version and not any_weights:
             raise ProblemFileError(
@@ -263,86 +223,6 @@ def _from_groups(
                 num_tokens=len(completion.token_ids),
                 is_truncated=completion.finish_reason == "length",
             )
-
-
-def _from_row(row: Row, problems: Mapping[str, Problem], by_question: Mapping[str, str]) -> list[Answer]:
-    problem_id = _identify(row, problems, by_question)
-    listed = next((name for name in LIST_COLUMNS if isinstance(row.columns.get(name), list)), None)
-    if listed is None:
-        return [_to_answer(row.columns, row.place, problem_id)]
-    values = cast("list[Any]", row.columns[listed])
-    verdicts = next(
-        (row.columns[name] for name in LIST_VERDICT_COLUMNS if isinstance(row.columns.get(name), list)), None
-    )
-    if verdicts is not None and len(verdicts) != len(values):
-        raise ProblemFileError(f"{row.place}: {len(values)} {listed} but {len(verdicts)} grades; give one for each")
-    return [
-        _to_answer(
-            (value if isinstance(value, dict) else {"response": value})
-            | ({} if verdicts is None else {"score": verdicts[number]}),
-            f"{row.place}, {listed} {number + 1}",
-            problem_id,
-        )
-        for number, value in enumerate(values)
-    ]
-
-
-def _identify(row: Row, problems: Mapping[str, Problem], by_question: Mapping[str, str]) -> str:
-    """Find out which problem a row is of: by its id, else by its question."""
-    fields = take_fields(row.columns)
-    name, question = to_text(fields.problem_id), to_question(fields.question)
-    if name is not None and name in problems:
-        if question is not None and problems[name].question.strip() not in question:
-            raise ProblemFileError(
-                f"{row.place}: {name!r} is another problem there: its question is {question!r:.60}, here "
-                f"{problems[name].question!r:.60}; give the problems that were sampled"
-            )
-        return name
-    if question is not None and question.strip() in by_question:
-        return by_question[question.strip()]
-    if name is None and question is None:
-        found = ", ".join(map(repr, row.columns))
-        raise ProblemFileError(f"{row.place}: no 'problem_id' or 'question' says which problem it is of; found {found}")
-    raise _other_problems(row.place, name or f"{question:.40}")
-
-
-def _to_answer(columns: Mapping[str, Any], place: str, problem_id: str) -> Answer:
-    text = next((columns[name] for name in TEXT_COLUMNS if isinstance(columns.get(name), str)), None)
-    outcome = _to_outcome(columns, place)
-    if text is None and outcome is None:
-        raise ProblemFileError(
-            f"{place}: neither an answer ({', '.join(map(repr, TEXT_COLUMNS))}) nor its grade "
-            f"({', '.join(map(repr, VERDICT_COLUMNS))}); found {', '.join(map(repr, columns))}"
-        )
-    num_tokens, token_ids = columns.get("num_tokens"), columns.get("token_ids")
-    return Answer(
-        problem_id=problem_id,
-        place=place,
-        text=text,
-        outcome=outcome,
-        num_tokens=len(token_ids) if isinstance(token_ids, list) else num_tokens if type(num_tokens) is int else None,
-        is_truncated=columns.get("finish_reason") == "length",
-    )
-
-
-def _to_outcome(columns: Mapping[str, Any], place: str) -> Outcome | None:
-    name = next((name for name in VERDICT_COLUMNS if columns.get(name) is not None), None)
-    if name is None:
-        return None
-    value = columns[name]
-    if value in tuple(Outcome):
-        return Outcome(value)
-    if isinstance(value, bool | int | float) and value in (0, 1):
-        return Outcome.CORRECT if value else Outcome.INCORRECT
-    expected = "true, false, 1, 0" if name != "outcome" else ", ".join(Outcome)
-    raise ProblemFileError(f"{place}: {name!r} is {value!r}; expected one of {expected}")
-
-
-def _other_problems(place: str, problem_id: str) -> ProblemFileError:
-    return ProblemFileError(
-        f"{place}: completions of {problem_id!r}, which is not among the problems; give the problems (and the "
-        "--limit) that were sampled"
-    )
 
 
 def _refuse_missing(tallies: Mapping[str, _Tally], path: Path) -> None:

@@ -1,0 +1,177 @@
+"""Completions as others record them: training logs of verl, results of NeMo-Skills and open-r1, rows of any script.
+
+A row holds one completion, or all of a problem, or only how many of them were correct. It names its problem by the id
+or by the question, alone or in its prompt. A grade that is recorded is taken as it is.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from polaris_reward import Outcome
+
+from polaris_data.errors import ProblemFileError
+from polaris_data.problems.columns import find
+from polaris_data.problems.conversion import take_fields, to_statement, to_text
+from polaris_data.problems.prompts import bare_question, to_question
+from polaris_data.problems.published import published_rate
+from polaris_data.problems.rows import Row
+from polaris_data.records import Problem
+
+TEXT_COLUMNS = ("response", "completion", "output", "text", "generation", "generated_text", "model_output")
+"""Where the answer of a completion may stand."""
+
+VERDICT_COLUMNS = ("outcome", "correct", "is_correct", "acc", "correctness_math_verify", "score", "reward")
+"""Where its grade may stand: an outcome of polaris-reward, true or false, 1 and 0, or 1 and -1."""
+
+LIST_COLUMNS = ("completions", "responses", "generations", "outputs")
+"""Where a row may hold all completions of a problem: texts, or objects as above."""
+
+LIST_VERDICT_COLUMNS = ("scores", "rewards", "outcomes", *VERDICT_COLUMNS)
+"""Where such a row may hold their grades."""
+
+FINISH_COLUMNS = ("finish_reason", "finish_reasons", "stop_reason")
+"""Where it may say ``length``, of one completion or of each."""
+
+_VERDICTS = {"true": Outcome.CORRECT, "1": Outcome.CORRECT, "1.0": Outcome.CORRECT} | dict.fromkeys(
+    ("false", "0", "0.0", "-1", "-1.0"), Outcome.INCORRECT
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One completion of one problem, as far as it is known."""
+
+    problem_id: str
+    """Of the problem set."""
+
+    place: str
+    """Where it stands."""
+
+    text: str | None = None
+    """What the model wrote."""
+
+    outcome: Outcome | None = None
+    """Its grade; ``None`` if it has to be graded."""
+
+    num_tokens: int | None = None
+    """Its length."""
+
+    is_truncated: bool = False
+    """Whether the token budget ended it."""
+
+
+def read_recorded(rows: Iterable[Row], problems: Mapping[str, Problem]) -> Iterator[Answer]:
+    """Yield the completions of rows.
+
+    Raises:
+        ProblemFileError: If a row cannot be used, or is of a problem that is not among these.
+    """
+    by_question = {
+        question.strip(): problem_id
+        for problem_id, problem in problems.items()
+        for question in (bare_question(problem.question), problem.question)
+    }
+    for row in rows:
+        yield from _from_row(row, _identify(row, problems, by_question))
+
+
+def other_problems(place: str, problem_id: str) -> ProblemFileError:
+    """Return what to say of completions of a problem that is not among those given."""
+    return ProblemFileError(
+        f"{place}: completions of {problem_id!r}, which is not among the problems; give the problems (and the "
+        "--limit) that were sampled"
+    )
+
+
+def _from_row(row: Row, problem_id: str) -> Iterator[Answer]:
+    values = find(row.columns, *LIST_COLUMNS)
+    if not isinstance(values, list):
+        if find(row.columns, *TEXT_COLUMNS, *VERDICT_COLUMNS) is None and (rate := published_rate(row.columns)):
+            num_correct, num_samples = rate
+            for sample in range(num_samples):
+                outcome = Outcome.CORRECT if sample < num_correct else Outcome.INCORRECT
+                yield Answer(problem_id=problem_id, place=row.place, outcome=outcome)
+            return
+        yield _to_answer(row.columns, row.place, problem_id)
+        return
+    verdicts = _list_beside(row, values, LIST_VERDICT_COLUMNS)
+    reasons = _list_beside(row, values, FINISH_COLUMNS)
+    completeness = _list_beside(row, values, ("is_reasoning_complete",))
+    for number, value in enumerate(values):
+        columns = dict(cast("dict[str, Any]", value)) if isinstance(value, dict) else {"response": value}
+        if verdicts and verdicts[number] is not None:
+            columns["outcome" if isinstance(verdicts[number], str) else "score"] = verdicts[number]
+        if reasons:
+            columns["finish_reason"] = reasons[number]
+        elif completeness:
+            columns["finish_reason"] = "stop" if completeness[number] else "length"
+        yield _to_answer(columns, f"{row.place}, completion {number + 1}", problem_id)
+
+
+def _list_beside(row: Row, values: list[Any], names: tuple[str, ...]) -> list[Any] | None:
+    """Return the list that says something of each completion of a row."""
+    found = next((each for name in names if isinstance(each := find(row.columns, name), list)), None)
+    if found is not None and len(found) != len(values):
+        raise ProblemFileError(
+            f"{row.place}: {len(values)} completions but {len(found)} grades or remarks; give one for each"
+        )
+    return found
+
+
+def _identify(row: Row, problems: Mapping[str, Problem], by_question: Mapping[str, str]) -> str:
+    """Find out which problem a row is of: by its id, else by its question."""
+    fields = take_fields(row.columns)
+    name, question = to_text(fields.problem_id), to_question(fields.question)
+    if name is not None and name in problems:
+        if question is not None and problems[name].question.strip() not in (question, to_statement(fields)):
+            known = problems[name].question.strip()
+            if known not in question:
+                raise ProblemFileError(
+                    f"{row.place}: {name!r} is another problem there: its question is {question!r:.60}, here "
+                    f"{problems[name].question!r:.60}; give the problems that were sampled"
+                )
+        return name
+    for text in (question, to_statement(fields)):
+        if text is not None and text.strip() in by_question:
+            return by_question[text.strip()]
+    if name is None and question is None:
+        found = ", ".join(map(repr, row.columns))
+        raise ProblemFileError(f"{row.place}: no 'problem_id' or 'question' says which problem it is of; found {found}")
+    raise other_problems(row.place, name or f"{question:.40}")
+
+
+def _to_answer(columns: Mapping[str, Any], place: str, problem_id: str) -> Answer:
+    text = next((found for name in TEXT_COLUMNS if isinstance(found := find(columns, name), str)), None)
+    outcome = _to_outcome(columns, place)
+    if text is None and outcome is None:
+        raise ProblemFileError(
+            f"{place}: neither an answer ({', '.join(map(repr, TEXT_COLUMNS))}) nor its grade "
+            f"({', '.join(map(repr, VERDICT_COLUMNS))}) nor a pass rate with its number of tries; "
+            f"found {', '.join(map(repr, columns))}"
+        )
+    num_tokens, token_ids = columns.get("num_tokens"), columns.get("token_ids")
+    return Answer(
+        problem_id=problem_id,
+        place=place,
+        text=text,
+        outcome=outcome,
+        num_tokens=len(token_ids) if isinstance(token_ids, list) else num_tokens if type(num_tokens) is int else None,
+        is_truncated=find(columns, *FINISH_COLUMNS) == "length",
+    )
+
+
+def _to_outcome(columns: Mapping[str, Any], place: str) -> Outcome | None:
+    for name in VERDICT_COLUMNS:
+        value = find(columns, name)
+        if value is None:
+            continue
+        if value in tuple(Outcome):
+            return Outcome(value)
+        if str(value).casefold() in _VERDICTS:
+            return _VERDICTS[str(value).casefold()]
+        expected = "true, false, 1, 0, -1" if name != "outcome" else ", ".join(Outcome)
+        raise ProblemFileError(
+            f"{place}: {name!r} is {value!r}; expected one of {expected}; without that column the answers are graded"
+        )
+    return None
