@@ -31,6 +31,9 @@ from polaris_data.records import Problem
 QUESTIONS_AT_ONCE = 2000
 PAIRS_AT_ONCE = 10_000
 
+MANY_ANSWERS = 2
+"""Other answers that problems alike have, from which agreeing on a common answer tells nothing."""
+
 SimilarPairs = Callable[[Sequence[str]], Iterable[tuple[int, int, float]]]
 """Yields pairs of questions by position, with a score."""
 
@@ -340,19 +343,20 @@ def _near_links(
         _compare_pairs, work, num_processes=num_processes, start=_set_rarity, start_arguments=(rarity,)
     )
     links: list[tuple[Link, bool]] = []
-    alike, agreeing = Counter[int](), Counter[int]()
+    other_answers: dict[int, set[tuple[str, ...]]] = defaultdict(set)
     for candidates in found:
         agree = iter(same_answers([each.asked for each in candidates if each.asked]))
-        for each in candidates:
-            alike.update((each.link.a, each.link.b))
-            if each.asked is None or next(agree):
-                agreeing.update((each.link.a, each.link.b))
-                links.append((each.link, each.is_telling))
-    # In a family of problems with different answers, two of them have the same common answer by chance.
+        for link, is_telling, asked in candidates:
+            if asked is None or next(agree):
+                links.append((link, is_telling))
+            else:
+                other_answers[link.a].add(asked[1])
+                other_answers[link.b].add(asked[0])
+    # In a family of problems with several answers, two of them have the same common one by chance.
     return [
         link
         for link, is_telling in links
-        if is_telling or all(2 * agreeing[place] >= alike[place] for place in (link.a, link.b))
+        if is_telling or all(len(other_answers[place]) < MANY_ANSWERS for place in (link.a, link.b))
     ]
 
 

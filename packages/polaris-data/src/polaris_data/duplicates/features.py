@@ -5,8 +5,9 @@ No list of words of any language is used: that "find" says little and "fragrant"
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -203,7 +204,8 @@ def _each_once(hashes: Hashes, factors: NDArray[np.float32], questions: NDArray[
     return Features(hashes[is_first], factors[is_first], questions[is_first])
 
 
-def in_parts(features: Features, values: NDArray[Any], num_questions: int) -> Iterable[tuple[Hashes, NDArray[Any]]]:
+def in_parts(features: Features, values: NDArray[Any], num_questions: int) -> Iterator[tuple[Hashes, NDArray[Any]]]:
     """Yield for each question its features and the values that belong to them."""
-    ends = np.searchsorted(features.questions, np.arange(1, num_questions))
-    return zip(np.split(features.hashes, ends), np.split(values, ends), strict=True)
+    ends = np.searchsorted(features.questions, np.arange(num_questions + 1))
+    for start, end in pairwise(ends.tolist()):
+        yield features.hashes[start:end], values[start:end]

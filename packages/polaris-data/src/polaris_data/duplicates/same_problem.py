@@ -193,7 +193,7 @@ def compare(a: Statement, b: Statement, *, paraphrases: bool = False, score: flo
     has_more = any(_is_value(token) for token in only_a | only_b) or _have_other_variables(a, b, only_a, only_b)
     least = max(MIN_SIMILARITY if is_telling else MIN_SIMILARITY_WEAK, MIN_SIMILARITY_MORE if has_more else 0)
     if not difference and score >= least:
-        return Likeness(score, "near", if_answers_agree=True)
+        return Likeness(score, "near", if_answers_agree=True, is_telling=is_telling)
     if paraphrases and score >= (MIN_PARAPHRASE if is_telling else MIN_PARAPHRASE_WEAK):
         is_replaced = _are_replaced(_numbers(a.counts), _numbers(b.counts))
         if not is_replaced and (is_telling or not _are_replaced(_variables(only_a), _variables(only_b))):
