@@ -96,7 +96,7 @@ def test_every_problem_is_kept_or_dropped_once_whatever_the_order(
 ):
     folder = tmp_path_factory.mktemp("clean")
     options = {"drop_shared_passages": drop_shared_passages}
-    counts = write_decontaminated(folder, lambda: problems, {"bench": benchmark}, **options)
+    counts = write_decontaminated(folder, lambda: problems, {"bench": benchmark}, **options).by_kind
     assert sum(counts.values()) == len(problems)
     kept = [json.loads(line)["problem_id"] for line in (folder / "problems.jsonl").open()]
     found = [json.loads(line) for line in (folder / "findings.jsonl").open()]
@@ -107,9 +107,9 @@ def test_every_problem_is_kept_or_dropped_once_whatever_the_order(
     )
     rng.shuffle(problems)
     rng.shuffle(benchmark)
-    assert write_decontaminated(folder, lambda: problems, {"bench": benchmark}, **options) == counts
+    assert write_decontaminated(folder, lambda: problems, {"bench": benchmark}, **options).by_kind == counts
     left = [each for each in problems if each.problem_id in kept]
-    again = write_decontaminated(folder, lambda: left, {"bench": benchmark}, **options)
+    again = write_decontaminated(folder, lambda: left, {"bench": benchmark}, **options).by_kind
     assert again["kept"] == len(left)
 
 
@@ -123,7 +123,7 @@ def test_the_number_of_processes_does_not_matter():
 
 def test_what_is_kept_reads_back_as_it_was(tmp_path):
     problems = [problem("a", BENCHMARK.format(n=7, m=9)), problem("b", TEMPLATES[3].format(n=1, m=9))]
-    counts = write_decontaminated(tmp_path, lambda: problems, {"bench": problems[:1]})
+    counts = write_decontaminated(tmp_path, lambda: problems, {"bench": problems[:1]}).by_kind
     assert read_problems(tmp_path / "problems.jsonl") == problems[1:]
     written = json.loads((tmp_path / "counts.json").read_text())
     assert written == {"num_problems": 2, **counts, "kept_though_close": {}}

@@ -156,7 +156,7 @@ def test_rules_survive_being_written_as_data(rules):
 
 @given(ATTEMPTS, st.sampled_from([0.1, 0.5, 0.9]))
 def test_the_posterior_agrees_with_a_sum_over_a_fine_grid(attempt, rate):
-    n, k, _ = attempt
+    n, k = attempt[:2]
     grid = [(i + 0.5) / 4000 for i in range(4000)]
     density = [p**k * (1 - p) ** (n - k) for p in grid]
     above = sum(value for p, value in zip(grid, density, strict=True) if p > rate) / sum(density)
@@ -283,8 +283,8 @@ def test_recent_visits_can_count_alone(rule, names):
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ("", "no rule ''; give one of drop, accuracy, cap, shape"),
-        ("harder", "no rule 'harder'; give one of drop, accuracy, cap, shape"),
+        ("", "no rule ''; give one of drop, accuracy, truncation, cap, shape"),
+        ("harder", "no rule 'harder'; give one of drop, accuracy, truncation, cap, shape"),
         ("accuracy", "rule 'accuracy': no 'above'; expected 'above', 'by'"),
         ("accuracy above=high", "rule 'accuracy': above is 'high'; expected a number"),
         ("accuracy above=1.5", "rule 'accuracy': above is 1.5; expected a share from 0 to 1"),

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain, tee
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from polaris_data.duplicates.embeddings import Embedding, embed
 from polaris_data.duplicates.features import Rarity, TokenHashes, find_features, hash_tokens, passages, vectors
 from polaris_data.duplicates.same_problem import (
     MIN_CLOSE,
-    MIN_PARAPHRASE,
+    MIN_PARAPHRASE_NUMBERS,
     Statement,
     compare,
     countable,
@@ -44,7 +44,7 @@ from polaris_data.records import Problem
 
 PROBLEMS_AT_ONCE = 1000
 
-MIN_CANDIDATE = min(MIN_PARAPHRASE, MIN_CLOSE)
+MIN_CANDIDATE = MIN_PARAPHRASE_NUMBERS
 """Cosine from which two problems are compared."""
 
 LITTLE_LESS = 1.25
@@ -97,6 +97,16 @@ class _Found:
     finding: Finding
     asked: tuple[tuple[str, ...], tuple[str, ...]] | None = None
     """Answers that must agree, else it is ``close``."""
+
+
+class Decontaminated(NamedTuple):
+    """What became of a set."""
+
+    by_kind: dict[str, int]
+    """Problems by what was done with them: ``kept``, or dropped for a `Kind`."""
+
+    kept_though_close: dict[str, int]
+    """Of the kept ones, those that are close to a benchmark problem, by what makes them another problem."""
 
 
 class BenchmarkIndex:
@@ -221,7 +231,7 @@ def decontaminate_problems(
     drop_shared_passages: bool = False,
     embedding: Embedding | None = None,
     num_processes: int | None = None,
-) -> dict[str, int]:
+) -> Decontaminated:
     """Drop the problems of a set that are in a benchmark; write what `write_decontaminated` does.
 
     Args:
@@ -231,9 +241,6 @@ def decontaminate_problems(
         drop_shared_passages: Drop other problems with a passage in common too.
         embedding: Finds further ones.
         num_processes: ``None`` is one a processor.
-
-    Returns:
-        As `write_decontaminated`.
 
     Raises:
         SettingError: If two benchmarks have one name.
@@ -374,7 +381,7 @@ def write_decontaminated(
     num_processes: int = 1,
     total: int | None = None,
     claim: Callable[[], None] = lambda: None,
-) -> dict[str, int]:
+) -> Decontaminated:
     """Write what is left of a training set and what was found, and return the counts by reason.
 
     Args:
@@ -388,9 +395,6 @@ def write_decontaminated(
         num_processes: As for `find_contamination`.
         total: Problems, for the progress bar.
         claim: Called when all is found, before any file gets its name.
-
-    Returns:
-        Problems by what was done with them: ``kept``, or dropped for a `Kind`.
     """
     counts = Counter[str](dict.fromkeys(["kept", *KINDS], 0))
     findings = stream_contamination(
@@ -409,11 +413,9 @@ def write_decontaminated(
             if not is_dropped:
                 kept.write(to_json_line(problem))
         claim()
-    write_json(
-        folder / "counts.json",
-        {"num_problems": counts.total(), **counts, "kept_though_close": {k: n for k, n in kept_though.items() if n}},
-    )
-    return dict(counts)
+    close = {difference: num for difference, num in kept_though.most_common() if num}
+    write_json(folder / "counts.json", {"num_problems": counts.total(), **counts, "kept_though_close": close})
+    return Decontaminated(dict(counts), close)
 
 
 _index: list[BenchmarkIndex] = []

@@ -18,7 +18,7 @@ from polaris_data.duplicates.clusters import Cluster, Held, Kind, Link, componen
 from polaris_data.duplicates.embeddings import Embedding
 from polaris_data.duplicates.features import Hashes, Rarity, hash_tokens
 from polaris_data.duplicates.minhash import Sketches, candidate_pairs, join_sketches, sketch
-from polaris_data.duplicates.same_problem import compare, countable, to_statements
+from polaris_data.duplicates.same_problem import Statement, compare, countable, to_statements
 from polaris_data.duplicates.wording import read_wording
 from polaris_data.files.journal import check_output, claim_output, to_lines, write_json, write_text
 from polaris_data.files.lock import locked_output
@@ -30,6 +30,9 @@ from polaris_data.records import Problem
 
 QUESTIONS_AT_ONCE = 2000
 PAIRS_AT_ONCE = 10_000
+
+STATEMENTS_HELD = 30_000
+"""Problems that each process holds to be compared: about 0.3 GB."""
 
 MANY_ANSWERS = 2
 """Other answers that problems alike have, from which agreeing on a common answer tells nothing."""
@@ -362,14 +365,16 @@ def _near_links(
 
 def _compare_pairs(candidates: _Candidates) -> list[_Candidate]:
     texts, pairs = candidates
-    places = list(texts)
-    wordings = [read_wording(question) for question, _ in texts.values()]
-    statements = dict(
-        zip(places, to_statements(wordings, [answers for _, answers in texts.values()], _rarity[0]), strict=True)
-    )
+    missing = [place for place in texts if place not in _statements]
+    if len(_statements) + len(missing) > STATEMENTS_HELD:
+        _statements.clear()
+        missing = list(texts)
+    wordings = [read_wording(texts[place][0]) for place in missing]
+    read = to_statements(wordings, [texts[place][1] for place in missing], _rarity[0])
+    _statements.update(zip(missing, read, strict=True))
     found: list[_Candidate] = []
     for a, b in pairs:
-        one, other = statements[a], statements[b]
+        one, other = _statements[a], _statements[b]
         likeness = compare(one, other)
         if likeness.kind:
             link = Link(a, b, "exact" if likeness.kind == "exact" else "near", round(likeness.score, 4))
@@ -382,5 +387,10 @@ _rarity: list[Rarity] = []
 """Of the set, in this process; a list of one, filled when the process starts."""
 
 
+_statements: dict[int, Statement] = {}
+"""What was read of the set in this process: a family of similar problems comes up again and again."""
+
+
 def _set_rarity(rarity: Rarity) -> None:
     _rarity[:] = [rarity]
+    _statements.clear()

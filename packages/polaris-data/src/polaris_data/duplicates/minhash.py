@@ -34,7 +34,7 @@ MAX_NEIGHBOURS = 4
 MAX_EQUAL = 32
 """The same, of those with the same numbers."""
 
-MAX_PAIRS = 16
+MAX_PAIRS = 8
 """Candidates of one question that are kept, the most similar ones with the same numbers first; a pair is kept if it is
 among those of either question."""
 

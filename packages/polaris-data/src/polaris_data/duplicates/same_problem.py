@@ -45,6 +45,11 @@ MIN_PARAPHRASE = 0.48
 MIN_PARAPHRASE_WEAK = 0.62
 """The same, where the answer is not; variables must then not be replaced either."""
 
+MIN_PARAPHRASE_NUMBERS = 0.32
+"""The same, where the answer is telling and both questions have the same numbers, at least `TELLING_NUMBERS`."""
+
+TELLING_NUMBERS = 3
+
 MIN_CLOSE = 0.5
 """Cosine from which two different problems are worth a look."""
 
@@ -194,7 +199,7 @@ def compare(a: Statement, b: Statement, *, paraphrases: bool = False, score: flo
     least = max(MIN_SIMILARITY if is_telling else MIN_SIMILARITY_WEAK, MIN_SIMILARITY_MORE if has_more else 0)
     if not difference and score >= least:
         return Likeness(score, "near", if_answers_agree=True, is_telling=is_telling)
-    if paraphrases and score >= (MIN_PARAPHRASE if is_telling else MIN_PARAPHRASE_WEAK):
+    if paraphrases and score >= _least_of_paraphrase(a, b):
         is_replaced = _are_replaced(_numbers(a.counts), _numbers(b.counts))
         if not is_replaced and (is_telling or not _are_replaced(_variables(only_a), _variables(only_b))):
             return Likeness(score, "paraphrase", if_answers_agree=True, is_telling=is_telling)
@@ -216,7 +221,8 @@ def is_inside(a: Statement, b: Statement, rarity: Rarity, *, most: float = math.
     tokens, missing = b.wording.tokens, _only(b, a)
     if not len(tokens) >= MIN_INSIDE_TOKENS or len(a.wording.tokens) > most * len(tokens):
         return False
-    if any(not token[0].isalpha() for token in missing) or any(rarity.of_words(missing) > COMMON):
+    words = [token for token in missing if token not in a.counts]
+    if any(not token[0].isalpha() for token in missing) or any(rarity.of_words(words) > COMMON):
         return False
     if a.wording.figure != b.wording.figure and b.wording.figure and len(_numbers(b.counts)) < 2:
         return False  # what is computed stands in the figure
@@ -247,6 +253,15 @@ def longest_common(a: Sequence[str], b: Sequence[str]) -> int:
         matches = row & places.get(token, 0)
         row = (row + matches | row - matches) & every
     return len(b) - row.bit_count()
+
+
+def _least_of_paraphrase(a: Statement, b: Statement) -> float:
+    """Return how similar two questions must be, at least, to be paraphrases."""
+    if not (a.has_telling_answer and b.has_telling_answer):
+        return MIN_PARAPHRASE_WEAK
+    numbers = _numbers(a.counts)
+    same_numbers = numbers == _numbers(b.counts) and len(numbers) >= TELLING_NUMBERS
+    return MIN_PARAPHRASE_NUMBERS if same_numbers else MIN_PARAPHRASE
 
 
 def _only(a: Statement, b: Statement) -> Counter[str]:

@@ -106,8 +106,8 @@ def truncation_warnings(profile: Iterable[Difficulty]) -> list[str]:
         return []
     return [
         f"{num_truncated / num_samples:.1%} of the answers are truncated, and {num_cut:,} of the {num_never:,} "
-        "problems that were never solved were mostly cut short: the shape tells of the token budget, not of what is too hard; "
-        "profile with more --max-tokens, or drop them with --rule 'truncation above=0.5'"
+        "problems that were never solved were mostly cut short: the shape tells of the token budget, not of what is "
+        "too hard; profile with more --max-tokens, or drop them with --rule 'truncation above=0.5'"
     ]
 
 
