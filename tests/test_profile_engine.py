@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 NUM_PROBLEMS = 144
 ARGUMENTS = ["profile", "synthetic", "--limit", NUM_PROBLEMS, "--seed", 5, "--no-canary"]
-ADAPTIVE = ["--adaptive", "--bound", 0.01, "--bound", 1, "--error", 0.1]
+ADAPTIVE = ["--adaptive", "--bound", 0.01, "--bound", 1]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_an_adaptive_profile_decides_as_all_samples_do_with_fewer_tokens(whole):
 
 def test_how_it_was_sampled_is_recorded(place, whole):
     settings = json.loads(settings_path(place / "adaptive.jsonl").read_text())
-    assert settings["adaptive"] == {"bounds": [0.01, 1.0], "error": 0.1, "at_a_time": 1}
+    assert settings["adaptive"] == {"bounds": [0.01, 1.0], "at_a_time": 1}
     assert settings["temperature"] == 1.0 and settings["context"] is None and settings["model_digest"]
 
 

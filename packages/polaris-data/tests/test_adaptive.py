@@ -18,7 +18,7 @@ from polaris_data.profile.adaptive import (
     profile_histogram,
     settled_cells,
 )
-from polaris_data.profile.schedule import FIRST_COHORT, GROWTH, Schedule, pooled
+from polaris_data.profile.schedule import Schedule, pooled
 from polaris_data.profile.shape import histogram
 from polaris_data.records import Difficulty
 from polaris_data.selection.rules import parse_rule, unsettled_rules
@@ -45,7 +45,6 @@ populations = st.lists(st.floats(0.01, 1), min_size=len(BETAS), max_size=len(BET
 settlings = st.builds(
     Settling,
     bounds=st.lists(st.sampled_from([0.01, 0.25, 0.5, 0.75, 0.9, 1.0]), min_size=1, max_size=3).map(tuple),
-    error=st.floats(0, 0.3),
 )
 
 
@@ -114,34 +113,23 @@ def chance_of(k):
     return chance
 
 
-def test_without_a_population_sampling_stops_exactly_where_nothing_can_change():
-    assert {cell for cell in settled_cells(8, Settling(), None) if cell[0] < 8} == {
+def test_sampling_stops_exactly_where_nothing_can_change():
+    assert {cell for cell in settled_cells(8, Settling()) if cell[0] < 8} == {
         (n, k) for n in range(1, 8) for k in range(n)
     }
-    never_or_always = settled_cells(4, Settling(bounds=(0.01, 1.0)), None)
+    never_or_always = settled_cells(4, Settling(bounds=(0.01, 1.0)))
     assert {cell for cell in never_or_always if cell[0] < 4} == {(2, 1), (3, 1), (3, 2)}
 
 
-def test_a_population_settles_what_it_makes_sure():
-    almost_certain = only((64.0, 1 / 16), (1 / 16, 64.0))
-    assert (2, 2) in settled_cells(8, Settling(error=0.02), almost_certain)
-    assert (2, 2) not in settled_cells(8, Settling(error=0.0), almost_certain)
-    assert (7, 7) not in settled_cells(8, Settling(error=0.02), only((1.0, 1.0)))  # wrong once in nine
-
-
 @settings(deadline=None)
-@given(populations, settlings, st.integers(1, 8))
-def test_a_settled_cell_decides_like_all_samples_within_the_error(population, settling, num_samples):
+@given(settlings, st.lists(st.booleans(), min_size=1, max_size=8))
+def test_a_settled_cell_decides_like_all_samples(settling, answers):
     def side(k, n):
         return sum(k / n >= bound for bound in settling.bounds)
 
-    cells = settled_cells(num_samples, settling, population)
-    assert cells >= {(num_samples, k) for k in range(num_samples + 1)}
-    assert cells >= settled_cells(num_samples, settling, None)
-    for n, k in cells:
-        chances = population.predict((n, k), num_samples - n)
-        wrong = sum(c for more, c in enumerate(chances) if side(k + more, num_samples) != side(k, n))
-        assert wrong <= settling.error + 1e-9
+    settled = settled_cells(len(answers), settling)
+    stops = next(n for n in range(1, len(answers) + 1) if (n, sum(answers[:n])) in settled)
+    assert side(sum(answers[:stops]), stops) == side(sum(answers), len(answers))
 
 
 @settings(deadline=None)
@@ -154,7 +142,7 @@ def test_a_settled_cell_decides_like_all_samples_within_the_error(population, se
 def test_a_schedule_draws_between_one_and_all_and_the_order_of_answers_changes_nothing(
     settling, answers, at_a_time, order
 ):
-    settling = Settling(bounds=settling.bounds, error=settling.error, at_a_time=at_a_time)
+    settling = Settling(bounds=settling.bounds, at_a_time=at_a_time)
     results = [play(answers, settling), play(answers, settling, order=order)]
     assert results[0] == results[1]
     for name, each in results[0].items():
@@ -183,13 +171,13 @@ def play(answers, settling, *, order=None, drawn=(), stop_after=None):
 
 @pytest.fixture(scope="module")
 def population_of_answers():
-    """Of three cohorts, most problems solved nearly always or nearly never."""
+    """Most problems are solved nearly always or nearly never."""
     chance = random.Random(1)
-    rates = [chance.betavariate(0.1, 0.1) for _ in range(FIRST_COHORT * GROWTH + 200)]
+    rates = [chance.betavariate(0.1, 0.1) for _ in range(1200)]
     return [[chance.random() < rate for _ in range(8)] for rate in rates]
 
 
-@pytest.mark.parametrize("settling", [Settling(), Settling(error=0.1), Settling(bounds=(0.01, 1.0), error=0.05)])
+@pytest.mark.parametrize("settling", [Settling(), Settling(bounds=(0.01, 1.0))])
 def test_stops_and_arrival_in_any_order_end_with_the_same_counts(population_of_answers, settling):
     whole = play(population_of_answers, settling)
     order = random.Random(2)
@@ -200,16 +188,13 @@ def test_stops_and_arrival_in_any_order_end_with_the_same_counts(population_of_a
     assert play(population_of_answers, settling, order=order, drawn=drawn) == whole
 
 
-def test_the_error_is_kept_and_buys_samples(population_of_answers):
-    used = {}
-    for error in (0.0, 0.02, 0.1):
-        tallies = play(population_of_answers, Settling(bounds=(0.01, 1.0), error=error))
-        fixed = [{0: 0, 8: 2}.get(sum(answers), 1) for answers in population_of_answers]
-        ours = [(each.num_correct > 0) + (each.accuracy == 1) for each in (tallies[str(n)] for n in range(len(fixed)))]
-        wrong = sum(a != b for a, b in zip(ours, fixed, strict=True)) / len(fixed)
-        assert wrong <= error
-        used[error] = sum(each.num_samples for each in tallies.values())
-    assert used[0.1] < used[0.02] < used[0.0] < 8 * len(population_of_answers)
+@pytest.mark.parametrize("bounds", [(1.0,), (0.01, 1.0), (0.625,)])
+def test_the_decisions_are_those_of_all_samples_and_cost_fewer(population_of_answers, bounds):
+    tallies = play(population_of_answers, Settling(bounds=bounds))
+    for number, answers in enumerate(population_of_answers):
+        ours = tallies[str(number)]
+        assert [ours.accuracy >= bound for bound in bounds] == [sum(answers) / 8 >= bound for bound in bounds]
+    assert sum(each.num_samples for each in tallies.values()) < 8 * len(population_of_answers)
 
 
 def test_without_settling_every_problem_is_drawn_once_and_whole():
@@ -262,8 +247,6 @@ def test_pooled_samples_add_up():
         ({"bounds": ()}, "bounds are"),
         ({"bounds": (0.0,)}, "bounds are"),
         ({"bounds": (1.1,)}, "bounds are"),
-        ({"error": 0.5}, "error is 0.5"),
-        ({"error": -0.1}, "error is -0.1"),
         ({"at_a_time": 0}, "at_a_time is 0"),
     ],
 )

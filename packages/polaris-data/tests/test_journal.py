@@ -81,10 +81,28 @@ def test_a_file_of_an_unknown_run_is_not_claimed(tmp_path, name):
 def test_an_output_of_other_settings_is_refused_by_its_name(tmp_path):
     out = tmp_path / "r.jsonl"
     claim_output(out, {"seed": 0})
+    out.write_text("precious\n")
     check_output(out, {"seed": 0})
     with pytest.raises(OtherRunError, match=r"r\.jsonl belongs to another run: seed was 0, now 1"):
         check_output(out, {"seed": 1})
     assert json.loads(settings_path(out).read_text()) == {"seed": 0}
+
+
+def test_what_a_failed_run_left_keeps_no_other_run_out(tmp_path):
+    out = tmp_path / "r.jsonl"
+    claim_output(out, {"problems": "0123456789abcdef"})
+    (tmp_path / "r.jsonl.partial").write_text("")
+    claim_output(out, {"problems": "fedcba9876543210"})
+    assert json.loads(settings_path(out).read_text()) == {"problems": "fedcba9876543210"}
+
+
+@pytest.mark.parametrize("name", ["r.jsonl", "r.jsonl.partial"])
+def test_another_input_is_named_as_such_and_nothing_is_overwritten(tmp_path, name):
+    out = tmp_path / "r.jsonl"
+    claim_output(out, {"problems": "0123456789abcdef", "seed": 0})
+    (tmp_path / name).write_text("{}\n")
+    with pytest.raises(OtherRunError, match=r"another run: problems has other content now; choose another --out"):
+        claim_output(out, {"problems": "fedcba9876543210", "seed": 0})
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):

@@ -43,7 +43,7 @@ from polaris_rollout.temperature import expected_distinct_n
 PROBLEMS = synthetic_problems(40, seed=8, split="train")
 PARAMS = SamplingParams(temperature=0.9, seed=3)
 SETTINGS = {"command": "polaris-data profile", "model": "guess", "temperature": 0.9}
-SETTLING = Settling(bounds=(0.5,), error=0.1)
+SETTLING = Settling(bounds=(0.5,))
 
 
 class Guesser:

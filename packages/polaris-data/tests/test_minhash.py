@@ -1,15 +1,10 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polaris_data.duplicates import minhash
-from polaris_data.duplicates.minhash import (
-    BandIndex,
-    candidate_pairs,
-    candidates_between,
-    join_sketches,
-    passages,
-    sketch,
-)
+from polaris_data.duplicates.features import hash_tokens, passages
+from polaris_data.duplicates.minhash import candidate_pairs, join_sketches, sketch
 from polaris_data.duplicates.wording import Wording
 
 WORDS = st.sampled_from([f"word{letter}" for letter in "abcdefghijklmnopqrst"] + ["3", "4", "+", "$x"])
@@ -36,14 +31,6 @@ def test_candidates_are_what_comparing_every_pair_finds(wordings):
 
 
 @settings(deadline=None)
-@given(QUESTIONS, QUESTIONS)
-def test_candidates_between_two_sets_are_those_of_their_union(ours, theirs):
-    pairs = candidates_between(sketch(ours), BandIndex(sketch(theirs))).tolist()
-    together = candidate_pairs(sketch([*ours, *theirs])).tolist()
-    assert pairs == [[a, b - len(ours)] for a, b in together if a < len(ours) <= b]
-
-
-@settings(deadline=None)
 @given(QUESTIONS, st.integers(1, 5))
 def test_sketching_in_pieces_gives_the_same(wordings, size):
     whole = sketch(wordings)
@@ -62,7 +49,7 @@ def test_the_share_of_equal_values_estimates_the_similarity():
 
 @given(QUESTIONS)
 def test_passages_are_the_runs_of_13_tokens_inside_one_question(wordings):
-    grams, rows = passages(minhash.hash_tokens(wordings))
+    grams, rows = passages(hash_tokens(wordings))
     expected = [
         (row, wording.tokens[start : start + 13])
         for row, wording in enumerate(wordings)
@@ -72,10 +59,25 @@ def test_passages_are_the_runs_of_13_tokens_inside_one_question(wordings):
     assert len(set(grams.tolist())) == len({run for _, run in expected})
 
 
-def test_a_large_bucket_is_compared_in_the_order_of_the_numbers(monkeypatch):
-    words = tuple(f"w{number}" for number in range(60))
-    wordings = [Wording((*words, str(number % 10)), "") for number in range(40)]
-    monkeypatch.setattr(minhash, "MAX_NEIGHBOURS", 3)
-    pairs = candidate_pairs(sketch(wordings)).tolist()
-    assert len(pairs) < 40 * 39 / 2
-    assert {(a, b) for a in range(40) for b in range(a + 10, 40, 10)} <= {tuple(pair) for pair in pairs}
+def family(num, num_numbers):
+    """Questions in the same words with ever other numbers."""
+    words = tuple(f"word{number}" for number in range(60))
+    return [Wording((*words, str(number % num_numbers)), "") for number in range(num)]
+
+
+def test_in_a_family_those_with_the_same_numbers_are_compared():
+    pairs = {tuple(pair) for pair in candidate_pairs(sketch(family(400, 100))).tolist()}
+    assert {(a, b) for a in range(400) for b in range(a + 100, 400, 100)} <= pairs
+
+
+@pytest.mark.parametrize("num_numbers", [1, 20, 1000])
+def test_the_candidates_of_a_family_grow_with_its_size_and_not_with_its_square(num_numbers):
+    for num in (500, 1000):
+        assert len(candidate_pairs(sketch(family(num, num_numbers)))) <= 2 * minhash.MAX_PAIRS * num
+
+
+def test_the_candidates_do_not_depend_on_the_order():
+    wordings = family(200, 7)
+    pairs = {frozenset((wordings[a], wordings[b])) for a, b in candidate_pairs(sketch(wordings)).tolist()}
+    turned = wordings[::-1]
+    assert pairs == {frozenset((turned[a], turned[b])) for a, b in candidate_pairs(sketch(turned)).tolist()}

@@ -205,7 +205,6 @@ def test_settings_tell_apart_everything_that_changes_a_profile():
         {"num_samples": 4},
         {"suffix": ""},
         {"settling": Settling()},
-        {"settling": Settling(error=0.1)},
         {"settling": Settling(bounds=(0.5, 1.0))},
         {"settling": Settling(at_a_time=2)},
     ]

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from itertools import product
 
 import pytest
 from hypothesis import given, settings
@@ -29,8 +30,17 @@ from polaris_data import (
 )
 from polaris_data.profile.attempts import bin_of, pool
 from polaris_data.profile.files import write_profile
+from polaris_data.profile.shape import name_shape
 from polaris_data.selection.decisions import attempts_of, decide, histograms
-from polaris_data.selection.rules import probability_above, read_rules, shuffled, to_data
+from polaris_data.selection.rules import (
+    mirrored_j,
+    needed_samples,
+    probability_above,
+    read_rules,
+    rules_out_of_reach,
+    shuffled,
+    to_data,
+)
 
 PUBLISHED_7B = (8877, 2583, 2070, 1839, 1852, 1900, 2530, 4513, 14183)
 
@@ -146,7 +156,7 @@ def test_rules_survive_being_written_as_data(rules):
 
 @given(ATTEMPTS, st.sampled_from([0.1, 0.5, 0.9]))
 def test_the_posterior_agrees_with_a_sum_over_a_fine_grid(attempt, rate):
-    n, k = attempt
+    n, k = attempt[:2]
     grid = [(i + 0.5) / 4000 for i in range(4000)]
     density = [p**k * (1 - p) ** (n - k) for p in grid]
     above = sum(value for p, value in zip(grid, density, strict=True) if p > rate) / sum(density)
@@ -179,6 +189,32 @@ def test_a_shape_is_reached_by_dropping_as_little_as_possible():
     left = set(kept(decide(evidence, evidence, (Reshape(),), seed=0)))
     dropped_easy = next(name for name in one_more if name not in left)
     assert histograms(evidence, left | {dropped_easy})["after"].shape != "mirrored-J"
+
+
+@given(st.lists(st.integers(0, 4), min_size=3, max_size=5).filter(lambda counts: counts[0] > 0))
+def test_no_larger_part_has_the_shape(counts):
+    left = mirrored_j(counts)
+    assert name_shape(tuple(left)) == "mirrored-J" and all(a <= b for a, b in zip(left, counts, strict=True))
+    parts = product(*(range(count + 1) for count in counts))
+    assert sum(left) == max(sum(part) for part in parts if name_shape(part) == "mirrored-J")
+
+
+def test_a_rule_by_certainty_says_how_many_visits_it_needs(tmp_path):
+    rule = Accuracy(above=0.9, by="certainty", certainty=0.95)
+    assert needed_samples(rule) == 28  # 1 - 0.9 ** 29 is 95.3%, 1 - 0.9 ** 28 is 94.8%
+    evidence = {"few": (Attempt(8, 8),) * 3, "many": (Attempt(8, 8),) * 4}
+    (note,) = rules_out_of_reach(evidence, [rule, Accuracy(above=0.9)])
+    assert "at least 28 answers, all correct, which are 4 visits of 8: 1 of 2 problems have fewer" in note
+    assert rules_out_of_reach({"many": evidence["many"]}, [rule]) == []
+    assert kept(decide(evidence, evidence, [rule], seed=0)) == ["few"]
+
+
+def test_what_the_budget_cut_short_can_be_dropped():
+    evidence = {str(cut): (Attempt(8, 0, cut), Attempt(8, 0, 0)) for cut in (0, 4, 8)}
+    rule = parse_rule("truncation above=0.25")
+    assert kept(decide(evidence, evidence, [rule], seed=0)) == ["0", "4"] and parse_rule(to_data(rule)) == rule
+    with pytest.raises(SettingError, match=r"above is 1\.5"):
+        parse_rule("truncation above=1.5")
 
 
 def test_a_shape_that_no_part_has_is_refused():
@@ -247,8 +283,8 @@ def test_recent_visits_can_count_alone(rule, names):
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ("", "no rule ''; give one of drop, accuracy, cap, shape"),
-        ("harder", "no rule 'harder'; give one of drop, accuracy, cap, shape"),
+        ("", "no rule ''; give one of drop, accuracy, truncation, cap, shape"),
+        ("harder", "no rule 'harder'; give one of drop, accuracy, truncation, cap, shape"),
         ("accuracy", "rule 'accuracy': no 'above'; expected 'above', 'by'"),
         ("accuracy above=high", "rule 'accuracy': above is 'high'; expected a number"),
         ("accuracy above=1.5", "rule 'accuracy': above is 1.5; expected a share from 0 to 1"),

@@ -9,6 +9,13 @@ import typer
 from polaris_data.cli.options import Processes, source_options
 from polaris_data.problems.source import Source
 
+Embeddings = Annotated[
+    bool, typer.Option("--embeddings", help="Compare sentence embeddings too (extra 'embeddings'; slow).")
+]
+EmbeddingModel = Annotated[str, typer.Option(help="Name on the Hub or folder of the embedding model.", metavar="MODEL")]
+MinCosine = Annotated[float, typer.Option(min=0.0, max=1.0, help="Embeddings closer than that are the same.")]
+DEFAULT_MODEL, DEFAULT_MIN_COSINE = "sentence-transformers/all-MiniLM-L6-v2", 0.9
+
 Out = Annotated[Path, typer.Option(file_okay=False, help="Folder to write.", metavar="DIR", show_default=False)]
 
 
@@ -23,23 +30,17 @@ def dedup_command(
     drop_conflicts: Annotated[
         bool, typer.Option("--drop-conflicts", help="Keep no problem whose copies have different answers.")
     ] = False,
-    embeddings: Annotated[
-        bool, typer.Option("--embeddings", help="Compare sentence embeddings too (extra 'embeddings'; slow).")
-    ] = False,
-    embedding_model: Annotated[
-        str, typer.Option(help="Name on the Hub or folder of the embedding model.", metavar="MODEL")
-    ] = "sentence-transformers/all-MiniLM-L6-v2",
-    min_cosine: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Embeddings closer than that are the same.")
-    ] = 0.9,
+    embeddings: Embeddings = False,
+    embedding_model: EmbeddingModel = DEFAULT_MODEL,
+    min_cosine: MinCosine = DEFAULT_MIN_COSINE,
     processes: Processes = None,
 ) -> None:
     """Keep one problem of each cluster of duplicates.
 
     Reads PROBLEMS and compares their wording, without typesetting: equal texts, and the same problem in other words
-    (changed numbers, operators or unknowns make another problem). Writes DIR/problems.jsonl (what is kept),
-    DIR/clusters.jsonl (the members of each cluster, which one is kept and why, whether their answers conflict) and
-    DIR/counts.json.
+    with the same answer (changed numbers or operators make another problem). Every problem that is dropped was found to
+    be the same as the one that is kept. Writes DIR/problems.jsonl (what is kept), DIR/clusters.jsonl (the members of
+    each cluster, which one is kept and why, whether their answers conflict) and DIR/counts.json.
 
     Example:
 
@@ -74,25 +75,36 @@ def decontaminate_command(
         bool,
         typer.Option("--drop-shared-passages", help="Drop other problems that share 13 tokens in a row, too."),
     ] = False,
+    embeddings: Embeddings = False,
+    embedding_model: EmbeddingModel = DEFAULT_MODEL,
+    min_cosine: MinCosine = DEFAULT_MIN_COSINE,
     processes: Processes = None,
 ) -> None:
     """Drop the problems that are in a benchmark.
 
-    Reads PROBLEMS and every BENCH. Problems with equal text, the same mathematics in other words, or a benchmark
-    problem inside them are dropped; problems that share a passage of 13 tokens but are others are reported. Writes
-    DIR/problems.jsonl (what is kept), DIR/findings.jsonl (each problem that has something in common with a
-    benchmark problem: with which, how, how much, whether it was dropped) and DIR/counts.json.
+    Reads PROBLEMS and every BENCH. Dropped are equal texts, the same problem in other words with the same answer, and
+    what repeats a benchmark problem, whatever it asks in the end. What is close and another problem is reported with
+    what tells them apart, and kept. Writes DIR/problems.jsonl (what is kept), DIR/findings.jsonl (each problem that
+    has something in common with a benchmark problem: which, how, how much, whether it was dropped) and DIR/counts.json.
 
     Example:
 
         polaris-data decontaminate train.jsonl --against aime25.jsonl --against math500.jsonl --out clean
     """
     from polaris_data.duplicates.decontaminate import decontaminate_problems
+    from polaris_data.duplicates.embeddings import Embedding
 
     counts = decontaminate_problems(
-        problems, against, out, drop_shared_passages=drop_shared_passages, num_processes=processes
+        problems,
+        against,
+        out,
+        drop_shared_passages=drop_shared_passages,
+        embedding=Embedding(model=embedding_model, min_cosine=min_cosine) if embeddings else None,
+        num_processes=processes,
     )
-    _print_counts(counts)
+    _print_counts(counts.by_kind)
+    for difference, count in counts.kept_though_close.items():
+        print(f"kept though close to a benchmark problem: {count:,}, {difference}")
     print(f"\nwrote {out / 'problems.jsonl'} and {out / 'findings.jsonl'}")
 
 

@@ -40,11 +40,8 @@ def profile_command(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
     adaptive: Annotated[
-        bool, typer.Option("--adaptive", help="Stop sampling a problem once its answers settle what --bound asks.")
+        bool, typer.Option("--adaptive", help="Stop sampling a problem once the rest cannot change what --bound asks.")
     ] = False,
-    error: Annotated[
-        float, typer.Option(help="Largest probability that the answers left out by --adaptive would change that.")
-    ] = 0.02,
     bound: Annotated[
         list[float] | None,
         typer.Option(
@@ -109,7 +106,7 @@ def profile_command(
         rows = problems.read()
         settling = None
         if adaptive:
-            settling = Settling(bounds=tuple(sorted(bound or [1.0])), error=error, at_a_time=at_a_time)
+            settling = Settling(bounds=tuple(sorted(bound or [1.0])), at_a_time=at_a_time)
         params = SamplingParams(
             temperature=1.0 if temperature is None else temperature, max_tokens=max_tokens, seed=seed
         )

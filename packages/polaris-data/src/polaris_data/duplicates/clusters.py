@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from polaris_data.duplicates.same_problem import normal_answer
+from polaris_data.duplicates.answers import SameAnswers, normal_answers
 
 Kind = Literal["exact", "near", "embedding"]
-SameAnswer = Callable[[Sequence[str], Sequence[str]], bool]
-"""Tells from the references of two problems whether they have the same answer."""
 
 _CRITERIA = ("preferred source", "most frequent answer", "most metadata", "first in the set")
 """What decides which member is kept, in this order."""
+
+_CENTRAL = "the only one that every other equals"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class Member:
     """Its accepted answers."""
 
     duplicate_of: str | None
-    """The member it was found to equal, the kept one if they were compared; ``None`` for the kept one."""
+    """The kept member; ``None`` for itself."""
 
     kind: Kind | None
     """How they are equal; ``None`` for the kept one."""
@@ -76,7 +76,7 @@ class Link:
 
 
 def components(links: Iterable[Link]) -> list[tuple[list[int], list[Link]]]:
-    """Return the positions that links join, with those links, in the order of the first position."""
+    """Return the positions that links join, however indirectly, with those links, in the order of the first one."""
     parent: dict[int, int] = {}
 
     def root(place: int) -> int:
@@ -97,24 +97,56 @@ def components(links: Iterable[Link]) -> list[tuple[list[int], list[Link]]]:
     return list(groups.values())
 
 
+def stars(links: Iterable[Link], name: Callable[[int], str]) -> list[tuple[list[int], list[Link]]]:
+    """Return clusters whose members are each linked to one of them: a chain of links is cut.
+
+    The centre of the first cluster is the position with the most links, its cluster they; so on with what is left.
+
+    Args:
+        links: Between positions.
+        name: Of a position, by which ties are decided; so the clusters do not depend on the order of the positions.
+
+    Returns:
+        The positions of each cluster, ascending, and the links between them.
+    """
+    clusters: list[tuple[list[int], list[Link]]] = []
+    for places, inside in components(links):
+        neighbours: dict[int, set[int]] = {place: set() for place in places}
+        for link in inside:
+            neighbours[link.a].add(link.b)
+            neighbours[link.b].add(link.a)
+        left = set(places)
+        for centre in sorted(places, key=lambda place: (-len(neighbours[place]), name(place))):
+            members = (neighbours[centre] | {centre}) & left
+            if centre in left and len(members) > 1:
+                left -= members
+                clusters.append((sorted(members), [link for link in inside if {link.a, link.b} <= members]))
+    return sorted(clusters, key=lambda cluster: cluster[0])
+
+
 def to_cluster(
-    places: list[int],
-    links: list[Link],
+    places: Sequence[int],
+    links: Sequence[Link],
+    copies: Mapping[int, Sequence[int]],
     held: Mapping[int, Held],
     *,
     prefer: Sequence[str],
-    same_answer: SameAnswer,
+    same_answers: SameAnswers,
 ) -> Cluster:
-    """Make a cluster of the problems at some positions.
+    """Make a cluster of the problems at some positions and their copies.
+
+    What is kept is linked to every other one.
 
     Args:
-        places: Of its members, in ascending order.
+        places: Of distinct problems.
         links: Between them.
-        held: Its members by position.
+        copies: Positions of what equals the one at a position.
+        held: The problems by position.
         prefer: As for `polaris_data.duplicates.dedup.find_duplicates`.
-        same_answer: As there.
+        same_answers: As there.
     """
-    answers = {place: {normal_answer(reference) for reference in held[place].references} for place in places}
+    origin = {copy: place for place in places for copy in (place, *copies.get(place, ()))}
+    answers = {place: normal_answers(held[place].references) for place in origin}
     frequency = Counter(answer for each in answers.values() for answer in each)
     ranks = {
         place: (
@@ -123,46 +155,40 @@ def to_cluster(
             -held[place].num_extra,
             place,
         )
-        for place in places
+        for place in origin
     }
-    kept, *others = sorted(places, key=ranks.__getitem__)
-    ties = [sum(ranks[kept][:depth] == ranks[other][:depth] for other in others) for depth in range(1, 5)]
-    best = _best_links(links, kept)
-    members = (
-        Member(
+    num_links = Counter(place for pair in {(link.a, link.b) for link in links} for place in pair)
+    central = [place for place, first in origin.items() if num_links[first] == len(places) - 1]
+    kept, *rivals = sorted(central, key=ranks.__getitem__)
+    ties = [sum(ranks[kept][:depth] == ranks[other][:depth] for other in rivals) for depth in range(1, 5)]
+    best = _best_links(links, origin[kept])
+    others = [place for place in sorted(origin) if place != kept]
+
+    def to_member(place: int) -> Member:
+        link = None if origin[place] == origin[kept] else best[origin[place]]
+        return Member(
             problem_id=held[place].problem_id,
             source=held[place].source,
             references=held[place].references,
-            duplicate_of=held[_other(best[place], place)].problem_id if place != kept else None,
-            kind=best[place].kind if place != kept else None,
-            similarity=best[place].score if place != kept else None,
+            duplicate_of=held[kept].problem_id if place != kept else None,
+            kind=(link.kind if link else "exact") if place != kept else None,
+            similarity=(link.score if link else 1.0) if place != kept else None,
         )
-        for place in places
-    )
+
     return Cluster(
         kept=held[kept].problem_id,
-        why=_CRITERIA[ties.index(0)],
-        conflict=any(not same_answer(held[kept].references, held[other].references) for other in others),
-        members=tuple(members),
+        why=_CRITERIA[ties.index(0)] if rivals else _CENTRAL,
+        conflict=not all(same_answers([(held[kept].references, held[other].references) for other in others])),
+        members=tuple(map(to_member, sorted(origin))),
     )
 
 
 def _best_links(links: Iterable[Link], kept: int) -> dict[int, Link]:
-    """Return of each position the link to the kept one, or else the strongest one."""
-    best: dict[int, tuple[bool, float, int, Link]] = {}
+    """Return of each position the strongest link to the kept one."""
+    best: dict[int, Link] = {}
     for link in links:
-        for place in (link.a, link.b):
-            other = _other(link, place)
-            rank = (other == kept, link.score, -other, link)
-            if place not in best or rank[:3] > best[place][:3]:
-                best[place] = rank
-    return {place: rank[3] for place, rank in best.items()}
-
-
-def _other(link: Link, place: int) -> int:
-    return link.b if link.a == place else link.a
-
-
-def have_same_answer(a: Sequence[str], b: Sequence[str]) -> bool:
-    """Return whether two problems have a reference in common, however it is written."""
-    return not set(map(normal_answer, a)).isdisjoint(map(normal_answer, b))
+        if kept in (link.a, link.b):
+            place = link.b if link.a == kept else link.a
+            if place not in best or link.score > best[place].score:
+                best[place] = link
+    return best

@@ -1,32 +1,36 @@
 """Benchmark problems inside a training set: found, told apart from problems that only look like them, and dropped.
 
-Candidates share a passage of 13 tokens with a benchmark problem, or MinHash features, or (long ones) the answer. Each
-is compared as `polaris_data.duplicates.same_problem` does, since most shared passages are no contamination: contest
-problems of one family have whole sentences in common. What shares a passage and is another problem is reported and
-kept.
+Every problem is compared with every benchmark problem by the words, numbers and pieces of formulas that they share,
+each weighed by how rare it is among all of them: one product of two sparse matrices. What is alike is compared as
+`polaris_data.duplicates.same_problem` does, answers by the grader, since most of it is no contamination: contest
+problems of one family have whole sentences in common. What is close and another problem is reported with what tells
+them apart, and kept.
 
-Problems are decided one at a time and none is held: memory is that of the benchmarks, 20 KB a problem.
+The set is read twice, once to count and once to compare, and never held: memory is that of the benchmarks.
 """
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import tee
+from itertools import chain, tee
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from polaris_data.duplicates.minhash import BandIndex, TokenHashes, candidates_between, hash_tokens, passages, sketch
+from polaris_data.duplicates.answers import SameAnswers, best_comparison
+from polaris_data.duplicates.embeddings import Embedding, embed
+from polaris_data.duplicates.features import Rarity, TokenHashes, find_features, hash_tokens, passages, vectors
 from polaris_data.duplicates.same_problem import (
-    MIN_PARAPHRASE_TOKENS,
+    MIN_CLOSE,
+    MIN_PARAPHRASE_NUMBERS,
     Statement,
     compare,
-    normal_answer,
-    same_text_inside,
-    to_statement,
+    countable,
+    is_inside,
+    to_statements,
 )
 from polaris_data.duplicates.wording import read_wording
 from polaris_data.errors import SettingError
@@ -40,10 +44,19 @@ from polaris_data.records import Problem
 
 PROBLEMS_AT_ONCE = 1000
 
-Kind = Literal["exact", "near", "paraphrase", "13-gram", "shared passage"]
+MIN_CANDIDATE = MIN_PARAPHRASE_NUMBERS
+"""Cosine from which two problems are compared."""
 
-KINDS: tuple[Kind, ...] = ("exact", "near", "paraphrase", "13-gram", "shared passage")
-"""How a problem can be in a benchmark, the surest first; the last one is another problem with a passage in common."""
+LITTLE_LESS = 1.25
+"""A benchmark problem may have so many times the tokens of a problem that it contains."""
+
+Kind = Literal["exact", "near", "paraphrase", "inside", "embedding", "close", "shared passage"]
+
+KINDS: tuple[Kind, ...] = ("exact", "near", "paraphrase", "inside", "embedding", "close", "shared passage")
+"""How a problem can be in a benchmark, the surest first; the last two are other problems."""
+
+KEPT: tuple[Kind, ...] = ("close", "shared passage")
+"""Kinds that are reported and kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +76,10 @@ class Finding:
     """How they are alike."""
 
     score: float
-    """Between 0 and 1: share of tokens in common; for ``paraphrase`` the cosine of the content; for the last two
-    the share of the benchmark problem's passages of 13 tokens that the problem contains."""
+    """Between 0 and 1: cosine of the weighed features, or of the embeddings."""
+
+    difference: str
+    """What makes them different problems; empty for the same one."""
 
     num_shared_passages: int
     """Passages of 13 tokens in common."""
@@ -75,52 +90,83 @@ class _Item:
     benchmark: str
     benchmark_id: str
     statement: Statement
-    num_passages: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    finding: Finding
+    asked: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+    """Answers that must agree, else it is ``close``."""
+
+
+class Decontaminated(NamedTuple):
+    """What became of a set."""
+
+    by_kind: dict[str, int]
+    """Problems by what was done with them: ``kept``, or dropped for a `Kind`."""
+
+    kept_though_close: dict[str, int]
+    """Of the kept ones, those that are close to a benchmark problem, by what makes them another problem."""
 
 
 class BenchmarkIndex:
     """Benchmark problems, prepared to find them in a training set."""
 
-    def __init__(self, benchmarks: Mapping[str, Sequence[Problem]]) -> None:
+    def __init__(self, benchmarks: Mapping[str, Sequence[Problem]], rarity: Rarity) -> None:
+        """Prepare benchmarks.
+
+        Args:
+            benchmarks: Problems by the name of their benchmark.
+            rarity: Of the training set and these together; see `count_rarity`.
+        """
+        from scipy.sparse import csr_array
+
         named = [(name, problem) for name, problems in benchmarks.items() for problem in problems]
         wordings = [read_wording(problem.question) for _, problem in named]
-        hashes = hash_tokens(wordings)
+        hashes, features = hash_tokens(wordings), find_features(hash_tokens(wordings))
         grams, owners = passages(hashes)
         order = np.argsort(grams, kind="stable")
         self._grams, self._owners = grams[order], owners[order]
-        self._bands = BandIndex(sketch(wordings, hashes))
-        counts = np.bincount(owners, minlength=len(named))
+        self._rarity = rarity
+        self._vocabulary, columns = np.unique(features.hashes, return_inverse=True)
+        self._shape = len(named), len(self._vocabulary)
+        weights = vectors(features, rarity, len(named))
+        self._matrix = csr_array((weights, (columns, features.questions)), self._shape[::-1])
+        statements = to_statements(wordings, [problem.references for _, problem in named], rarity)
         self._items = [
-            _Item(name, problem.problem_id, to_statement(wording, problem.references), int(count))
-            for (name, problem), wording, count in zip(named, wordings, counts, strict=True)
+            _Item(name, problem.problem_id, statement)
+            for (name, problem), statement in zip(named, statements, strict=True)
         ]
-        self._by_answer: dict[tuple[str, ...], list[int]] = defaultdict(list)
-        for place, item in enumerate(self._items):
-            if len(item.statement.counts) >= MIN_PARAPHRASE_TOKENS:
-                for answer in item.statement.answers:
-                    self._by_answer[answer].append(place)
 
-    def look_up(self, problems: Sequence[Problem]) -> list[Finding | None]:
-        """Return for each problem what it has in common with the benchmarks, if anything."""
+    def look_up(self, problems: Sequence[Problem]) -> list[list[_Found]]:
+        """Return for each problem what it may have in common with each benchmark problem, before answers are asked."""
         wordings = [read_wording(problem.question) for problem in problems]
         hashes = hash_tokens(wordings)
         shared = self._shared_passages(hashes, len(problems))
-        candidates = [set(each) for each in shared]
-        for row, place in candidates_between(sketch(wordings, hashes), self._bands).tolist():
-            candidates[row].add(place)
-        findings: list[Finding | None] = []
-        for problem, wording, places, passages_of in zip(problems, wordings, candidates, shared, strict=True):
-            if len(set(wording.tokens)) >= MIN_PARAPHRASE_TOKENS:
-                for reference in problem.references:
-                    places.update(self._by_answer.get(normal_answer(reference), ()))
-            statement = to_statement(wording, problem.references) if places else None
-            found = [
-                finding
-                for place in sorted(places)
-                if statement and (finding := self._compare(problem, statement, place, passages_of[place]))
+        scores = self._scores(hashes, len(problems))
+        statements = to_statements(wordings, [problem.references for problem in problems], self._rarity)
+        found: list[list[_Found]] = []
+        for row, (problem, statement) in enumerate(zip(problems, statements, strict=True)):
+            places = sorted({*np.flatnonzero(scores[row] >= MIN_CANDIDATE).tolist(), *shared[row]})
+            all_of_it = [
+                self._compare(problem, statement, place, float(scores[row, place]), shared[row][place])
+                for place in places
             ]
-            findings.append(min(found, key=lambda each: (KINDS.index(each.kind), -each.score), default=None))
-        return findings
+            found.append([each for each in all_of_it if each])
+        return found
+
+    def _scores(self, hashes: TokenHashes, num_problems: int) -> Any:
+        """Return [problems, benchmark problems] the cosines."""
+        from scipy.sparse import csr_array
+
+        features = find_features(hashes)
+        columns = np.minimum(np.searchsorted(self._vocabulary, features.hashes), max(0, self._shape[1] - 1))
+        if not self._shape[1]:
+            return np.zeros((num_problems, self._shape[0]), np.float32)
+        is_known = self._vocabulary[columns] == features.hashes
+        weights = vectors(features, self._rarity, num_problems)
+        entries = weights[is_known], (features.questions[is_known], columns[is_known])
+        return (csr_array(entries, (num_problems, self._shape[1])) @ self._matrix).toarray()
 
     def _shared_passages(self, hashes: TokenHashes, num_problems: int) -> list[Counter[int]]:
         """Count for each problem the passages that it shares with each benchmark problem."""
@@ -133,25 +179,48 @@ class BenchmarkIndex:
                 shared[int(rows[place])][owner] += 1
         return shared
 
-    def _compare(self, problem: Problem, statement: Statement, place: int, num_shared: int) -> Finding | None:
+    def _compare(
+        self, problem: Problem, statement: Statement, place: int, score: float, num_shared: int
+    ) -> _Found | None:
         item = self._items[place]
-        share = num_shared / item.num_passages if item.num_passages else 0.0
-        kind: Kind
-        if match := compare(statement, item.statement, paraphrases=True):
-            kind, score = match.kind, match.score
-        elif num_shared:
-            kind = "13-gram" if same_text_inside(statement, item.statement, share=share) else "shared passage"
-            score = min(1.0, share)
-        else:
-            return None
-        return Finding(
+        likeness = compare(statement, item.statement, paraphrases=True, score=score)
+        finding = Finding(
             problem_id=problem.problem_id,
             benchmark=item.benchmark,
             benchmark_id=item.benchmark_id,
-            kind=kind,
-            score=round(score, 4),
+            kind=likeness.kind or "close",
+            score=round(likeness.score, 4),
+            difference=likeness.difference,
             num_shared_passages=num_shared,
         )
+        if likeness.kind and (
+            not likeness.if_answers_agree or not statement.answers.isdisjoint(item.statement.answers)
+        ):
+            return _Found(finding)
+        if is_inside(statement, item.statement, self._rarity) or is_inside(
+            item.statement, statement, self._rarity, most=LITTLE_LESS
+        ):
+            return _Found(replace(finding, kind="inside", difference=""))
+        if likeness.kind:
+            return _Found(finding, asked=(statement.references, item.statement.references))
+        if score >= MIN_CLOSE:
+            return _Found(finding)
+        return _Found(replace(finding, kind="shared passage")) if num_shared else None
+
+
+def count_rarity(problems: Iterable[Problem], *, num_processes: int = 1) -> Rarity:
+    """Count how many problems have each feature and answer.
+
+    Args:
+        problems: A set; it is taken in pieces and not held.
+        num_processes: As for `find_contamination`.
+    """
+    rarity = Rarity()
+    for num_problems, hashes in map_in_order(
+        _count, in_pieces(problems, PROBLEMS_AT_ONCE), num_processes=num_processes
+    ):
+        rarity.add(hashes, num_problems)
+    return rarity
 
 
 def decontaminate_problems(
@@ -160,19 +229,18 @@ def decontaminate_problems(
     out: Path,
     *,
     drop_shared_passages: bool = False,
+    embedding: Embedding | None = None,
     num_processes: int | None = None,
-) -> dict[str, int]:
+) -> Decontaminated:
     """Drop the problems of a set that are in a benchmark; write what `write_decontaminated` does.
 
     Args:
-        source: The set; read once.
+        source: The set; read three times.
         against: Benchmarks, each whatever may be the name of a `Source`.
         out: Folder to write.
         drop_shared_passages: Drop other problems with a passage in common too.
+        embedding: Finds further ones.
         num_processes: ``None`` is one a processor.
-
-    Returns:
-        Problems by what was done with them: ``kept``, or dropped for a `Kind`.
 
     Raises:
         SettingError: If two benchmarks have one name.
@@ -191,15 +259,18 @@ def decontaminate_problems(
         "limit": source.limit,
         "skip_invalid": source.skip_invalid,
         "drop_shared_passages": drop_shared_passages,
+        "embeddings": asdict(embedding) if embedding else None,
+        "answers": best_comparison().__name__,
     }
     kept = out / "problems.jsonl"
     with locked_output(kept):
         check_output(kept, settings)
         return write_decontaminated(
             out,
-            source.iterate(),
+            source.iterate,
             {name: benchmark.read() for name, benchmark in benchmarks.items()},
             drop_shared_passages=drop_shared_passages,
+            embedding=embedding,
             num_processes=num_processes or num_usable_processors(),
             total=source.count(),
             claim=partial(claim_output, kept, settings),
@@ -207,72 +278,158 @@ def decontaminate_problems(
 
 
 def find_contamination(
-    problems: Iterable[Problem], benchmarks: Mapping[str, Sequence[Problem]], *, num_processes: int = 1
+    problems: Sequence[Problem],
+    benchmarks: Mapping[str, Sequence[Problem]],
+    *,
+    same_answers: SameAnswers | None = None,
+    embedding: Embedding | None = None,
+    num_processes: int = 1,
 ) -> Iterator[Finding | None]:
     """Yield for each problem what it has in common with a benchmark problem, or ``None``.
 
     Args:
-        problems: A training set; it is taken in pieces and not held.
+        problems: A training set.
         benchmarks: Problems by the name of their benchmark.
+        same_answers: Compares answers; by default `polaris_data.duplicates.answers.best_comparison`.
+        embedding: Finds further ones.
         num_processes: More than 1 need the ``if __name__ == "__main__"`` guard in a script.
     """
-    pieces = in_pieces(problems, PROBLEMS_AT_ONCE)
-    work = map_in_order(_look_up, pieces, num_processes=num_processes, start=_set_index, start_arguments=(benchmarks,))
-    for findings in work:
-        yield from findings
+    return stream_contamination(
+        lambda: problems, benchmarks, same_answers=same_answers, embedding=embedding, num_processes=num_processes
+    )
+
+
+def stream_contamination(
+    read: Callable[[], Iterable[Problem]],
+    benchmarks: Mapping[str, Sequence[Problem]],
+    *,
+    same_answers: SameAnswers | None = None,
+    embedding: Embedding | None = None,
+    num_processes: int = 1,
+    total: int | None = None,
+) -> Iterator[Finding | None]:
+    """Find contamination as `find_contamination` does in a set that need not fit into memory.
+
+    Args:
+        read: Reads the set; called twice.
+        benchmarks: As there.
+        same_answers: As there.
+        embedding: As there.
+        num_processes: As there.
+        total: Problems, for the progress bar.
+    """
+    same_answers = same_answers or best_comparison()
+    counted = chain(track(read(), total=total, label="counting"), *benchmarks.values())
+    rarity = count_rarity(counted, num_processes=num_processes)
+    ours, again = tee(in_pieces(track(read(), total=total, label="looking for benchmark problems"), PROBLEMS_AT_ONCE))
+    work = map_in_order(
+        _look_up, ours, num_processes=num_processes, start=_set_index, start_arguments=(benchmarks, rarity)
+    )
+    by_embedding = _EmbeddedBenchmarks(benchmarks, embedding) if embedding else None
+    for problems, found in zip(again, work, strict=True):
+        agree = iter(same_answers([each.asked for all_of_it in found for each in all_of_it if each.asked]))
+        findings = [_surest(_decided(each, agree) for each in all_of_it) for all_of_it in found]
+        yield from by_embedding.add_to(findings, problems) if by_embedding else findings
+
+
+def _decided(found: _Found, agree: Iterator[bool]) -> Finding:
+    if found.asked is None or next(agree):
+        return found.finding
+    return replace(found.finding, kind="close", difference="another answer")
+
+
+def _surest(findings: Iterable[Finding]) -> Finding | None:
+    return min(findings, key=lambda each: (KINDS.index(each.kind), -each.score), default=None)
+
+
+class _EmbeddedBenchmarks:
+    """Benchmark problems whose embeddings are compared with those of problems in which nothing was found."""
+
+    def __init__(self, benchmarks: Mapping[str, Sequence[Problem]], embedding: Embedding) -> None:
+        self._named = [(name, problem) for name, problems in benchmarks.items() for problem in problems]
+        self._embedding = embedding
+        self._vectors = embed([problem.question for _, problem in self._named], model=embedding.model)
+
+    def add_to(self, findings: Sequence[Finding | None], problems: Sequence[Problem]) -> list[Finding | None]:
+        """Return the findings, and what is close by its embedding in the place of nothing."""
+        cosines = embed([problem.question for problem in problems], model=self._embedding.model) @ self._vectors.T
+        whole = list(findings)
+        for row, problem in enumerate(problems):
+            place = int(cosines[row].argmax())
+            finding, (name, found) = whole[row], self._named[place]
+            if cosines[row, place] > self._embedding.min_cosine and (finding is None or finding.kind in KEPT):
+                whole[row] = Finding(
+                    problem_id=problem.problem_id,
+                    benchmark=name,
+                    benchmark_id=found.problem_id,
+                    kind="embedding",
+                    score=round(float(cosines[row, place]), 4),
+                    difference="",
+                    num_shared_passages=0,
+                )
+        return whole
 
 
 def write_decontaminated(
     folder: Path,
-    problems: Iterable[Problem],
+    read: Callable[[], Iterable[Problem]],
     benchmarks: Mapping[str, Sequence[Problem]],
     *,
     drop_shared_passages: bool = False,
+    same_answers: SameAnswers | None = None,
+    embedding: Embedding | None = None,
     num_processes: int = 1,
     total: int | None = None,
     claim: Callable[[], None] = lambda: None,
-) -> dict[str, int]:
+) -> Decontaminated:
     """Write what is left of a training set and what was found, and return the counts by reason.
 
     Args:
         folder: Gets ``problems.jsonl`` (kept), ``findings.jsonl`` (each `Finding`, and whether it was dropped), and
             ``counts.json``.
-        problems: The training set; read once.
+        read: Reads the training set; called three times.
         benchmarks: Problems by the name of their benchmark.
         drop_shared_passages: Drop other problems with a passage in common too.
+        same_answers: As for `find_contamination`.
+        embedding: As for `find_contamination`.
         num_processes: As for `find_contamination`.
         total: Problems, for the progress bar.
         claim: Called when all is found, before any file gets its name.
     """
-    ours, theirs = tee(track(problems, total=total, label="looking for benchmark problems"))
     counts = Counter[str](dict.fromkeys(["kept", *KINDS], 0))
-    num_reported = 0
+    findings = stream_contamination(
+        read, benchmarks, same_answers=same_answers, embedding=embedding, num_processes=num_processes, total=total
+    )
+    kept_though = Counter[str]()
     with whole_text(folder / "findings.jsonl") as report, whole_text(folder / "problems.jsonl") as kept:
-        for problem, finding in zip(
-            ours, find_contamination(theirs, benchmarks, num_processes=num_processes), strict=True
-        ):
-            is_dropped = finding is not None and (finding.kind != "shared passage" or drop_shared_passages)
+        for problem, finding in zip(read(), findings, strict=True):
+            is_dropped = finding is not None and (
+                finding.kind not in KEPT or (drop_shared_passages and finding.num_shared_passages > 0)
+            )
             counts[finding.kind if finding and is_dropped else "kept"] += 1
             if finding:
-                num_reported += not is_dropped
+                kept_though[finding.difference or finding.kind] += not is_dropped
                 report.write(json.dumps({**asdict(finding), "dropped": is_dropped}, ensure_ascii=False) + "\n")
             if not is_dropped:
                 kept.write(to_json_line(problem))
         claim()
-    write_json(
-        folder / "counts.json",
-        {"num_problems": counts.total(), "num_kept_with_shared_passage": num_reported, **counts},
-    )
-    return dict(counts)
+    close = {difference: num for difference, num in kept_though.most_common() if num}
+    write_json(folder / "counts.json", {"num_problems": counts.total(), **counts, "kept_though_close": close})
+    return Decontaminated(dict(counts), close)
 
 
 _index: list[BenchmarkIndex] = []
 """Of this process; a list of one, filled when the process starts."""
 
 
-def _set_index(benchmarks: Mapping[str, Sequence[Problem]]) -> None:
-    _index[:] = [BenchmarkIndex(benchmarks)]
+def _set_index(benchmarks: Mapping[str, Sequence[Problem]], rarity: Rarity) -> None:
+    _index[:] = [BenchmarkIndex(benchmarks, rarity)]
 
 
-def _look_up(problems: list[Problem]) -> list[Finding | None]:
+def _look_up(problems: list[Problem]) -> list[list[_Found]]:
     return _index[0].look_up(problems)
+
+
+def _count(problems: list[Problem]) -> tuple[int, Any]:
+    wordings = [read_wording(problem.question) for problem in problems]
+    return len(problems), countable(hash_tokens(wordings), wordings, [problem.references for problem in problems])

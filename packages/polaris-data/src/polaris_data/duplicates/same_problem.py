@@ -1,39 +1,75 @@
 """Whether two similar questions are the same problem: the words may differ, what is computed may not.
 
 Two problems of one family ("arrange the letters of SUCCESS", "... of MADAM") share almost every word, so that
-similarity alone cannot tell. What tells is the mathematics: a number or operator that was replaced by another one,
-another unknown, a negation. Answers are evidence where the texts leave it open, but no more than that:
-copies of one problem with different answers exist, and are what a data set most needs to know about.
+similarity alone cannot tell. What tells is the mathematics (a number or an operator in the place of another one), how
+rare that is which differs, and the answers. No rule knows a word of any language.
 """
 
 import math
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from polaris_data.duplicates.answers import normal_answer, normal_answers
+from polaris_data.duplicates.choices import resolve_choice
+from polaris_data.duplicates.features import (
+    Hashes,
+    Rarity,
+    TokenHashes,
+    find_features,
+    hash_text,
+    hash_tokens,
+    in_parts,
+    vectors,
+)
 from polaris_data.duplicates.wording import Wording, read_wording
 
-MIN_SIMILARITY = 0.65
-"""Share of all tokens that a near-duplicate has in common."""
+MIN_SIMILARITY = 0.55
+"""Cosine of the features of near-duplicates."""
 
-MIN_PARAPHRASE = 0.4
-"""Cosine of the content of a paraphrase."""
+MIN_SIMILARITY_WEAK = 0.7
+"""The same, where the answer is one that many problems have or that the question offers: agreeing on it says little.
+The mathematics must then be the same, in its order."""
 
-MIN_PARAPHRASE_CONTENT = 6
-"""Stems and pieces of formulas that a paraphrase has in common."""
+MIN_SIMILARITY_MORE = 0.75
+"""The same, where one of two questions has numbers, operators or variables that the other one lacks."""
 
-MIN_PARAPHRASE_TOKENS = 20
-"""Distinct tokens of a paraphrase: of shorter questions too little is left once the phrases differ."""
+MIN_PARAPHRASE = 0.48
+"""Cosine of the features of a paraphrase whose answer is telling."""
 
-FORMULA = 5
-"""Symbols in a piece of a formula."""
+MIN_PARAPHRASE_WEAK = 0.62
+"""The same, where the answer is not; variables must then not be replaced either."""
 
-STEM_LENGTH = 5
-"""Letters by which words are compared, so that "divided" is "divides"."""
+MIN_PARAPHRASE_NUMBERS = 0.32
+"""The same, where the answer is telling and both questions have the same numbers, at least `TELLING_NUMBERS`."""
 
-Kind = Literal["exact", "near", "paraphrase"]
+TELLING_NUMBERS = 3
+
+MIN_CLOSE = 0.5
+"""Cosine from which two different problems are worth a look."""
+
+MIN_INSIDE = 0.9
+"""Share of a question's tokens that another one repeats in their order, if it contains it."""
+
+RUN = 8
+MIN_RUNS = 0.6
+"""Share of its runs of `RUN` tokens that the other one must repeat, too."""
+
+COMMON = 2.5
+"""Rarity up to which a word may be missing there: one problem in 12 has it."""
+
+MIN_INSIDE_TOKENS = 20
+"""Tokens of a question that can be found inside another one: shorter ones are stock phrases."""
+
+TELLING = 5.0
+"""Rarity of an answer from which agreeing on it tells something: less than one problem in 150 has it."""
+
+Kind = Literal["exact", "near", "paraphrase", "inside"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,146 +82,216 @@ class Statement:
     counts: Mapping[str, int]
     """How often each token occurs."""
 
-    numbers: frozenset[str]
-    """Its numbers and other data."""
+    features: Hashes
+    """Its `polaris_data.duplicates.features.Features`, ascending."""
+
+    weights: NDArray[np.float32]
+    """Of each feature; the sum of squares is 1."""
+
+    references: tuple[str, ...]
+    """Its accepted answers; the text of a choice in the place of its letter."""
 
     answers: frozenset[tuple[str, ...]]
-    """Each reference in its normal form."""
+    """Each of them in its normal form."""
+
+    has_telling_answer: bool
+    """Whether an answer is rare, and not offered by the question."""
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
-    """How two questions are the same problem."""
-
-    kind: Kind
-    """Equal tokens; other words around the same mathematics; another text with the same content and answer."""
+class Likeness:
+    """What the texts of two questions say about whether they are the same problem."""
 
     score: float
-    """Jaccard index of the tokens; of a paraphrase, the cosine of the content."""
+    """Cosine of their features, from 0 to 1; 1 for equal tokens."""
+
+    kind: Kind | None
+    """How they are the same; ``None`` if they are not."""
+
+    if_answers_agree: bool = False
+    """Whether they are so only if they have the same answer."""
+
+    is_telling: bool = True
+    """Whether agreeing on the answer tells something."""
+
+    difference: str = ""
+    """What makes them different, if anything does."""
 
 
-def read_statement(question: str, references: Iterable[str]) -> Statement:
+def read_statement(question: str, references: Iterable[str], rarity: Rarity | None = None) -> Statement:
     """Prepare a problem for comparison."""
-    return to_statement(read_wording(question), references)
+    return to_statements([read_wording(question)], [tuple(references)], rarity or Rarity())[0]
 
 
-def to_statement(wording: Wording, references: Iterable[str]) -> Statement:
-    """Prepare a problem whose question was read before."""
-    counts = Counter(wording.tokens)
-    return Statement(
-        wording,
-        counts,
-        numbers=frozenset(token for token in counts if token[0].isdigit() or token[0] == '"'),
-        answers=frozenset(normal_answer(reference) for reference in references),
-    )
+def to_statements(wordings: Sequence[Wording], references: Sequence[Sequence[str]], rarity: Rarity) -> list[Statement]:
+    """Prepare problems whose questions were read before.
+
+    Args:
+        wordings: Of each question.
+        references: Of each problem.
+        rarity: Of features and answers, see `hash_answer`.
+    """
+    features = find_features(hash_tokens(wordings))
+    parts = in_parts(features, vectors(features, rarity, len(wordings)), len(wordings))
+    statements: list[Statement] = []
+    for wording, own, (hashes, weights) in zip(wordings, references, parts, strict=True):
+        resolved = tuple(resolve_choice(reference, wording.choices) for reference in own)
+        answers, counts = normal_answers(resolved), Counter(wording.tokens)
+        offered = counts.keys() | {token for _, text in wording.choices for token in normal_answer(text)}
+        rare = [answer for answer in answers if set(answer) - offered]
+        rarities = rarity.weights(np.array([hash_answer(answer) for answer in rare], np.uint64))
+        statements.append(
+            Statement(
+                wording,
+                counts,
+                features=hashes,
+                weights=weights,
+                references=resolved,
+                answers=answers,
+                has_telling_answer=bool(len(rarities) and rarities.max() >= TELLING),
+            )
+        )
+    return statements
 
 
-@lru_cache(maxsize=100_000)
-def normal_answer(answer: str) -> tuple[str, ...]:
-    """Return the tokens of an answer in alphabetical order, without units and ``x =``; typesetting does not matter."""
-    tokens = [token for token in read_wording(answer).tokens if token not in _NO_ANSWER]
-    if "=" in tokens[:_LEFT_HAND_SIDE]:
-        tokens = tokens[tokens.index("=") + 1 :] or tokens
-    return tuple(sorted(tokens))
+def countable(hashes: TokenHashes, wordings: Sequence[Wording], references: Sequence[Sequence[str]]) -> Hashes:
+    """Return what `Rarity` counts of some problems: their features, and the normal forms of their answers."""
+    answers = [
+        hash_answer(answer)
+        for wording, own in zip(wordings, references, strict=True)
+        for answer in normal_answers(resolve_choice(reference, wording.choices) for reference in own)
+    ]
+    return np.concatenate([find_features(hashes).hashes, np.array(answers, np.uint64)])
 
 
-def compare(a: Statement, b: Statement, *, paraphrases: bool = False) -> Match | None:
-    """Decide whether two questions are the same problem.
+def hash_answer(answer: Sequence[str]) -> int:
+    """Return the hash by which an answer in its normal form is counted."""
+    return hash_text(f"answer {' '.join(answer)}")
 
-    *Exact*: the tokens are equal. If both have figures that differ, the answers decide.
 
-    *Near*: at least `MIN_SIMILARITY` of the tokens are shared, no number, operator or variable was replaced (both
-    questions have some that the other lacks; renaming a variable throughout is no replacement), and neither denies or
-    reverses a word of the other. If one has additional numbers, operators or variables, or their order differs, the
-    answers must agree; if the answers differ, only filler words may.
+def compare(a: Statement, b: Statement, *, paraphrases: bool = False, score: float | None = None) -> Likeness:
+    """Say what the texts of two questions tell about whether they are the same problem.
 
-    *Paraphrase*: fewer tokens are shared, but the answers agree (and are no choice among given ones), no number was
-    replaced, and the formulas and telling words are similar.
+    *Exact*: the tokens are equal. Where figures, choices or brackets differ, the answers must agree.
+
+    *Near*: the answers agree, no number and no operator stands in the place of another one, and the features are
+    similar: at least `MIN_SIMILARITY`, or more where that is little evidence.
+
+    *Paraphrase*: the answers agree and are telling, no number was replaced, and the features are similar enough.
 
     Args:
         a: A problem.
         b: Another one; the order does not matter.
-        paraphrases: Look for them too. Unlike the others, they cannot be found by `polaris_data.duplicates.minhash`.
+        paraphrases: Look for them too.
+        score: Cosine of the features, if it is known.
     """
-    same_answer = not a.answers.isdisjoint(b.answers)
     if a.wording.tokens == b.wording.tokens:
-        figures = {a.wording.figure, b.wording.figure} - {""}
-        return Match("exact", 1.0) if same_answer or len(figures) < 2 else None
-    if _replaced(a.numbers, b.numbers):  # first, because it is what differs most often in families of problems
-        return None
-    score = similarity(a, b)
-    if score >= MIN_SIMILARITY:
-        return Match("near", score) if _is_near(a, b, same_answer=same_answer) else None
-    if paraphrases and _have_telling_answer(a, b) and min(len(a.counts), len(b.counts)) >= MIN_PARAPHRASE_TOKENS:
-        content_a, content_b = _content(a.wording), _content(b.wording)
-        num_shared = len(content_a & content_b)
-        cosine = num_shared / math.sqrt(len(content_a) * len(content_b) or 1)
-        is_similar = cosine >= MIN_PARAPHRASE and num_shared >= MIN_PARAPHRASE_CONTENT
-        if is_similar:
-            return Match("paraphrase", cosine)
-    return None
+        return Likeness(1.0, "exact", if_answers_agree=a.wording != b.wording)
+    if _have_other_figures(a, b):
+        return Likeness(score or 0.0, None, difference="another figure")
+    only_a, only_b = _only(a, b), _only(b, a)
+    difference = _difference(a, b, only_a, only_b)
+    if difference and not paraphrases:
+        return Likeness(score or 0.0, None, difference=difference)
+    score = cosine(a, b) if score is None else score
+    is_telling = a.has_telling_answer and b.has_telling_answer
+    has_more = any(_is_value(token) for token in only_a | only_b) or _have_other_variables(a, b, only_a, only_b)
+    least = max(MIN_SIMILARITY if is_telling else MIN_SIMILARITY_WEAK, MIN_SIMILARITY_MORE if has_more else 0)
+    if not difference and score >= least:
+        return Likeness(score, "near", if_answers_agree=True, is_telling=is_telling)
+    if paraphrases and score >= _least_of_paraphrase(a, b):
+        is_replaced = _are_replaced(_numbers(a.counts), _numbers(b.counts))
+        if not is_replaced and (is_telling or not _are_replaced(_variables(only_a), _variables(only_b))):
+            return Likeness(score, "paraphrase", if_answers_agree=True, is_telling=is_telling)
+    return Likeness(score, None, difference=difference or "not alike enough")
 
 
-def same_text_inside(a: Statement, b: Statement, *, share: float) -> bool:
-    """Decide whether a question that is not like another one as a whole contains it, with more around it.
+def is_inside(a: Statement, b: Statement, rarity: Rarity, *, most: float = math.inf) -> bool:
+    """Decide whether a question repeats another one, with more around it or asking for it in another form.
+
+    Nothing of the other one's mathematics may be missing, nor any but common words, so the answers may differ: "find
+    m + n" has another answer than the question for the fraction.
 
     Args:
         a: A problem.
-        b: Another one.
-        share: Part of ``b``'s passages that ``a`` contains.
+        b: The one that it may contain.
+        rarity: Of the words.
+        most: Times the tokens of ``b`` that ``a`` may have.
     """
-    same_answer = not a.answers.isdisjoint(b.answers)
-    is_larger = similarity(a, b) < MIN_SIMILARITY
-    return share >= _MIN_INSIDE and same_answer and is_larger and not _replaced(a.numbers, b.numbers)
-
-
-def similarity(a: Statement, b: Statement) -> float:
-    """Return the Jaccard index of the sets of tokens."""
-    shared = len(a.counts.keys() & b.counts.keys())
-    return shared / ((len(a.counts) + len(b.counts) - shared) or 1)
-
-
-def is_content(token: str) -> bool:
-    """Return whether a token is a number, data, or a word that is no filler."""
-    return token[0].isdigit() or token[0] == '"' or (token[0].isalpha() and token not in FILLER)
-
-
-def _content(wording: Wording) -> set[str]:
-    """Return the stems of the words that tell a problem from others, and the pieces of its formulas."""
-    tokens = wording.tokens
-    stems = {token[:STEM_LENGTH] for token in tokens if token[0].isalpha() and token not in FILLER} - _GENERIC_STEMS
-    windows = (tokens[start : start + FORMULA] for start in range(len(tokens) - FORMULA + 1))
-    return stems | {" ".join(window) for window in windows if not any(token[0].isalpha() for token in window)}
-
-
-def _have_telling_answer(a: Statement, b: Statement) -> bool:
-    """Return whether the answers agree, and not on a mere letter that was to choose."""
-    return any(len(answer) > 1 or (answer and answer[0][0] != "$") for answer in a.answers & b.answers)
-
-
-def _is_near(a: Statement, b: Statement, *, same_answer: bool) -> bool:
-    only_a, only_b = Counter(a.counts) - Counter(b.counts), Counter(b.counts) - Counter(a.counts)
-    values_a, values_b = (sum(map(_is_value, only)) for only in (only_a, only_b))
-    labels_a, labels_b = ({token: n for token, n in only.items() if token[0] == "$"} for only in (only_a, only_b))
-    is_renamed = (
-        sorted(labels_a.values()) == sorted(labels_b.values())
-        and labels_a.keys().isdisjoint(b.counts)
-        and labels_b.keys().isdisjoint(a.counts)
-    )
-    is_relabelled = bool(labels_a and labels_b) and not is_renamed
-    is_misprint = (
-        sum(labels_a.values()) == sum(labels_b.values()) == 1
-        and similarity(a, b) >= _MIN_MISPRINTED
-        and _have_telling_answer(a, b)
-    )
-    if (values_a and values_b) or (is_relabelled and not is_misprint):
+    tokens, missing = b.wording.tokens, _only(b, a)
+    if not len(tokens) >= MIN_INSIDE_TOKENS or len(a.wording.tokens) > most * len(tokens):
         return False
-    if _polarity(a) != _polarity(b) and not (same_answer and similarity(a, b) >= _MIN_REWORDED):
+    words = [token for token in missing if token not in a.counts]
+    if any(not token[0].isalpha() for token in missing) or any(rarity.of_words(words) > COMMON):
         return False
-    if same_answer:
-        return True
-    has_more = values_a or values_b or ((labels_a or labels_b) and not is_renamed)
-    return not has_more and not any(map(is_content, only_a | only_b)) and _in_order(a) == _in_order(b)
+    if a.wording.figure != b.wording.figure and b.wording.figure and len(_numbers(b.counts)) < 2:
+        return False  # what is computed stands in the figure
+    runs = {tokens[start : start + RUN] for start in range(len(tokens) - RUN + 1)}
+    found = {a.wording.tokens[start : start + RUN] for start in range(len(a.wording.tokens) - RUN + 1)}
+    return len(runs & found) >= MIN_RUNS * len(runs) and longest_common(a.wording.tokens, tokens) >= MIN_INSIDE * len(
+        tokens
+    )
+
+
+def cosine(a: Statement, b: Statement) -> float:
+    """Return the cosine of the features."""
+    _, places_a, places_b = np.intersect1d(a.features, b.features, assume_unique=True, return_indices=True)
+    return float(min(1.0, a.weights[places_a] @ b.weights[places_b]))
+
+
+def longest_common(a: Sequence[str], b: Sequence[str]) -> int:
+    """Return the length of the longest common subsequence.
+
+    References:
+        Hyyrö, "Bit-parallel LCS-length computation revisited", 2004.
+    """
+    places: dict[str, int] = {}
+    for place, token in enumerate(b):
+        places[token] = places.get(token, 0) | 1 << place
+    every = row = (1 << len(b)) - 1
+    for token in a:
+        matches = row & places.get(token, 0)
+        row = (row + matches | row - matches) & every
+    return len(b) - row.bit_count()
+
+
+def _least_of_paraphrase(a: Statement, b: Statement) -> float:
+    """Return how similar two questions must be, at least, to be paraphrases."""
+    if not (a.has_telling_answer and b.has_telling_answer):
+        return MIN_PARAPHRASE_WEAK
+    numbers = _numbers(a.counts)
+    same_numbers = numbers == _numbers(b.counts) and len(numbers) >= TELLING_NUMBERS
+    return MIN_PARAPHRASE_NUMBERS if same_numbers else MIN_PARAPHRASE
+
+
+def _only(a: Statement, b: Statement) -> Counter[str]:
+    """Return what ``a`` has more of."""
+    return Counter({token: more for token, n in a.counts.items() if (more := n - b.counts.get(token, 0)) > 0})
+
+
+def _difference(a: Statement, b: Statement, only_a: Counter[str], only_b: Counter[str]) -> str:
+    """Name what makes two problems different, if they are not the same; words never do."""
+    if _are_replaced(_numbers(only_a), _numbers(only_b)):
+        return "another number"
+    operators_a, operators_b = ({t for t in only if _is_value(t)} - _numbers(only) for only in (only_a, only_b))
+    if _are_replaced(operators_a, operators_b):
+        return "another operator"
+    if not (a.has_telling_answer and b.has_telling_answer) and _mathematics(a) != _mathematics(b):
+        return "other mathematics, and an answer that many have"
+    return ""
+
+
+def _mathematics(statement: Statement) -> list[str]:
+    return [token for token in statement.wording.tokens if not token[0].isalpha() and token != "|"]
+
+
+def _numbers(tokens: Iterable[str]) -> set[str]:
+    """Return the numbers and other data among tokens."""
+    return {token for token in tokens if token[0].isdigit() or token[0] == '"'}
+
+
+def _variables(tokens: Iterable[str]) -> set[str]:
+    return {token for token in tokens if token[0] == "$"}
 
 
 def _is_value(token: str) -> bool:
@@ -193,72 +299,24 @@ def _is_value(token: str) -> bool:
     return not token[0].isalpha() and token[0] != "$" and token != "|"
 
 
-def _in_order(statement: Statement) -> list[str]:
-    return [token for token in statement.wording.tokens if token[0].isdigit()]
-
-
-def _replaced(a: frozenset[str], b: frozenset[str]) -> bool:
+def _are_replaced(a: set[str], b: set[str]) -> bool:
     return not (a <= b or b <= a)
 
 
-def _polarity(statement: Statement) -> set[str]:
-    return {_POLARITY[token] for token in statement.counts if token in _POLARITY}
+def _have_other_variables(a: Statement, b: Statement, only_a: Counter[str], only_b: Counter[str]) -> bool:
+    """Return whether variables differ by more than their names."""
+    names_a, names_b = ({t: n for t, n in only.items() if t[0] == "$"} for only in (only_a, only_b))
+    is_renamed = names_a.keys().isdisjoint(b.counts) and names_b.keys().isdisjoint(a.counts)
+    return names_a != names_b and not (is_renamed and sorted(names_a.values()) == sorted(names_b.values()))
 
 
-_MIN_INSIDE = 0.5
-"""Share of a question's passages in another one that contains it."""
+def _have_other_figures(a: Statement, b: Statement) -> bool:
+    """Return whether both have figures that may show different things: not even the numbers in them are the same."""
+    if not a.wording.figure or not b.wording.figure or a.wording.figure == b.wording.figure:
+        return False
+    numbers_a, numbers_b = (sorted(_IN_FIGURE.findall(each.wording.figure)) for each in (a, b))
+    return not numbers_a or numbers_a != numbers_b
 
-_MIN_REWORDED = 0.8
-"""Similarity at which "no two attack each other" may be "they do not ...", if the answers agree."""
 
-_MIN_MISPRINTED = 0.95
-"""Similarity at which one variable in place of another is a misprint, if the answers agree."""
-
-_LEFT_HAND_SIDE = 5
-"""Tokens within which an answer may name what it is: ``f(x) =``."""
-
-_NO_ANSWER = frozenset({"^", "degree", "degrees", "dollar", "dollars", "percent", r"\$", r"\boxed", "and", "or"})
-
-FILLER = frozenset(
-    "a an the of and or is are be been being was were that which who whose this these those it its they their them we "
-    "you your he she his her in on at to with for from by as into than then if when where while so such let given give "
-    "suppose consider assume know known find determine calculate compute evaluate what how many much value values "
-    "possible can could will would may might must should has have had having do does did there here all any each every "
-    "both also respectively following denote denoted denotes called defined define some other another same satisfy "
-    "satisfies satisfying please number numbers show shown see but out about take takes get gets form forms make makes "
-    "made whether why because thus hence therefore now i am".split()
-)
-"""Words that say little about what a problem is, and change when it is told in other words."""
-
-_GENERIC_STEMS = frozenset(
-    word[:STEM_LENGTH]
-    for word in "positive negative integer natural real function line point triangle angle side circle square plane "
-    "area length degree number sum product value set distinct different same term first second third least greatest "
-    "smallest largest maximum minimum more less than only exactly between equal equation sequence condition property "
-    "form prime divided right left zero one not no non prove".split()
-)
-"""Stems that so many problems have that sharing them says nothing."""
-
-_POLARITY = {
-    word: sense
-    for sense, words in {
-        "not": "not no never without cannot non nor neither",
-        "most": "maximum maximal maximize maximized largest greatest biggest highest longest",
-        "least": "minimum minimal minimize minimized smallest lowest shortest",
-        "even": "even",
-        "odd": "odd",
-        "negative": "negative",
-        "increasing": "increasing",
-        "decreasing": "decreasing",
-        "left": "left",
-        "right": "right",
-        "horizontal": "horizontal",
-        "vertical": "vertical",
-        "above": "above",
-        "below": "below",
-        "irrational": "irrational",
-        "composite": "composite",
-    }.items()
-    for word in words.split()
-}
-"""Words that turn a problem into another one when they are added, left out or replaced."""
+_IN_FIGURE = re.compile(r'"[^"]*\d[^"]*"')
+"""A label of a figure with a number in it."""

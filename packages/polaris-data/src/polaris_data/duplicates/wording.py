@@ -10,6 +10,8 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
+from polaris_data.duplicates.choices import Choices, split_choices
+
 NUMBER_WORDS = {
     word: str(value)
     for value, word in enumerate("two three four five six seven eight nine ten eleven twelve".split(), start=2)
@@ -26,6 +28,12 @@ class Wording:
     figure: str
     """The source of its figures without white space; empty without any."""
 
+    choices: Choices = ()
+    """What it offers to choose from, which is no part of the tokens."""
+
+    groups: tuple[tuple[int, int], ...] = ()
+    """From which token to which brackets of any kind go, the outer ones first; those around one token are left out."""
+
 
 def read_wording(question: str) -> Wording:
     """Take a question apart into tokens and figures.
@@ -41,10 +49,14 @@ def read_wording(question: str) -> Wording:
 
     question = question.strip()
     text = _FIGURE.sub(take_out, question) if _MAY_HAVE_FIGURE.search(question) else question
+    text, choices = split_choices(text)
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text.translate(_SYMBOLS))
     text = _strip_markup(text)
-    return Wording(_tokens(_strip_remarks(text)) or _tokens(text), "".join(figures))
+    tokens, groups = _tokens(_strip_remarks(text))
+    if not tokens:
+        tokens, groups = _tokens(text)
+    return Wording(tokens, "".join(figures), choices, groups)
 
 
 _MAY_HAVE_FIGURE = re.compile(r"asy[>\]}]|tikzpicture")
@@ -228,12 +240,19 @@ _FUNCTIONS = frozenset(
 )
 
 
-def _tokens(text: str) -> tuple[str, ...]:
+def _tokens(text: str) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
     tokens: list[str] = []
+    opened: list[int] = []
+    groups: list[tuple[int, int]] = []
     in_math = in_text = False
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup or ""
         token = match[kind]
+        for character in text[match.start() : match.start(kind)]:
+            if character in "([{":
+                opened.append(len(tokens))
+            elif character in ")]}" and opened and len(tokens) - (start := opened.pop()) > 1:
+                groups.append((start, len(tokens)))
         if kind == "letters":
             tokens += _of_letters_in_math(token) if in_math and not in_text else _of_letters(token)
         elif kind == "number":
@@ -246,7 +265,7 @@ def _tokens(text: str) -> tuple[str, ...]:
             in_text = token == "\x01"
         elif kind == "sign" and (token != "-" or not _is_hyphen(text, match.end() - 1, math=in_math and not in_text)):
             tokens.append(_SIGNS.get(token, token))
-    return tuple(tokens)
+    return tuple(tokens), tuple(sorted(set(groups)))
 
 
 _SIGNS = {"%": "percent"}

@@ -8,6 +8,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,6 +89,8 @@ def partial_path(out: Path) -> Path:
 def check_output(out: Path, settings: Mapping[str, Any], *, beside: Iterable[Path] = ()) -> None:
     """Refuse a result file, whole or partial, of a run with other settings or of nobody knows which run.
 
+    Settings without any result are what a failed run left: they keep no other run out.
+
     Args:
         out: The file.
         settings: Of this run.
@@ -97,7 +100,8 @@ def check_output(out: Path, settings: Mapping[str, Any], *, beside: Iterable[Pat
         OtherRunError: If it is either; nothing is written.
     """
     if settings_path(out).exists():
-        claim(settings_path(out), settings, output=out)
+        if _has_result(out, beside):
+            claim(settings_path(out), settings, output=out)
         return
     for path in (out, partial_path(out), *beside):
         if path.exists():
@@ -114,7 +118,7 @@ def claim_output(out: Path, settings: Mapping[str, Any]) -> None:
         OtherRunError: If it belongs to another run.
     """
     check_output(out, settings)
-    claim(settings_path(out), settings, output=out)
+    write_json(settings_path(out), settings)
 
 
 def append_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -171,15 +175,31 @@ class Journal:
         self.finished = True
 
 
+def _has_result(out: Path, beside: Iterable[Path]) -> bool:
+    partial = partial_path(out)
+    has_records = partial.exists() and b"\n" in partial.read_bytes()
+    return has_records or any(path.exists() for path in (out, *beside))
+
+
 def _refuse_other(output: Path, old: dict[str, Any], new: dict[str, Any], free: Collection[str]) -> None:
     missing = object()
-    differences = "; ".join(
-        f"{key} was {old.get(key)!r}, now {new.get(key)!r}"
+    changed = [
+        key
         for key in sorted(old.keys() | new.keys())
         if key not in free and old.get(key, missing) != new.get(key, missing)
-    )
-    if differences:
+    ]
+    if changed:
+        differences = "; ".join(_difference(key, old.get(key), new.get(key)) for key in changed)
         raise OtherRunError(f"{output} belongs to another run: {differences}; choose another --out or remove it")
+
+
+def _difference(name: str, old: Any, new: Any) -> str:
+    """Say how a setting differs; of an input that is known by a hash, only that it does."""
+    is_hash = all(isinstance(value, str) and _HASH.fullmatch(value) for value in (old, new))
+    return f"{name} has other content now" if is_hash else f"{name} was {old!r}, now {new!r}"
+
+
+_HASH = re.compile(r"[0-9a-f]{16,64}")
 
 
 def _read_whole_lines(path: Path) -> list[dict[str, Any]]:

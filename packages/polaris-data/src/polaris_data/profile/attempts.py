@@ -13,6 +13,9 @@ class Attempt(NamedTuple):
     num_correct: int
     """Completions whose answer was correct."""
 
+    num_truncated: int = 0
+    """Completions that the token budget ended."""
+
 
 Evidence = Mapping[str, Sequence[Attempt]]
 """The attempts at each problem by its id, oldest first; at least one."""
@@ -23,16 +26,17 @@ _BINS = 8
 
 def pool(attempts: Iterable[Attempt]) -> Attempt:
     """Add attempts up."""
-    num_samples, num_correct = 0, 0
+    num_samples, num_correct, num_truncated = 0, 0, 0
     for attempt in attempts:
         num_samples += attempt.num_samples
         num_correct += attempt.num_correct
-    return Attempt(num_samples, num_correct)
+        num_truncated += attempt.num_truncated
+    return Attempt(num_samples, num_correct, num_truncated)
 
 
 def bin_of(attempt: Attempt, n: int) -> int:
     """Return the k of the bin k/n: 0 when never solved, n when always, otherwise the nearest of those between."""
-    num_samples, num_correct = attempt
+    num_samples, num_correct, _ = attempt
     if num_correct in (0, num_samples) or n == 1:
         return n if 2 * num_correct > num_samples else 0
     return min(max(round(num_correct * n / num_samples), 1), n - 1)

@@ -29,6 +29,10 @@ TOO_FEW = 1 / 3
 batches below it."""
 
 
+MANY_TRUNCATED = 0.2
+"""Above this share of truncated answers a histogram tells as much of the token budget as of the problems."""
+
+
 @dataclass(frozen=True, slots=True)
 class Histogram:
     """How many problems were solved k times out of n."""
@@ -88,6 +92,23 @@ class Histogram:
             "mean_accuracy": self.mean_accuracy,
             "warnings": self.warnings,
         }
+
+
+def truncation_warnings(profile: Iterable[Difficulty]) -> list[str]:
+    """Return what speaks against a profile because the token budget ended its answers: a sentence, or none."""
+    num_samples = num_truncated = num_never = num_cut = 0
+    for each in profile:
+        num_samples += each.num_samples
+        num_truncated += each.num_truncated
+        num_never += each.num_correct == 0
+        num_cut += each.num_correct == 0 and 2 * each.num_truncated > each.num_samples
+    if not num_samples or num_truncated <= MANY_TRUNCATED * num_samples:
+        return []
+    return [
+        f"{num_truncated / num_samples:.1%} of the answers are truncated, and {num_cut:,} of the {num_never:,} "
+        "problems that were never solved were mostly cut short: the shape tells of the token budget, not of what is "
+        "too hard; profile with more --max-tokens, or drop them with --rule 'truncation above=0.5'"
+    ]
 
 
 def histogram(profile: Iterable[Difficulty]) -> Histogram:

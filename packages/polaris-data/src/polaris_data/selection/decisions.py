@@ -19,7 +19,7 @@ from polaris_data.profile.adaptive import profile_histogram
 from polaris_data.profile.attempts import Attempt, Evidence, bin_of, pool, resolution
 from polaris_data.profile.shape import Histogram
 from polaris_data.records import Difficulty, Problem, Visit
-from polaris_data.selection.rules import Accuracy, Extreme, Rule, to_data
+from polaris_data.selection.rules import Accuracy, Extreme, Rule, Truncation, to_data
 from polaris_data.selection.visits import attempts_by_problem
 
 PUBLISHED_FOR_PROFILES: tuple[Rule, ...] = (Extreme(),)
@@ -122,10 +122,10 @@ def decide(problem_ids: Iterable[str], evidence: Evidence, rules: Sequence[Rule]
 
 def attempts_of(profile: Iterable[Difficulty]) -> dict[str, Sequence[Attempt]]:
     """Return a profile as evidence: one attempt at each problem."""
-    shared: dict[tuple[int, int], Sequence[Attempt]] = {}  # a million problems have a few different results
+    shared: dict[tuple[int, int, int], Sequence[Attempt]] = {}  # a million problems have a few different results
     evidence: dict[str, Sequence[Attempt]] = {}
     for each in profile:
-        counts = each.num_samples, each.num_correct
+        counts = each.num_samples, each.num_correct, each.num_truncated
         evidence[each.problem_id] = shared.setdefault(counts, (Attempt(*counts),))
     return evidence
 
@@ -166,8 +166,9 @@ def selection_settings(problems_hash: str, evidence: Evidence, *, rules: Sequenc
         seed: Of the choices among many.
     """
     digest = hashlib.sha256()
+    num_counts = 3 if any(isinstance(rule, Truncation) for rule in rules) else 2
     for problem_id in sorted(evidence):
-        digest.update(repr((problem_id, [tuple(attempt) for attempt in evidence[problem_id]])).encode())
+        digest.update(repr((problem_id, [attempt[:num_counts] for attempt in evidence[problem_id]])).encode())
     return {
         "command": "polaris-data select",
         "problems": problems_hash,
@@ -275,7 +276,7 @@ def _as_profile(evidence: Evidence) -> list[Difficulty]:
             problem_id=problem_id,
             num_samples=attempt.num_samples,
             num_correct=attempt.num_correct,
-            num_truncated=0,
+            num_truncated=attempt.num_truncated,
             mean_tokens=None,
         )
         for problem_id, (attempt,) in evidence.items()

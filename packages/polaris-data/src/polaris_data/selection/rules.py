@@ -7,10 +7,11 @@ of the problems: where a rule takes some of a bin, it takes them by a hash of se
 import hashlib
 import json
 import tomllib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cache
+from itertools import count
 from math import ceil, floor
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin
@@ -18,7 +19,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 from polaris_data.errors import SettingError
 from polaris_data.files.journal import recorded_settings
 from polaris_data.profile.attempts import Attempt, Evidence, bin_of, pool, resolution
-from polaris_data.profile.shape import name_shape
+from polaris_data.profile.shape import LEVEL, PEAK
 
 _ROUNDING = 1e-9
 """6 * 0.4 / 0.6 are 4, not 3.9999999999999996; 0.07 of 100 samples are 7, not 7.000000000000001."""
@@ -100,6 +101,29 @@ class Accuracy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Truncation:
+    """Drop what the token budget cut short more often than a limit: its accuracy tells of the budget."""
+
+    name: ClassVar[str] = "truncation"
+
+    above: float
+    """Share of the completions, over all attempts; dropped when strictly above it; from 0 to 1."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.above <= 1, "above", self.above, "a share from 0 to 1")
+
+    @property
+    def reason(self) -> str:
+        """Why a problem is out."""
+        return f"share of truncated answers above {self.above:g}"
+
+    def dropped(self, evidence: Evidence, *, seed: int) -> list[str]:
+        """Return the ids that this rule drops."""
+        pooled = {problem_id: pool(attempts) for problem_id, attempts in evidence.items()}
+        return [each for each, attempt in pooled.items() if attempt.num_truncated / attempt.num_samples > self.above]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cap:
     """Drop problems of one bin until it is no more than a share of what is kept."""
 
@@ -132,7 +156,7 @@ class Cap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reshape:
-    """Drop as little as gives the histogram the shape mirrored-J: the fullest bins but 0/n are cut to one height."""
+    """Drop as little as gives the histogram the shape mirrored-J: of n/n and of the fullest bins between the ends."""
 
     name: ClassVar[str] = "shape"
 
@@ -150,12 +174,16 @@ class Reshape:
         Raises:
             SettingError: If no problem was never solved: then no part of the problems has the shape.
         """
-        never, *others = _bins(evidence, resolution(evidence))
-        height = _greatest_height(len(never), [len(members) for members in others])
-        return [problem_id for members in others for problem_id in shuffled(members, seed=seed)[height:]]
+        bins = _bins(evidence, resolution(evidence))
+        left = mirrored_j([len(members) for members in bins])
+        return [
+            problem_id
+            for members, num_left in zip(bins, left, strict=True)
+            for problem_id in shuffled(members, seed=seed)[num_left:]
+        ]
 
 
-Rule = Extreme | Accuracy | Cap | Reshape
+Rule = Extreme | Accuracy | Truncation | Cap | Reshape
 
 
 @cache
@@ -262,19 +290,55 @@ def _bins(evidence: Evidence, n: int) -> list[list[str]]:
     return [bins[k] for k in range(n + 1)]
 
 
-def _greatest_height(never: int, others: Sequence[int]) -> int:
-    """Return to what height the other bins must be cut, at least, for a mirrored J.
+def mirrored_j(counts: Sequence[int]) -> list[int]:
+    """Return how many problems of each bin are left in the largest part of a histogram that is a mirrored J.
 
-    Cutting lower never loses the shape again, so the height can be searched for by halving.
+    Raises:
+        SettingError: If no problem was never solved: then no part of the problems has the shape.
     """
+    never, *between, always = counts
     if never == 0:
         raise SettingError("rule 'shape': no problem was never solved, so no part of them is a mirrored J")
-    low, high = 0, max(others)
-    while low < high:
-        height = (low + high + 1) // 2
-        reached = name_shape((never, *(min(count, height) for count in others))) == "mirrored-J"
-        low, high = (height, high) if reached else (low, height - 1)
-    return low
+    always = min(always, ceil(LEVEL * never - _ROUNDING) - 1)
+    between = [min(count, never) for count in between]
+    # The mean of the bins between must be below never / PEAK.
+    most = ceil(never * len(between) / PEAK - _ROUNDING) - 1
+    while (excess := sum(between) - most) > 0 and between:
+        fullest = max(between)
+        below = max((count for count in between if count < fullest), default=0)
+        places = [place for place, count in enumerate(between) if count == fullest]
+        cut = min(fullest - below, max(1, excess // len(places)))
+        for place in places[:excess] if cut == 1 else places:
+            between[place] -= cut
+    return [never, *between, always]
+
+
+def needed_samples(rule: Accuracy) -> int:
+    """Return how many samples a problem needs, all of them correct, so that a rule by certainty can drop it."""
+    # All of n are correct: the pass rate is above the limit with probability 1 - above ** (n + 1).
+    return next(n for n in count(1) if probability_above(rule.above, Attempt(n, n)) >= rule.certainty)
+
+
+def rules_out_of_reach(evidence: Evidence, rules: Iterable[Rule]) -> list[str]:
+    """Say which rules by certainty ask for more samples than there are, and of how many problems.
+
+    Args:
+        evidence: What was measured.
+        rules: To be applied to it.
+    """
+    sizes = Counter(pool(attempts).num_samples for attempts in evidence.values())
+    largest = max((attempt.num_samples for attempts in evidence.values() for attempt in attempts), default=1)
+    notes: list[str] = []
+    for rule in rules:
+        if not isinstance(rule, Accuracy) or rule.by != "certainty" or rule.above == 1:
+            continue
+        needed = needed_samples(rule)
+        if too_few := sum(num for size, num in sizes.items() if size < needed):
+            notes.append(
+                f"{rule.reason!r} needs at least {needed} answers, all correct, which are {ceil(needed / largest)} "
+                f"visits of {largest}: {too_few:,} of {sizes.total():,} problems have fewer and are kept by it"
+            )
+    return notes
 
 
 def _num_correct_asked(rule: Rule, num_samples: int) -> int | None:

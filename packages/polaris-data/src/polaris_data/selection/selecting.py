@@ -25,7 +25,7 @@ from polaris_data.selection.decisions import (
     selection_settings,
     write_decisions,
 )
-from polaris_data.selection.rules import Rule, unsettled_rules
+from polaris_data.selection.rules import Rule, rules_out_of_reach, unsettled_rules
 from polaris_data.selection.visits import attempts_by_problem, read_visits
 
 
@@ -90,6 +90,7 @@ def select_problems(
             notes = unsettled_rules(profile, rules)
         else:
             evidence, notes = _read_visits(visits, set(problem_ids), strict=strict)
+        notes = [*notes, *rules_out_of_reach(evidence, rules)]
         decisions = decide(problem_ids, evidence, rules, seed=seed)
         if not any(decision.kept for decision in decisions):
             raise ProblemFileError(

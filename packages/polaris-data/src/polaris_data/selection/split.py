@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from polaris_data.duplicates.dedup import stream_duplicates
+from polaris_data.duplicates.dedup import stream_families
 from polaris_data.errors import ProblemFileError, SettingError
 from polaris_data.files.journal import check_output, claim_output, whole_text
 from polaris_data.files.lock import locked_output
@@ -131,8 +131,8 @@ def _choose(
         raise ProblemFileError(
             f"--held-out is {held_out}, of {len(digests):,} problems: nothing would be left to train on; hold out fewer"
         )
-    clusters = stream_duplicates(read, num_processes=num_processes, total=total)
-    groups = [[member.problem_id for member in cluster.members] for cluster in clusters]
+    groups = stream_families(read, num_processes=num_processes, total=total)
+    num_families = len(groups)
     joined = {problem_id for group in groups for problem_id in group}
     groups += [[problem_id] for problem_id in digests if problem_id not in joined]
     chosen: set[str] = set()
@@ -148,7 +148,7 @@ def _choose(
         raise ProblemFileError(
             f"--held-out {held_out} takes all {len(digests):,} problems, which near-duplicates join; hold out fewer"
         )
-    return chosen, len(clusters)
+    return chosen, num_families
 
 
 def _place(digest: bytes, *, seed: int) -> float:

@@ -73,7 +73,7 @@ def attempts_by_problem(visits: Iterable[Visit]) -> dict[str, list[Attempt]]:
     """Return the attempts at each visited problem, oldest first."""
     attempts: defaultdict[str, list[Attempt]] = defaultdict(list)
     for visit in visits:
-        attempts[visit.problem_id].append(Attempt(visit.num_samples, visit.num_correct))
+        attempts[visit.problem_id].append(Attempt(visit.num_samples, visit.num_correct, visit.num_truncated))
     return dict(attempts)
 
 

@@ -8,7 +8,7 @@ from rich.bar import Bar
 from rich.table import Table
 
 from polaris_data.profile.lengths import AnswerDiversity, AnswerLengths
-from polaris_data.profile.shape import Histogram
+from polaris_data.profile.shape import Histogram, truncation_warnings
 from polaris_data.profile.shift import Shift
 from polaris_data.records import Difficulty, Problem
 
@@ -50,7 +50,7 @@ def describe_profile(histogram: Histogram, profile: Sequence[Difficulty]) -> str
             f"mean accuracy {histogram.mean_accuracy:.1%} over {num_samples:,} answers, {truncated:.1%} of them "
             f"truncated, {_describe_tokens(profile)}",
             f"never solved {never:.1%}, sometimes {sometimes:.1%}, always {always:.1%}",
-            *(f"warning: {warning}" for warning in histogram.warnings),
+            *(f"warning: {warning}" for warning in [*truncation_warnings(profile), *histogram.warnings]),
         ]
     )
 
