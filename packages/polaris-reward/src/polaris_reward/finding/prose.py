@@ -90,14 +90,6 @@ def find_in_prose(text: str) -> Extracted | None:
     return _last_value(text)
 
 
-def stated_answer(text: str) -> str:
-    """Return what a reference without a box states: what is in its tags or follows its phrase, else all of it."""
-    if tagged := _ANSWER_TAG.search(text):
-        return tagged[1].strip()
-    phrases = list(_PHRASE.finditer(text))
-    return (_tidy(text[phrases[-1].end() :]) or text) if phrases else text
-
-
 def _extracted(text: str, source: Source) -> Extracted | None:
     return Extracted(text, source) if text else None
 
