@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from polaris_reward import GradeMany, Outcome, boxed_grader
+from polaris_reward import GradeMany, Outcome, boxed_grader, prefilled_think
 from polaris_rollout import Group
 from polaris_rollout.store import iterate_groups, read_columns, read_store
 
@@ -59,7 +59,7 @@ class Answer:
     """Where it stands."""
 
     text: str | None = None
-    """What the model wrote."""
+    """What the model wrote, after what of it the prompt supplied."""
 
     outcome: Outcome | None = None
     """Its grade; ``None`` if it has to be graded."""
@@ -118,7 +118,8 @@ def profile_completions(problems: Sequence[Problem], path: Path, grade_many: Gra
         problems: Problems with distinct ids, every one of which has at least one completion there, and no others.
         path: A folder that ``polaris-rollout sample`` or a profile wrote; a parquet file of rollouts, graded or not;
             or a file of rows (JSON lines, JSON, parquet) with one completion each or all of a problem. A row names
-            its problem by the id or the question. Completions without a grade are graded.
+            its problem by the id or the question. Completions without a grade are graded, as what they are after a
+            prompt that ends with an opening think tag, where the row holds such a prompt.
         grade_many: Grades them.
 
     Raises:
@@ -254,11 +255,11 @@ def _from_groups(
                 f"{path} holds completions of several weights, {weights_version!r} and {group.weights_version!r} "
                 "among them; a profile is of one model: give the completions of one"
             )
-        for completion in group.completions:
+        for text, completion in zip(group.texts, group.completions, strict=True):
             yield Answer(
                 problem_id=group.problem_id,
                 place=str(path),
-                text=completion.text,
+                text=text,
                 outcome=None if verdicts is None else Outcome(next(verdicts)),
                 num_tokens=len(completion.token_ids),
                 is_truncated=completion.finish_reason == "length",
@@ -267,9 +268,12 @@ def _from_groups(
 
 def _from_row(row: Row, problems: Mapping[str, Problem], by_question: Mapping[str, str]) -> list[Answer]:
     problem_id = _identify(row, problems, by_question)
+    prefilled = prefilled_think(
+        [row.columns[name] for name in row.columns if name not in (*TEXT_COLUMNS, *LIST_COLUMNS)]
+    )
     listed = next((name for name in LIST_COLUMNS if isinstance(row.columns.get(name), list)), None)
     if listed is None:
-        return [_to_answer(row.columns, row.place, problem_id)]
+        return [_to_answer(row.columns, row.place, problem_id, prefilled)]
     values = cast("list[Any]", row.columns[listed])
     verdicts = next(
         (row.columns[name] for name in LIST_VERDICT_COLUMNS if isinstance(row.columns.get(name), list)), None
@@ -282,6 +286,7 @@ def _from_row(row: Row, problems: Mapping[str, Problem], by_question: Mapping[st
             | ({} if verdicts is None else {"score": verdicts[number]}),
             f"{row.place}, {listed} {number + 1}",
             problem_id,
+            prefilled,
         )
         for number, value in enumerate(values)
     ]
@@ -306,7 +311,7 @@ def _identify(row: Row, problems: Mapping[str, Problem], by_question: Mapping[st
     raise _other_problems(row.place, name or f"{question:.40}")
 
 
-def _to_answer(columns: Mapping[str, Any], place: str, problem_id: str) -> Answer:
+def _to_answer(columns: Mapping[str, Any], place: str, problem_id: str, prefilled: str) -> Answer:
     text = next((columns[name] for name in TEXT_COLUMNS if isinstance(columns.get(name), str)), None)
     outcome = _to_outcome(columns, place)
     if text is None and outcome is None:
@@ -318,7 +323,7 @@ def _to_answer(columns: Mapping[str, Any], place: str, problem_id: str) -> Answe
     return Answer(
         problem_id=problem_id,
         place=place,
-        text=text,
+        text=None if text is None else str(columns.get("prefilled") or prefilled) + text,
         outcome=outcome,
         num_tokens=len(token_ids) if isinstance(token_ids, list) else num_tokens if type(num_tokens) is int else None,
         is_truncated=columns.get("finish_reason") == "length",
