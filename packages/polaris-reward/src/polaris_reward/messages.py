@@ -29,6 +29,12 @@ def response_text(response: object) -> str | None:
     return _content(field_of(said[-1], "content")) if said else ""
 
 
+def thoughts_apart(value: object) -> bool:
+    """Whether a message, a row, or one of a list of them, holds the model's thoughts beside its text."""
+    values = cast(Sequence[object], value) if isinstance(value, list | tuple) else [value]
+    return any(isinstance(field_of(one, name), str) for one in values for name in ("reasoning_content", "reasoning"))
+
+
 def field_of(value: object, name: str) -> Any:
     """Return a field of a mapping or of an object, ``None`` where it has none."""
     return cast(Mapping[str, Any], value).get(name) if isinstance(value, Mapping) else getattr(value, name, None)
