@@ -38,8 +38,8 @@ def supply_think_tags(groups: Sequence[dict[str, Any]], *, template: str, name: 
     tag = template or closed_only.most_common(1)[0][0]
     if unclosed:
         logger.warning(
-            "%s: %d of %d completions never close the %s that the chat template opened: they were cut in thought and "
-            "have no answer",
+            "%s: %d of %d "
+            "completions never close the %s that the chat template opened: they were cut in thought and have no answer",
             name,
             len(unclosed),
             len(completions),
