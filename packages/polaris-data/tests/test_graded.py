@@ -1,5 +1,6 @@
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 from polaris_data import OtherRunError, ProblemFileError, read_problems, read_profile, to_prompt
@@ -71,6 +72,23 @@ def test_a_store_is_graded_and_counted_in_the_order_of_the_problems(tmp_path):
     assert [each.problem_id for each in profile] == [problem.problem_id for problem in PROBLEMS]
     assert [each.num_correct for each in profile] == [0, 1, 2]
     assert {(each.num_samples, each.num_truncated, each.mean_tokens) for each in profile} == {(4, 1, 2.5)}
+
+
+def test_a_store_is_graded_after_the_thought_that_its_prompts_opened(tmp_path):
+    with RolloutStore(tmp_path / "store") as store:
+        for each in GROUPS:
+            store.append(replace(each, prefilled="<think>" if each is GROUPS[0] else ""), PARAMS)
+    profile = profile_completions(PROBLEMS, tmp_path / "store", grade_equal)
+    assert [each.num_correct for each in profile] == [0, 1, 0]
+
+
+def test_rows_are_graded_after_the_thought_that_their_prompt_opened(tmp_path):
+    rows = [
+        {"problem_id": each.problem_id, "full_prompt": f"What? {tag}", "response": each.references[0]}
+        for each, tag in zip(PROBLEMS, ["<think>\n", "<think></think>", ""], strict=True)
+    ]
+    profile = profile_completions(PROBLEMS, write_rows(tmp_path / "r.jsonl", rows), grade_equal)
+    assert [each.num_correct for each in profile] == [0, 1, 1]
 
 
 def test_a_store_that_is_still_written_is_read_as_far_as_it_is(tmp_path):

@@ -3,7 +3,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from polaris_data import Journal, OtherRunError, ProblemFileError, read_problems, read_profile, to_prompt
@@ -69,6 +69,16 @@ def grade_equal(items):
 
 def run(path, sampler, *, problems=PROBLEMS, num_samples=4):
     return list(profile(problems, sampler, grade_equal, params=PARAMS, num_samples=num_samples, journal=Journal(path)))
+
+
+def test_answers_are_graded_after_the_thought_that_the_prompt_opened(tmp_path):
+    class Thinker(ArithmeticSampler):
+        def sample(self, prompts, params, *, n):
+            for group in super().sample(prompts, params, n=n):
+                yield replace(group, prefilled="<think>\n")
+
+    run(tmp_path / "p.jsonl", Thinker())
+    assert [each.num_correct for each in read_profile(tmp_path / "p.jsonl")] == [0] * 6
 
 
 def test_a_profile_counts_correct_and_truncated_answers_and_their_length(tmp_path):

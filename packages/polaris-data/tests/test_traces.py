@@ -9,6 +9,7 @@ from polaris_data import OtherRunError, ProblemFileError, read_problems
 from polaris_data.cli.main import main
 from polaris_data.problems import Source
 from polaris_data.profile.traces import trace_problems, write_traces
+from polaris_reward import boxed_grader
 from polaris_reward.records import Grade, Outcome
 from polaris_rollout import Completion, Group, SamplingParams
 from polaris_rollout.store import RolloutStore
@@ -62,6 +63,19 @@ def write(store, out, **how):
     assert counts.num_traces == len(rows)
     assert counts.num_traces + sum(counts.left_out.values()) == counts.num_completions == 11
     return rows, counts
+
+
+def test_an_answer_within_the_thought_that_the_prompt_opened_is_no_trace(tmp_path):
+    with RolloutStore(tmp_path / "store") as store:
+        for problem, completions in ((A, (right(A, 3),)), (B, (completion("</think>" + right(B, 2).text, 4),))):
+            group = Group(
+                problem_id=problem.problem_id, prompt_token_ids=(1,), completions=completions, prefilled="<think>"
+            )
+            store.append(group, SamplingParams())
+    with boxed_grader(1) as grader:
+        counts = write_traces(PROBLEMS, tmp_path / "store", tmp_path / "t.jsonl", grader.grade_many)
+    assert (counts.num_traces, counts.left_out) == (1, {"no_answer": 1})
+    assert json.loads((tmp_path / "t.jsonl").read_text())["response"].startswith("</think>")
 
 
 def test_all_correct_completions_are_written_in_the_order_of_the_store(store, tmp_path):

@@ -4,6 +4,7 @@ import json
 import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,26 @@ def completion(outcome: Outcome, *, num_tokens: int = 10, finish_reason: str = "
 
 def record(problem_id: str, *completions: dict[str, object]) -> dict[str, object]:
     return {"problem_id": problem_id, "references": ["1"], "completions": list(completions)}
+
+
+def test_answers_are_graded_after_the_thought_that_the_prompt_opened_at_every_budget(tmp_path: Path):
+    class Thinker(Guesser):
+        def sample(self, prompts: Iterable[Prompt], params: SamplingParams, *, n: int) -> Iterator[Group]:
+            for group in super().sample(prompts, params, n=n):
+                yield replace(group, prefilled="<think>")
+
+    seen: list[str] = []
+
+    def remember(items: Sequence[tuple[str, Sequence[str]]]) -> list[Grade]:
+        seen.extend(text for text, _ in items)
+        return grade_last_word(items)
+
+    task = Task(name="sums", problems=PROBLEMS, num_samples=4, journal=Journal(tmp_path / "c.jsonl"))
+    sample_missing([task], Thinker(), remember, params=PARAMS, budgets=(2, 4), decode=spell)
+    assert len(seen) > 20
+    assert all(text.startswith("<think>") for text in seen)
+    finish(task, grade_last_word)
+    assert {each["prefilled"] for record in task.journal.records for each in record["completions"]} == {"<think>"}
 
 
 def test_the_file_has_one_line_a_problem_in_the_order_of_the_problems(tmp_path: Path):

@@ -192,3 +192,63 @@ def test_a_wrong_argument_is_one_sentence_and_nothing_is_written(
     assert error.count("\n") == 1
     assert message in error
     assert sorted(tmp_path.rglob("*")) == before
+
+
+BOX = r"so \boxed{7}"
+
+
+def outcomes(path: Path, out: Path, monkeypatch: pytest.MonkeyPatch, *options: object) -> list[str]:
+    assert run_cli(monkeypatch, "grade", path, "--out", out, "--name", "x", *options) == 0
+    lines = (out / "x" / "completions.jsonl").read_text().splitlines()
+    return [each["outcome"] for line in lines for each in json.loads(line)["completions"]]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"prompt": "<|im_start|>assistant\n<think>\n"},
+        {"input": "7?<think>"},
+        {"arguments": [["7?<think>", {"until": []}]]},
+        {"completions": [{"text": BOX, "prefilled": "<think>"}], "response": None},
+        {"doc": {"choices": ["7"], "gold_index": 0}, "model_response": {"text": [BOX], "input": "7?<think>\n"}},
+    ],
+)
+def test_an_answer_in_a_thought_that_the_prompt_opened_is_none(
+    columns: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    row = {"id": 1, "response": BOX, "answer": "7"} | columns
+    assert outcomes(write_lines(tmp_path / "x.jsonl", [row]), tmp_path / "out", monkeypatch) == ["no_answer"]
+    again = tmp_path / "out" / "x" / "completions.jsonl"
+    assert outcomes(again, tmp_path / "again", monkeypatch) == ["no_answer"]
+
+
+def test_completions_that_close_a_thought_show_that_the_template_opened_it_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    responses = [BOX, rf"\boxed{{8}}</think>{BOX}", f"<think>{BOX}</think>{BOX}", rf"<think>{BOX}"]
+    rows = [{"id": number, "response": text, "answer": "7"} for number, text in enumerate(responses)]
+    found = outcomes(write_lines(tmp_path / "x.jsonl", rows), tmp_path / "out", monkeypatch)
+    assert found == ["no_answer", "correct", "correct", "no_answer"]
+    assert "1 of 4 completions never close the <think> that the chat template opened" in caplog.text
+
+
+@pytest.mark.parametrize("finish_reason", ["stop", None])
+def test_one_stray_tag_among_answers_without_thoughts_changes_none_of_them(
+    finish_reason: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    row = {"response": BOX, "answer": "7", "finish_reason": finish_reason}
+    rows = [{"id": 0, "response": f"</think>{BOX}", "answer": "7"}, *({"id": n} | row for n in range(1, 30))]
+    found = outcomes(write_lines(tmp_path / "x.jsonl", rows), tmp_path / "out", monkeypatch)
+    assert found == ["correct"] * 30
+
+
+def test_answers_whose_thoughts_stand_beside_them_are_graded_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    rows = [
+        {"id": 0, "prompt": "7?<think>", "content": BOX, "reasoning_content": "hm", "answer": "7"},
+        {"id": 1, "prompt": "7?<think>", "content": "", "reasoning_content": BOX, "answer": "7"},
+    ]
+    rows = [{"id": row["id"], "prompt": row["prompt"], "completions": [row], "answer": "7"} for row in rows]
+    found = outcomes(write_lines(tmp_path / "x.jsonl", rows), tmp_path / "out", monkeypatch)
+    assert found == ["correct", "no_answer"]

@@ -1,9 +1,11 @@
+import gzip
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from io import BufferedReader, BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,9 @@ def test_every_row_of_a_long_file_is_graded_in_order(run: Run, tmp_path: Path) -
     assert sorted(path.name for path in tmp_path.iterdir()) == ["grades.jsonl", "responses.jsonl"]
 
 
+SAID = [{"role": "user", "content": r"In \boxed{}: 7?"}, {"role": "assistant", "content": r"\boxed{7}"}]
+
+
 @pytest.mark.parametrize(
     ("row", "outcome"),
     [
@@ -68,11 +73,103 @@ def test_every_row_of_a_long_file_is_graded_in_order(run: Run, tmp_path: Path) -
         ({"response": r"\boxed{7}", "references": ["7"], "answer": "6"}, "correct"),
         ({"response": r"\boxed{7}", "data_source": "x", "reward_model": {"ground_truth": "7"}}, "correct"),
         ({"response": "", "answer": "7"}, "no_answer"),
+        ({"response": [{"role": "assistant", "content": r"\boxed{7}"}], "answer": "7"}, "correct"),
+        ({"response": {"role": "assistant", "content": None}, "answer": "7"}, "no_answer"),
+        ({"messages": [*SAID, {"role": "tool", "content": r"\boxed{8}"}], "answer": "7"}, "correct"),
+        ({"messages": [*SAID, {"role": "assistant", "content": r"\boxed{8}"}], "answer": "7"}, "incorrect"),
+        ({"output": [{"content": [{"type": "output_text", "text": r"\boxed{7}"}]}], "answer": "7"}, "correct"),
+        ({"response": [], "answer": "7"}, "no_answer"),
     ],
 )
 def test_fields_go_by_several_names(run: Run, tmp_path: Path, row: dict[str, object], outcome: str) -> None:
     status, stdout, _ = run("grade", write(tmp_path / "r.jsonl", row))
     assert (status, json.loads(stdout)["outcome"]) == (0, outcome)
+
+
+@pytest.mark.parametrize(
+    ("fields", "outcome"),
+    [
+        ({"prompt": "<|im_start|>assistant\n<think>\n"}, "no_answer"),
+        ({"input": {"text": "7?<think>"}}, "no_answer"),
+        ({"prefilled": "<think>"}, "no_answer"),
+        ({"prompt": "7?<think>\n\n</think>\n\n"}, "correct"),
+        ({"prompt": "7?"}, "correct"),
+        ({"prompt": "7?<think>", "response": r"hm \boxed{8}</think>\boxed{7}"}, "correct"),
+        ({"prompt": "7?<think>", "reasoning_content": "hm"}, "correct"),
+        ({"prompt": "7?<think>", "response": [{"content": r"\boxed{7}", "reasoning_content": "hm"}]}, "correct"),
+    ],
+)
+def test_an_answer_in_a_thought_that_the_prompt_opened_is_none(
+    run: Run, tmp_path: Path, fields: dict[str, object], outcome: str
+) -> None:
+    path = write(tmp_path / "r.jsonl", {"response": r"\boxed{7}", "answer": "7"} | fields)
+    assert json.loads(run("grade", path)[1])["outcome"] == outcome
+
+
+def test_what_every_prompt_opened_can_be_told(run: Run, tmp_path: Path) -> None:
+    path = write(tmp_path / "r.jsonl", GOOD, GOOD | {"response": r"</think>\boxed{7}"})
+    outcomes = [json.loads(line)["outcome"] for line in run("grade", path, "--prefilled", "<think>")[1].splitlines()]
+    assert outcomes == ["no_answer", "correct"]
+
+
+ROWS = [{"id": number, "response": rf"\boxed{{{number}}}", "answer": number // 2 * 2} for number in range(5)]
+LINES = b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)
+
+
+@pytest.mark.parametrize("command", ["grade", "check"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        LINES,
+        b"\n" + LINES,
+        gzip.compress(LINES),
+        json.dumps(ROWS).encode(),
+        b"\xef\xbb\xbf" + json.dumps(ROWS, indent=2).encode(),
+        gzip.compress(json.dumps(ROWS).encode()),
+    ],
+    ids=["lines", "blank first", "gzip", "array", "indented", "array in gzip"],
+)
+def test_lines_and_arrays_are_read_from_files_and_pipes_compressed_or_not(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, command: str
+) -> None:
+    (tmp_path / "r").write_bytes(content)
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BufferedReader(BytesIO(content))))
+    (status, of_file, table), (_, of_pipe, same_table) = run(command, tmp_path / "r"), run(command, "-")
+    assert (status, table) == (0, same_table)
+    for printed in (of_file, of_pipe) if command == "grade" else ():
+        grades = [json.loads(line) for line in printed.splitlines()]
+        assert [grade["reward"] for grade in grades] == [1.0, 0.0, 1.0, 0.0, 1.0]
+        assert [grade["id"] for grade in grades] == list(range(5))
+
+
+def test_a_pipe_is_named_where_a_row_cannot_be_read() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "polaris_reward", "grade", "-"], input=b"\n{\n", capture_output=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert b"standard input:2: not JSON" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[]", "r: holds no rows; give JSON lines or an array of JSON objects"),
+        (b"[7]", "r, item 1: 7 is not a JSON object"),
+        (b'[{"answer": "7"}]', "r, item 1: needs a field 'response'"),
+        (b'[{"response": "7",\n "answer": "7"},\n', "r:1: not JSON"),
+        (gzip.compress(LINES)[:-9], "r: cannot be read (Compressed file ended before"),
+        (gzip.compress(LINES)[:12] + b"x" * 40, "r: cannot be read ("),
+    ],
+)
+def test_what_is_wrong_with_an_array_or_a_compressed_file_is_named(
+    run: Run, tmp_path: Path, content: bytes, message: str
+) -> None:
+    (tmp_path / "r").write_bytes(content)
+    status, _, stderr = run("grade", tmp_path / "r", "--out", tmp_path / "out", "--strict")
+    assert status == 2
+    assert message in stderr
+    assert stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_policy_is_asked_for_by_its_name(run: Run, tmp_path: Path) -> None:
@@ -97,8 +194,11 @@ BAD_ROWS = [
     (b"[" * 100_000, "not JSON"),
     (b"1" * 5000, "not JSON"),
     (b'{"response": "\xff"}', "not UTF-8 at byte 15; convert the file"),
-    ({"answer": "7"}, "needs a field 'response' or 'completion' or 'output'; it has 'answer'"),
-    ({"response": 7, "answer": "7"}, "field 'response' is 7; expected a string"),
+    ({"answer": "7"}, "needs a field 'response' or 'completion' or 'output' or 'messages'; it has 'answer'"),
+    ({"response": 7, "answer": "7"}, "field 'response' is 7; expected a string or a list of messages"),
+    ({"response": ["7"], "answer": "7"}, "field 'response' is ['7']; expected a string or a list of messages"),
+    ({"response": {"text": "7"}, "answer": "7"}, "expected a string or a list of messages"),
+    ({"response": None, "answer": "7"}, "field 'response' is None; expected a string or a list of messages"),
     ({"response": "7"}, "needs a field 'references' or"),
     ({"response": "7", "reward_model": {"style": "rule"}}, "needs a field 'references' or"),
     ({"response": "7", "reward_model": "7"}, "needs a field 'references' or"),

@@ -8,6 +8,8 @@ from polaris_reward.finding import boxes
 from polaris_reward.finding.boxes import last_box
 from polaris_reward.finding.extract import find_answer
 from polaris_reward.finding.references import reference_answer
+from polaris_reward.grader import grade
+from polaris_reward.records import Outcome
 
 THINKING = Convention(name="thinking", require_think=True)
 
@@ -255,15 +257,53 @@ def test_a_policy_that_requires_a_box_takes_nothing_else(response: str) -> None:
         (r" \boxed{42} ", "42"),
         (r"We add 40 and 2, hence \boxed{42}.", "42"),
         (r" \frac{1}{2} ", r"\frac{1}{2}"),
-        (r"\boxed{42", r"\boxed{42"),
+        (r"Once more: \boxed{42}. We add 40 and 2, hence \boxed{42}.", "42"),
+        (r"They are $\boxed{2}$ and $\boxed{3}$.", "2, 3"),
+        ("It is Alina, and the answer is\n(C) Alina", "(C) Alina"),
+        ("40 + 2 = <<40+2=42>>42\n#### 42", "42"),
+        ("#### 42\n", "42"),
+        ("### Final answer\n**42**", "42"),
+        ("#### Answer: 42", "42"),
         ("The answer is 42.", "42"),
+        ("40 + 2 is 42. Therefore, the answer is $42$.", "$42$"),
+        ("**Answer:** 42", "42"),
+        ("所以，答案是42。", "42"),
+        ("The sum of both is $42$.", "$42$"),
+        ("Their number is 42", "Their number is 42"),
+        ("The sum is not $42$.", "The sum is not $42$."),
+        ("If the answer is 42, none", "If the answer is 42, none"),
+        ("No change: the result is twice as large", "No change: the result is twice as large"),
+        ("1 if the triangle is isosceles, otherwise 2", "1 if the triangle is isosceles, otherwise 2"),
         ("<answer>42</answer>", "42"),
         ('["42"]', "42"),
         ('["42", "43"]', '["42", "43"]'),
     ],
 )
-def test_a_reference_may_be_a_whole_solution(reference: str, answer: str) -> None:
+def test_a_reference_is_an_answer_or_a_solution_that_says_where_it_is(reference: str, answer: str) -> None:
     assert reference_answer(reference) == answer
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        r"\boxed{42",
+        r"\boxed{}",
+        r"(a) is \boxed{42}. Then (b) is \boxed{43}.",
+        "40 + 2 = <<40+2=42>>42",
+        "He has 40 + 2 = 42 apples\nHe sells 10 of these, so 42 - 10 = 32",
+        "We add forty and two. The sum of these is larger than forty.",
+        "The answer is 42. Check: 40 + 2 = 42.",
+        "The answer is 41.\nThe answer is 42.",
+        "#### Adding\n40 + 2 = 42\n#### Checking\n42 - 2 = 40",
+        "<answer>42</answer> or <answer>43</answer>",
+        '{"ground_truth": "42"}',
+        "let us note that all of these numbers can be written as the sum of forty and some other number",
+    ],
+)
+def test_a_solution_that_does_not_say_what_its_answer_is_is_never_matched_in_part(reference: str) -> None:
+    assert reference_answer(reference) is None
+    for response in (r"\boxed{42}", r"\boxed{40}", rf"\boxed{{{reference}}}"):
+        assert grade(response, reference).outcome in {Outcome.REFERENCE_REJECTED, Outcome.NO_ANSWER}
 
 
 HOSTILE_PIECES = [

@@ -2,7 +2,10 @@ import asyncio
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +18,7 @@ from polaris_reward import (
     GraderClosedError,
     Outcome,
     ReferencesError,
+    ResponseError,
     RewardError,
     SettingsError,
     check_failures,
@@ -210,12 +214,35 @@ def test_the_module_grades_without_any_set_up() -> None:
     assert grade(r"\boxed{2\sqrt{2}}", [r"\sqrt{8}"]).outcome is Outcome.CORRECT
 
 
-@pytest.mark.parametrize("references", [[], (), "42", [42], [None]])
-def test_references_must_be_a_list_of_strings(grader: Grader, references: list[str]) -> None:
-    with pytest.raises(ReferencesError, match="reference"):
+def test_one_reference_may_be_given_as_a_string(grader: Grader) -> None:
+    assert grade(r"\boxed{7}", "7") == replace(grade(r"\boxed{7}", ["7"]), seconds=ANY)
+    assert grader.grade_many([(r"\boxed{1}", "12"), (r"\boxed{2}", "2")])[0].reference == "12"
+    assert r"against '7'" in grader.explain(r"\boxed{7}", "7")
+
+
+@pytest.mark.parametrize("references", [[], (), None, 42, 42.0, [42], [None], {"42"}, {"42": 1}, b"42", iter(["42"])])
+def test_references_that_are_no_strings_are_refused_in_one_sentence(grader: Grader, references: Any) -> None:
+    with pytest.raises(ReferencesError, match=r"item 0 .*; give (a string|at least one)") as error:
         grader.grade(r"\boxed{42}", references)
-    assert issubclass(ReferencesError, ValueError)
-    assert issubclass(ReferencesError, RewardError)
+    assert isinstance(error.value, ValueError)
+    assert isinstance(error.value, RewardError)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("response", [None, 42, b"42", ["42"], {"content": "42"}])
+def test_a_response_that_is_no_string_is_refused_in_one_sentence(grader: Grader, response: Any) -> None:
+    with pytest.raises(
+        ResponseError, match=r"the response of item 1 is .*; give a string, '' if there is none"
+    ) as error:
+        grader.grade_many([("", ["42"]), (response, ["42"])])
+    assert isinstance(error.value, TypeError)
+    assert isinstance(error.value, RewardError)
+
+
+def test_what_is_wrong_with_a_solution_as_reference_is_explained(grader: Grader) -> None:
+    told = grader.explain(r"\boxed{42}", "Forty and two are added. This makes more than forty.")
+    assert "reference_rejected" in told
+    assert "give the answer alone, or in one box" in told
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,9 @@
 import subprocess
 import sys
-from functools import partial
 from typing import Any
 
 import pytest
-from polaris_reward.convention import POLARIS_V1
+from polaris_reward.convention import DEFAULT
 from polaris_reward.errors import CircuitBreakerError, ReferencesError
 from polaris_reward.trl import accuracy_reward
 
@@ -41,7 +40,7 @@ def test_a_missing_column_is_named_with_the_columns_seen() -> None:
         accuracy_reward(["7"], prompts=["?"], label=["7"], trainer_state=object())
     assert str(error.value) == (
         "the data set needs a column 'solution' or 'answer' or 'references' or 'ground_truth' with the accepted "
-        "answers; it has 'prompts', 'label'"
+        "answers; it has 'label'"
     )
 
 
@@ -70,9 +69,23 @@ def test_answers_and_outcomes_go_to_the_table_of_completions() -> None:
     assert table == {"extracted": ["7", None, None], "outcome": ["incorrect", "no_answer", None]}
 
 
-def test_another_policy_can_be_bound() -> None:
-    strict = partial(accuracy_reward, policy=POLARIS_V1)
-    assert strict([r"\boxed{7}", r"</think>\boxed{7}"], answer=["7", "7"]) == [0.0, 1.0]
+def test_answers_are_boxed_unless_another_policy_is_passed_on_by_a_function_with_a_name() -> None:
+    def lenient(completions: list[str], **columns: Any) -> list[float | None]:
+        return accuracy_reward(completions, policy=DEFAULT, **columns)
+
+    texts = ["So it is 7.", r"\boxed{7}"]
+    assert accuracy_reward(texts, answer=["7", "7"]) == [0.0, 1.0]
+    assert lenient(texts, answer=["7", "7"]) == [1.0, 1.0]
+    assert accuracy_reward.__name__ == "accuracy_reward"
+
+
+def test_a_thought_that_the_prompt_opened_and_nothing_closed_earns_nothing() -> None:
+    texts = [r"\boxed{7}", r"</think>\boxed{7}"]
+    prompts = ["7?<think>\n"] * 2
+    assert accuracy_reward(texts, prompts=prompts, answer=["7", "7"]) == [0.0, 1.0]
+    assert accuracy_reward(texts, prompts=["7?"] * 2, answer=["7", "7"]) == [1.0, 1.0]
+    conversations = [chat("7?", role="user")] * 2
+    assert accuracy_reward(texts, prompts=conversations, answer=["7", "7"], prefilled="<think>") == [0.0, 1.0]
 
 
 def test_a_batch_that_mostly_cannot_be_graded_stops_the_run() -> None:

@@ -59,6 +59,19 @@ def test_data_prepared_in_another_way_is_refused(ground_truth: object) -> None:
         compute_score("math", "7", ground_truth)
 
 
+def test_answers_are_boxed_unless_another_policy_is_asked_for() -> None:
+    assert compute_score.__name__ == "compute_score"
+    assert compute_score("math", "So it is 7.", "7")["outcome"] == "no_answer"
+    assert compute_score("math", "So it is 7.", "7", policy="default")["score"] == 1.0
+
+
+def test_a_thought_that_the_chat_template_opened_and_nothing_closed_scores_zero() -> None:
+    scores = [
+        compute_score("math", text, "7", prefilled="<think>")["score"] for text in (r"\boxed{7}", r"</think>\boxed{7}")
+    ]
+    assert scores == [0.0, 1.0]
+
+
 def test_a_policy_can_be_set_by_its_name() -> None:
     assert compute_score("math", r"\boxed{7}", "7", policy="polaris-v1")["outcome"] == "no_answer"
     with pytest.raises(SettingsError, match="unknown policy 'strict'; choose one of 'default', "):

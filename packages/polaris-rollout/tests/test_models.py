@@ -4,7 +4,14 @@ import json
 
 import pytest
 from polaris_rollout import ModelError
-from polaris_rollout.models import check_context, model_config, model_digest, model_positions, resolve_model
+from polaris_rollout.models import (
+    check_context,
+    model_config,
+    model_digest,
+    model_positions,
+    prefilled_think,
+    resolve_model,
+)
 
 
 @pytest.fixture
@@ -62,3 +69,22 @@ def test_a_model_is_named_by_its_files(folder):
     (folder / "model.safetensors").write_bytes(b"weights")
     assert model_digest(str(folder)) != before
     assert model_digest("Qwen/Qwen3-4B") is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tag"),
+    [
+        ("<|im_start|>assistant\n<think>\n", "<think>\n"),
+        ("<｜Assistant｜><think>", "<think>"),
+        ("<seed:think>", "<seed:think>"),
+        ("assistant [THINK] ", "[THINK] "),
+        ("<|begin_of_thought|>\n\n", "<|begin_of_thought|>\n\n"),
+        ("<|im_start|>assistant\n<think>\n\n</think>\n\n", ""),
+        ("<|im_start|>assistant\n", ""),
+        ("<think> What is it?", ""),
+        ("I <3 to think>", ""),
+        ("", ""),
+    ],
+)
+def test_a_prompt_that_ends_with_an_opening_think_tag_has_begun_the_answer(prompt, tag):
+    assert prefilled_think(prompt) == tag

@@ -1,6 +1,7 @@
 """Probing: what is drawn is kept, measured once, and reported whole."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,11 +65,11 @@ def grade_many(items):
     return [(answer in references, answer) for answer, (_, references) in zip(answers, items, strict=True)]
 
 
-def make_probe(folder, sampler, problems, **options):
+def make_probe(folder, sampler, problems, *, grade=grade_many, **options):
     return ModelProbe(
         problems,
         sampler,
-        grade_many,
+        grade,
         folder=folder,
         params=SamplingParams(max_tokens=40, seed=1),
         batch=4,
@@ -90,6 +91,23 @@ def test_a_probe_measures_what_was_drawn(tmp_path, problems):
     assert probe.num_tokens == 40
     assert measured.tokens.tolist() == [40.0] * NUM_PROBLEMS
     assert probe.textures[1.0].token_entropy == pytest.approx(np.log(6), abs=1e-6)
+
+
+def test_answers_are_graded_after_the_thought_that_the_prompt_opened(tmp_path, problems):
+    class Thinker(Parrot):
+        def sample(self, prompts, params, *, n):
+            for group in super().sample(prompts, params, n=n):
+                yield replace(group, prefilled="<think>")
+
+    seen = []
+
+    def remember(items):
+        seen.extend(text for text, _ in items)
+        return grade_many(items)
+
+    make_probe(tmp_path / "probes", Thinker(), problems, grade=remember).measure(1.0, 4)
+    assert len(seen) == 4 * NUM_PROBLEMS
+    assert all(text.startswith("<think>") for text in seen)
 
 
 def test_diversity_is_that_of_the_tokens_of_all_answers(tmp_path, problems):

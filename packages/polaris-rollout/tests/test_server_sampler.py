@@ -36,6 +36,7 @@ class StandIn:
         self.weight_version = None
         self.logprobs_mode = "processed_logprobs"
         self.has_chat_template = True
+        self.prefilled = ""
         self.has_metrics = True
         self.status = 200  # of completions
         self.health = 200
@@ -157,6 +158,8 @@ class Handler(BaseHTTPRequestHandler):
             self.refuse(404, f"The model `{body['model']}` does not exist.")
         elif self.path == "/tokenize":
             self.tokenize(it, body)
+        elif self.path == "/detokenize":
+            self.answer({"prompt": bytes(body["tokens"]).decode()})
         elif it.status != 200 or body["prompt"] == it.broken_prompt:
             it.requests.append(body)
             self.refuse(it.status if it.status != 200 else 500, "the stand-in was told to fail")
@@ -169,7 +172,7 @@ class Handler(BaseHTTPRequestHandler):
         if "prompt" in body:
             self.answer({"tokens": list(body["prompt"].encode())})
         elif it.has_chat_template:
-            self.answer({"tokens": [1, *body["messages"][0]["content"].encode(), 2]})
+            self.answer({"tokens": [1, *body["messages"][0]["content"].encode(), 2, *it.prefilled.encode()]})
         else:
             self.refuse(400, "default chat template is no longer allowed, so you must provide a chat template")
 
@@ -323,6 +326,19 @@ def test_a_model_without_a_chat_template_sees_plain_text():
         assert sampler.encode("2 + 2") == tuple(b"2 + 2")
         (group,) = sampler.sample([Prompt(problem_id="p", text="2 + 2")], PARAMS, n=1)
         assert group.prompt_token_ids == tuple(b"2 + 2")
+
+
+def test_groups_say_what_thought_the_chat_template_opened():
+    with servers({"prefilled": "<think>\n"}) as stand_ins, open_sampler(stand_ins) as sampler:
+        (group,) = sampler.sample(make_prompts(1), PARAMS, n=2)
+        assert bytes(group.prompt_token_ids).endswith(b"<think>\n")
+        assert group.texts == tuple("<think>\n" + completion.text for completion in group.completions)
+    with servers({"has_chat_template": False}) as stand_ins, open_sampler(stand_ins) as sampler:
+        prompts = [Prompt(problem_id=text, text=text) for text in ("2 + 2 <think>", "<think> 2 + 2")]
+        assert {each.problem_id: each.prefilled for each in sampler.sample(prompts, PARAMS, n=1)} == {
+            "2 + 2 <think>": "<think>",
+            "<think> 2 + 2": "",
+        }
 
 
 def test_prompts_are_drawn_only_when_a_server_has_room():

@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from polaris_rollout import Completion, Group, SamplingParams, StoreError, completion_seed
-from polaris_rollout.store import count_tokens
+from polaris_rollout.store import count_tokens, table
 from polaris_rollout.store import folder as store
 from polaris_rollout.store.folder import RolloutStore, read_columns, read_groups, read_store, write_groups
 
@@ -86,7 +87,27 @@ def test_any_reader_of_parquet_finds_every_column(tmp_path):
         "temperature": 0.5,
         "weights_version": "w3",
         "seed": completion_seed(3, "a", 1),
+        "prefilled": "",
     }
+
+
+def test_what_the_prompt_opened_is_kept_with_the_group_and_stands_before_its_texts(tmp_path):
+    opened = replace(group("a", "x", "y"), prefilled="<think>\n")
+    fill(tmp_path, [opened, GROUPS[0]])
+    assert list(read_store(tmp_path)) == [opened, GROUPS[0]]
+    assert opened.texts == ("<think>\nx", "<think>\ny")
+    assert GROUPS[0].texts == ("text 0", "")
+
+
+def test_files_of_earlier_versions_which_know_no_opened_thought_are_read_and_continued(tmp_path, monkeypatch):
+    earlier = pa.schema([field for field in table._SCHEMA if field.name != "prefilled"])
+    with monkeypatch.context() as patch:
+        patch.setattr(table, "_SCHEMA", earlier)
+        fill(tmp_path, GROUPS[:1])
+        leave_tail(tmp_path, GROUPS[1:2])
+    fill(tmp_path, GROUPS[2:])
+    assert "prefilled" not in pq.read_schema(tmp_path / "part-000001.parquet").names
+    assert list(read_store(tmp_path)) == GROUPS
 
 
 def damage(data, how):

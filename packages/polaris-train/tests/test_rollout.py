@@ -2,15 +2,20 @@
 
 import json
 import os
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 
 import pytest
+import torch.distributed as dist
+from polaris_data.problems import synthetic_problems, write_problems
 from polaris_data.records import Visit
-from polaris_reward import Outcome
+from polaris_reward import Outcome, boxed_grader
 from polaris_rollout import Completion, Group
+from polaris_train.recipe import load_recipe
 from polaris_train.records import GradedGroup
-from polaris_train.run_folder import RunFolder
-from polaris_train.stage.rollouts import expected_tokens, visits
+from polaris_train.run_folder import RunFolder, StageFolder
+from polaris_train.stage.launch import prepare_stage
+from polaris_train.stage.rollouts import SynchronousRollouts, expected_tokens, visits
 
 
 def completion(num_tokens, finish_reason="stop"):
@@ -39,6 +44,46 @@ def test_a_visit_says_how_long_the_answers_were():
     assert record == Visit(
         run="run", stage="stage", step=7, problem_id="p", num_samples=2, num_correct=1, num_truncated=1, mean_tokens=5.5
     )
+
+
+def test_a_step_grades_answers_after_the_thought_that_the_prompt_opened(tmp_path):
+    problems = synthetic_problems(4, seed=1, split="train", levels=(1,))
+    write_problems(tmp_path / "problems.jsonl", problems)
+    recipe = load_recipe(
+        "tiny-cpu", ["prompts_per_step=2", "samples_per_prompt=4", "stages.0.temperature=1", "evaluate_every=0"]
+    )
+    folder = StageFolder(
+        prepare_stage(recipe, recipe.stages[0], tmp_path / "run", problems=str(tmp_path / "problems.jsonl"))
+    )
+
+    class Thinker:
+        """Gives the right answer by turns within the thought and after it."""
+
+        def sample(self, prompts, params, *, n):
+            for prompt in prompts:
+                (answer,) = next(each.references for each in problems if each.problem_id == prompt.problem_id)
+                box = f"\\boxed{{{answer}}}"
+                completions = (replace(completion(3), text=box), replace(completion(3), text=f"</think>{box}"))
+                yield Group(
+                    problem_id=prompt.problem_id, prompt_token_ids=(1,), completions=completions * (n // 2),
+                    prefilled="<think>\n",
+                )  # fmt: skip
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        with boxed_grader(1) as grader:
+            rollouts = SynchronousRollouts(
+                problems, folder.read_resolved(), folder=folder, open_sampler=lambda _: nullcontext(Thinker()),
+                grade_many=grader.grade_many,
+            )  # fmt: skip
+            drawn, again = rollouts.next(1), rollouts.next(1)
+    finally:
+        dist.destroy_process_group()
+    assert [each.outcomes for each in drawn.groups] == [(Outcome.NO_ANSWER, Outcome.CORRECT) * 2] * 2
+    assert again.replayed
+    assert [(each.group.prefilled, each.outcomes) for each in again.groups] == [
+        ("<think>\n", each.outcomes) for each in drawn.groups
+    ]
 
 
 def test_the_latest_visit_of_any_stage_says_what_to_expect(tmp_path):

@@ -6,7 +6,11 @@ class RewardError(Exception):
 
 
 class ReferencesError(RewardError, ValueError):
-    """References are missing, or are not a list of strings."""
+    """References are missing, or are not a string or a list of strings."""
+
+
+class ResponseError(RewardError, TypeError):
+    """A response is not a string: nothing a model wrote, but a missing value for example."""
 
 
 class SettingsError(RewardError, ValueError):

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from polaris_reward.convention import BOXED, DEFAULT, Convention
-from polaris_reward.errors import CircuitBreakerError, ReferencesError, SettingsError, brief
+from polaris_reward.errors import CircuitBreakerError, ReferencesError, ResponseError, SettingsError, brief
 from polaris_reward.finding.boxes import Extracted
 from polaris_reward.finding.extract import find_answer
 from polaris_reward.finding.references import reference_answer
@@ -19,8 +19,8 @@ from polaris_reward.records import Grade, Outcome, outcome_that_stands
 if TYPE_CHECKING:
     from polaris_reward.workers.pool import Judgement, Task
 
-Item = tuple[str, Sequence[str]]
-"""A response and its references."""
+Item = tuple[str, str | Sequence[str]]
+"""A response and its references, or its only one."""
 
 MIN_BREAKER_ITEMS = 16
 """The circuit breaker looks at batches of this size and larger; shares of fewer items say little."""
@@ -30,6 +30,9 @@ MAX_FAILED_SHARE = 0.25
 
 MAX_REMEMBERED = 16_384
 """Judgements of workers that a grader remembers."""
+
+UNSTATED = "a solution or a record that does not say which its answer is; give the answer alone, or in one box"
+"""What is wrong with a reference of which `reference_answer` makes nothing."""
 
 _FAILURES = (Outcome.ANSWER_TIMEOUT, Outcome.REFERENCE_REJECTED)
 
@@ -108,16 +111,18 @@ class Grader:
         """Kill the workers; the grader cannot be used any more."""
         self._pool.close()
 
-    def grade(self, response: str, references: Sequence[str], *, convention: Convention | None = None) -> Grade:
+    def grade(self, response: str, references: str | Sequence[str], *, convention: Convention | None = None) -> Grade:
         """Grade one response; it is correct if its answer equals any reference.
 
         Args:
             response: What the model wrote, without the prompt.
-            references: Accepted answers, as bare LaTeX, within dollars, boxed, or plain.
+            references: The accepted answer or a list of them, as bare LaTeX, within dollars, boxed, or plain; or
+                solutions that say where their answer is, see `polaris_reward.finding.reference_answer`.
             convention: What counts as an answer; the grader's own convention if not given.
 
         Raises:
             ReferencesError: If there are no references, or they are not strings.
+            ResponseError: If the response is not a string.
             WorkerStartError: If the worker process cannot start.
         """
         return self.grade_many([(response, references)], convention=convention)[0]
@@ -126,13 +131,12 @@ class Grader:
         """Grade responses, in order; those that need algebra are shared out among the workers.
 
         Raises:
-            ReferencesError: As `grade`; no item is graded then.
+            ReferencesError, ResponseError: As `grade`; no item is graded then.
             CircuitBreakerError: If too large a share timed out or had a rejected reference.
         """
         convention = convention or self._convention
-        for number, (_, references) in enumerate(items):
-            _check_references(references, number)
-        drafts = [_draft(response, references, convention) for response, references in items]
+        checked = [_checked(response, references, number) for number, (response, references) in enumerate(items)]
+        drafts = [_draft(response, references, convention) for response, references in checked]
         open_drafts = [draft for draft in drafts if draft.undecided]
         judgements = self._judge([(draft.answer or "", _undecided(draft)) for draft in open_drafts])
         for draft, judgement in zip(open_drafts, judgements, strict=True):
@@ -153,18 +157,23 @@ class Grader:
 
         return await asyncio.to_thread(self.grade_many, items, convention=convention)
 
-    def explain(self, response: str, references: Sequence[str], *, convention: Convention | None = None) -> str:
+    def explain(self, response: str, references: str | Sequence[str], *, convention: Convention | None = None) -> str:
         """Return lines that say what was taken for the answer, and what comparing it with each reference told."""
         from polaris_reward.equality.comparison import compare
 
         convention = convention or self._convention
         given = self.grade(response, references, convention=convention)
+        references = [references] if isinstance(references, str) else references
         found = find_answer(response, convention=convention)
         if found is None:
             return f"outcome {given.outcome}: no answer found"
         lines = [f"outcome {given.outcome}: answer {found.text!r} from the {found.source}"]
         for reference in references if len(found.text) <= convention.max_answer_chars else ():
-            verdict = compare(found.text, reference_answer(reference), convention)
+            expected = reference_answer(reference)
+            if expected is None:
+                lines.append(f"  against {brief(reference, 200)}: {Outcome.REFERENCE_REJECTED} ({UNSTATED})")
+                continue
+            verdict = compare(found.text, expected, convention)
             told = verdict.outcome or "left to computer algebra"
             lines.append(f"  against {reference!r}: {told} ({verdict.because})")
         return "\n".join(lines)
@@ -206,7 +215,7 @@ def check_failures(outcomes: Sequence[Outcome], *, max_failed_share: float, hint
     )
 
 
-def grade(response: str, references: Sequence[str], *, convention: Convention = DEFAULT) -> Grade:
+def grade(response: str, references: str | Sequence[str], *, convention: Convention = DEFAULT) -> Grade:
     """Grade one response with a `Grader` that the whole process shares; see `Grader.grade`."""
     return shared_grader().grade(response, references, convention=convention)
 
@@ -225,15 +234,22 @@ def shared_grader() -> Grader:
     return Grader()
 
 
-def _check_references(references: Sequence[str], number: int) -> None:
+def _checked(response: object, references: object, number: int) -> tuple[str, Sequence[str]]:
+    """Refuse what is no response or no reference: nothing that a model writes is."""
+    if not isinstance(response, str):
+        raise ResponseError(f"the response of item {number} is {brief(response)}; give a string, '' if there is none")
     # A string is a sequence of strings, too: its letters would be taken for references.
-    if isinstance(references, str):
-        raise ReferencesError(f"the references of item {number} are the string {references!r}; give a list of strings")
-    if not references:
+    values = [references] if isinstance(references, str) else references
+    if not isinstance(values, list | tuple):
+        raise ReferencesError(
+            f"the references of item {number} are {brief(references)}; give a string or a list of them"
+        )
+    if not values:
         raise ReferencesError(f"item {number} has no references; give at least one accepted answer")
-    for reference in references:
-        if not isinstance(reference, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ReferencesError(f"item {number} has the reference {reference!r}; give a string")
+    for reference in cast(Sequence[object], values):
+        if not isinstance(reference, str):
+            raise ReferencesError(f"item {number} has the reference {brief(reference)}; give a string")
+    return response, cast(Sequence[str], values)
 
 
 def _draft(response: str, references: Sequence[str], convention: Convention) -> _Draft:
@@ -255,7 +271,9 @@ def _compare(draft: _Draft, found: Extracted, convention: Convention) -> Outcome
     outcomes = [Outcome.INCORRECT]
     for index, reference in enumerate(draft.references):
         expected = reference_answer(reference)
-        if max(len(found.text), len(expected)) > convention.max_answer_chars:
+        if expected is None:
+            outcome = Outcome.REFERENCE_REJECTED
+        elif max(len(found.text), len(expected)) > convention.max_answer_chars:
             outcome = _compare_unread(found.text, expected, convention)
         else:
             outcome = compare(found.text, expected, convention).outcome
@@ -283,13 +301,14 @@ def _try_joined(draft: _Draft, joined: str, convention: Convention) -> None:
     if len(joined) > convention.max_answer_chars:
         return
     for index, reference in enumerate(draft.references):
-        if compare(joined, reference_answer(reference), convention).outcome is Outcome.CORRECT:
+        expected = reference_answer(reference)
+        if expected is not None and compare(joined, expected, convention).outcome is Outcome.CORRECT:
             draft.answer, draft.outcome, draft.equal_to, draft.undecided = joined, Outcome.CORRECT, index, []
             return
 
 
 def _undecided(draft: _Draft) -> tuple[str, ...]:
-    return tuple(reference_answer(draft.references[index]) for index in draft.undecided)
+    return tuple(reference_answer(draft.references[index]) or "" for index in draft.undecided)
 
 
 def _apply(draft: _Draft, judgement: "Judgement") -> None:

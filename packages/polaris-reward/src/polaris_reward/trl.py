@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from polaris_reward.convention import DEFAULT, Convention
+from polaris_reward.convention import BOXED, Convention
 from polaris_reward.errors import ReferencesError
+from polaris_reward.finding.prefilled import prefilled_think
 from polaris_reward.finding.references import to_references
 from polaris_reward.grader import shared_grader
+from polaris_reward.messages import response_text
 from polaris_reward.records import Outcome
 
 REFERENCE_COLUMNS = ("solution", "answer", "references", "ground_truth")
@@ -18,7 +20,9 @@ Message = Mapping[str, Any]
 def accuracy_reward(
     completions: Sequence[str | Sequence[Message]],
     *,
-    policy: Convention = DEFAULT,
+    policy: Convention = BOXED,
+    prefilled: str = "",
+    prompts: Sequence[object] = (),
     log_extra: Callable[[str, list[Any]], None] | None = None,
     **columns: Any,
 ) -> list[float | None]:
@@ -27,8 +31,12 @@ def accuracy_reward(
     All calls of a process share one `Grader`, so that its workers start once in a run.
 
     Args:
-        completions: Texts, or lists of messages, of which the last one counts if it is the assistant's.
-        policy: What counts as an answer; set another one with ``functools.partial``.
+        completions: Texts, or lists of messages, of which the last one of the assistant counts.
+        policy: What counts as an answer. For another one give TRL a function of your own that passes it on: TRL
+            reports a reward under its function's ``__name__``, which a ``functools.partial`` lacks.
+        prefilled: What the chat template puts in front of every completion, such as ``<think>``: TRL passes prompts
+            of messages without it.
+        prompts: Given by the trainer, one for each completion; a text may end with an opening think tag.
         log_extra: Given by the trainer; receives the columns ``extracted`` and ``outcome`` of its completions table.
         columns: The data set's columns, one value for each completion. One of `REFERENCE_COLUMNS` holds
             the accepted answers, each a string, a number, or a list of them; ``None`` if there is nothing to grade.
@@ -42,7 +50,9 @@ def accuracy_reward(
         CircuitBreakerError: If too much of the batch could not be graded; training on it would teach nothing.
     """
     references = _references(columns)
-    items = [(_text(one), accepted) for one, accepted in zip(completions, references, strict=True) if accepted]
+    opened = [prefilled or prefilled_think(prompt) for prompt in prompts] or [prefilled] * len(completions)
+    texts = [tag + (response_text(one) or "") for tag, one in zip(opened, completions, strict=True)]
+    items = [(text, accepted) for text, accepted in zip(texts, references, strict=True) if accepted]
     remaining = iter(shared_grader().grade_many(items, convention=policy))
     grades = [next(remaining) if accepted else None for accepted in references]
     if log_extra is not None:
@@ -65,13 +75,3 @@ def _accepted(name: str, value: object) -> tuple[str, ...]:
     if not accepted:
         raise ReferencesError(f"column {name!r} holds {value!r}; give an answer or a list of answers")
     return accepted
-
-
-def _text(completion: str | Sequence[Message]) -> str:
-    if isinstance(completion, str):
-        return completion
-    # The output of a tool is not the model's answer.
-    if not completion or completion[-1].get("role", "assistant") != "assistant":
-        return ""
-    content = completion[-1].get("content") or ""
-    return content if isinstance(content, str) else "".join(part.get("text") or "" for part in content)

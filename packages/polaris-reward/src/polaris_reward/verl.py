@@ -38,7 +38,8 @@ def compute_score(
     ground_truth: Any,
     extra_info: dict[str, Any] | None = None,
     *,
-    policy: str = "default",
+    policy: str = "boxed",
+    prefilled: str = "",
     **kwargs: Any,
 ) -> Score:
     """Grade one completion, from any thread or Ray worker; each process has one set of workers.
@@ -53,6 +54,8 @@ def compute_score(
         ground_truth: The accepted answer, or a list of them: strings or numbers.
         extra_info: Not used.
         policy: Name of a convention; set it with ``custom_reward_function.reward_kwargs``.
+        prefilled: What the chat template puts in front of every completion, such as ``<think>``; set like ``policy``,
+            since verl gives the completion alone.
         kwargs: Not used.
 
     Raises:
@@ -64,7 +67,7 @@ def compute_score(
     references = to_references(ground_truth.tolist() if hasattr(ground_truth, "tolist") else ground_truth)
     if not references:
         raise ReferencesError(f"reward_model.ground_truth is {ground_truth!r}; give an answer or a list of answers")
-    result = grade(solution_str, references, convention=convention)
+    result = grade(prefilled + solution_str, references, convention=convention)
     if result.outcome is Outcome.REFERENCE_REJECTED:
         _warn(references)
     return Score(

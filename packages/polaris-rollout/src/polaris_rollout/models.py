@@ -7,6 +7,7 @@ to import, is asked for.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -18,6 +19,11 @@ ENTRY_POINTS = "polaris_rollout.models"
 """Entry-point group: a package that carries a model names a function there that returns its folder."""
 
 _DIGEST_BYTES = 2**20
+
+PREFILLED_TOKENS = 16
+"""Tokens at the end of a prompt that are enough to hold an opening think tag."""
+
+_OPEN_AT_END = re.compile(r"[<\[][^<>\[\]/\s]{0,30}(?:think|thought|reason)[^<>\[\]/\s]{0,30}[>\]]\s*\Z", re.IGNORECASE)
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
@@ -167,10 +173,22 @@ def encode_prompt(tokenizer: Any, text: str) -> tuple[int, ...]:
     """
     if tokenizer.chat_template is None:
         return tuple(tokenizer.encode(text))
-    chat: str = tokenizer.apply_chat_template(
+    return tuple(tokenizer.encode(render_prompt(tokenizer, text), add_special_tokens=False))
+
+
+def render_prompt(tokenizer: Any, text: str) -> str:
+    """Return the text of the prompt that a model sees for a user turn; see `encode_prompt`."""
+    if tokenizer.chat_template is None:
+        return text
+    return tokenizer.apply_chat_template(
         [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False
     )
-    return tuple(tokenizer.encode(chat, add_special_tokens=False))
+
+
+def prefilled_think(prompt: str) -> str:
+    """Return the opening think tag that a prompt ends with, such as ``<think>``; nothing if it ends otherwise."""
+    found = _OPEN_AT_END.search(prompt)
+    return found[0] if found else ""
 
 
 def check_lengths(lengths: Mapping[str, int], *, context: int, max_tokens: int | None) -> None:

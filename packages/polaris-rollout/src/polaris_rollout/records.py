@@ -120,6 +120,15 @@ class Group:
     weights_version: str = ""
     """Of the weights that drew it, as its engine names them; changes with every weight update."""
 
+    prefilled: str = ""
+    """What the prompt ends with that is a part of the answer: an opening think tag, which many templates supply."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What a grader is to see of each completion: without its opening tag, a thought that was cut off looks like
+        an answer."""
+        return tuple(self.prefilled + completion.text for completion in self.completions)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStatus:

@@ -271,7 +271,7 @@ def _check_batch(batch: Sequence[Problem], grade_many: "GradeMany") -> Iterator[
         from polaris_reward import Outcome
         from polaris_reward.finding import reference_answer
     pairs = [(problem, text) for problem in batch for text in problem.references]
-    own = grade_many([(rf"\boxed{{{reference_answer(text)}}}", [text]) for _, text in pairs])
+    own = grade_many([(rf"\boxed{{{reference_answer(text) or text}}}", [text]) for _, text in pairs])
     probed = grade_many([(PROBE, [text]) for _, text in pairs])
     for (problem, text), as_own, as_probe in zip(pairs, own, probed, strict=True):
         if as_own.outcome is not Outcome.CORRECT:
@@ -281,7 +281,9 @@ def _check_batch(batch: Sequence[Problem], grade_many: "GradeMany") -> Iterator[
         for suspicion in suspicions(text):
             yield _found(problem, suspicion, text)
     others = [(problem, text) for problem in batch for text in problem.references[1:]]
-    grades = grade_many([(rf"\boxed{{{reference_answer(text)}}}", problem.references[:1]) for problem, text in others])
+    grades = grade_many(
+        [(rf"\boxed{{{reference_answer(text) or text}}}", problem.references[:1]) for problem, text in others]
+    )
     for (problem, text), grade in zip(others, grades, strict=True):
         if grade.outcome is Outcome.INCORRECT:
             yield _found(problem, "contradicts the first reference", text)

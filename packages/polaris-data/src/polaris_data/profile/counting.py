@@ -214,11 +214,11 @@ def _from_groups(
                 f"{path} holds completions of several weights, {weights_version!r} and {group.weights_version!r} "
                 "among them; a profile is of one model: give the completions of one"
             )
-        for completion in group.completions:
+        for text, completion in zip(group.texts, group.completions, strict=True):
             yield Answer(
                 problem_id=group.problem_id,
                 place=str(path),
-                text=completion.text,
+                text=text,
                 outcome=None if verdicts is None else Outcome(next(verdicts)),
                 num_tokens=len(completion.token_ids),
                 is_truncated=completion.finish_reason == "length",

@@ -1,14 +1,15 @@
 """Completions as others record them: training logs of verl, results of NeMo-Skills and open-r1, rows of any script.
 
 A row holds one completion, or all of a problem, or only how many of them were correct. It names its problem by the id
-or by the question, alone or in its prompt. A grade that is recorded is taken as it is.
+or by the question, alone or in its prompt. A grade that is recorded is taken as it is; an answer without one is graded
+as what it is after a prompt that ends with an opening think tag, where the row holds such a prompt.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from polaris_reward import Outcome
+from polaris_reward import Outcome, prefilled_think
 
 from polaris_data.errors import ProblemFileError
 from polaris_data.problems.columns import find
@@ -49,7 +50,7 @@ class Answer:
     """Where it stands."""
 
     text: str | None = None
-    """What the model wrote."""
+    """What the model wrote, after what of it the prompt supplied."""
 
     outcome: Outcome | None = None
     """Its grade; ``None`` if it has to be graded."""
@@ -85,6 +86,9 @@ def other_problems(place: str, problem_id: str) -> ProblemFileError:
 
 
 def _from_row(row: Row, problem_id: str) -> Iterator[Answer]:
+    prefilled = prefilled_think(
+        [value for name, value in row.columns.items() if name.casefold() not in (*TEXT_COLUMNS, *LIST_COLUMNS)]
+    )
     values = find(row.columns, *LIST_COLUMNS)
     if not isinstance(values, list):
         if find(row.columns, *TEXT_COLUMNS, *VERDICT_COLUMNS) is None and (rate := published_rate(row.columns)):
@@ -93,7 +97,7 @@ def _from_row(row: Row, problem_id: str) -> Iterator[Answer]:
                 outcome = Outcome.CORRECT if sample < num_correct else Outcome.INCORRECT
                 yield Answer(problem_id=problem_id, place=row.place, outcome=outcome)
             return
-        yield _to_answer(row.columns, row.place, problem_id)
+        yield _to_answer(row.columns, row.place, problem_id, prefilled)
         return
     verdicts = _list_beside(row, values, LIST_VERDICT_COLUMNS)
     reasons = _list_beside(row, values, FINISH_COLUMNS)
@@ -106,7 +110,7 @@ def _from_row(row: Row, problem_id: str) -> Iterator[Answer]:
             columns["finish_reason"] = reasons[number]
         elif completeness:
             columns["finish_reason"] = "stop" if completeness[number] else "length"
-        yield _to_answer(columns, f"{row.place}, completion {number + 1}", problem_id)
+        yield _to_answer(columns, f"{row.place}, completion {number + 1}", problem_id, prefilled)
 
 
 def _list_beside(row: Row, values: list[Any], names: tuple[str, ...]) -> list[Any] | None:
@@ -141,7 +145,7 @@ def _identify(row: Row, problems: Mapping[str, Problem], by_question: Mapping[st
     raise other_problems(row.place, name or f"{question:.40}")
 
 
-def _to_answer(columns: Mapping[str, Any], place: str, problem_id: str) -> Answer:
+def _to_answer(columns: Mapping[str, Any], place: str, problem_id: str, prefilled: str) -> Answer:
     text = next((found for name in TEXT_COLUMNS if isinstance(found := find(columns, name), str)), None)
     outcome = _to_outcome(columns, place)
     if text is None and outcome is None:
@@ -154,7 +158,7 @@ def _to_answer(columns: Mapping[str, Any], place: str, problem_id: str) -> Answe
     return Answer(
         problem_id=problem_id,
         place=place,
-        text=text,
+        text=None if text is None else str(columns.get("prefilled") or prefilled) + text,
         outcome=outcome,
         num_tokens=len(token_ids) if isinstance(token_ids, list) else num_tokens if type(num_tokens) is int else None,
         is_truncated=find(columns, *FINISH_COLUMNS) == "length",

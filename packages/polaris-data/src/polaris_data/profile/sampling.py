@@ -215,13 +215,7 @@ def _refuse_other_problems(drawn: Iterable[str], problem_ids: Container[str], pa
 def _grade(groups: Sequence[Numbered], problems: Mapping[str, Problem], grade_many: GradeMany) -> list[GradedAnswers]:
     """Grade the completions of groups all together."""
     grades = iter(
-        grade_many(
-            [
-                (completion.text, problems[group.problem_id].references)
-                for _, group in groups
-                for completion in group.completions
-            ]
-        )
+        grade_many([(text, problems[group.problem_id].references) for _, group in groups for text in group.texts])
     )
     graded: list[GradedAnswers] = []
     for first_sample, group in groups:

@@ -127,10 +127,10 @@ def _grade(
     left_out, lengths = Counter[str](), defaultdict[str, dict[_Place, int]](dict)
     completions = iter(track(_completions(store), total=None, label="grading completions"))
     while batch := list(islice(completions, _GRADED_AT_ONCE)):
-        usable = [(place, each) for place, each in batch if place.problem_id in problems]
+        usable = [each for each in batch if each[0].problem_id in problems]
         left_out["not among the problems"] += len(batch) - len(usable)
-        grades = grade_many([(each.text, problems[place.problem_id].references) for place, each in usable])
-        for (place, completion), grade in zip(usable, grades, strict=True):
+        grades = grade_many([(text, problems[place.problem_id].references) for place, text, _ in usable])
+        for (place, _, completion), grade in zip(usable, grades, strict=True):
             if completion.finish_reason == "length":
                 left_out["truncated"] += 1
             elif grade.outcome is not Outcome.CORRECT:
@@ -152,16 +152,17 @@ def _hash(place: _Place, seed: int) -> bytes:
     return hashlib.blake2b(f"{seed}\0{place.problem_id}\0{place.sample}".encode(), digest_size=8).digest()
 
 
-def _completions(store: Path) -> Iterator[tuple[_Place, Completion]]:
+def _completions(store: Path) -> Iterator[tuple[_Place, str, Completion]]:
+    """Yield each completion after the text that is graded."""
     num_before = Counter[str]()
     for group in read_store(store):
-        for completion in group.completions:
-            yield _Place(group.problem_id, num_before[group.problem_id]), completion
+        for text, completion in zip(group.texts, group.completions, strict=True):
+            yield _Place(group.problem_id, num_before[group.problem_id]), text, completion
             num_before[group.problem_id] += 1
 
 
 def _to_rows(store: Path, problems: Mapping[str, Problem], chosen: set[_Place]) -> Iterator[dict[str, Any]]:
-    for place, completion in _completions(store):
+    for place, _, completion in _completions(store):
         if place in chosen:
             yield {
                 "problem_id": place.problem_id,

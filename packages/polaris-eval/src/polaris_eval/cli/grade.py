@@ -17,7 +17,11 @@ def grade_command(
     ] = "boxed",
     tokenizer: Annotated[
         str | None,
-        typer.Option(help="Folder or Hub id of the model, to count tokens where the file does not.", metavar="MODEL"),
+        typer.Option(
+            help="Folder or Hub id of the model: counts tokens where the file does not, and says whether its chat "
+            "template opens the thinking.",
+            metavar="MODEL",
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; the default is eval/NAME.")] = None,
 ) -> None:

@@ -16,12 +16,18 @@ from typing import Any, cast
 
 from polaris_data.files import track
 from polaris_data.problems import Row, count_rows, read_rows
-from polaris_reward import to_references
+from polaris_reward import prefilled_think, to_references
 
 from polaris_eval.errors import CompletionsFileError
 
 RESPONSE_COLUMNS = ("completions", "responses", "response", "completion", "output", "text")
 """Where the completions of a row may stand: one, or a list of them."""
+
+SAMPLED_COLUMNS = {*RESPONSE_COLUMNS, "resps", "filtered_resps", "predictions", "model_response"}
+"""Columns that hold no prompt."""
+
+THOUGHT_KEYS = ("reasoning_content", "reasoning")
+"""Where the thoughts of a completion stand if they are not a part of its text."""
 
 TEXT_KEYS = ("text", "response", "completion", "output", "content")
 """Where the text of a completion that is an object may stand."""
@@ -52,7 +58,8 @@ def read_completions(path: Path) -> list[dict[str, Any]]:
     Returns:
         For each problem, in order of appearance, ``problem_id``, ``question`` where the file has it, ``references``,
         and ``completions``: each with ``text``, ``num_tokens`` and ``finish_reason`` (``None`` where the file does not
-        say), and ``budgets`` and ``score`` where it has them.
+        say), and ``budgets``, ``score`` and ``prefilled`` where it has them; the last is the opening think tag that
+        the prompt ended with, as far as the row tells.
 
     Raises:
         CompletionsFileError: If a row cannot be used, the references of a problem differ, or there is no row.
@@ -98,11 +105,13 @@ def _to_group(row: Row, key: str) -> dict[str, Any]:
     if not completions:
         raise CompletionsFileError(f"{row.place}: problem {key!r} has no completion; leave the row out")
     question = _question(row)
+    prompts = [value for name, value in columns.items() if name not in SAMPLED_COLUMNS]
+    prefilled = prefilled_think([*prompts, _at(columns, "model_response.input")])
     return {
         "problem_id": key,
         **({} if question is None else {"question": question}),
         "references": references,
-        "completions": [_to_completion(completion, row.place) for completion in completions],
+        "completions": [_to_completion(completion, row.place, prefilled=prefilled) for completion in completions],
     }
 
 
@@ -157,16 +166,21 @@ def _lighteval(columns: Mapping[str, Any], place: str) -> tuple[list[Any], list[
     return completions, _checked([choices[each] for each in indices], f"{place}: 'choices'")
 
 
-def _to_completion(value: object, place: str) -> dict[str, Any]:
+def _to_completion(value: object, place: str, *, prefilled: str) -> dict[str, Any]:
     fields = cast(Mapping[str, Any], value) if isinstance(value, Mapping) else {"text": value}
     text = next((fields[key] for key in TEXT_KEYS if isinstance(fields.get(key), str)), None)
     if text is None:
         raise CompletionsFileError(f"{place}: a completion is {value!r:.60}; expected its text")
+    if any(isinstance(fields.get(key), str) for key in THOUGHT_KEYS):
+        known = {"prefilled": ""}
+    else:
+        known = {"prefilled": prefilled} if prefilled else {}
     return {
         "text": text,
         "num_tokens": _num_tokens(fields),
         "finish_reason": fields.get("finish_reason") if isinstance(fields.get("finish_reason"), str) else None,
-        **{key: fields[key] for key in ("budgets", "score") if fields.get(key) is not None},
+        **known,
+        **{key: fields[key] for key in ("budgets", "score", "prefilled") if fields.get(key) is not None},
     }
 
 

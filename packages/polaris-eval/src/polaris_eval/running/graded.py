@@ -11,11 +11,12 @@ from typing import Any
 
 from polaris_data.files import claim, track, write_text
 from polaris_reward import BOXED, Convention, GradeMany, Grader
-from polaris_rollout import local_folder, resolve_model
+from polaris_rollout import local_folder, prefilled_think, render_prompt, resolve_model
 
 from polaris_eval.errors import CompletionsFileError, SettingError
 from polaris_eval.records import Evaluation
 from polaris_eval.running.formats import read_completions
+from polaris_eval.running.thinking import supply_think_tags
 from polaris_eval.scores.equivalence import vote_classes
 from polaris_eval.scores.files import write_scores
 from polaris_eval.scores.summary import summarize
@@ -42,7 +43,8 @@ def grade_file(
         model: Who wrote the completions.
         out: Folder to write.
         convention: What the grader takes for an answer.
-        tokenizer: Folder or Hub id of a model, to count tokens where the file does not.
+        tokenizer: Folder or Hub id of a model, to count tokens where the file does not, and to know whether its chat
+            template ends with an opening think tag; see `polaris_eval.running.thinking.supply_think_tags`.
 
     Raises:
         CompletionsFileError: If there is no such file, or it cannot be used.
@@ -57,8 +59,8 @@ def grade_file(
     if out.exists() and not out.is_dir():
         raise SettingError(f"--out is {str(out)!r}, which is a file; give a folder")
     settings = grade_file_settings(file, name=name, convention=convention, tokenizer=tokenizer)
-    count_tokens = _open_counter(tokenizer) if tokenizer else None
-    groups = read_completions(file)
+    count_tokens, template = _open_tokenizer(tokenizer) if tokenizer else (None, "")
+    groups = supply_think_tags(read_completions(file), template=template, name=str(file))
     with Grader(convention=convention, max_failed_share=None) as grader:
         records = grade_groups(groups, grader.grade_many, count_tokens=count_tokens)
     return score_graded(name, records, settings=settings, model=model, out=out)
@@ -116,16 +118,18 @@ def score_graded(
     return evaluation
 
 
-def _open_counter(model: str) -> CountTokens:
+def _open_tokenizer(model: str) -> tuple[CountTokens, str]:
+    """Return what counts tokens, and the opening think tag that the chat template ends with."""
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(local_folder(resolve_model(model)))
-    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))
+    template = prefilled_think(render_prompt(tokenizer, "1 + 1 = ?"))
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False)), template
 
 
 def _grade(group: dict[str, Any], grade_many: GradeMany, count_tokens: CountTokens | None) -> list[dict[str, Any]]:
     completions = group["completions"]
-    grades = grade_many([(completion["text"], group["references"]) for completion in completions])
+    grades = grade_many([(each.get("prefilled", "") + each["text"], group["references"]) for each in completions])
     graded = [
         {
             **completion,

@@ -11,7 +11,7 @@ from typing import Any
 
 from polaris_data import PROMPT_SUFFIX, Journal, Problem, to_prompt
 from polaris_reward import Grade, GradeMany
-from polaris_rollout import Completion, Group, Prompt, Sampler, SamplingParams, alongside
+from polaris_rollout import Group, Prompt, Sampler, SamplingParams, alongside
 
 from polaris_eval.records import Evaluation
 from polaris_eval.running.budgets import Decode, cut_texts
@@ -129,7 +129,7 @@ def sample_missing(
     )
 
     def keep(groups: Sequence[Group]) -> Sequence[Group]:
-        batch = [(tickets[group.problem_id], group.completions[0]) for group in groups]
+        batch = [(tickets[group.problem_id], group) for group in groups]
         _grade_and_keep(batch, grade_many, budgets if decode else (), decode)
         return groups
 
@@ -172,35 +172,36 @@ def _missing(task: Task) -> list[tuple[Problem, int]]:
 
 
 def _grade_and_keep(
-    batch: Sequence[tuple[_Ticket, Completion]], grade_many: GradeMany, budgets: Sequence[int], decode: Decode | None
+    batch: Sequence[tuple[_Ticket, Group]], grade_many: GradeMany, budgets: Sequence[int], decode: Decode | None
 ) -> None:
     """Grade completions, whole and cut to the budgets, and write each to the journal of its task."""
-    cuts = [cut_texts(completion.token_ids, budgets, decode) if decode else {} for _, completion in batch]
+    cuts = [cut_texts(group.completions[0].token_ids, budgets, decode) if decode else {} for _, group in batch]
     grades = iter(
         grade_many(
             [
-                (text, ticket.problem.references)
-                for (ticket, completion), texts in zip(batch, cuts, strict=True)
-                for text in (completion.text, *texts.values())
+                (group.prefilled + text, ticket.problem.references)
+                for (ticket, group), texts in zip(batch, cuts, strict=True)
+                for text in (group.completions[0].text, *texts.values())
             ]
         )
     )
     kept: dict[str, list[dict[str, Any]]] = {}
-    for (ticket, completion), texts in zip(batch, cuts, strict=True):
+    for (ticket, group), texts in zip(batch, cuts, strict=True):
         grade = next(grades)
         at_budgets = {budget: next(grades).outcome.value for budget in texts}
         kept.setdefault(ticket.task.name, []).append(
             {
                 "problem_id": ticket.problem.problem_id,
                 "sample": ticket.sample,
-                "completion": _to_record(completion, grade, at_budgets),
+                "completion": _to_record(group, grade, at_budgets),
             }
         )
     for task in {ticket.task.name: ticket.task for ticket, _ in batch}.values():
         task.journal.extend(kept[task.name])
 
 
-def _to_record(completion: Completion, grade: Grade, at_budgets: Mapping[str, str]) -> dict[str, Any]:
+def _to_record(group: Group, grade: Grade, at_budgets: Mapping[str, str]) -> dict[str, Any]:
+    (completion,) = group.completions
     return {
         "text": completion.text,
         "num_tokens": len(completion.token_ids),
@@ -208,4 +209,5 @@ def _to_record(completion: Completion, grade: Grade, at_budgets: Mapping[str, st
         "outcome": grade.outcome.value,
         "answer": grade.answer,
         "budgets": dict(at_budgets),
+        **({"prefilled": group.prefilled} if group.prefilled else {}),
     }

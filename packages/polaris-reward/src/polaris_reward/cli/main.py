@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="""Grade mathematical answers, with no way for one of them to hang or crash the grader.
 
-    Reads and writes JSON lines; say --help after a command for the fields.
+    Reads JSON lines or a JSON array and writes JSON lines; say --help after a command for the fields.
 
     Example: `polaris-reward grade responses.jsonl --out grades.jsonl`
     """,
@@ -36,20 +36,27 @@ MemoryGib = Annotated[float, typer.Option(help="Memory that one worker may take,
 
 @app.command("grade")
 def grade_command(
-    responses: Annotated[Path, typer.Argument(metavar="RESPONSES.jsonl")],
+    responses: Annotated[Path, typer.Argument(metavar="RESPONSES", help="File, or - for standard input.")],
     out: Annotated[Path | None, typer.Option(help="Write grades here instead of standard output.")] = None,
     policy: Annotated[str, typer.Option(metavar="NAME", help="What counts as the answer; see above.")] = "default",
     explain: Annotated[int, typer.Option(metavar="N", min=0, help="Explain the first N that are not correct.")] = 0,
+    prefilled: Annotated[
+        str, typer.Option(metavar="TAG", help="What the chat template put before every response, such as '<think>'.")
+    ] = "",
     strict: Strict = False,
     num_workers: NumWorkers = None,
     deadline_s: DeadlineS = 5.0,
     memory_gib: MemoryGib = 1.0,
 ) -> None:
-    r"""Grade each response of a file of JSON lines against its references.
+    r"""Grade each response of a file against its references.
 
-    Reads, in each row: the response ('response', 'completion' or 'output'), and the accepted answer or a list
-    of them ('references', 'reference', 'answer', 'ground_truth', or 'reward_model' with 'ground_truth' in it).
-    Of several names the first one counts.
+    Reads JSON lines or an array of JSON objects, compressed by gzip or not. In each: the response ('response',
+    'completion', 'output' or 'messages': a text, or chat messages of which the assistant's last one counts), and
+    the accepted answer or a list of them ('references', 'reference', 'answer', 'ground_truth', or 'reward_model'
+    with 'ground_truth' in it). Of several names the first one counts.
+
+    A response to a prompt that ended with `<think>` has no answer before it closes that section: a row tells by
+    the text of its prompt, in any field, or --prefilled tells for all.
 
     Writes, for each row: 'line', the row's 'problem_id' or 'id', 'outcome', 'reward', 'answer', 'reference',
     'seconds'. A table of the outcomes goes to standard error.
@@ -71,7 +78,7 @@ def grade_command(
         Grader(num_workers, deadline_s=deadline_s, memory_gib=memory_gib, max_failed_share=None) as grader,
         _opened(responses, strict=strict, show_bar=out is not None or not sys.stdout.isatty()) as rows,
     ):
-        graded = grade_file(rows, out, grader, convention=convention, num_explained=explain)
+        graded = grade_file(rows, out, grader, convention=convention, num_explained=explain, prefilled=prefilled)
     _print_outcomes(graded)
     for explanation in graded.explanations:
         print(f"\n{explanation}", file=sys.stderr)
@@ -80,7 +87,7 @@ def grade_command(
 
 @app.command("check")
 def check_command(
-    problems: Annotated[Path, typer.Argument(metavar="PROBLEMS.jsonl")],
+    problems: Annotated[Path, typer.Argument(metavar="PROBLEMS", help="File, or - for standard input.")],
     strict: Strict = False,
     num_workers: NumWorkers = None,
     deadline_s: DeadlineS = 5.0,
@@ -90,8 +97,9 @@ def check_command(
 
     A problem whose reference fails this rewards no response, and teaches a model that nothing is right.
 
-    Reads, in each row: 'references', 'reference', 'answer', 'ground_truth', or 'reward_model' with
-    'ground_truth' in it (an answer or a list of them), and 'problem_id' or 'id' if there is one.
+    Reads JSON lines or an array of JSON objects, compressed by gzip or not. In each: 'references', 'reference',
+    'answer', 'ground_truth', or 'reward_model' with 'ground_truth' in it (an answer or a list of them), and
+    'problem_id' or 'id' if there is one.
 
     Lists references on standard output, one a line, tab-separated: file:line, id, what is wrong, reference.
     Wrong is an outcome such as 'reference_rejected', or 'spelling_only': the reference is accepted, but the
@@ -151,7 +159,9 @@ def _opened(path: Path, *, strict: bool, show_bar: bool) -> "Generator[RowsFile]
         disable=not (show_bar and sys.stderr.isatty()),
     )
     with bar:
-        task = bar.add_task(path.name, total=path.stat().st_size if path.is_file() else None)
+        # Of a compressed file nobody knows how long it is.
+        known = path.is_file() and path.suffix != ".gz"
+        task = bar.add_task(path.name, total=path.stat().st_size if known else None)
         yield RowsFile(
             path,
             strict=strict,

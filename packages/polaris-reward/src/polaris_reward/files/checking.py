@@ -44,7 +44,7 @@ def check_file(problems: RowsFile, listing: TextIO, grader: Grader) -> Counter[F
 
 def check_references(references: Sequence[str], grade_many: GradeMany) -> list[Finding]:
     """Say of each reference whether it is accepted as its own answer."""
-    own = grade_many([(rf"\boxed{{{reference_answer(text)}}}", [text]) for text in references])
+    own = grade_many([(rf"\boxed{{{reference_answer(text) or text}}}", [text]) for text in references])
     probed = grade_many([(PROBE, [text]) for text in references])
     return [_finding(as_own.outcome, as_probe.outcome) for as_own, as_probe in zip(own, probed, strict=True)]
 

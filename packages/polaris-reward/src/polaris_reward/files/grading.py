@@ -5,6 +5,7 @@ import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -27,7 +28,13 @@ class GradedFile:
 
 
 def grade_file(
-    responses: RowsFile, out: Path | None, grader: Grader, *, convention: Convention = DEFAULT, num_explained: int = 0
+    responses: RowsFile,
+    out: Path | None,
+    grader: Grader,
+    *,
+    convention: Convention = DEFAULT,
+    num_explained: int = 0,
+    prefilled: str = "",
 ) -> GradedFile:
     """Grade each response of a file against its references, and write a line of JSON for each.
 
@@ -36,6 +43,7 @@ def grade_file(
         out: Appears when it is complete; ``None`` for standard output.
         grader: One without a circuit breaker, which would end the file in the middle.
         convention: What counts as an answer.
+        prefilled: Opening think tag that the chat template puts in front of every response, where a row does not tell.
         num_explained: How many responses that are not correct are explained.
 
     Raises:
@@ -46,7 +54,7 @@ def grade_file(
     counts = dict.fromkeys(Outcome, 0)
     to_explain: list[tuple[Row, Item]] = []
     with result_file(out) as file:
-        for batch in responses.batches(Row.item):
+        for batch in responses.batches(partial(Row.item, prefilled=prefilled)):
             grades = grader.grade_many([item for _, item in batch], convention=convention)
             for (row, item), grade in zip(batch, grades, strict=True):
                 counts[grade.outcome] += 1

@@ -79,6 +79,11 @@ def boxed_answer(text: str) -> Extracted | None:
     return Extracted(content, "box", _joined(text, boxes))
 
 
+def outermost_contents(text: str) -> list[str]:
+    """Return what is in each closed box of a text; a box within a box is part of the outer one."""
+    return [text[box.start : box.end].strip() for box in _outermost_boxes(text) if box.end is not None]
+
+
 def _outermost_boxes(text: str) -> list[_Box]:
     """Leave out boxes inside others, except inside one that never closes, and an instruction repeated at the end."""
     boxes = [box for box in _find_boxes(text) if box.outer is None or box.outer.end is None]

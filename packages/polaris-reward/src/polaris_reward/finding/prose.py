@@ -125,20 +125,6 @@ def find_in_prose(text: str) -> Extracted | None:
     return _last_value(text)
 
 
-def stated_answer(text: str) -> str:
-    """Return what a reference without a box states: what is in its tags or follows its phrase, else all of it."""
-    if tagged := _ANSWER_TAG.search(text):
-        return tagged[1].strip()
-    if (statement := _STATEMENT.fullmatch(text)) and not _DENIAL.search(text, 0, statement.start(1)):
-        return statement[1].strip()
-    phrases = [
-        one
-        for one in _PHRASE.finditer(text)
-        if not one[0].lower().startswith("result") or _PHRASE_IN_REFERENCE.search(text, 0, one.start())
-    ]
-    return (_tidy(text[phrases[-1].end() :]) or text) if phrases else text
-
-
 def _extracted(text: str, source: Source) -> Extracted | None:
     return Extracted(text, source) if text else None
 

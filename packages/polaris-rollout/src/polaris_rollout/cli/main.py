@@ -50,7 +50,7 @@ def sample(
     same command continues, and no finished group is drawn again.
 
     Columns: problem_id, sample, prompt_token_ids, token_ids, logprobs, text,
-    finish_reason, temperature, weights_version, seed.
+    finish_reason, temperature, weights_version, seed, prefilled.
 
     Example, with the engine in this process:
 

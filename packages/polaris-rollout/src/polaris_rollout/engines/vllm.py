@@ -31,10 +31,12 @@ warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
 from polaris_rollout.engines.options import vllm_options
 from polaris_rollout.errors import EngineMissingError, SettingError
 from polaris_rollout.models import (
+    PREFILLED_TOKENS,
     check_lengths,
     encode_prompt,
     model_config,
     model_digest,
+    prefilled_think,
     resolve_model,
     stop_token_ids,
 )
@@ -258,14 +260,15 @@ class VllmSampler:
         self, prompts: Iterable[Prompt], params: SamplingParams, n: int, open_groups: dict[str, "_OpenGroup"]
     ) -> Iterator[tuple[str, int, TokensPrompt, vllm.SamplingParams]]:
         """Yield one request for each completion, opening the group of each prompt as it is drawn."""
-        text, token_ids = None, ()
+        text, token_ids, prefilled = None, (), ""
         for prompt in distinct(prompts):
             if prompt.text != text:  # An evaluation asks the same many times in a row, each as a prompt of its own.
                 text, token_ids = prompt.text, self.encode(prompt.text)
+                prefilled = prefilled_think(self.tokenizer.decode(token_ids[-PREFILLED_TOKENS:]))
             room = self.context - len(token_ids)
             if room < 1:
                 self.check_prompts([prompt])
-            open_groups[prompt.problem_id] = _OpenGroup(token_ids)
+            open_groups[prompt.problem_id] = _OpenGroup(token_ids, prefilled)
             for index in range(n):
                 yield (
                     prompt.problem_id,
@@ -304,6 +307,7 @@ class _OpenGroup:
     """A group some of whose completions are still being sampled."""
 
     prompt_token_ids: tuple[int, ...]
+    prefilled: str
     completions: dict[int, Completion] = field(default_factory=dict[int, Completion])
 
     def close(self, problem_id: str, weights_version: str) -> Group:
@@ -312,6 +316,7 @@ class _OpenGroup:
             prompt_token_ids=self.prompt_token_ids,
             completions=tuple(self.completions[index] for index in range(len(self.completions))),
             weights_version=weights_version,
+            prefilled=self.prefilled,
         )
 
 

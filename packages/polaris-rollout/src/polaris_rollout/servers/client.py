@@ -154,6 +154,16 @@ class Endpoint:
         """Return the tokens of a plain text."""
         return await self._tokenize({"prompt": text, "add_special_tokens": True})
 
+    async def detokenize(self, token_ids: Sequence[int]) -> str:
+        """Return the text of tokens, special ones included."""
+        answer = await self._json("POST", "/detokenize", {"model": self.model_id, "tokens": list(token_ids)})
+        try:
+            return str(answer["prompt"])
+        except (KeyError, TypeError) as error:
+            raise EndpointDownError(
+                f"{self.address} answered /detokenize with something else than a text: {answer!r:.200}"
+            ) from error
+
     async def complete(
         self, prompt_token_ids: Sequence[int], params: SamplingParams, *, seed: int, max_tokens: int
     ) -> Completion:

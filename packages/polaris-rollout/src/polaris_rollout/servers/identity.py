@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polaris_rollout.errors import EndpointError, ModelError
-from polaris_rollout.models import model_digest, resolve_model
+from polaris_rollout.models import PREFILLED_TOKENS, model_digest, prefilled_think, resolve_model
 from polaris_rollout.records import SamplingParams
 from polaris_rollout.servers.client import Endpoint, ServedModel
 
@@ -42,6 +42,9 @@ class Contract:
 
     prompt_token_ids: tuple[int, ...]
     """[P] the first probe text as a user turn: tells tokenizers and chat templates apart."""
+
+    prefilled: str
+    """Opening think tag with which the chat template ends every prompt; empty with most."""
 
     probe_token_ids: tuple[tuple[int, ...], ...]
     """Tokens of each probe text."""
@@ -92,6 +95,7 @@ async def read_contract(endpoint: Endpoint, *, model: str, context: int | None) 
         address=endpoint.address,
         max_model_len=max_model_len,
         prompt_token_ids=prompt,
+        prefilled=prefilled_think(await endpoint.detokenize(prompt[-PREFILLED_TOKENS:])),
         probe_token_ids=probes,
         probe_logprobs=tuple([value for probe in probes for value in await endpoint.prompt_logprobs(probe)]),
         root=served.root,

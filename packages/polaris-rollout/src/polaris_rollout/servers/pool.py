@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from polaris_rollout.errors import EndpointError
-from polaris_rollout.models import check_lengths
+from polaris_rollout.models import check_lengths, prefilled_think
 from polaris_rollout.records import Completion, Group, Prompt, SamplingParams, completion_seed
 from polaris_rollout.servers.client import Endpoint, EndpointDownError
 from polaris_rollout.servers.identity import Contract, complaint, most_common, read_contract
@@ -143,12 +143,14 @@ class EndpointPool:
                 ]
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
+        has_template = self.servers[0].endpoint.has_chat_template
         call.events.put(
             Group(
                 problem_id=prompt.problem_id,
                 prompt_token_ids=token_ids,
                 completions=tuple(completion.result() for completion in completions),
                 weights_version=self.contract.weights_version,
+                prefilled=self.contract.prefilled if has_template else prefilled_think(prompt.text),
             )
         )
 

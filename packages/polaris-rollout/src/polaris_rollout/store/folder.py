@@ -184,7 +184,7 @@ class RolloutStore:
         """Make the tail a part; if that fails, the tail stays as it is."""
         tail = _tail_path(self.folder, self._number)
         if tables := [table for _, _, table in _read_frames(tail)]:
-            write_table(_part_path(self.folder, self._number), pa.concat_tables(tables))
+            write_table(_part_path(self.folder, self._number), pa.concat_tables(tables, promote_options="default"))
         self._tail.close()
         tail.unlink()
 

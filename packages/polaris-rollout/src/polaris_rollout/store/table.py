@@ -34,8 +34,12 @@ _SCHEMA = pa.schema(
         "temperature": pa.float32(),
         "weights_version": pa.string(),
         "seed": pa.int64(),
+        "prefilled": pa.string(),
     }
 )
+
+_LATER = {"prefilled"}
+"""Columns that files of earlier versions lack."""
 
 
 def write_groups(
@@ -81,11 +85,12 @@ def iterate_groups(path: Path, *, problem_ids: Collection[str] | None = None) ->
         problem_ids: Problems whose groups are wanted; ``None`` wants all.
     """
     with explain_reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
-        if missing := set(_SCHEMA.names) - set(file.schema_arrow.names):
+        if missing := set(_SCHEMA.names) - _LATER - set(file.schema_arrow.names):
             raise StoreError(f"{path} is not a file of groups: it has no column {', '.join(sorted(missing))}")
         if problem_ids is not None and not _holds(file, problem_ids):
             return
-        batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=_SCHEMA.names)
+        names = [name for name in _SCHEMA.names if name in file.schema_arrow.names]
+        batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=names)
         if problem_ids is not None:
             batches = (batch.filter(_mask(batch, problem_ids)) for batch in batches)
         yield from to_groups(row for batch in batches for row in batch.to_pylist())
@@ -127,6 +132,7 @@ def to_table(groups: Iterable[Group], params: SamplingParams, *, first_sample: i
             "temperature": params.temperature,
             "weights_version": group.weights_version,
             "seed": completion_seed(params.seed, group.problem_id, sample),
+            "prefilled": group.prefilled,
         }
         for group in groups
         for sample, completion in enumerate(group.completions, start=first_sample)
@@ -151,6 +157,7 @@ def to_groups(rows: Iterable[Mapping[str, Any]]) -> Iterator[Group]:
                 for row in (first, *others)
             ),
             weights_version=first["weights_version"],
+            prefilled=first.get("prefilled") or "",
         )
 
 

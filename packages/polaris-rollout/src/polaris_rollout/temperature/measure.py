@@ -179,9 +179,7 @@ class ModelProbe:
         return [
             (
                 group.problem_id,
-                self._grade_many(
-                    [(each.text, self._problems[group.problem_id].references) for each in group.completions]
-                ),
+                self._grade_many([(text, self._problems[group.problem_id].references) for text in group.texts]),
             )
             for group in groups
         ]

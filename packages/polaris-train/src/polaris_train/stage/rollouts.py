@@ -111,7 +111,7 @@ class SynchronousRollouts:
         return sampler_position(len(self._problems), step=step, num_problems=config.prompts_per_step, seed=config.seed)
 
     def _grade(self, groups: Sequence[Group]) -> Iterator[GradedGroup]:
-        pairs = [(each.text, self._references[group.problem_id]) for group in groups for each in group.completions]
+        pairs = [(text, self._references[group.problem_id]) for group in groups for text in group.texts]
         grades = iter(self._grade_many(pairs))
         for group in groups:
             own = list(islice(grades, len(group.completions)))
