@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polaris_eval import paired_difference
+from polaris_eval import clustered_mean
 from polaris_train.stage.stopping import (
     TRUNCATION_STEPS,
     WORTH,
@@ -290,13 +290,13 @@ def test_without_evaluations_the_last_step_is_chosen():
     assert (choice.step, choice.evidence) == (7, {"held_out": [], "difference": None})
 
 
-def test_significantly_worse_is_what_the_paired_difference_says():
+def test_significantly_worse_is_what_the_interval_of_the_paired_differences_says():
     rng = np.random.default_rng(0)
     for _ in range(200):
         counts = rng.integers(0, 5, size=(2, 12))
         one, two = sorted(counts.tolist(), key=sum, reverse=True)
-        answers = [[[index < count for index in range(4)] for count in row] for row in (one, two)]
-        worse = paired_difference(*answers).interval[1] < 0
+        differences = [(after - before) / 4 for before, after in zip(one, two, strict=True)]
+        worse = clustered_mean(differences, low=-1, high=1).interval[1] < 0
         choice = choose_checkpoint([evaluation(0, *one), evaluation(1, *two)], last=1)
         assert choice.step == (0 if worse else 1)
 
