@@ -28,6 +28,9 @@ class DataSource(_Table):
     columns: str | None = None
     """Columns of an own file, ``question=TEXT,references=ANSWER``, where they have other names."""
 
+    where: dict[str, tuple[str, ...]] = {}
+    """Other columns and the values that a row must have one of: ``{ level = ["Level 4", "Level 5"] }``."""
+
     @model_validator(mode="after")
     def _check(self) -> "DataSource":
         if self.path is None and self.importer is None:

@@ -9,6 +9,7 @@ import typer
 from polaris_data.cli.options import Limit, Revision, source_options
 from polaris_data.errors import OtherRunError, SettingError
 from polaris_data.problems.source import Source
+from polaris_data.records import PROMPT_SUFFIX
 
 if TYPE_CHECKING:
     from polaris_data.problems.check import Finding
@@ -54,6 +55,14 @@ def import_command(
             "--join-parts", help="Keep questions of several parts that have an answer to each: all of them, in order."
         ),
     ] = False,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=VALUE,...",
+            help="Take only rows with one of these values in that column; repeat it for more columns.",
+            show_default=False,
+        ),
+    ] = None,
     ids: Annotated[
         Literal["own", "content", "prefixed"],
         typer.Option(help="Ids of the source if it has any; from the content; or own ones after the source's name."),
@@ -85,6 +94,7 @@ def import_command(
         polaris-data import --from deepscaler --out deepscaler.jsonl
         polaris-data import copies/polaris-data-53K.jsonl --from polaris-53k --out polaris.jsonl
         polaris-data import a.csv b.parquet --columns question=text,references=label --out problems.jsonl
+        polaris-data import --from math --where 'level=Level 4,Level 5' --out hard.jsonl
     """
     from polaris_data.problems.catalog import find_importer, parse_columns
     from polaris_data.problems.check import findings_path
@@ -107,8 +117,11 @@ def import_command(
         strict=strict,
         answer_from=answer_from,
         join_parts=join_parts,
+        where=dict(map(_parse_where, where or ())),
     )
     print(f"{counts.num_rows:>9,}  rows read")
+    if counts.num_left_out:
+        print(f"{counts.num_left_out:>9,}  left out by --where")
     print(f"{counts.num_kept:>9,}  problems")
     if counts.num_merged:
         print(f"{counts.num_merged:>9,}  merged with an identical problem")
@@ -120,6 +133,13 @@ def import_command(
     print(f"\nwrote {' and '.join([str(out), *(str(path) for path, found in beside if found)])}")
     if profile_out is not None:
         print(f"wrote {profile_out}: {write_published_profile(profile_out, out):,} published pass rates")
+
+
+def _parse_where(text: str) -> tuple[str, list[str]]:
+    name, equals, values = text.partition("=")
+    if not (name and equals and values):
+        raise SettingError(f"--where is {text!r}; write it as COLUMN=VALUE,VALUE")
+    return name, values.split(",")
 
 
 @source_options
@@ -214,6 +234,19 @@ def check_command(
     drop_suspicious: Annotated[
         bool, typer.Option("--drop-suspicious", help="Let problems with a suspicious reference not pass either.")
     ] = False,
+    max_prompt_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Let problems with a longer prompt, as --model sees it, not pass.", show_default=False
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A model folder, a Hub id, or a carried name.", show_default=False)
+    ] = None,
+    suffix: Annotated[
+        str,
+        typer.Option(help="Appended to every question.  [default: as training does]", show_default=False),
+    ] = PROMPT_SUFFIX,
 ) -> None:
     """Check that every reference, put into a box, is accepted as its own answer, and list suspicious ones.
 
@@ -226,11 +259,23 @@ def check_command(
 
         polaris-data check problems.jsonl
         polaris-data check problems.jsonl --out gradable.jsonl
+        polaris-data check problems.jsonl --out usable.jsonl --model Qwen/Qwen3-4B --max-prompt-tokens 1024
     """
     from polaris_data.problems.check import check_problems, findings_path
 
+    if (max_prompt_tokens is None) != (model is None):
+        raise SettingError("--max-prompt-tokens needs --model, whose tokenizer counts, and --model is for nothing else")
+    limit = None
+    if max_prompt_tokens is not None and model is not None:
+        from polaris_data.profile import prompt_limit
+
+        limit = prompt_limit(model, max_prompt_tokens, suffix=suffix)
     counts = check_problems(
-        problems, out, drop_suspicious=drop_suspicious, report=_print_finding if out is None else lambda _: None
+        problems,
+        out,
+        drop_suspicious=drop_suspicious,
+        prompts=limit,
+        report=_print_finding if out is None else lambda _: None,
     )
     if out is not None:
         print(f"wrote {out} ({counts.num_passed:,} problems that pass) and {findings_path(out)}")

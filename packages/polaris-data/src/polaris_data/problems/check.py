@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 BATCH = 512
 """Problems that are graded together."""
 
+LONG_PROMPT = "prompt too long"
+"""Finding of a problem whose prompt has more tokens than it may."""
+
 MAX_REFERENCE_CHARS = 200
 """A longer one is hardly ever an answer."""
 
@@ -61,20 +64,37 @@ _UNIT = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PromptLimit:
+    """How long the prompt of a problem may be."""
+
+    max_tokens: int
+    """That pass."""
+
+    count_tokens: Callable[[Problem], int]
+    """Returns the length of a problem's prompt as the model sees it."""
+
+    model: str
+    """Whose tokenizer and chat template count."""
+
+    suffix: str
+    """Appended to every question."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What is wrong with one reference, or looks wrong."""
+    """What is wrong with a problem or one of its references, or looks wrong."""
 
     problem_id: str
     """Of the problem set."""
 
     finding: str
-    """An outcome of the grader, or what makes the reference suspicious."""
+    """An outcome of the grader, what makes the reference suspicious, or `LONG_PROMPT`."""
 
     is_refused: bool
-    """Whether the grader does not accept the reference; else it is only suspicious."""
+    """Whether the grader does not accept the reference, or the prompt is too long; else it is only suspicious."""
 
     reference: str
-    """As it stands in the problem set."""
+    """As it stands in the problem set; of a prompt its length."""
 
 
 @dataclass(slots=True)
@@ -97,6 +117,7 @@ def check_problems(
     out: Path | None = None,
     *,
     drop_suspicious: bool = False,
+    prompts: PromptLimit | None = None,
     report: Callable[[Finding], object] = lambda _: None,
 ) -> CheckCounts:
     """Check every reference of a problem set, with the grader that training uses.
@@ -105,6 +126,7 @@ def check_problems(
         source: The set; read once.
         out: For the problems that pass; the findings go beside it, to `findings_path`. ``None`` writes nothing.
         drop_suspicious: Let a problem with a suspicious reference not pass either.
+        prompts: Let a problem with a longer prompt not pass either.
         report: Called with each finding.
 
     Raises:
@@ -120,6 +142,8 @@ def check_problems(
         "limit": source.limit,
         "skip_invalid": source.skip_invalid,
     }
+    if prompts is not None:
+        settings |= {"max_prompt_tokens": prompts.max_tokens, "model": prompts.model, "suffix": prompts.suffix}
     if out is not None:
         check_output(out, settings)
     counts = CheckCounts()
@@ -128,6 +152,11 @@ def check_problems(
         for problem, findings in checked:
             counts.num_references += len(problem.references)
             counts.num_refused += sum(one.is_refused for one in findings)
+            if prompts is not None and (length := prompts.count_tokens(problem)) > prompts.max_tokens:
+                found = f"{length} tokens"
+                findings.append(
+                    Finding(problem_id=problem.problem_id, finding=LONG_PROMPT, is_refused=True, reference=found)
+                )
             counts.findings.update(one.finding for one in findings)
             counts.num_passed += passes(findings, drop_suspicious=drop_suspicious)
             for one in findings:

@@ -22,7 +22,7 @@ from polaris_data.problems import parts
 from polaris_data.problems.answers import Reason, to_references
 from polaris_data.problems.catalog import Importer, as_it_is
 from polaris_data.problems.check import Finding, findings_path, look_at
-from polaris_data.problems.columns import DEFAULT_COLUMNS, Columns
+from polaris_data.problems.columns import DEFAULT_COLUMNS, Columns, find
 from polaris_data.problems.conversion import (
     AnswerFrom,
     Conversion,
@@ -73,6 +73,9 @@ class ImportCounts:
     findings: Mapping[str, int]
     """References and questions that are kept, for each thing that looks wrong with them."""
 
+    num_left_out: int
+    """Rows without the wanted values; not among ``num_rows``."""
+
 
 @dataclass(slots=True)
 class _Seen:
@@ -104,6 +107,7 @@ def import_problems(
     strict: bool = False,
     answer_from: AnswerFrom = "answer",
     join_parts: bool = False,
+    where: Mapping[str, Sequence[str]] | None = None,
 ) -> ImportCounts:
     """Write the problems of one or several sources to one file, and what cannot be used to another.
 
@@ -122,6 +126,7 @@ def import_problems(
         answer_from: ``answer`` takes it from a column of answers, and from a worked solution where there is none;
             ``solution`` always from the solution: its last box, what follows ``####`` or "the answer is".
         join_parts: Keep a question of several parts with an answer to each, as one reference in their order.
+        where: Columns and the values that a row must have one of; others are left out.
 
     Raises:
         ProblemFileError: If a source cannot be read, has other columns or no problem at all, or two different
@@ -146,14 +151,18 @@ def import_problems(
         "answer_from": answer_from,
         "join_parts": join_parts,
     }
+    if where:
+        settings["where"] = {name: list(values) for name, values in where.items()}
     check_output(out, settings)
+    left_out: Counter[str] = Counter()
 
     def read() -> Iterator[tuple[str, Problem | SetAside]]:
         for source in sources:
             conversion = _conversion(
                 source, layout, ids=ids, revision=revision, answer_from=answer_from, join_parts=join_parts
             )
-            rows = islice(read_rows(source, split=split, revision=revision, keep_broken=True), limit)
+            rows = read_rows(source, split=split, revision=revision, keep_broken=True)
+            rows = islice(_chosen(rows, source, where, left_out) if where else rows, limit)
             label = f"importing {conversion.label}"
             yield from _convert(track(rows, total=limit or count_rows(source), label=label), conversion)
 
@@ -190,7 +199,24 @@ def import_problems(
         num_merged=seen.num_merged,
         set_aside=dict(reasons.most_common()),
         findings=dict(findings.most_common()),
+        num_left_out=left_out.total(),
     )
+
+
+def _chosen(
+    rows: Iterable[Row], source: str, where: Mapping[str, Sequence[str]], left_out: Counter[str]
+) -> Iterator[Row]:
+    """Pass on the rows that have one of the wanted values in each of these columns, and count the others."""
+    known: set[str] = set()
+    for row in rows:
+        values = {name: find(row.columns, name) for name in where}
+        known |= {name for name, value in values.items() if value is not None}
+        if row.defect or all(str(value) in where[name] for name, value in values.items()):
+            yield row
+        else:
+            left_out[source] += 1
+    if unknown := [name for name in where if name not in known]:
+        raise ProblemFileError(f"{source} has no column {unknown[0]!r} to choose rows by; correct --where")
 
 
 def _label(source: str, importer: Importer | None, revision: str | None) -> str:

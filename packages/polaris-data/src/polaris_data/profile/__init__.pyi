@@ -17,6 +17,7 @@ from .grades import read_grades as read_grades
 from .lengths import AnswerDiversity as AnswerDiversity
 from .lengths import AnswerLengths as AnswerLengths
 from .lengths import count_lengths as count_lengths
+from .prompts import prompt_limit as prompt_limit
 from .rollouts import ProfileRollouts as ProfileRollouts
 from .rollouts import answer_diversity as answer_diversity
 from .sampling import profile as profile

@@ -108,9 +108,12 @@ def _prepare(request: Request) -> Iterator[Step]:
     yield from _import(request)
     yield Step(
         name="check",
-        meaning="keep the problems whose answers the grader can read",
-        argv=("polaris-data", "check", str(folder.imported), "--out", str(folder.checked)),
-        inputs=(folder.imported,),
+        meaning="keep the problems whose answers the grader can read and whose prompts fit",
+        argv=(
+            *("polaris-data", "check", str(folder.imported), "--out", str(folder.checked)),
+            *("--model", recipe.model, "--max-prompt-tokens", str(recipe.max_prompt_tokens), *_suffix(recipe)),
+        ),
+        inputs=(folder.imported, *_model_input(recipe.model, folder)),
         outputs=(folder.checked,),
         owns=_beside(folder.checked),
     )
@@ -188,6 +191,10 @@ def _select(request: Request) -> Step:
     )
 
 
+def _suffix(recipe: Recipe) -> tuple[str, ...]:
+    return () if recipe.prompt_suffix == PROMPT_SUFFIX else ("--suffix", recipe.prompt_suffix)
+
+
 def _import(request: Request) -> Iterator[Step]:
     recipe, folder = request.recipe, request.folder
     sources = data_sources(recipe)
@@ -213,6 +220,7 @@ def _import(request: Request) -> Iterator[Step]:
                 *("polaris-data", "import", *given),
                 *(() if source.importer is None else ("--from", source.importer)),
                 *(() if source.columns is None else ("--columns", source.columns)),
+                *(word for name, values in source.where.items() for word in ("--where", f"{name}={','.join(values)}")),
                 *(limit if len(sources) == 1 else ()),
                 *("--out", str(part)),
             ),
@@ -329,7 +337,7 @@ def _temperature(request: Request, stage: Stage, own: StageFolder, start: str, *
             *_engine(recipe, start, context=stage.context),
             *sought,
             *(() if table.answers is None else ("--answers", str(table.answers))),
-            *(() if recipe.prompt_suffix == PROMPT_SUFFIX else ("--suffix", recipe.prompt_suffix)),
+            *_suffix(recipe),
             *("--seed", str(recipe.seed), "--out", str(own.path)),
         ),
         inputs=(folder.held_out, *_model_input(start, folder), *(() if like is None else (like.temperature,))),
