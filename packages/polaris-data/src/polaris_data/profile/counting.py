@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from polaris_reward import GradeMany, Outcome, boxed_grader, prefilled_think
+from polaris_reward import GradeMany, Outcome, ThinkEvidence, boxed_grader, prefilled_think, thoughts_apart
 from polaris_rollout import Group
 from polaris_rollout.store import iterate_groups, read_columns, read_store
 
@@ -118,8 +118,8 @@ def profile_completions(problems: Sequence[Problem], path: Path, grade_many: Gra
         problems: Problems with distinct ids, every one of which has at least one completion there, and no others.
         path: A folder that ``polaris-rollout sample`` or a profile wrote; a parquet file of rollouts, graded or not;
             or a file of rows (JSON lines, JSON, parquet) with one completion each or all of a problem. A row names
-            its problem by the id or the question. Completions without a grade are graded, as what they are after a
-            prompt that ends with an opening think tag, where the row holds such a prompt.
+            its problem by the id or the question. Completions without a grade are graded, after the think tag that
+            their prompt ended with, where it is in the row or the completions show it; see `ThinkEvidence`.
         grade_many: Grades them.
 
     Raises:
@@ -219,11 +219,31 @@ def _read_answers(path: Path, problems: Mapping[str, Problem]) -> Iterator[Answe
         outcomes = read_columns(path, ["outcome"])["outcome"] if graded else None
         return _from_groups(iterate_groups(path), path, problems, outcomes=outcomes)
     by_question = {problem.question.strip(): problem_id for problem_id, problem in problems.items()}
-    return (
-        answer
-        for row in read_rows(path, split="train", revision=None)
-        for answer in _from_row(row, problems, by_question)
-    )
+
+    def answers(opened: str) -> Iterator[Answer]:
+        for row in read_rows(path, split="train", revision=None):
+            yield from _from_row(row, problems, by_question, opened)
+
+    return answers(_opening_tag(answers(""), path))
+
+
+def _opening_tag(answers: Iterable[Answer], path: Path) -> str:
+    """Return the think tag that the chat template opened before every answer, if they show that it did."""
+    evidence = ThinkEvidence()
+    for answer in answers:
+        if answer.outcome is None:
+            evidence.add(answer.text or "", "length" if answer.is_truncated else None)
+    tag = evidence.opening_tag()
+    if tag and evidence.num_unclosed:
+        logger.warning(
+            "%s: %d of %d "
+            "completions never close the %s that the chat template opened: they were cut in thought and have no answer",
+            path,
+            evidence.num_unclosed,
+            evidence.num_responses,
+            tag,
+        )
+    return tag
 
 
 def _is_rollouts(path: Path) -> bool:
@@ -266,11 +286,10 @@ def _from_groups(
             )
 
 
-def _from_row(row: Row, problems: Mapping[str, Problem], by_question: Mapping[str, str]) -> list[Answer]:
+def _from_row(row: Row, problems: Mapping[str, Problem], by_question: Mapping[str, str], opened: str) -> list[Answer]:
     problem_id = _identify(row, problems, by_question)
-    prefilled = prefilled_think(
-        [row.columns[name] for name in row.columns if name not in (*TEXT_COLUMNS, *LIST_COLUMNS)]
-    )
+    prompts = [value for name, value in row.columns.items() if name not in (*TEXT_COLUMNS, *LIST_COLUMNS)]
+    prefilled = prefilled_think(prompts) or opened
     listed = next((name for name in LIST_COLUMNS if isinstance(row.columns.get(name), list)), None)
     if listed is None:
         return [_to_answer(row.columns, row.place, problem_id, prefilled)]
@@ -323,7 +342,7 @@ def _to_answer(columns: Mapping[str, Any], place: str, problem_id: str, prefille
     return Answer(
         problem_id=problem_id,
         place=place,
-        text=None if text is None else str(columns.get("prefilled") or prefilled) + text,
+        text=text if text is None or thoughts_apart(columns) else str(columns.get("prefilled") or prefilled) + text,
         outcome=outcome,
         num_tokens=len(token_ids) if isinstance(token_ids, list) else num_tokens if type(num_tokens) is int else None,
         is_truncated=columns.get("finish_reason") == "length",
