@@ -91,6 +91,28 @@ def test_rows_are_graded_after_the_thought_that_their_prompt_opened(tmp_path):
     assert [each.num_correct for each in profile] == [0, 1, 1]
 
 
+def test_answers_that_close_a_thought_show_that_all_prompts_opened_one(tmp_path, caplog):
+    texts = ["</think>", "", "<think></think>"]
+    rows = [
+        {"problem_id": each.problem_id, "response": text + each.references[0]}
+        for each, text in zip(PROBLEMS, texts, strict=True)
+    ]
+    seen = []
+
+    def remember(items):
+        seen.extend(text.removesuffix(references[0]) for text, references in items)
+        return grade_equal(items)
+
+    profile_completions(PROBLEMS, write_rows(tmp_path / "r.jsonl", rows), remember)
+    assert seen == ["<think></think>", "<think>", "<think><think></think>"]
+    assert "1 of 3 completions never close the <think>" in caplog.text
+    seen.clear()
+    del rows[0]["response"]
+    write_rows(tmp_path / "r.jsonl", [rows[0] | {"correct": True}, *rows[1:]])
+    profile_completions(PROBLEMS, tmp_path / "r.jsonl", remember)
+    assert seen == ["", "<think></think>"]
+
+
 def test_a_store_that_is_still_written_is_read_as_far_as_it_is(tmp_path):
     store = RolloutStore(tmp_path / "store")
     for each in GROUPS:

@@ -230,6 +230,9 @@ def test_completions_that_close_a_thought_show_that_the_template_opened_it_for_a
     found = outcomes(write_lines(tmp_path / "x.jsonl", rows), tmp_path / "out", monkeypatch)
     assert found == ["no_answer", "correct", "correct", "no_answer"]
     assert "1 of 4 completions never close the <think> that the chat template opened" in caplog.text
+    again = tmp_path / "out" / "x" / "completions.jsonl"
+    assert outcomes(again, tmp_path / "again", monkeypatch) == found
+    assert (tmp_path / "again" / "x" / "completions.jsonl").read_bytes() == again.read_bytes()
 
 
 @pytest.mark.parametrize("finish_reason", ["stop", None])

@@ -112,6 +112,14 @@ def test_what_every_prompt_opened_can_be_told(run: Run, tmp_path: Path) -> None:
     assert outcomes == ["no_answer", "correct"]
 
 
+def test_responses_that_look_cut_in_thought_are_pointed_out(run: Run, tmp_path: Path) -> None:
+    path = write(tmp_path / "r.jsonl", GOOD, GOOD | {"response": r"</think>\boxed{7}"})
+    status, _, stderr = run("grade", path)
+    assert status == 0
+    assert "the 1 responses without any tag were cut in thought; grade with --prefilled '<think>'" in stderr
+    assert "cut in thought" not in run("grade", path, "--prefilled", "<think>")[2]
+
+
 ROWS = [{"id": number, "response": rf"\boxed{{{number}}}", "answer": number // 2 * 2} for number in range(5)]
 LINES = b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)
 

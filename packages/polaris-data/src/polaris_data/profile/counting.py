@@ -26,7 +26,7 @@ from polaris_data.files.progress import track
 from polaris_data.problems.reading import content_hash
 from polaris_data.problems.rows import read_rows
 from polaris_data.profile.files import PROFILE_COMMAND, profile_path, write_profile
-from polaris_data.profile.recorded import Answer, other_problems, read_recorded
+from polaris_data.profile.recorded import Answer, opening_tag, other_problems, read_recorded
 from polaris_data.records import Difficulty, Problem
 
 logger = logging.getLogger(__name__)
@@ -83,7 +83,8 @@ def profile_completions(problems: Sequence[Problem], path: Path, grade_many: Gra
         problems: Problems with distinct ids, every one of which has at least one completion there, and no others.
         path: A folder that ``polaris-rollout sample`` or a profile wrote; a parquet file of rollouts, graded or not;
             or a file of rows as `polaris_data.profile.recorded.read_recorded` reads them. Completions without a grade
-            are graded.
+            are graded, after the think tag that their prompt ended with, where it is in the row or the completions show
+            it; see `ThinkEvidence`.
         grade_many: Grades them.
 
     Raises:
@@ -182,7 +183,11 @@ def _read_answers(path: Path, problems: Mapping[str, Problem]) -> Iterator[Answe
         graded = "outcome" in pq.read_schema(path).names
         outcomes = read_columns(path, ["outcome"])["outcome"] if graded else None
         return _from_groups(iterate_groups(path), path, problems, outcomes=outcomes)
-    return read_recorded(read_rows(path, split="train", revision=None), problems)
+
+    def answers(opened: str) -> Iterator[Answer]:
+        return read_recorded(read_rows(path, split="train", revision=None), problems, opened=opened)
+
+    return answers(opening_tag(answers(""), path))
 
 
 def _is_rollouts(path: Path) -> bool:

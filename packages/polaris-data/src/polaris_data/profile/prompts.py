@@ -19,7 +19,7 @@ def prompt_limit(model: str, max_tokens: int, *, suffix: str = PROMPT_SUFFIX) ->
     """
     from transformers import AutoTokenizer  # seconds to import
 
-    tokenizer = AutoTokenizer.from_pretrained(resolve_model(model))
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model(model), model_max_length=10**9)  # it warns beyond it
 
     def count_tokens(problem: Problem) -> int:
         return len(encode_prompt(tokenizer, to_prompt(problem, suffix=suffix)))

@@ -5,11 +5,13 @@ or by the question, alone or in its prompt. A grade that is recorded is taken as
 as what it is after a prompt that ends with an opening think tag, where the row holds such a prompt.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
-from polaris_reward import Outcome, prefilled_think
+from polaris_reward import Outcome, ThinkEvidence, prefilled_think, thoughts_apart
 
 from polaris_data.errors import ProblemFileError
 from polaris_data.problems.columns import find
@@ -18,6 +20,8 @@ from polaris_data.problems.prompts import bare_question, to_question
 from polaris_data.problems.published import published_rate
 from polaris_data.problems.rows import Row
 from polaris_data.records import Problem
+
+logger = logging.getLogger(__name__)
 
 TEXT_COLUMNS = ("response", "completion", "output", "text", "generation", "generated_text", "model_output")
 """Where the answer of a completion may stand."""
@@ -62,8 +66,13 @@ class Answer:
     """Whether the token budget ended it."""
 
 
-def read_recorded(rows: Iterable[Row], problems: Mapping[str, Problem]) -> Iterator[Answer]:
+def read_recorded(rows: Iterable[Row], problems: Mapping[str, Problem], *, opened: str = "") -> Iterator[Answer]:
     """Yield the completions of rows.
+
+    Args:
+        rows: Of one file.
+        problems: By their ids.
+        opened: What the chat template opened before every answer, where a row does not say it; see `opening_tag`.
 
     Raises:
         ProblemFileError: If a row cannot be used, or is of a problem that is not among these.
@@ -74,7 +83,26 @@ def read_recorded(rows: Iterable[Row], problems: Mapping[str, Problem]) -> Itera
         for question in (bare_question(problem.question), problem.question)
     }
     for row in rows:
-        yield from _from_row(row, _identify(row, problems, by_question))
+        yield from _from_row(row, _identify(row, problems, by_question), opened)
+
+
+def opening_tag(answers: Iterable[Answer], path: Path) -> str:
+    """Return the think tag that the chat template opened before every answer, if they show that it did."""
+    evidence = ThinkEvidence()
+    for answer in answers:
+        if answer.outcome is None:
+            evidence.add(answer.text or "", "length" if answer.is_truncated else None)
+    tag = evidence.opening_tag()
+    if tag and evidence.num_unclosed:
+        logger.warning(
+            "%s: %d of %d "
+            "completions never close the %s that the chat template opened: they were cut in thought and have no answer",
+            path,
+            evidence.num_unclosed,
+            evidence.num_responses,
+            tag,
+        )
+    return tag
 
 
 def other_problems(place: str, problem_id: str) -> ProblemFileError:
@@ -85,10 +113,9 @@ def other_problems(place: str, problem_id: str) -> ProblemFileError:
     )
 
 
-def _from_row(row: Row, problem_id: str) -> Iterator[Answer]:
-    prefilled = prefilled_think(
-        [value for name, value in row.columns.items() if name.casefold() not in (*TEXT_COLUMNS, *LIST_COLUMNS)]
-    )
+def _from_row(row: Row, problem_id: str, opened: str) -> Iterator[Answer]:
+    prompts = [value for name, value in row.columns.items() if name.casefold() not in (*TEXT_COLUMNS, *LIST_COLUMNS)]
+    prefilled = prefilled_think(prompts) or opened
     values = find(row.columns, *LIST_COLUMNS)
     if not isinstance(values, list):
         if find(row.columns, *TEXT_COLUMNS, *VERDICT_COLUMNS) is None and (rate := published_rate(row.columns)):
@@ -158,7 +185,7 @@ def _to_answer(columns: Mapping[str, Any], place: str, problem_id: str, prefille
     return Answer(
         problem_id=problem_id,
         place=place,
-        text=None if text is None else str(columns.get("prefilled") or prefilled) + text,
+        text=text if text is None or thoughts_apart(columns) else str(columns.get("prefilled") or prefilled) + text,
         outcome=outcome,
         num_tokens=len(token_ids) if isinstance(token_ids, list) else num_tokens if type(num_tokens) is int else None,
         is_truncated=find(columns, *FINISH_COLUMNS) == "length",

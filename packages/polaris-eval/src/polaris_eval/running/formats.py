@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from polaris_data.files import track
 from polaris_data.problems import Row, count_rows, read_rows
-from polaris_reward import prefilled_think, to_references
+from polaris_reward import prefilled_think, thoughts_apart, to_references
 
 from polaris_eval.errors import CompletionsFileError
 
@@ -25,9 +25,6 @@ RESPONSE_COLUMNS = ("completions", "responses", "response", "completion", "outpu
 
 SAMPLED_COLUMNS = {*RESPONSE_COLUMNS, "resps", "filtered_resps", "predictions", "model_response"}
 """Columns that hold no prompt."""
-
-THOUGHT_KEYS = ("reasoning_content", "reasoning")
-"""Where the thoughts of a completion stand if they are not a part of its text."""
 
 TEXT_KEYS = ("text", "response", "completion", "output", "content")
 """Where the text of a completion that is an object may stand."""
@@ -171,16 +168,13 @@ def _to_completion(value: object, place: str, *, prefilled: str) -> dict[str, An
     text = next((fields[key] for key in TEXT_KEYS if isinstance(fields.get(key), str)), None)
     if text is None:
         raise CompletionsFileError(f"{place}: a completion is {value!r:.60}; expected its text")
-    if any(isinstance(fields.get(key), str) for key in THOUGHT_KEYS):
-        known = {"prefilled": ""}
-    else:
-        known = {"prefilled": prefilled} if prefilled else {}
+    known = "" if thoughts_apart(fields) else fields.get("prefilled") or prefilled or None
     return {
         "text": text,
         "num_tokens": _num_tokens(fields),
         "finish_reason": fields.get("finish_reason") if isinstance(fields.get("finish_reason"), str) else None,
-        **known,
-        **{key: fields[key] for key in ("budgets", "score", "prefilled") if fields.get(key) is not None},
+        **{key: fields[key] for key in ("budgets", "score") if fields.get(key) is not None},
+        **({} if known is None else {"prefilled": str(known)}),
     }
 
 

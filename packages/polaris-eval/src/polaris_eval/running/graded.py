@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from polaris_data.files import claim, track, write_text
-from polaris_reward import BOXED, Convention, GradeMany, Grader
+from polaris_reward import BOXED, Convention, GradeMany, Grader, ThinkEvidence
 from polaris_rollout import local_folder, prefilled_think, render_prompt, resolve_model
 
 from polaris_eval.errors import CompletionsFileError, SettingError
 from polaris_eval.records import Evaluation
 from polaris_eval.running.formats import read_completions
-from polaris_eval.running.thinking import supply_think_tags
 from polaris_eval.scores.equivalence import vote_classes
 from polaris_eval.scores.files import write_scores
 from polaris_eval.scores.summary import summarize
@@ -44,7 +43,7 @@ def grade_file(
         out: Folder to write.
         convention: What the grader takes for an answer.
         tokenizer: Folder or Hub id of a model, to count tokens where the file does not, and to know whether its chat
-            template ends with an opening think tag; see `polaris_eval.running.thinking.supply_think_tags`.
+            template ends with an opening think tag; see `polaris_reward.ThinkEvidence`.
 
     Raises:
         CompletionsFileError: If there is no such file, or it cannot be used.
@@ -60,7 +59,7 @@ def grade_file(
         raise SettingError(f"--out is {str(out)!r}, which is a file; give a folder")
     settings = grade_file_settings(file, name=name, convention=convention, tokenizer=tokenizer)
     count_tokens, template = _open_tokenizer(tokenizer) if tokenizer else (None, "")
-    groups = supply_think_tags(read_completions(file), template=template, name=str(file))
+    groups = _after_opened_thought(read_completions(file), template=template, name=str(file))
     with Grader(convention=convention, max_failed_share=None) as grader:
         records = grade_groups(groups, grader.grade_many, count_tokens=count_tokens)
     return score_graded(name, records, settings=settings, model=model, out=out)
@@ -125,6 +124,29 @@ def _open_tokenizer(model: str) -> tuple[CountTokens, str]:
     tokenizer: Any = AutoTokenizer.from_pretrained(local_folder(resolve_model(model)))
     template = prefilled_think(render_prompt(tokenizer, "1 + 1 = ?"))
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False)), template
+
+
+def _after_opened_thought(groups: Sequence[dict[str, Any]], *, template: str, name: str) -> list[dict[str, Any]]:
+    """Note at each completion of which nothing else is known the think tag that the chat template opened before it."""
+    evidence = ThinkEvidence()
+    for each in (each for group in groups for each in group["completions"] if "prefilled" not in each):
+        evidence.add(each["text"], each["finish_reason"])
+    tag = evidence.opening_tag(template)
+    if not tag:
+        return list(groups)
+    if evidence.num_unclosed:
+        logger.warning(
+            "%s: %d of %d "
+            "completions never close the %s that the chat template opened: they were cut in thought and have no answer",
+            name,
+            evidence.num_unclosed,
+            evidence.num_responses,
+            tag.strip(),
+        )
+    return [
+        {**group, "completions": [{**each, "prefilled": each.get("prefilled", tag)} for each in group["completions"]]}
+        for group in groups
+    ]
 
 
 def _grade(group: dict[str, Any], grade_many: GradeMany, count_tokens: CountTokens | None) -> list[dict[str, Any]]:

@@ -175,6 +175,13 @@ def _print_outcomes(graded: "GradedFile") -> None:
     for outcome, count in graded.counts.items():
         print(f"{outcome:<20}{count:>8}{count / max(total, 1):>8.1%}", file=sys.stderr)
     print(f"{'all':<20}{total:>8}", file=sys.stderr)
+    thinking = graded.thinking
+    if (tag := thinking.opening_tag()) and thinking.num_unclosed:
+        print(
+            f"warning: others close a {tag} that they did not open, as if the chat template had: then the "
+            f"{thinking.num_unclosed} responses without any tag were cut in thought; grade with --prefilled '{tag}'",
+            file=sys.stderr,
+        )
 
 
 def _refuse_left_out(rows: "RowsFile") -> None:

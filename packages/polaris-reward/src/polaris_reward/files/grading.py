@@ -12,6 +12,7 @@ from typing import TextIO
 from polaris_reward.convention import DEFAULT, Convention
 from polaris_reward.errors import RowsFileError
 from polaris_reward.files.lines import Row, RowsFile
+from polaris_reward.finding.prefilled import ThinkEvidence
 from polaris_reward.grader import Grader, Item
 from polaris_reward.records import Grade, Outcome
 
@@ -25,6 +26,9 @@ class GradedFile:
 
     explanations: tuple[str, ...]
     """What was read and compared in the first ones that are not correct."""
+
+    thinking: ThinkEvidence
+    """Whether the chat template seems to have opened a thinking section in front of them."""
 
 
 def grade_file(
@@ -53,18 +57,20 @@ def grade_file(
         raise RowsFileError(f"{out}: is the file to read; give --out another name")
     counts = dict.fromkeys(Outcome, 0)
     to_explain: list[tuple[Row, Item]] = []
+    thinking = ThinkEvidence()
     with result_file(out) as file:
         for batch in responses.batches(partial(Row.item, prefilled=prefilled)):
             grades = grader.grade_many([item for _, item in batch], convention=convention)
             for (row, item), grade in zip(batch, grades, strict=True):
                 counts[grade.outcome] += 1
+                thinking.add(item[0], row.fields.get("finish_reason"))
                 file.write(json.dumps(_to_record(row, grade)) + "\n")
                 if grade.outcome is not Outcome.CORRECT and len(to_explain) < num_explained:
                     to_explain.append((row, item))
     explanations = (
         f"{row.where} {row.name}\n{grader.explain(*item, convention=convention)}" for row, item in to_explain
     )
-    return GradedFile(counts=counts, explanations=tuple(explanations))
+    return GradedFile(counts=counts, explanations=tuple(explanations), thinking=thinking)
 
 
 @contextmanager

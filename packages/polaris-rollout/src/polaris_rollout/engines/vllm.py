@@ -264,7 +264,9 @@ class VllmSampler:
         for prompt in distinct(prompts):
             if prompt.text != text:  # An evaluation asks the same many times in a row, each as a prompt of its own.
                 text, token_ids = prompt.text, self.encode(prompt.text)
-                prefilled = prefilled_think(self.tokenizer.decode(token_ids[-PREFILLED_TOKENS:]))
+                # Decoded as completions are: where the tags are special tokens, these show no closing one either.
+                end = self.tokenizer.decode(token_ids[-PREFILLED_TOKENS:], skip_special_tokens=True)
+                prefilled = prefilled_think(end)
             room = self.context - len(token_ids)
             if room < 1:
                 self.check_prompts([prompt])
