@@ -30,6 +30,9 @@ MAX_FILLED = 100
 
 DOTS = Symbol("...")
 
+_BOUNDS = frozenset("not less greater more fewer least most bound bounds wrong incorrect except under over".split())
+"""Words of a label that says what the value is not."""
+
 _NAMING = frozenset("abs det gcd lcm max min sin cos tan cot sec csc".split())
 """Functions that name a value, as in ``\\cos A = 1/2``."""
 
@@ -66,8 +69,6 @@ def without_names(node: Node, other: Node, *, is_answer: bool = False) -> Node:
     answer itself, that of a line, say.
     """
     match node, other:
-        case Ratio((Text(), value)), _:
-            return value
         case Call("multiply", (Symbol(name), Sequence(opening="(") as point)), Sequence() if name.isupper():
             # `A(1, 2)`: a point with its name.
             return point
@@ -92,6 +93,8 @@ def _says_value(first: Node, last: Node) -> bool:
     """Whether an equation tells the value of its left side rather than a condition."""
     if isinstance(last, Matrix) and last.kind == "cases":
         return True
+    if isinstance(first, Text) and not _BOUNDS.isdisjoint(first.words.lower().split()):
+        return False
     if is_constant(first) or is_name(last) or symbols(first) & symbols(last):
         return False
     # `x^2 - 4 = 0` is a condition.
@@ -188,7 +191,8 @@ def is_name(node: Node) -> bool:
             return True
         case Text(words):
             # `xy` is a product.
-            return len(words) != 2 or not words.islower()
+            is_bound = not _BOUNDS.isdisjoint(words.lower().split())
+            return not is_bound and (len(words) != 2 or not words.islower())
         case Call("multiply", (Call(_, (Symbol("f" | "g" | "h"), Symbol("f" | "g" | "h"))), Symbol())):
             # `(f + g)(x)`
             return True

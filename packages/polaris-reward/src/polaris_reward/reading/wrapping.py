@@ -18,12 +18,19 @@ _WRAPPER = re.compile(
     r"|tiny|scriptsize|footnotesize|small|normalsize|[lL]arge|LARGE|[hH]uge|boldsymbol|bm|pmb"
     r"|(?:text|math)?color(?:box)?\s*(?:\[[^\]]*\])?\s*\{[^{}]*\})\s*(?:\[[^\]]*\]\s*)?\{"
 )
+_LABELS = (
+    "area|perimeter|volume|length|width|height|radius|diameter|domain|range|slope|sum|difference|product|quotient|total"
+    "|minimum|maximum|mean|median|mode|average|probability|ratio|equation|solutions?|roots?|distance|angle|speed|time"
+    "|interval|numbers?|values?|cost|price|profit|remainder|inverse|derivative|integral|limit"
+)
+"""Words that name a value before a colon; others may deny or bound it."""
 _BEGINNING = re.compile(
     r"(?:=|[:：]|≈|\\(?:approx|therefore|implies|Rightarrow|rightarrow|Longrightarrow|to|quad|qquad|displaystyle|textstyle"
     r"|tiny|scriptsize|footnotesize|small|normalsize|[lL]arge|LARGE|[hH]uge|bf|it|rm|bfseries)(?![A-Za-z])|\\[,;:! ]"
     r"|\\color\s*\{[^{}]*\}|(?:\\text\s*\{\s*)?(?:about|approximately|approx\.|roughly|around|约|大约)\s*\}?\s*(?=[-\d$\\])"
-    r"|(?:\\text\s*\{\s*)?(?!not\b|or\b|option|choice)[a-z][a-z ]{2,24}:\s*\}?(?=\s*[-\d\\$({\[a-z])"
+    rf"|(?:\\text\s*\{{\s*)?(?:the\s+)?(?:(?:{_LABELS})\s+(?:of\s+)?)*(?:{_LABELS})\s*\}}?\s*[:：]\s*\}}?"
     r"|(?:(?:\\text\s*\{\s*)?(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|result|solution|value)s?\s*(?:is|are|:|=)\s*\}?)"
+    r"|(?![^:：]*[不非至大小于])[\u3400-\u9fff]{1,8}[:：]"
     r"|(?:故?答案|结果)(?:是|为|為|：|:)*)\s*",
     re.IGNORECASE,
 )
