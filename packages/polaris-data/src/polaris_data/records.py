@@ -22,7 +22,7 @@ class Problem:
     """The statement, without a prompt suffix."""
 
     references: tuple[str, ...]
-    """Accepted answers, at least one; an answer equal to any of them is correct."""
+    """Accepted answers, at least one; an answer equal to any of them is correct. What several parts ask for is one."""
 
     source: str = ""
     """Where the problem comes from."""

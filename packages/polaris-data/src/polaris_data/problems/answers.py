@@ -32,6 +32,9 @@ ANSWER_KEYS = ("ground_truth", "answer", "final_answer", "value", "target", "exp
 MAX_ANSWER_CHARS = 200
 """A longer text with words in it is no answer."""
 
+_LONGEST_READ = 10_000
+"""No answer comes near."""
+
 MAX_STATED_CHARS = 100
 """What follows "the answer is" and is longer says something else."""
 
@@ -150,6 +153,8 @@ def is_sentence(text: str) -> bool:
     It has more than `MAX_ANSWER_WORDS` words; or a conclusion or a pronoun ("so", "it"); or three words, and a verb
     among them, a full stop, or more than `MAX_ANSWER_CHARS` characters. Formulas and names of functions are no words.
     """
+    if len(text) > _LONGEST_READ:
+        return True
     words = _prose(text)
     return bool(
         len(words) > MAX_ANSWER_WORDS

@@ -14,9 +14,10 @@ from typing import Any, cast
 from polaris_reward import Outcome, ThinkEvidence, prefilled_think, thoughts_apart
 
 from polaris_data.errors import ProblemFileError
+from polaris_data.files.documents import are_turns
 from polaris_data.problems.columns import find
 from polaris_data.problems.conversion import take_fields, to_statement, to_text
-from polaris_data.problems.prompts import bare_question, to_question
+from polaris_data.problems.prompts import bare_question, to_question, turns_of
 from polaris_data.problems.published import published_rate
 from polaris_data.problems.rows import Row
 from polaris_data.records import Problem
@@ -26,7 +27,9 @@ logger = logging.getLogger(__name__)
 TEXT_COLUMNS = ("response", "completion", "output", "text", "generation", "generated_text", "model_output")
 """Where the answer of a completion may stand."""
 
-VERDICT_COLUMNS = ("outcome", "correct", "is_correct", "acc", "correctness_math_verify", "score", "reward")
+VERDICT_COLUMNS = (
+    *("outcome", "correct", "is_correct", "symbolic_correct", "acc", "correctness_math_verify", "score", "reward"),
+)
 """Where its grade may stand: an outcome of polaris-reward, true or false, 1 and 0, or 1 and -1."""
 
 LIST_COLUMNS = ("completions", "responses", "generations", "outputs")
@@ -173,7 +176,7 @@ def _identify(row: Row, problems: Mapping[str, Problem], by_question: Mapping[st
 
 
 def _to_answer(columns: Mapping[str, Any], place: str, problem_id: str, prefilled: str) -> Answer:
-    text = next((found for name in TEXT_COLUMNS if isinstance(found := find(columns, name), str)), None)
+    text = next((found for name in TEXT_COLUMNS if (found := _to_text(find(columns, name))) is not None), None)
     outcome = _to_outcome(columns, place)
     if text is None and outcome is None:
         raise ProblemFileError(
@@ -190,6 +193,12 @@ def _to_answer(columns: Mapping[str, Any], place: str, problem_id: str, prefille
         num_tokens=len(token_ids) if isinstance(token_ids, list) else num_tokens if type(num_tokens) is int else None,
         is_truncated=find(columns, *FINISH_COLUMNS) == "length",
     )
+
+
+def _to_text(value: Any) -> str | None:
+    """Return a text, or what the last turn of a chat says."""
+    value = turns_of(value)[-1][1] if are_turns(value) else value
+    return value if isinstance(value, str) else None
 
 
 def _to_outcome(columns: Mapping[str, Any], place: str) -> Outcome | None:
