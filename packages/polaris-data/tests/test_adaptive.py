@@ -21,7 +21,8 @@ from polaris_data.profile.adaptive import (
 from polaris_data.profile.schedule import Schedule, pooled
 from polaris_data.profile.shape import histogram
 from polaris_data.records import Difficulty
-from polaris_data.selection.rules import parse_rule, unsettled_rules
+from polaris_data.selection.reach import unsettled_rules
+from polaris_data.selection.rules import parse_rule
 
 
 def difficulty(problem_id, num_samples, num_correct):

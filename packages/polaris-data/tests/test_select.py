@@ -32,12 +32,11 @@ from polaris_data.profile.attempts import bin_of, pool
 from polaris_data.profile.files import write_profile
 from polaris_data.profile.shape import name_shape
 from polaris_data.selection.decisions import attempts_of, decide, histograms
+from polaris_data.selection.reach import needed_samples, rules_out_of_reach
 from polaris_data.selection.rules import (
     mirrored_j,
-    needed_samples,
     probability_above,
     read_rules,
-    rules_out_of_reach,
     shuffled,
     to_data,
 )

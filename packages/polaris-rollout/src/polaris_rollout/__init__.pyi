@@ -13,6 +13,7 @@ from .models import model_config as model_config
 from .models import model_digest as model_digest
 from .models import model_positions as model_positions
 from .models import prefilled_think as prefilled_think
+from .models import prompt_counter as prompt_counter
 from .models import render_prompt as render_prompt
 from .models import resolve_model as resolve_model
 from .overlap import alongside as alongside

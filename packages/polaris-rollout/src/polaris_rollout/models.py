@@ -8,7 +8,7 @@ to import, is asked for.
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -189,6 +189,21 @@ def prefilled_think(prompt: str) -> str:
     """Return the opening think tag that a prompt ends with, such as ``<think>``; nothing if it ends otherwise."""
     found = _OPEN_AT_END.search(prompt)
     return found[0] if found else ""
+
+
+def prompt_counter(model: str) -> Callable[[str], int]:
+    """Return a function that counts the tokens of the prompt that a model sees for a user turn.
+
+    Args:
+        model: A folder, a Hub id or a carried name.
+
+    Raises:
+        ModelError: If there is no such model.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model(model), model_max_length=10**9)  # it warns beyond it
+    return lambda text: len(encode_prompt(tokenizer, text))
 
 
 def check_lengths(lengths: Mapping[str, int], *, context: int, max_tokens: int | None) -> None:

@@ -1,8 +1,8 @@
+from .benchmarks import BenchmarkIndex as BenchmarkIndex
+from .benchmarks import Finding as Finding
 from .clusters import Cluster as Cluster
 from .clusters import Member as Member
-from .decontaminate import BenchmarkIndex as BenchmarkIndex
 from .decontaminate import Decontaminated as Decontaminated
-from .decontaminate import Finding as Finding
 from .decontaminate import decontaminate_problems as decontaminate_problems
 from .decontaminate import find_contamination as find_contamination
 from .decontaminate import write_decontaminated as write_decontaminated

@@ -58,7 +58,7 @@ def graded_the_same(pairs: Sequence[tuple[Sequence[str], Sequence[str]]]) -> lis
 def best_comparison() -> SameAnswers:
     """Return `graded_the_same` where polaris-reward is installed, else `written_the_same`."""
     try:
-        import polaris_reward  # noqa: F401
+        import polaris_reward  # noqa: F401  # pyright: ignore[reportUnusedImport]
     except ImportError:
         return written_the_same
     return graded_the_same

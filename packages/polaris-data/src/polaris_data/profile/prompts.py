@@ -1,9 +1,9 @@
 """How long a prompt is, as the model to be trained sees it."""
 
-from polaris_rollout import encode_prompt, resolve_model
+from polaris_rollout import prompt_counter
 
 from polaris_data.problems.check import PromptLimit
-from polaris_data.records import PROMPT_SUFFIX, Problem, to_prompt
+from polaris_data.records import PROMPT_SUFFIX, to_prompt
 
 
 def prompt_limit(model: str, max_tokens: int, *, suffix: str = PROMPT_SUFFIX) -> PromptLimit:
@@ -17,11 +17,10 @@ def prompt_limit(model: str, max_tokens: int, *, suffix: str = PROMPT_SUFFIX) ->
     Raises:
         ModelError: If there is no such model.
     """
-    from transformers import AutoTokenizer  # seconds to import
-
-    tokenizer = AutoTokenizer.from_pretrained(resolve_model(model), model_max_length=10**9)  # it warns beyond it
-
-    def count_tokens(problem: Problem) -> int:
-        return len(encode_prompt(tokenizer, to_prompt(problem, suffix=suffix)))
-
-    return PromptLimit(max_tokens=max_tokens, count_tokens=count_tokens, model=model, suffix=suffix)
+    count = prompt_counter(model)
+    return PromptLimit(
+        max_tokens=max_tokens,
+        count_tokens=lambda problem: count(to_prompt(problem, suffix=suffix)),
+        model=model,
+        suffix=suffix,
+    )

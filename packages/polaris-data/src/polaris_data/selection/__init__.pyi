@@ -14,6 +14,7 @@ from .rules import Cap as Cap
 from .rules import Extreme as Extreme
 from .rules import Reshape as Reshape
 from .rules import Rule as Rule
+from .rules import Truncation as Truncation
 from .rules import parse_rule as parse_rule
 from .rules import read_rules as read_rules
 from .selecting import Selection as Selection

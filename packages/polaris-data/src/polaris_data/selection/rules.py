@@ -7,21 +7,19 @@ of the problems: where a rule takes some of a bin, it takes them by a hash of se
 import hashlib
 import json
 import tomllib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cache
-from itertools import count
-from math import ceil, floor
+from math import ceil
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from polaris_data.errors import SettingError
-from polaris_data.files.journal import recorded_settings
 from polaris_data.profile.attempts import Attempt, Evidence, bin_of, pool, resolution
 from polaris_data.profile.shape import LEVEL, PEAK
 
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
 """6 * 0.4 / 0.6 are 4, not 3.9999999999999996; 0.07 of 100 samples are 7, not 7.000000000000001."""
 
 
@@ -150,7 +148,7 @@ class Cap:
         k, n = map(int, self.bin.split("/"))
         members = _bins(evidence, n)[k]
         others = len(evidence) - len(members)
-        most = int(others * self.share / (1 - self.share) + _ROUNDING)
+        most = int(others * self.share / (1 - self.share) + ROUNDING)
         return shuffled(members, seed=seed)[most:]
 
 
@@ -258,26 +256,6 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
     return tuple(parse_rule(table) for table in tables)
 
 
-def unsettled_rules(path: Path, rules: Iterable[Rule]) -> list[str]:
-    """Say which rules of selection ask what a profile does not answer, because sampling stopped before.
-
-    Args:
-        path: Of the profile; its settings tell whether it is adaptive.
-        rules: To be applied to it.
-    """
-    settings = recorded_settings(path)
-    if "adaptive" not in settings:
-        return []
-    num_samples, bounds = settings["num_samples"], settings["adaptive"]["bounds"]
-    settled = {ceil(bound * num_samples - _ROUNDING) for bound in bounds}
-    return [
-        f"the profile is adaptive with --bound {' and '.join(f'{bound:g}' for bound in bounds)}, which does not settle "
-        f"{rule.reason!r}; profile with the bound that the rule asks for, or without --adaptive"
-        for rule in rules
-        if _num_correct_asked(rule, num_samples) not in settled
-    ]
-
-
 def _accuracy(attempt: Attempt) -> float:
     return attempt.num_correct / attempt.num_samples
 
@@ -299,10 +277,10 @@ def mirrored_j(counts: Sequence[int]) -> list[int]:
     never, *between, always = counts
     if never == 0:
         raise SettingError("rule 'shape': no problem was never solved, so no part of them is a mirrored J")
-    always = min(always, ceil(LEVEL * never - _ROUNDING) - 1)
+    always = min(always, ceil(LEVEL * never - ROUNDING) - 1)
     between = [min(count, never) for count in between]
     # The mean of the bins between must be below never / PEAK.
-    most = ceil(never * len(between) / PEAK - _ROUNDING) - 1
+    most = ceil(never * len(between) / PEAK - ROUNDING) - 1
     while (excess := sum(between) - most) > 0 and between:
         fullest = max(between)
         below = max((count for count in between if count < fullest), default=0)
@@ -311,43 +289,6 @@ def mirrored_j(counts: Sequence[int]) -> list[int]:
         for place in places[:excess] if cut == 1 else places:
             between[place] -= cut
     return [never, *between, always]
-
-
-def needed_samples(rule: Accuracy) -> int:
-    """Return how many samples a problem needs, all of them correct, so that a rule by certainty can drop it."""
-    # All of n are correct: the pass rate is above the limit with probability 1 - above ** (n + 1).
-    return next(n for n in count(1) if probability_above(rule.above, Attempt(n, n)) >= rule.certainty)
-
-
-def rules_out_of_reach(evidence: Evidence, rules: Iterable[Rule]) -> list[str]:
-    """Say which rules by certainty ask for more samples than there are, and of how many problems.
-
-    Args:
-        evidence: What was measured.
-        rules: To be applied to it.
-    """
-    sizes = Counter(pool(attempts).num_samples for attempts in evidence.values())
-    largest = max((attempt.num_samples for attempts in evidence.values() for attempt in attempts), default=1)
-    notes: list[str] = []
-    for rule in rules:
-        if not isinstance(rule, Accuracy) or rule.by != "certainty" or rule.above == 1:
-            continue
-        needed = needed_samples(rule)
-        if too_few := sum(num for size, num in sizes.items() if size < needed):
-            notes.append(
-                f"{rule.reason!r} needs at least {needed} answers, all correct, which are {ceil(needed / largest)} "
-                f"visits of {largest}: {too_few:,} of {sizes.total():,} problems have fewer and are kept by it"
-            )
-    return notes
-
-
-def _num_correct_asked(rule: Rule, num_samples: int) -> int | None:
-    """Return how many right answers tell a rule's two sides apart; ``None`` if it needs to know more than that."""
-    if isinstance(rule, Extreme):
-        return num_samples if rule.solved == "always" else 1
-    if isinstance(rule, Accuracy) and rule.by != "certainty":
-        return floor(rule.above * num_samples + _ROUNDING) + 1
-    return None
 
 
 def _number(text: str) -> int | float | str:

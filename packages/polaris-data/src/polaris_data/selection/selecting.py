@@ -25,7 +25,8 @@ from polaris_data.selection.decisions import (
     selection_settings,
     write_decisions,
 )
-from polaris_data.selection.rules import Rule, rules_out_of_reach, unsettled_rules
+from polaris_data.selection.reach import rules_out_of_reach, unsettled_rules
+from polaris_data.selection.rules import Rule
 from polaris_data.selection.visits import attempts_by_problem, read_visits
 
 
