@@ -202,7 +202,11 @@ def pairs_by_loop(questions: list[str], references: list[tuple[str, ...]]) -> It
         for a in range(b):
             ours = sets[a]
             shared = len(ours & theirs)
-            if shared >= MIN_SIMILARITY * (len(ours) + len(theirs) - shared) and compare(statements[a], statements[b]):
+            if shared < MIN_SIMILARITY * (len(ours) + len(theirs) - shared):
+                continue
+            likeness = compare(statements[a], statements[b])
+            agree = not statements[a].answers.isdisjoint(statements[b].answers)
+            if likeness.kind and (agree or not likeness.if_answers_agree):
                 yield a, b
 
 

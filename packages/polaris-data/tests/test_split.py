@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polaris_data import Problem, ProblemFileError, SettingError, read_problems, write_problems
 from polaris_data.duplicates import find_duplicates
+from polaris_data.duplicates.dedup import stream_families
 from polaris_data.duplicates.same_problem import compare, read_statement
 from polaris_data.problems import Source
 from polaris_data.selection import choose_held_out, split_problems
@@ -40,7 +41,7 @@ def held_out_of(problems, amount, seed=0):
         return None
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(sets, amounts, st.integers(0, 3))
 def test_near_duplicates_stay_on_one_side_and_both_sides_have_problems(problems, amount, seed):
     chosen = held_out_of(problems, amount, seed)
@@ -54,17 +55,18 @@ def test_near_duplicates_stay_on_one_side_and_both_sides_have_problems(problems,
     statements = [(each.problem_id, read_statement(each.question, each.references)) for each in problems]
     for number, (a, one) in enumerate(statements):  # every pair, not only those that share a bucket of MinHash
         for b, other in statements[:number]:
-            assert not compare(one, other) or (a in chosen) == (b in chosen)
+            is_same = compare(one, other).kind and not one.answers.isdisjoint(other.answers)
+            assert not is_same or (a in chosen) == (b in chosen)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(sets, amounts, st.randoms(use_true_random=False))
 def test_the_order_of_the_problems_does_not_matter(problems, amount, order):
     shuffled = order.sample(problems, len(problems))
     assert held_out_of(shuffled, amount) == held_out_of(problems, amount)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(sets, amounts, st.integers(1, 8))
 def test_added_problems_move_no_others_but_those_that_they_join(problems, amount, num_added):
     fewer = problems[:-num_added]
@@ -72,7 +74,7 @@ def test_added_problems_move_no_others_but_those_that_they_join(problems, amount
     if before is None or after is None:
         return
     added = {each.problem_id for each in problems[-num_added:]}
-    ids = [[member.problem_id for member in cluster.members] for cluster in find_duplicates(problems)]
+    ids = stream_families(lambda: problems)
     joined = {each for members in ids if added & set(members) for each in members}
     untouched = {each.problem_id for each in fewer} - joined
     if isinstance(amount, float):
