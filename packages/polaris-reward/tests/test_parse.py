@@ -138,7 +138,7 @@ def test_what_can_be_read_in_two_ways_is_read_as_it_is_asked_for(text: str, read
 @pytest.mark.parametrize(
     "text",
     [
-        "", " ", "?", "#5", "(1,2", "1,2)", "{{", r"\frac{1}{", r"\sqrt{", "x =", "= 5", "5 +", "*", "1 2", "]0,1[",
+        "", " ", "?", "#5", "(1,2", "1,2)", "{{", r"\frac{1}{", r"\sqrt{", "x =", "= 5", "5 +", "*", "1 2",
         "x^", "x_", r"\begin{pmatrix} 1 & 2", r"\begin{pmatrix} 1 & 2 \\ 3 \end{pmatrix}", "1/", "((x)", "|x",
         r"\left(", r"\text{a", "7 | 8", "7 & 8", "x!!!",
     ],
