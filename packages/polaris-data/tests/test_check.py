@@ -5,7 +5,8 @@ import sys
 import pytest
 from polaris_data import Problem, read_problems, write_problems
 from polaris_data.files.journal import whole_text
-from polaris_data.problems.check import check_references, suspicions, write_checked
+from polaris_data.problems.check import PromptLimit, check_problems, check_references, suspicions, write_checked
+from polaris_data.problems.source import Source
 from polaris_reward import BOXED, Grader
 
 
@@ -114,3 +115,17 @@ def test_the_command_lists_findings_or_writes_what_passes(tmp_path):
     before = (tmp_path / "ok.jsonl").read_bytes()
     assert run("--out", "ok.jsonl").returncode == 0 and (tmp_path / "ok.jsonl").read_bytes() == before
     assert run("--out", "ok.jsonl", "--drop-suspicious").returncode == 2
+
+
+def test_a_problem_whose_prompt_is_too_long_does_not_pass_and_is_listed_with_its_length(tmp_path):
+    source = tmp_path / "problems.jsonl"
+    problems = [
+        Problem(problem_id=name, question="x" * length, references=("1",)) for name, length in [("a", 5), ("b", 9)]
+    ]
+    write_problems(source, problems)
+    limit = PromptLimit(max_tokens=8, count_tokens=lambda each: len(each.question), model="m", suffix="")
+    counts = check_problems(Source(str(source)), tmp_path / "out.jsonl", prompts=limit)
+    assert [each.problem_id for each in read_problems(str(tmp_path / "out.jsonl"))] == ["a"]
+    assert (counts.num_passed, counts.num_refused, counts.findings) == (1, 0, {"prompt too long": 1})
+    (found,) = (json.loads(line) for line in (tmp_path / "out.jsonl.findings.jsonl").read_text().splitlines())
+    assert found == {"problem_id": "b", "finding": "prompt too long", "is_refused": True, "reference": "9 tokens"}

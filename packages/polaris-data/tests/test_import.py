@@ -351,3 +351,13 @@ def test_what_a_user_gets_wrong_is_one_sentence_and_2(tmp_path, arguments, messa
     )
     assert (result.returncode, result.stderr) == (2, message)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_are_chosen_by_the_values_of_their_columns(tmp_path, out):
+    rows = [{"problem": f"{n} + 1?", "answer": str(n + 1), "Level": n, "meta": {"kind": "ab"[n % 2]}} for n in range(6)]
+    source = write_rows(tmp_path / "raw.jsonl", *rows)
+    counts = import_problems([source], out, where={"level": ["2", "3", "4"], "meta.kind": ["a"]})
+    assert [line["extra"]["Level"] for line in read_lines(out)] == [2, 4]
+    assert (counts.num_rows, counts.num_kept, counts.num_left_out) == (2, 2, 4)
+    with pytest.raises(ProblemFileError, match="no column 'grade' to choose rows by"):
+        import_problems([source], tmp_path / "other.jsonl", where={"grade": ["1"]})
