@@ -167,6 +167,8 @@ def test_what_is_undefined_equals_no_number(text: str) -> None:
         r"\sin(10^{10^6})",
         r"\lfloor e^{10^6} \rfloor",
         r"\cosh(10^{20})",
+        r"\sum_{k=1}^{5000} \sqrt{k}",
+        r"\sum_{k=1}^{2000} \sin k \cos k",
     ],
 )
 def test_what_would_take_long_is_refused_at_once(text: str) -> None:
