@@ -22,9 +22,6 @@ from polaris_data.records import Problem
 MIN_CANDIDATE = MIN_PARAPHRASE_NUMBERS
 """Cosine from which two problems are compared."""
 
-LITTLE_LESS = 1.25
-"""A benchmark problem may have so many times the tokens of a problem that it contains."""
-
 Kind = Literal["exact", "near", "paraphrase", "inside", "embedding", "close", "shared passage"]
 
 KINDS: tuple[Kind, ...] = ("exact", "near", "paraphrase", "inside", "embedding", "close", "shared passage")
@@ -165,9 +162,7 @@ class BenchmarkIndex:
             not likeness.if_answers_agree or not statement.answers.isdisjoint(item.statement.answers)
         ):
             return Found(finding)
-        if is_inside(statement, item.statement, self._rarity) or is_inside(
-            item.statement, statement, self._rarity, most=LITTLE_LESS
-        ):
+        if is_inside(statement, item.statement, self._rarity):
             return Found(replace(finding, kind="inside", difference=""))
         if likeness.kind:
             return Found(finding, asked=(statement.references, item.statement.references))
