@@ -205,7 +205,7 @@ def compare(a: Statement, b: Statement, *, paraphrases: bool = False, score: flo
     return Likeness(score, None, difference=difference or "not alike enough")
 
 
-def is_inside(a: Statement, b: Statement, rarity: Rarity) -> bool:
+def is_inside(a: Statement, b: Statement, rarity: Rarity, *, min_runs: float = MIN_RUNS) -> bool:
     """Decide whether a question repeats another one, with more around it or asking for it in another form.
 
     Nothing of the other one's mathematics may be missing, nor any but common words, so the answers may differ: "find
@@ -215,6 +215,7 @@ def is_inside(a: Statement, b: Statement, rarity: Rarity) -> bool:
         a: A problem.
         b: The one that it may contain.
         rarity: Of the words.
+        min_runs: Share of the runs of `RUN` tokens of ``b`` that ``a`` must repeat.
     """
     tokens, missing = b.wording.tokens, _only(b, a)
     if len(tokens) < MIN_INSIDE_TOKENS:
@@ -226,7 +227,7 @@ def is_inside(a: Statement, b: Statement, rarity: Rarity) -> bool:
         return False  # what is computed stands in the figure
     runs = {tokens[start : start + RUN] for start in range(len(tokens) - RUN + 1)}
     found = {a.wording.tokens[start : start + RUN] for start in range(len(a.wording.tokens) - RUN + 1)}
-    return len(runs & found) >= MIN_RUNS * len(runs) and longest_common(a.wording.tokens, tokens) >= MIN_INSIDE * len(
+    return len(runs & found) >= min_runs * len(runs) and longest_common(a.wording.tokens, tokens) >= MIN_INSIDE * len(
         tokens
     )
 
