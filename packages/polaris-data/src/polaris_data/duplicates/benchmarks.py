@@ -22,8 +22,11 @@ from polaris_data.records import Problem
 MIN_CANDIDATE = MIN_PARAPHRASE_NUMBERS
 """Cosine from which two problems are compared."""
 
-LITTLE_LESS = 1.25
+LITTLE_MORE = 1.3
 """A benchmark problem may have so many times the tokens of a problem that it contains."""
+
+NEARLY_ALL = 0.8
+"""Share of the runs of such a problem that the benchmark problem repeats."""
 
 Kind = Literal["exact", "near", "paraphrase", "inside", "embedding", "close", "shared passage"]
 
@@ -165,9 +168,11 @@ class BenchmarkIndex:
             not likeness.if_answers_agree or not statement.answers.isdisjoint(item.statement.answers)
         ):
             return Found(finding)
-        if is_inside(statement, item.statement, self._rarity) or is_inside(
-            item.statement, statement, self._rarity, most=LITTLE_LESS
-        ):
+        # A benchmark may ask "find m + n" of what a problem asks directly; it repeats then all but the end.
+        is_all_but_the_end = len(item.statement.wording.tokens) <= LITTLE_MORE * len(statement.wording.tokens) and (
+            is_inside(item.statement, statement, self._rarity, min_runs=NEARLY_ALL)
+        )
+        if is_all_but_the_end or is_inside(statement, item.statement, self._rarity):
             return Found(replace(finding, kind="inside", difference=""))
         if likeness.kind:
             return Found(finding, asked=(statement.references, item.statement.references))

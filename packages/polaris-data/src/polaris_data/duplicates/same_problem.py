@@ -5,7 +5,6 @@ similarity alone cannot tell. What tells is the mathematics (a number or an oper
 rare that is which differs, and the answers. No rule knows a word of any language.
 """
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -206,7 +205,7 @@ def compare(a: Statement, b: Statement, *, paraphrases: bool = False, score: flo
     return Likeness(score, None, difference=difference or "not alike enough")
 
 
-def is_inside(a: Statement, b: Statement, rarity: Rarity, *, most: float = math.inf) -> bool:
+def is_inside(a: Statement, b: Statement, rarity: Rarity, *, min_runs: float = MIN_RUNS) -> bool:
     """Decide whether a question repeats another one, with more around it or asking for it in another form.
 
     Nothing of the other one's mathematics may be missing, nor any but common words, so the answers may differ: "find
@@ -216,10 +215,10 @@ def is_inside(a: Statement, b: Statement, rarity: Rarity, *, most: float = math.
         a: A problem.
         b: The one that it may contain.
         rarity: Of the words.
-        most: Times the tokens of ``b`` that ``a`` may have.
+        min_runs: Share of the runs of `RUN` tokens of ``b`` that ``a`` must repeat.
     """
     tokens, missing = b.wording.tokens, _only(b, a)
-    if not len(tokens) >= MIN_INSIDE_TOKENS or len(a.wording.tokens) > most * len(tokens):
+    if len(tokens) < MIN_INSIDE_TOKENS:
         return False
     words = [token for token in missing if token not in a.counts]
     if any(not token[0].isalpha() for token in missing) or any(rarity.of_words(words) > COMMON):
@@ -228,7 +227,7 @@ def is_inside(a: Statement, b: Statement, rarity: Rarity, *, most: float = math.
         return False  # what is computed stands in the figure
     runs = {tokens[start : start + RUN] for start in range(len(tokens) - RUN + 1)}
     found = {a.wording.tokens[start : start + RUN] for start in range(len(a.wording.tokens) - RUN + 1)}
-    return len(runs & found) >= MIN_RUNS * len(runs) and longest_common(a.wording.tokens, tokens) >= MIN_INSIDE * len(
+    return len(runs & found) >= min_runs * len(runs) and longest_common(a.wording.tokens, tokens) >= MIN_INSIDE * len(
         tokens
     )
 

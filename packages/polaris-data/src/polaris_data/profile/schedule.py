@@ -51,7 +51,7 @@ class Schedule:
         for each in drawn:
             self._count(each)
         self._settled_cells = settled_cells(num_samples, settling or Settling())
-        self.settled = [self.tallies[each] for each in problem_ids if each in self.tallies and self._is_settled(each)]
+        self.settled = [tally for problem_id, tally in self.tallies.items() if self._is_settled(problem_id)]
         settled_ids = {each.problem_id for each in self.settled}
         left = [each for each in problem_ids if each not in settled_ids]
         self._queue = deque(sorted(left, key=lambda each: each in self.tallies))
