@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 from polaris_train.controller import describe_status, explain_run, missing_inputs, plan_steps, request_of, step_states
 from polaris_train.controller.manifest import fingerprint, write_manifest
 from polaris_train.controller.running import run_recipe
 from polaris_train.errors import RecipeError, RunFolderError
-from polaris_train.recipe import packaged_recipes
+from polaris_train.recipe import load_recipe, packaged_recipes
 
 RECIPE = """
 model = "tiny"
@@ -48,6 +49,15 @@ def ask(tmp_path, monkeypatch):
         return request_of("mine.toml", overrides, out)
 
     return request
+
+
+def test_what_is_set_together_is_given_to_every_stage_together(ask):
+    """A recipe is checked as a whole: longer prompts need longer contexts in all stages."""
+    request = ask("max_prompt_tokens=3000", "stages.0.context=4096", "stages.1.context=5120", "evaluation.limit=1")
+    for name, stage in zip(("short.train", "long.train"), request.recipe.stages, strict=True):
+        (words,) = (step.argv for step in plan_steps(request) if step.name == name)
+        sets = [value for option, value in pairwise(words) if option == "--set"]
+        assert load_recipe("mine.toml", sets).stage(stage.name) == stage
 
 
 def finish(request, up_to=None):
@@ -129,11 +139,11 @@ def test_a_published_set_brings_its_importer(ask):
     assert first.argv[:4] == ("polaris-data", "import", "--from", "polaris-53k")
 
 
-def test_a_stage_is_told_only_what_concerns_it(ask):
+def test_a_stage_is_told_what_concerns_stages_only(ask):
     steps = plan_steps(ask("seed=3", "stages.0.steps=2", "stages.1.steps=9", "data.profile_samples=4"))
     lines = {step.name: step.line for step in steps}
-    assert lines["short.train"].endswith("--set seed=3 --set stages.0.steps=2")
-    assert lines["long.train"].endswith("--set seed=3 --set stages.1.steps=9")
+    for stage in ("short", "long"):
+        assert lines[f"{stage}.train"].endswith("--set seed=3 --set stages.0.steps=2 --set stages.1.steps=9")
 
 
 @pytest.mark.parametrize("name", sorted(packaged_recipes()))

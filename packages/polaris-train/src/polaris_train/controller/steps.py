@@ -292,7 +292,7 @@ def _stage(request: Request, index: int, stage: Stage) -> Iterator[Step]:
             *("polaris-train", "stage", request.argument, stage.name, "--out", str(folder.path)),
             *("--problems", str(problems)),
             *(("--held-out", str(folder.held_out)) if recipe.evaluate_every else ()),
-            *_set(_concerning(request.overrides, index)),
+            *_set(_of_stages(request.overrides)),
         ),
         inputs=(
             problems,
@@ -419,13 +419,10 @@ def _set(overrides: Iterable[str]) -> Iterator[str]:
         yield from ("--set", override)
 
 
-def _concerning(overrides: Sequence[str], index: int) -> list[str]:
-    """Leave out what is set in other stages and in the tables that no stage reads."""
-    paths = [override.partition("=")[0].split(".") for override in overrides]
+def _of_stages(overrides: Sequence[str]) -> list[str]:
+    """Leave out what is set in tables that no stage reads; other stages stay, for a recipe is checked as a whole."""
     return [
-        override
-        for override, path in zip(overrides, paths, strict=True)
-        if path[0] not in ("data", "temperature", "evaluation") and (path[0] != "stages" or path[1:2] == [str(index)])
+        each for each in overrides if each.partition("=")[0].split(".")[0] not in ("data", "temperature", "evaluation")
     ]
 
 
