@@ -115,7 +115,9 @@ def test_the_real_files_have_the_count_and_the_checksum(name: str, caplog: pytes
     assert len(problems) == BENCHMARKS[name].num_problems
     assert all(reference for problem in problems for reference in problem.references)
     assert len({problem.problem_id for problem in problems}) == len(problems)
-    assert caplog.text == ""
+    # One reference of olympiadbench is a sentence, which reading says; what must not be said is that the copy differs.
+    said = [record.getMessage() for record in caplog.records]
+    assert [text for text in said if "sentences rather than answers" not in text] == []
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real benchmark files are not beside the repository")

@@ -210,7 +210,7 @@ def test_a_model_folder_with_new_weights_is_another_run(
     sample(job)
     (model / "model.safetensors").write_bytes(bytes(range(1, 256)) + b"\0")
     assert run_cli(monkeypatch, "run", problems, "--model", model, "--out", out) == 2
-    assert "model_digest was" in capsys.readouterr().err
+    assert "model_digest has other content now" in capsys.readouterr().err
 
 
 def test_a_folder_that_holds_something_else_is_refused(

@@ -142,7 +142,7 @@ def test_another_file_does_not_overwrite_what_was_graded(
     before = {each: each.read_bytes() for each in out.rglob("*") if each.is_file()}
     write_lines(path, [{"response": "1", "answer": "1"}])
     assert run_cli(monkeypatch, "grade", path, "--out", out) == 2
-    assert "belongs to another run: completions_sha256 was" in capsys.readouterr().err
+    assert "belongs to another run: completions_sha256 has other content now" in capsys.readouterr().err
     assert {each: each.read_bytes() for each in out.rglob("*") if each.is_file()} == before
 
 

@@ -109,7 +109,7 @@ def test_what_changes_the_training_problems_is_refused_when_a_stage_is_continued
     folder = prepare(PROBLEMS)
     before = (folder / "problems.jsonl").read_bytes()
     for setting in ("evaluate_every=0", "held_out=21"):
-        with pytest.raises(OtherRunError, match="problems_sha256 was"):
+        with pytest.raises(OtherRunError, match="problems_sha256 has other content now"):
             prepare(PROBLEMS, setting)
     assert (folder / "problems.jsonl").read_bytes() == before
 

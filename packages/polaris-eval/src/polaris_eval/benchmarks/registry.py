@@ -124,7 +124,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             columns=("question", "answer"),
             num_problems=272,
             k=4,
-            checksum="403d89c696c7b530",
+            checksum="3c2a3addd0d02396",
             note="references as in the boxed solutions; POLARIS grades against another list, see minerva_polaris",
         ),
         Benchmark(
@@ -149,7 +149,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             columns=("question", "final_answer"),
             num_problems=675,
             k=4,
-            checksum="58f5c09e38ed27cc",
+            checksum="72f6c05812246685",
             question_column="problem_674",
             note="published figures are over 675 problems, 15 of which lack their input; the Hub has 674 with it; of "
             "a local copy the column problem_674 is asked where there is one",
