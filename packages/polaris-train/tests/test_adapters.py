@@ -119,7 +119,7 @@ def test_a_merged_weight_is_the_weight_and_the_scaled_product(folder):
 
 def test_an_export_is_read_merged_by_transformers_and_alone_by_peft(folder, tmp_path):
     policy = trained(folder).policy
-    save_policy(policy, tmp_path / "out", source=tiny_model())
+    save_policy(policy, tmp_path / "out", source=tiny_model(), adapters=tmp_path / "out" / "adapter")
     ids = torch.arange(20)[None]
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)(ids).logits
     base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)

@@ -374,6 +374,11 @@ def origin(model: Path) -> Path:
     return model / "trained.json"
 
 
+def adapter(model: Path) -> Path:
+    """Return the folder of a model's adapters alone, where it was trained with some."""
+    return model / "adapter"
+
+
 def read_records(path: Path) -> list[dict[str, Any]]:
     """Return the objects of a file of JSON lines, none where there is no file."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []

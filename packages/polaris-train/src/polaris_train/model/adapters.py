@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -90,7 +91,7 @@ def save_adapters(model: nn.Module, lora: Lora, folder: Path, *, source: str, wr
     }
     if write:
         folder.mkdir(parents=True)
-        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        save_file(tensors, folder / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
         config = _config(lora)
         config.target_modules = {name.split(".")[-3] for name in tensors}
         config.base_model_name_or_path = str(source)

@@ -95,16 +95,16 @@ def load_policy(
     return policy
 
 
-def save_policy(policy: Policy, folder: Path, *, source: str) -> None:
+def save_policy(policy: Policy, folder: Path, *, source: str, adapters: Path | None = None) -> None:
     """Write a Hugging Face folder that transformers and vLLM load as it is; collective.
 
-    Every rank writes its own shards, and rank 0 joins them: no rank ever holds the whole model. Adapters are merged,
-    and also written alone to ``adapter``.
+    Every rank writes its own shards, and rank 0 joins them: no rank ever holds the whole model. Adapters are merged.
 
     Args:
         policy: Written in its precision.
         folder: Target; must not exist.
         source: The model that training started from, for tokenizer and generation config.
+        adapters: Folder for the adapters alone; without it they are only merged.
     """
     state = {name: each.to(policy.dtype) for name, each in merged_parameters(policy.model, policy.lora)}
     files: dict[str, int] = {}
@@ -127,6 +127,6 @@ def save_policy(policy: Policy, folder: Path, *, source: str) -> None:
         AutoTokenizer.from_pretrained(source).save_pretrained(folder)
         with suppress(OSError):  # A model need not have a generation config.
             GenerationConfig.from_pretrained(source).save_pretrained(folder)
-    if policy.lora is not None:
-        save_adapters(policy.model, policy.lora, folder / "adapter", source=source, write=dist.get_rank() == 0)
+    if policy.lora is not None and adapters is not None:
+        save_adapters(policy.model, policy.lora, adapters, source=source, write=dist.get_rank() == 0)
     dist.barrier()

@@ -11,7 +11,7 @@ from polaris_data.files import append_records
 from polaris_train.model.loading import save_policy
 from polaris_train.model.policy import Policy
 from polaris_train.recipe import ResolvedStage
-from polaris_train.run_folder import StageFolder, origin, partial_path, read_records
+from polaris_train.run_folder import StageFolder, adapter, origin, partial_path, read_records
 from polaris_train.stage.checkpoint import load_weights
 from polaris_train.stage.settings import load_stage_policy
 
@@ -36,7 +36,7 @@ def export_model(weights: Callable[[], Policy], config: ResolvedStage, folder: S
     if dist.get_rank() == 0:
         shutil.rmtree(incoming, ignore_errors=True)
     dist.barrier()
-    save_policy(policy, incoming, source=config.model)
+    save_policy(policy, incoming, source=config.model, adapters=adapter(incoming))
     if dist.get_rank() == 0:
         append_records(origin(incoming), [_origin(config, step)])
         shutil.rmtree(folder.model, ignore_errors=True)
@@ -62,7 +62,7 @@ def export_checkpoint(folder: StageFolder, out: Path) -> None:
         load_weights(folder.checkpoints, policy)
         incoming = partial_path(out)
         shutil.rmtree(incoming, ignore_errors=True)
-        save_policy(policy, incoming, source=config.model)
+        save_policy(policy, incoming, source=config.model, adapters=adapter(incoming))
         incoming.replace(out)
     finally:
         dist.destroy_process_group()
