@@ -75,7 +75,7 @@ def test_a_store_is_read_by_others_while_it_is_written(place, watched):
     assert len({group.problem_id for group in groups}) == len(groups) == NUM_PROMPTS
     assert all(group.weights_version for group in groups)
     total = NUM_PROMPTS * NUM_SAMPLES
-    assert f"whole: {NUM_PROMPTS} groups, 0 of them from before, with {total} completions" in printed
+    assert f"whole: {NUM_PROMPTS} groups, 0 of them from before, with {total:,} completions" in printed
     lengths = sorted(len(each.token_ids) for found in groups for each in found.completions)
     truncated = sum(each.finish_reason == "length" for found in groups for each in found.completions)
     assert f"{truncated / total:.1%} truncated; tokens: mean {sum(lengths) / total:,.0f}" in printed
