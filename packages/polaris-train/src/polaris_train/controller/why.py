@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from polaris_data.selection import tell_history
 from polaris_eval import Evaluation
@@ -70,12 +70,12 @@ def _about_data(folder: RunFolder) -> Iterator[Reasons]:
         lost = _count(folder.imported) - _count(folder.checked)
         yield Reasons(
             title="check",
-            lines=(f"{lost:,} problems have a reference that the grader cannot read",),
+            lines=(f"{lost:,} problems have a reference that the grader cannot read, or a prompt that is too long",),
             evidence=folder.checked,
         )
     for title, place in (("dedup", folder.deduplicated), ("decontaminate", folder.decontaminated)):
         if (path := folder.counts(place)).exists():
-            counts: dict[str, int] = _read(path)
+            counts: dict[str, Any] = _read(path)
             kept = counts.pop("kept")
             others = {name: count for name, count in counts.items() if count and not name.startswith("num_")}
             yield Reasons(
@@ -143,9 +143,13 @@ def _difference(comparison: Comparison) -> str:
     return f"{comparison.benchmark}: {change} to the one before, paired by problem"
 
 
-def _counts(word: str, counts: Mapping[str, int]) -> Iterator[str]:
+def _counts(word: str, counts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each count; what stands apart in a table of its own is of problems that are close and kept."""
     for reason, count in counts.items():
-        yield f"{count:,} {word}: {reason}"
+        if isinstance(count, Mapping):
+            yield from _counts("close and kept", cast("Mapping[str, Any]", count))
+        elif count:
+            yield f"{count:,} {word}: {reason}"
 
 
 def _count(path: Path) -> int:
