@@ -193,18 +193,18 @@ def test_intervals_cover_the_truth_at_the_edges(problems, samples, mean):
         covered += low <= mean <= high
     print(f"\n{problems} x {samples} at {mean:.1%}: {covered / trials:.1%}")
     # Few outcomes are possible with few completions: coverage jumps between them.
-    assert 0.93 <= covered / trials <= (0.98 if problems * samples > 30 else 1.0)
+    assert 0.93 <= covered / trials <= (0.97 if problems * samples > 30 else 1.0)
 
 
 def test_intervals_cover_the_truth_in_about_95_of_100_simulated_benchmarks():
     # 30 problems whose difficulties are drawn from a beta distribution of mean 0.4, 32 completions each.
     rng = np.random.default_rng(20251120)
-    covered, trials = 0, 200
+    covered, trials = 0, 600
     for _ in range(trials):
         shares = rng.binomial(32, rng.beta(0.8, 1.2, size=30)) / 32
         low, high = mean_share(shares.tolist(), [32] * 30).interval
         covered += low <= 0.4 <= high
-    assert 0.91 <= covered / trials <= 0.99
+    assert 0.93 <= covered / trials <= 0.97
 
 
 def test_paired_intervals_cover_the_true_difference():
