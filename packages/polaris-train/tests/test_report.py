@@ -360,6 +360,15 @@ def test_a_running_run_shows_what_there_is_and_names_what_is_not(tmp_path):
     assert "no outcome.json says which checkpoint was chosen" in page
 
 
+def test_what_was_set_aside_before_training_is_said_with_its_reasons(tmp_path):
+    folder = make_run(tmp_path / "run", num_stages=1, steps=1)
+    aside = folder.imported.with_name("imported.jsonl.set-aside.jsonl")
+    aside.write_text("".join(json.dumps({"reason": reason}) + "\n" for reason in ("a proof", "a proof", "an image")))
+    folder.check_findings.write_text(json.dumps({"problem_id": "p", "finding": "prompt too long"}) + "\n")
+    for text in read(write_report(folder.path)):
+        assert "set aside: a proof (2), an image (1)" in text and "found: prompt too long (1)" in text
+
+
 def test_a_run_that_has_only_begun_has_a_page(tmp_path):
     run = make_run(tmp_path / "whole", num_stages=0)
     begun = RunFolder(tmp_path / "begun")

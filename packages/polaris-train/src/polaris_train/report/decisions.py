@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from polaris_train.recipe import Recipe
-from polaris_train.report.evidence import EVALUATIONS, Interval, RunEvidence, Selection, StageEvidence
+from polaris_train.report.evidence import EVALUATIONS, RunEvidence, StageEvidence
+from polaris_train.report.records import Interval, Selection
 
 State = Literal["done", "running", "failed", "open", "skipped"]
 
@@ -90,7 +91,9 @@ def _table(run: RunEvidence, says: Callable[[Recipe], bool], why: str) -> str | 
 def _counted(run: RunEvidence, key: str, count: str, what: str, *, before: str | None = None) -> RecipeStep:
     after, first = run.counts[count], run.counts[before] if before else None
     of = f" of {first:,}" if first is not None else ""
-    return _step(run, key, key, None if after is None else f"{after:,}", lambda: f"{after or 0:,}{of} {what}")
+    found = [f"{reason} ({count:,})" for reason, count in run.set_aside[key].items()]
+    more = f"; {'set aside' if before is None else 'found'}: {', '.join(found)}" if found else ""
+    return _step(run, key, key, None if after is None else f"{after:,}", lambda: f"{after or 0:,}{of} {what}{more}")
 
 
 def _dedup(run: RunEvidence) -> RecipeStep:

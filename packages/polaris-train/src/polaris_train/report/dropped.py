@@ -7,8 +7,9 @@ from typing import Any
 from polaris_data import Problem
 
 from polaris_train.report.document import Fold, Missing, Part, Table
-from polaris_train.report.evidence import RunEvidence, Selection
+from polaris_train.report.evidence import RunEvidence
 from polaris_train.report.files import Reader, Record
+from polaris_train.report.records import Selection
 
 NUM_EXAMPLES = 4
 """Of each reason."""

@@ -23,10 +23,11 @@ from polaris_train.report.document import (
 )
 from polaris_train.report.dropped import dropped_parts
 from polaris_train.report.evaluations import evaluation_parts, protocol_hashes
-from polaris_train.report.evidence import RunEvidence, Selection, StageEvidence, read_run
+from polaris_train.report.evidence import RunEvidence, StageEvidence, read_run
 from polaris_train.report.flow import recipe_picture
 from polaris_train.report.panels import draw_panels
 from polaris_train.report.pictures import draw_histogram, draw_temperature
+from polaris_train.report.records import Selection
 
 
 def write_report(

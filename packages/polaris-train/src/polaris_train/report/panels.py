@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from polaris_train.report.evidence import HeldOut, RunEvidence, StageEvidence, StepMetrics
+from polaris_train.report.evidence import RunEvidence, StageEvidence
 from polaris_train.report.pictures import Marks, Point, Series, draw_panel
+from polaris_train.report.records import HeldOut, StepMetrics
 from polaris_train.stage.levels import PROB_GAP, TRUNCATED_SHARE, ZERO_SIGNAL_SHARE
 
 

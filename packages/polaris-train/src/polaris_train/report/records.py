@@ -1,0 +1,202 @@
+"""What a report reads of the files of a run, each line or document a record."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from polaris_train.report.files import Record
+
+
+def _to_text(moment: object) -> object:
+    if isinstance(moment, int | float):
+        return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return moment
+
+
+Moment = Annotated[str, BeforeValidator(_to_text)]
+"""A time as text, also where it was written as seconds since 1970."""
+
+
+class Interval(Record):
+    """A value and how sure it is."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Manifest(Record):
+    """A finished step of the recipe."""
+
+    step: str
+    started: Moment | None = None
+    finished: Moment | None = None
+    seconds: float | None = None
+
+
+class Event(Record):
+    """The start or the end of a step of the recipe."""
+
+    time: Moment
+    event: str
+    step: str = ""
+
+
+class Shape(Record):
+    """A histogram as a selection writes it."""
+
+    num_problems: int
+    shape: str
+    counts: list[int] = Field(min_length=2)
+    mean_accuracy: float
+    warnings: tuple[str, ...] = ()
+
+
+class Decision(Record):
+    """About one problem."""
+
+    problem_id: str
+    kept: bool
+    reason: str
+
+
+class Selection(Record):
+    """``decisions.json``."""
+
+    rules: list[dict[str, Any]]
+    num_problems: int
+    num_kept: int
+    reasons: dict[str, int]
+    before: Shape | None = None
+    after: Shape | None = None
+    notes: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+
+
+class Zone(Interval):
+    """Where a zone of temperatures starts."""
+
+    loss: float
+
+
+class Zones(Record):
+    """Where exploration and collapse start."""
+
+    exploration: Zone
+    collapse: Zone | None
+
+
+class CurvePoint(Record):
+    """What was measured at one temperature."""
+
+    temperature: float
+    num_samples: int
+    accuracy: Interval | None
+    diversity: Interval | None
+    truncated: float
+    mean_tokens: float
+
+
+class Fit(Record):
+    """The accuracy between the temperatures that were probed."""
+
+    temperatures: list[float] = Field(min_length=2)
+    accuracy: list[float]
+    accuracy_low: list[float]
+    accuracy_high: list[float]
+
+
+class TemperatureSearch(Record):
+    """``temperature.json``."""
+
+    temperature: float
+    reason: str
+    target_diversity: float | None = None
+    diversity: Interval | None
+    level: float
+    zones: Zones
+    curve: list[CurvePoint]
+    fit: Fit
+    sampled_tokens: int
+
+
+class Stopped(Record):
+    """Why a stage ended."""
+
+    step: int
+    reason: str
+    sentence: str
+
+
+class HeldOut(Record):
+    """What the policy reached after a step."""
+
+    step: int
+    value: float
+    interval: tuple[float, float]
+
+
+class Chosen(Record):
+    """Which checkpoint a stage hands on."""
+
+    step: int
+    sentence: str
+
+
+class Outcome(Record):
+    """``outcome.json``."""
+
+    stopped: Stopped
+    chosen: Chosen
+
+
+class StepMetrics(Record):
+    """A line of ``metrics.jsonl``."""
+
+    step: int
+    reward: float
+    informative_share: float
+    solved_none: int = 0
+    solved_all: int = 0
+    mean_tokens: float
+    truncated_share: float
+    outcomes: dict[str, int] = Field(default_factory=dict[str, int])
+    sampled_tokens: int = 0
+    entropy: float | None = None
+    prob_gap_mean: float | None = None
+    mismatch_share: float | None = None
+    skipped_updates: int = 0
+    copied_groups: int = 0
+    rescued_groups: int = 0
+    rescue_age: float | None = None
+    rescue_share: float | None = None
+    alarms: tuple[str, ...] = ()
+    evaluations: dict[str, dict[str, float]] = Field(default_factory=dict[str, dict[str, float]])
+
+    @property
+    def num_completions(self) -> int:
+        """Completions that were graded."""
+        return sum(self.outcomes.values())
+
+
+class StepPerformance(Record):
+    """A line of ``performance.jsonl``."""
+
+    step: int
+    replayed: bool = False
+    seconds: dict[str, float]
+    tokens_per_second: dict[str, float] = Field(default_factory=dict[str, float])
+    peak_memory_gib: dict[str, float] = Field(default_factory=dict[str, float])
+
+
+class SetAside(Record):
+    """A line about a row that is no problem."""
+
+    reason: str
+
+
+class Finding(Record):
+    """A line about a problem whose reference or prompt was found wanting."""
+
+    finding: str
