@@ -59,7 +59,7 @@ MORE_ID_COLUMNS = ("doc_id", "problem_idx", "question_id", "task_id", "custom_id
 
 def by_names(columns: Columns) -> Sampled:
     """Read a row by the names of its columns, without case and punctuation: one completion, or all of a problem."""
-    name = _response_column(columns)
+    name = response_column(columns)
     error = error_text(find(columns, "error", "exception"))
     rest = problem_columns(columns, *_all_named(columns, *LIST_COLUMNS, *TEXT_COLUMNS), *([name] if name else []))
     if name is None:
@@ -136,7 +136,7 @@ def model_of(columns: Columns) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _response_column(columns: Columns) -> str | None:
+def response_column(columns: Columns) -> str | None:
     """Return the column of the completions: the first with a value, else the first without."""
     named = _all_named(columns, *LIST_COLUMNS, *TEXT_COLUMNS)
     usable = [name for name in named if isinstance(columns[name], str | list | Mapping)]

@@ -1,13 +1,15 @@
 """Responses and conversations in the form of chat interfaces."""
 
-from collections.abc import Mapping
 from typing import Any, cast
 
 from polaris_data.completions.by_names import from_response, model_of, problem_columns
-from polaris_data.completions.sampled import Columns, Sampled, error_text, facts_of, to_completion
+from polaris_data.completions.sampled import Columns, Sampled, as_object, error_text, facts_of, to_completion
 from polaris_data.files.documents import are_turns
 from polaris_data.problems.columns import structured
 from polaris_data.problems.conversion import take_fields, to_statement
+
+CONVERSATION_COLUMNS = ("messages", "conversations", "conversation")
+"""Where a row may hold what was asked and what was answered."""
 
 
 def batch_request(columns: Columns) -> Sampled:
@@ -19,15 +21,12 @@ def batch_request(columns: Columns) -> Sampled:
 def batch_response(columns: Columns) -> Sampled:
     """Read a line of the output of an OpenAI batch or of ``vllm run-batch``: a response or an error."""
     rest = problem_columns(columns, "id", "response", "result", "error") | {"id": columns["custom_id"]}
-    response = columns.get("response") or columns.get("result") or {}
-    body = response.get("body", response.get("message")) if isinstance(response, Mapping) else response
-    error = error_text(columns.get("error"))
-    if error is None and isinstance(body, Mapping) and body.get("error"):
-        error = error_text(body["error"])
-    completions = from_response(body) if isinstance(body, Mapping) and error is None else []
+    response = as_object(columns.get("response") or columns.get("result"))
+    body = as_object(response.get("body", response.get("message"))) or response
+    error = error_text(columns.get("error")) or error_text(body.get("error"))
+    completions = from_response(body) if error is None else []
     if not completions:
-        status = response.get("status_code") if isinstance(response, Mapping) else None
-        completions = [{"text": None, "error": error or f"no response (status {status})"}]
+        completions = [{"text": None, "error": error or f"no response (status {response.get('status_code')})"}]
     return Sampled(problem=rest, completions=completions, model=model_of(columns))
 
 
@@ -41,7 +40,7 @@ def chat_response(columns: Columns) -> Sampled:
 
 def conversation(columns: Columns) -> Sampled:
     """Read a row that holds a whole conversation, or several about the same question."""
-    name = next(name for name in ("messages", "conversations", "conversation") if name in columns)
+    name = next(name for name in CONVERSATION_COLUMNS if name in columns)
     value = structured(columns[name])
     chats = [value] if are_turns(value) else cast("list[Any]", value)
     rest = problem_columns(columns, name)

@@ -1,12 +1,12 @@
 """Rows that evaluation harnesses write, each by a function of its own."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from polaris_data.completions.by_names import by_names, from_response, model_of, problem_columns
 from polaris_data.completions.chat import asked_in
-from polaris_data.completions.sampled import Columns, Sampled, error_text, to_completion
+from polaris_data.completions.sampled import Columns, Sampled, as_object, error_text, to_completion
 from polaris_data.problems.columns import structured
 from polaris_data.problems.conversion import take_fields, to_statement
 
@@ -14,9 +14,8 @@ from polaris_data.problems.conversion import take_fields, to_statement
 def evalscope_review(columns: Columns) -> Sampled:
     """Read a review of evalscope 1: the response, and what its grader says of it."""
     sample = columns["sample_score"]
-    score = sample["score"] if isinstance(sample.get("score"), Mapping) else {}
-    value = score.get("value")
-    verdict = next(iter(value.values()), None) if isinstance(value, Mapping) else None
+    score = as_object(sample.get("score"))
+    verdict = next((each for each in as_object(score.get("value")).values() if each in (0, 1)), None)
     number = next((each for each in (sample.get("group_id"), columns.get("index")) if each is not None), None)
     problem = {"id": number, "question": _from_markdown(asked_in(columns)), "answer": columns.get("target")}
     return Sampled(problem=problem, completions=[to_completion(score.get("prediction"), reward=verdict)])
@@ -24,8 +23,8 @@ def evalscope_review(columns: Columns) -> Sampled:
 
 def evalscope_prediction(columns: Columns) -> Sampled:
     """Read a prediction of evalscope 1: a chat response, with the messages that led to it."""
-    problem = {"id": columns.get("index"), "question": asked_in(columns), **_targets(columns)}
-    completions = from_response(columns["model_output"] or {}) or [to_completion(None)]
+    problem = {"id": columns.get("index"), "question": asked_in(columns), "answer": columns.get("target")}
+    completions = from_response(columns["model_output"]) or [to_completion(None)]
     return Sampled(problem=problem, completions=completions, model=model_of(columns))
 
 
@@ -41,26 +40,26 @@ def evalscope_old(columns: Columns) -> Sampled:
 
 def inspect_sample(columns: Columns) -> Sampled:
     """Read a sample of a log of inspect: one epoch of one problem."""
-    output = columns["output"] if isinstance(columns["output"], Mapping) else {}
-    attached = columns.get("attachments")
-    completions = [_attached(each, attached if isinstance(attached, Mapping) else {}) for each in from_response(output)]
+    output, attachments = as_object(columns["output"]), as_object(columns.get("attachments"))
+    completions = [_attached(each, attachments) for each in from_response(output)]
     error = error_text(columns.get("error")) or error_text(output.get("error"))
     if error or not completions:
         completions = [{"text": None, "error": error or "the sample has no output"}]
     problem = {"id": columns.get("id"), "question": columns.get("input"), "answer": columns.get("target")}
+    problem |= {"choices": columns["choices"]} if columns.get("choices") else {}
     return Sampled(problem=problem, completions=completions, model=output.get("model") or None)
 
 
 def lighteval(columns: Columns) -> Sampled:
     """Read a detail of lighteval: the document with its choices, and the responses of the model."""
-    doc, response = (structured(columns.get(name, columns.get(f"__{name}__"))) for name in ("doc", "model_response"))
-    if not isinstance(response, Mapping):
-        raise ValueError(f"'model_response' is {response!r:.60}; expected an object")
-    choices, index = (doc.get("choices"), doc.get("gold_index")) if isinstance(doc, Mapping) else (None, None)
+    doc, response = (
+        as_object(structured(columns.get(name, columns.get(f"__{name}__")))) for name in ("doc", "model_response")
+    )
+    choices, index = doc.get("choices"), doc.get("gold_index")
     if not isinstance(choices, list) or index is None:
         raise ValueError("'doc' has no 'choices' and 'gold_index' that say the accepted answer")
-    texts, tokens = _listed(response.get("text")), response.get("output_tokens")
-    lengths = tokens if isinstance(tokens, list) and len(tokens) == len(texts) else [None] * len(texts)
+    texts = _listed(response.get("text"))
+    lengths = _beside(response.get("output_tokens"), texts)
     references = [choices[each] for each in (index if isinstance(index, list) else [index])]
     return Sampled(
         problem={"id": doc.get("id"), "question": doc.get("query"), "references": references},
@@ -104,16 +103,15 @@ def lm_eval(columns: Columns) -> Sampled:
 
 def matharena_runs(columns: Columns) -> Sampled:
     """Read a file of MathArena's own: all conversations about one problem."""
-    costs = columns.get("detailed_costs")
-    costs = costs if isinstance(costs, list) else []
-    verdicts = columns.get("correct") if isinstance(columns.get("correct"), list) else []
+    several = columns["messages"]
+    costs, verdicts = (_beside(columns.get(name), several) for name in ("detailed_costs", "correct"))
     completions = [
         to_completion(
             messages,
-            num_tokens=costs[number].get("output_tokens") if number < len(costs) else None,
-            correct=verdicts[number] if number < len(verdicts) and isinstance(verdicts[number], bool) else None,
+            num_tokens=as_object(cost).get("output_tokens"),
+            correct=verdict if isinstance(verdict, bool) else None,
         )
-        for number, messages in enumerate(columns["messages"])
+        for messages, cost, verdict in zip(several, costs, verdicts, strict=True)
     ]
     problem = {"id": columns.get("idx"), "question": columns["problem"], "answer": columns.get("gold_answer")}
     return Sampled(problem=problem, completions=completions)
@@ -165,9 +163,7 @@ def qwen_math(columns: Columns) -> Sampled:
         columns, "code", "pred", "report", "score", "gt", "gt_cot", "answer", "solution", "idx", "prompt"
     )
     reference = next((columns[name] for name in ("gt", "answer") if columns.get(name) not in (None, "")), None)
-    verdicts = columns.get("score")
-    codes = columns["code"]
-    scores = verdicts if isinstance(verdicts, list) and len(verdicts) == len(codes) else [None] * len(codes)
+    codes, scores = columns["code"], _beside(columns.get("score"), columns["code"])
     return Sampled(
         problem={"id": columns.get("idx"), **problem, "answer": reference},
         completions=[to_completion(text, correct=score) for text, score in zip(codes, scores, strict=True)],
@@ -197,8 +193,10 @@ def zero_eval(columns: Columns) -> Sampled:
     )
 
 
-def _targets(columns: Columns) -> dict[str, Any]:
-    return {"answer": columns["target"]} if columns.get("target") is not None else {}
+def _beside(value: Any, several: Sequence[Any]) -> list[Any]:
+    """Return what a list says of each of several completions; nothing where it is of others."""
+    is_of_them = isinstance(value, list) and len(cast("list[Any]", value)) == len(several)
+    return value if is_of_them else [None] * len(several)
 
 
 _SPEAKER = re.compile(r"\*\*(User|Assistant|System|Tool)\*\*:\s*")
@@ -221,7 +219,7 @@ def _attached(completion: dict[str, Any], attachments: Mapping[str, Any]) -> dic
     found = attachments.get(text.removeprefix("attachment://"))
     if isinstance(found, str):
         return completion | {"text": found}
-    return completion | {"text": None, "error": f"its text is kept apart, at {text}, and not there"}
+    return completion | {"text": None, "defect": f"its text is kept apart, at {text}, and not there"}
 
 
 def _listed(value: Any, *, is_text: bool = False) -> list[Any]:
@@ -242,5 +240,5 @@ def _first_text(value: Any) -> str | None:
     """Return the first text in what lm-eval gave to the model."""
     if isinstance(value, str):
         return value
-    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    inner = cast("list[Any]", value) if isinstance(value, list) else as_object(value).values()
     return next((found for each in inner if (found := _first_text(each)) is not None), None)

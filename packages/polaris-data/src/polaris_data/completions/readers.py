@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
 from polaris_data.completions import chat, harnesses
-from polaris_data.completions.by_names import by_names, ours, training_log
+from polaris_data.completions.by_names import by_names, ours, response_column, training_log
 from polaris_data.completions.sampled import Columns, Sampled
 from polaris_data.files.documents import are_turns
 from polaris_data.problems.columns import structured
+from polaris_data.problems.prompts import ANSWERING, turns_of
 
 
 class Reader(NamedTuple):
@@ -33,11 +34,40 @@ def to_sampled(columns: Columns) -> Sampled:
     Raises:
         ValueError: If the row cannot be used; the message is the reason.
     """
-    return next(reader for reader in READERS if reader.fits(columns)).read(columns)
+    reader = next(reader for reader in READERS if reader.fits(columns))
+    try:
+        return reader.read(columns)
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"not as {reader.writer} writes it ({error!r:.100})") from error
 
 
 def _has(*names: str) -> Callable[[Columns], bool]:
     return lambda columns: all(name in columns for name in names)
+
+
+def _is_batch(columns: Columns) -> bool:
+    response = columns.get("response", columns.get("result"))
+    return "custom_id" in columns and (isinstance(response, Mapping) or (response is None and "error" in columns))
+
+
+def _is_review(columns: Columns) -> bool:
+    return isinstance(columns.get("sample_score"), Mapping)
+
+
+def _is_prediction(columns: Columns) -> bool:
+    return isinstance(columns.get("model_output"), Mapping) and "messages" in columns
+
+
+def _is_detail(columns: Columns) -> bool:
+    return "__model_response__" in columns or isinstance(structured(columns.get("model_response")), Mapping)
+
+
+def _is_qwen(columns: Columns) -> bool:
+    return isinstance(columns.get("code"), list) and bool({"gt", "pred"} & columns.keys())
+
+
+def _is_any(columns: Columns) -> bool:
+    return True
 
 
 def _is_chat_response(columns: Columns) -> bool:
@@ -57,12 +87,14 @@ def _is_log(columns: Columns) -> bool:
 
 
 def _is_conversation(columns: Columns) -> bool:
-    if columns.keys() & {"generations", "generation", "response", "responses", "completion", "completions", "output"}:
+    """Return whether a row holds the response in a conversation, and not in a column of its own."""
+    name = next((name for name in chat.CONVERSATION_COLUMNS if name in columns), None)
+    value = structured(columns[name]) if name else None
+    chats = [value] if are_turns(value) else cast("list[Any]", value) if isinstance(value, list) else []
+    if not chats or not all(map(are_turns, chats)):
         return False
-    value = structured(
-        next((columns[name] for name in ("messages", "conversations", "conversation") if name in columns), None)
-    )
-    return are_turns(value) or (isinstance(value, list) and bool(value) and all(map(are_turns, value)))
+    column = response_column(columns)
+    return column is None or (column in ("text", "content") and turns_of(chats[0])[-1][0] in ANSWERING)
 
 
 def _is_ours(columns: Columns) -> bool:
@@ -77,31 +109,23 @@ def _is_ours(columns: Columns) -> bool:
 READERS: tuple[Reader, ...] = (
     Reader("polaris-eval run", _is_ours, ours),
     Reader("OpenAI batch, the requests", _has("custom_id", "body"), chat.batch_request),
-    Reader("OpenAI batch, vllm run-batch", _has("custom_id"), chat.batch_response),
-    Reader("evalscope, reviews", lambda row: isinstance(row.get("sample_score"), Mapping), harnesses.evalscope_review),
-    Reader("evalscope, predictions", _has("model_output", "messages"), harnesses.evalscope_prediction),
+    Reader("OpenAI batch, vllm run-batch", _is_batch, chat.batch_response),
+    Reader("evalscope, reviews", _is_review, harnesses.evalscope_review),
+    Reader("evalscope, predictions", _is_prediction, harnesses.evalscope_prediction),
     Reader("evalscope before 1.0", _has("choices", "raw_input"), harnesses.evalscope_old),
     Reader("inspect", _has("input", "output", "epoch"), harnesses.inspect_sample),
-    Reader(
-        "lighteval",
-        lambda row: "__model_response__" in row or isinstance(structured(row.get("model_response")), Mapping),
-        harnesses.lighteval,
-    ),
+    Reader("lighteval", _is_detail, harnesses.lighteval),
     Reader("lighteval before 0.10", _has("predictions", "gold"), harnesses.lighteval_old),
     Reader("lm-eval", _has("resps"), harnesses.lm_eval),
     Reader("MathArena, its own files", _has("problem", "messages", "gold_answer"), harnesses.matharena_runs),
     Reader("MathArena, published outputs", _has("answer", "gold_answer", "problem_idx"), harnesses.matharena_row),
     Reader("OpenCompass", _has("origin_prompt"), harnesses.opencompass),
-    Reader(
-        "Qwen2.5-Math",
-        lambda row: isinstance(row.get("code"), list) and ("gt" in row or "pred" in row),
-        harnesses.qwen_math,
-    ),
+    Reader("Qwen2.5-Math", _is_qwen, harnesses.qwen_math),
     Reader("NeMo-Skills", _has("generation", "expected_answer"), harnesses.nemo_skills),
     Reader("ZeroEval", _has("output", "chat_history"), harnesses.zero_eval),
     Reader("verl, TRL", _is_log, training_log),
     Reader("a chat response in each row", _is_chat_response, chat.chat_response),
     Reader("a conversation in each row", _is_conversation, chat.conversation),
-    Reader("any other", lambda _: True, by_names),
+    Reader("any other", _is_any, by_names),
 )
 """In the order in which they are asked."""

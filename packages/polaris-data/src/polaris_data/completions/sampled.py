@@ -66,9 +66,10 @@ def to_completion(value: Any, **beside: Any) -> dict[str, Any]:
         beside: What else is known of it; ``None`` is nothing.
 
     Returns:
-        What the object holds, with ``text`` (``None`` where there is no response: then ``error`` may say why),
-        ``finish_reason`` (``length``, ``stop``, or what stands there) and ``num_tokens`` where they are known. Thoughts
-        that stand beside the text are under ``reasoning_content``.
+        What the object holds, with ``text`` (``None`` where there is no response: then ``error`` may say what the tool
+        says of it, or ``defect`` what is wrong with the file), ``finish_reason`` (``length``, ``stop``, or what stands
+        there) and ``num_tokens`` where they are known. Thoughts that stand beside the text are under
+        ``reasoning_content``.
     """
     known = {name: each for name, each in beside.items() if each is not None}
     if isinstance(value, str) or value is None:
@@ -77,7 +78,7 @@ def to_completion(value: Any, **beside: Any) -> dict[str, Any]:
         return _from_object(cast("Mapping[str, Any]", value)) | known
     if isinstance(value, list) and (are_turns(value) or are_parts(value)):
         return _from_message(value if are_turns(value) else {"content": value}) | known
-    return {"text": None, "error": f"a completion is {value!r:.60}; expected its text"} | known
+    return {"text": None, "defect": f"a completion is {value!r:.60}; expected its text"} | known
 
 
 def facts_of(fields: Mapping[str, Any], *, of_one: bool = True) -> dict[str, Any]:
@@ -87,8 +88,7 @@ def facts_of(fields: Mapping[str, Any], *, of_one: bool = True) -> dict[str, Any
         fields: A choice, a whole response, or the columns of a row.
         of_one: Whether there is only one completion, so that a count of tokens is its own.
     """
-    info = fields.get("meta_info")
-    more = cast("Mapping[str, Any]", info) if isinstance(info, Mapping) else {}
+    more = as_object(fields.get("meta_info"))
     reason = next((each for name in FINISH_KEYS if (each := fields.get(name, more.get(name))) is not None), None)
     facts: dict[str, Any] = {"finish_reason": to_finish_reason(reason)}
     if of_one:
@@ -104,6 +104,11 @@ def to_finish_reason(value: Any) -> str | None:
         return None
     word = value.rpartition(".")[2].casefold()  # FinishReason.MAX_TOKENS
     return "length" if word in _CUT else "stop" if word in _ENDED else value
+
+
+def as_object(value: Any) -> Columns:
+    """Return an object as it is, and an empty one for anything else."""
+    return cast("Columns", value) if isinstance(value, Mapping) else {}
 
 
 def error_text(value: Any) -> str | None:
@@ -136,10 +141,11 @@ def _from_object(value: Mapping[str, Any]) -> dict[str, Any]:
         return dict(value) | {"text": found} | facts_of(value)
     if found is not None:
         return dict(value) | to_completion(found) | facts_of(value)
-    error = error_text(value.get("error"))
-    if error is None and not any(name in value for name in TEXT_KEYS):
-        error = f"a completion is {value!r:.60}; expected its text"
-    return dict(value) | {"text": None} | ({} if error is None else {"error": error})
+    if error := error_text(value.get("error")):
+        return dict(value) | {"text": None, "error": error}
+    if any(name in value for name in TEXT_KEYS):
+        return dict(value) | {"text": None}
+    return dict(value) | {"text": None, "defect": f"a completion is {dict(value)!r:.60}; expected its text"}
 
 
 def _from_message(message: Mapping[str, Any] | list[Any]) -> dict[str, Any]:
@@ -147,7 +153,7 @@ def _from_message(message: Mapping[str, Any] | list[Any]) -> dict[str, Any]:
     turns = cast("list[Mapping[str, Any]]", message if isinstance(message, list) else [message])
     role = _role(turns[-1])
     if role is not None and role not in ANSWERING:
-        return {"text": None, "error": f"the conversation ends with the role {role!r}, without a response"}
+        return {"text": None, "defect": f"the conversation ends with the role {role!r}, without a response"}
     said = [turn for turn in turns if turn.get("type") not in _THOUGHT_PARTS]
     last = said[-1] if said else {}
     content = last.get("content", last.get("value"))
@@ -159,7 +165,7 @@ def _from_message(message: Mapping[str, Any] | list[Any]) -> dict[str, Any]:
         content = next((last[name] for name in TEXT_KEYS if isinstance(last.get(name), str)), "")
     text = response_text({"content": content})
     if text is None:
-        return {"text": None, "error": f"the content of a message is {content!r:.60}; expected its text"}
+        return {"text": None, "defect": f"the content of a message is {content!r:.60}; expected its text"}
     return {"text": text} | ({"reasoning_content": last.get("reasoning_content") or ""} if has_thoughts else {})
 
 
@@ -170,7 +176,7 @@ def _role(turn: Mapping[str, Any]) -> str | None:
 
 def _num_tokens(*places: Any) -> int | None:
     for place in places:
-        known = cast("Mapping[str, Any]", place) if isinstance(place, Mapping) else {}
+        known = as_object(place)
         for name in _LENGTH_KEYS:
             if type(known.get(name)) is int:
                 return known[name]

@@ -150,8 +150,10 @@ def _rows_of(value: Any, path: Path, split: str) -> Iterator[Any]:
 
 def _is_row(document: Mapping[str, Any]) -> bool:
     """Return whether an object is one row, whatever lists it holds: a question with its answers, or one response."""
-    if any(isinstance(document.get(name), str) for name in ("problem", "question", "prompt")):
-        return any(isinstance(document.get(name), list) for name in ("messages", "completions", "responses", "outputs"))
+    has_question = any(isinstance(document.get(name), str) for name in ("problem", "question", "prompt"))
+    lists = ("messages", "completions", "responses", "outputs")
+    if has_question and any(isinstance(document.get(name), list) for name in lists):
+        return True
     choices = document.get("choices")
     return _is_table(choices) and all({"message", "text"} & choice.keys() for choice in cast("list[Any]", choices))
 

@@ -76,7 +76,7 @@ def grade_command(
 
     if policy not in CONVENTIONS:
         raise SettingError(f"--policy is {policy!r}; give one of: {', '.join(CONVENTIONS)}")
-    name = name or _name_of([Path(benchmark)] if benchmark else files)
+    name = name or name_of([Path(benchmark)] if benchmark else files)
     out = out or Path("eval") / name
     evaluation = grade_file(
         *files,
@@ -95,7 +95,7 @@ def grade_command(
     print(f"scores: {out / 'scores.json'}\nreport: {' and '.join(map(str, reports))}")
 
 
-def _name_of(files: Sequence[Path]) -> str:
+def name_of(files: Sequence[Path]) -> str:
     """Return what the names of files begin with, without endings; the name of their folder where that says nothing."""
     stems = [file.name[: -len(suffixes)] if (suffixes := _endings(file)) else file.name for file in files]
     name = stems[0] if len(stems) == 1 else _common(stems)

@@ -39,6 +39,9 @@ logger = logging.getLogger(__name__)
 _GRADES = frozenset({-1, 0, 1})
 """Scores of which there are no others are grades: they say which completion is right, not which to choose."""
 
+_REASONS = {"error": "error", "defect": "cannot be read"}
+"""Why a completion has no text, by what it has instead."""
+
 _CONVERSION = Conversion(label="")
 
 _NUM_SHOWN = 5
@@ -116,7 +119,7 @@ def read_completions(
     samples = group_parts(parts)
     for each in samples:
         if each.references is None:
-            aside += [_put(part, "no accepted answer", part.no_references) for part in each.parts]
+            aside += [_put(part, "no accepted answer", part.no_references) for part in each.parts if part.completions]
     groups = [_to_group(each) for each in samples if each.references is not None]
     groups = _without_grades([group for group in groups if group["completions"]])
     if not groups:
@@ -179,8 +182,8 @@ def _to_part(row: Row, sampled: Sampled, reading: _Reading) -> Part:
         if isinstance(each["text"], str):
             completions.append(_to_completion(each, prefilled))
         else:
-            detail = str(each.get("error") or "the response is null")
-            reason = "error" if each.get("error") else "no response"
+            kind = next((key for key in _REASONS if each.get(key)), None)
+            detail, reason = (each[kind], _REASONS[kind]) if kind else ("the response is null", "no response")
             reading.set_aside.append(replace(_aside(row, reason, detail), place=place))
     return Part(
         place=row.place,
@@ -236,8 +239,8 @@ def _to_group(samples: Samples) -> dict[str, Any]:
 
 def _to_completion(fields: Mapping[str, Any], prefilled: str) -> dict[str, Any]:
     known = "" if thoughts_apart(fields) else fields.get("prefilled") or prefilled or None
-    num_tokens, reason, score = fields.get("num_tokens"), fields.get("finish_reason"), fields.get("score")
-    token_ids = fields.get("token_ids")
+    num_tokens, reason, token_ids = fields.get("num_tokens"), fields.get("finish_reason"), fields.get("token_ids")
+    score: Any = fields.get("score")
     if type(num_tokens) is not int:
         num_tokens = len(cast("list[Any]", token_ids)) if isinstance(token_ids, list) else None
     return {
