@@ -10,15 +10,16 @@ from polaris_data.completions.sampled import (
     Columns,
     Sampled,
     are_parts,
+    as_object,
     error_text,
     facts_of,
     to_completion,
     to_finish_reason,
 )
 from polaris_data.files.documents import are_turns
-from polaris_data.problems.columns import ID_COLUMNS, bare_name, find, has_any, structured
+from polaris_data.problems.columns import ID_COLUMNS, QUESTION_COLUMNS, bare_name, find, has_any, structured
 from polaris_data.problems.conversion import CHAT_COLUMNS
-from polaris_data.problems.prompts import ANSWERING
+from polaris_data.problems.prompts import ANSWERING, to_question
 
 LIST_COLUMNS = ("completions", "responses", "generations", "outputs", "predictions", "samples", "candidates")
 """Where a row may hold all completions of a problem: texts, or objects that hold one each."""
@@ -53,6 +54,21 @@ GOLD_COLUMNS = (
 )
 """Beside one of these the column ``answer`` is the response."""
 
+_ROW_COLUMNS = (
+    "doc",
+    "example",
+    "item",
+    "row",
+    "sample",
+    "problem",
+    "question",
+    "input",
+    "data",
+    "metadata",
+    "extra_info",
+)
+"""Where a script may keep the whole row of the data set that it asked about."""
+
 MORE_ID_COLUMNS = ("doc_id", "problem_idx", "question_id", "task_id", "custom_id", "idx", "index", "uuid")
 """Where a row without an id may still say which problem it is of."""
 
@@ -62,6 +78,7 @@ def by_names(columns: Columns) -> Sampled:
     name = response_column(columns)
     error = error_text(find(columns, "error", "exception"))
     rest = problem_columns(columns, *_all_named(columns, *LIST_COLUMNS, *TEXT_COLUMNS), *([name] if name else []))
+    rest = _with_row_inside(rest)
     if name is None:
         completions = [{"text": None, "error": error}] if error else []
         return Sampled(problem=columns, completions=completions)
@@ -75,8 +92,11 @@ def by_names(columns: Columns) -> Sampled:
     else:
         is_cut = to_finish_reason(find(columns, *FINISH_KEYS)) == "length"
         said_nothing = value is None and (thoughts_apart(columns) or (is_cut and error is None))
-        completion = to_completion("" if said_nothing else value, **facts_of(columns))
-        completions = [{**columns, **completion, **({"error": error} if value is None else {})}]
+        if error is not None and not value:
+            completion = {"text": None, "error": error}
+        else:
+            completion = to_completion("" if said_nothing else value, **facts_of(columns))
+        completions = [{**columns, **completion}]
     return Sampled(problem=rest, completions=completions, prompts=rest, model=model_of(columns))
 
 
@@ -143,6 +163,17 @@ def response_column(columns: Columns) -> str | None:
     if "answer" in columns and not usable and has_any(columns, GOLD_COLUMNS):
         return "answer"
     return next(iter(usable or named), None)
+
+
+def _with_row_inside(rest: dict[str, Any]) -> dict[str, Any]:
+    """Return the columns of a problem; where none says its question, with those of a whole row inside one of them."""
+    if to_question(find(rest, *QUESTION_COLUMNS, *CHAT_COLUMNS)) is not None:
+        return rest
+    for name in _ROW_COLUMNS:
+        inside = as_object(rest.get(name))
+        if to_question(find(inside, *QUESTION_COLUMNS)) is not None:
+            return {**inside, **{column: value for column, value in rest.items() if column != name}}
+    return rest
 
 
 def _all_named(columns: Columns, *names: str) -> list[str]:

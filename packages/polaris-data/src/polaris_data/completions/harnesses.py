@@ -174,9 +174,8 @@ def qwen_math(columns: Columns) -> Sampled:
 def nemo_skills(columns: Columns) -> Sampled:
     """Read a line of NeMo-Skills; thoughts that it took out of ``generation`` are in ``_full_generation``."""
     error = error_text(columns.get("error") or columns.get("detailed_error"))
-    text = columns["generation"] or None if error else columns["generation"]
     thoughts = {"reasoning_content": ""} if columns.get("_full_generation") else {}
-    return by_names({**columns, **thoughts, "generation": text, "error": error})
+    return by_names({**columns, **thoughts, "error": error})
 
 
 def zero_eval(columns: Columns) -> Sampled:
