@@ -410,6 +410,19 @@ SHAPES: dict[str, list[Rows]] = {
         each_sample(
             lambda n, sample, question, answer, text: {"Question": question, "Answer": answer, "Response": text}
         ),
+        each_sample(  # the row of the data set, and the whole response of the server
+            lambda n, sample, question, answer, text: {
+                "doc": {"problem": question, "answer": answer},
+                "responses": [body(text)],
+            }
+        ),
+        each_sample(
+            lambda n, sample, question, answer, text: {
+                "prompt": {"messages": [{"role": "user", "content": question}]},
+                "completion": text,
+                "label": answer,
+            }
+        ),
         each_sample(  # no column for the response, and an accepted answer beside what must be it
             lambda n, sample, question, answer, text: {"question": question, "answer": text, "ground_truth": answer}
         ),

@@ -21,7 +21,10 @@ from polaris_data.problems.columns import ID_COLUMNS, QUESTION_COLUMNS, bare_nam
 from polaris_data.problems.conversion import CHAT_COLUMNS
 from polaris_data.problems.prompts import ANSWERING, to_question
 
-LIST_COLUMNS = ("completions", "responses", "generations", "outputs", "predictions", "samples", "candidates")
+LIST_COLUMNS = (
+    *("completions", "responses", "generations", "outputs", "predictions", "samples", "candidates"),
+    *("model_responses", "model_outputs", "generated_texts", "generated_responses"),
+)
 """Where a row may hold all completions of a problem: texts, or objects that hold one each."""
 
 TEXT_COLUMNS = (
@@ -55,16 +58,20 @@ GOLD_COLUMNS = (
 """Beside one of these the column ``answer`` is the response."""
 
 _ROW_COLUMNS = (
-    "doc",
-    "example",
-    "item",
-    "row",
-    "sample",
-    "problem",
-    "question",
-    "input",
-    "data",
-    "metadata",
+    *(
+        "doc",
+        "example",
+        "item",
+        "row",
+        "sample",
+        "problem",
+        "question",
+        "prompt",
+        "input",
+        "request",
+        "data",
+        "metadata",
+    ),
     "extra_info",
 )
 """Where a script may keep the whole row of the data set that it asked about."""
@@ -78,7 +85,6 @@ def by_names(columns: Columns) -> Sampled:
     name = response_column(columns)
     error = error_text(find(columns, "error", "exception"))
     rest = problem_columns(columns, *_all_named(columns, *LIST_COLUMNS, *TEXT_COLUMNS), *([name] if name else []))
-    rest = _with_row_inside(rest)
     if name is None:
         completions = [{"text": None, "error": error}] if error else []
         return Sampled(problem=columns, completions=completions)
@@ -147,7 +153,7 @@ def problem_columns(columns: Columns, *without: str) -> dict[str, Any]:
         if are_turns(chat := structured(rest.get(name))):
             turns = cast("list[dict[str, Any]]", chat)
             rest[name] = [one for one in turns if str(one.get("role", one.get("from"))).casefold() not in ANSWERING]
-    return rest
+    return _with_row_inside(rest)
 
 
 def model_of(columns: Columns) -> str | None:
@@ -171,7 +177,7 @@ def _with_row_inside(rest: dict[str, Any]) -> dict[str, Any]:
         return rest
     for name in _ROW_COLUMNS:
         inside = as_object(rest.get(name))
-        if to_question(find(inside, *QUESTION_COLUMNS)) is not None:
+        if to_question(find(inside, *QUESTION_COLUMNS, *CHAT_COLUMNS)) is not None:
             return {**inside, **{column: value for column, value in rest.items() if column != name}}
     return rest
 
@@ -191,7 +197,8 @@ def _several(columns: Columns, values: Sequence[Any]) -> list[dict[str, Any]]:
         reasons = ["stop" if whole else "length" for whole in wholes]
     completions: list[dict[str, Any]] = []
     for number, value in enumerate(values):
-        completion = to_completion(value)
+        inside = from_response(as_object(value))
+        completion = inside[0] if len(inside) == 1 else to_completion(value)
         if verdicts and verdicts[number] is not None:
             completion["outcome" if isinstance(verdicts[number], str) else "reward"] = verdicts[number]
         if reasons and (reason := to_finish_reason(reasons[number])):

@@ -8,7 +8,7 @@ from polaris_data.files.documents import are_turns
 from polaris_data.problems.columns import structured
 from polaris_data.problems.conversion import take_fields, to_statement
 
-CONVERSATION_COLUMNS = ("messages", "conversations", "conversation")
+CONVERSATION_COLUMNS = ("messages", "conversations", "conversation", "all_messages")
 """Where a row may hold what was asked and what was answered."""
 
 

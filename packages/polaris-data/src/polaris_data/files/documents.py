@@ -150,8 +150,9 @@ def _rows_of(value: Any, path: Path, split: str) -> Iterator[Any]:
 
 def _is_row(document: Mapping[str, Any]) -> bool:
     """Return whether an object is one row, whatever lists it holds: a question with its answers, or one response."""
-    has_question = any(isinstance(document.get(name), str) for name in ("problem", "question", "prompt"))
-    lists = ("messages", "completions", "responses", "outputs")
+    asked = [document.get(name) for name in ("problem", "question", "prompt")]
+    has_question = any(isinstance(value, str) or are_turns(value) for value in asked)
+    lists = ("messages", "completions", "responses", "outputs", "generations", "samples")
     if has_question and any(isinstance(document.get(name), list) for name in lists):
         return True
     choices = document.get("choices")

@@ -190,7 +190,7 @@ def _to_part(row: Row, sampled: Sampled, reading: _Reading) -> Part:
         row=row.columns,
         problem_id=to_text(fields.problem_id),
         question=question if isinstance(question, str) and question.strip() else None,
-        key=json.dumps(prompt, default=str) if isinstance(prompt, list) else None,
+        key=json.dumps(prompt, default=str) if isinstance(prompt, list | dict) else None,
         references=None if isinstance(references, str) else references,
         no_references=_no_references(row, fields.references, references),
         completions=completions,
