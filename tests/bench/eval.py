@@ -35,7 +35,7 @@ def main() -> None:
         print(f"{path.stat().st_size / 2**20:.0f} MiB, {NUM_PROBLEMS * NUM_SAMPLES * num_tokens:,} tokens")
         before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
         started = time.perf_counter()
-        groups = read_completions(path)
+        groups = read_completions(path).groups
         read = time.perf_counter()
         with Grader(num_workers=2, convention=BOXED, max_failed_share=None) as grader:
             records = grade_groups(groups, grader.grade_many)

@@ -110,7 +110,7 @@ def run_ours(problems: Path, out: Path, max_tokens: int) -> Run:
     """Evaluate with our command."""
     options = f"--model {tiny_model()} --samples 1 --temperature 0 --max-tokens {max_tokens} --out {out}".split()
     wall_s, cpu_s = measured([sys.executable, "-m", "polaris_eval", "run", str(problems), *options])
-    groups = read_completions(out / problems.stem / "completions.jsonl")
+    groups = read_completions(out / problems.stem / "completions.jsonl").groups
     return Run(texts=_texts(groups), score=_mean_at_k(out), wall_s=wall_s, cpu_s=cpu_s)
 
 
@@ -131,7 +131,7 @@ def run_peer(backend: str, folder: Path, out: Path) -> Run:
     score = json.loads(results.read_text())["results"][TASK]["exact_match,box"]
     measured([sys.executable, "-m", "polaris_eval", "grade", str(samples), "--out", str(out / "graded")])
     assert _mean_at_k(out / "graded") == score, (samples, score)
-    return Run(texts=_texts(read_completions(samples)), score=score, wall_s=wall_s, cpu_s=cpu_s)
+    return Run(texts=_texts(read_completions(samples).groups), score=score, wall_s=wall_s, cpu_s=cpu_s)
 
 
 def measured(command: list[str], **environment: str) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 from pathlib import Path
 
 import pyarrow
@@ -13,7 +14,7 @@ from polaris_data import Problem, ProblemFileError, read_problems
 from polaris_data.problems.check import findings_path
 from polaris_data.problems.importing import import_problems, set_aside_path
 from polaris_data.problems.prompts import bare_question
-from polaris_data.problems.rows import json_lines
+from polaris_data.problems.rows import json_lines, read_rows
 from polaris_data.profile.counting import profile_completions
 from polaris_reward import grade
 
@@ -98,6 +99,44 @@ def test_completions_that_say_too_little_are_refused(tmp_path, row, message):
         profile_completions(
             [Problem(problem_id="p", question="1 + 1?", references=("2",))], tmp_path / "c.jsonl", lambda items: []
         )
+
+
+def test_samples_of_a_log_of_inspect_are_rows_in_their_order_and_the_later_of_two_counts(tmp_path):
+    with zipfile.ZipFile(tmp_path / "log.eval", "w") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        for name, sample in (
+            ("samples/b/1_epoch_1.json", {"id": "stopped"}),
+            ("samples/a_epoch_1.json", {"id": "a"}),
+            ("samples/b/1_epoch_1.json", {"id": "b/1"}),
+            ("samples/c_epoch_2/sample.json", {"id": "c"}),
+            ("samples/c_epoch_2/messages/0.json", {"id": "no sample"}),
+            ("header.json", {"id": "no sample"}),
+        ):
+            archive.writestr(name, json.dumps(sample))
+        archive.writestr("samples/d_epoch_1.json", "{")
+    rows = list(read_rows(tmp_path / "log.eval", split="train", revision=None, keep_broken=True))
+    assert [row.columns.get("id") for row in rows] == ["b/1", "a", "c", None]
+    assert rows[0].place.endswith("log.eval: samples/b/1_epoch_1.json")
+    assert [row.defect is None for row in rows] == [True, True, True, False]
+    (tmp_path / "log.eval").write_bytes(b"PK\3\4 half")
+    with pytest.raises(ProblemFileError, match="not a readable log of inspect"):
+        list(read_rows(tmp_path / "log.eval", split="train", revision=None))
+
+
+@pytest.mark.parametrize(
+    ("document", "num_rows"),
+    [
+        ({"problem": "1 + 1?", "messages": [[{"role": "user", "content": "?"}]], "costs": [{"tokens": 1}]}, 1),
+        ({"id": "x", "choices": [{"index": 0, "message": {"content": "2"}}, {"index": 1, "text": "3"}]}, 1),
+        ({"plan": [{"solver": "a"}], "samples": [{"id": 1}, {"id": 2}, {"id": 3}]}, 3),
+        ({"0": {"prediction": "2"}}, 1),
+        ({"0": {"prediction": "2"}, "1": {"prediction": "3", "gold": "3"}}, 2),
+        ({"question": "of the form", "data": [{"problem": "1 + 1?"}, {"problem": "1 + 2?"}]}, 2),
+    ],
+)
+def test_an_object_with_lists_is_one_row_or_a_list_of_them_by_what_it_holds(tmp_path, document, num_rows):
+    (tmp_path / "x.json").write_text(json.dumps(document, indent=1))
+    rows = list(read_rows(tmp_path / "x.json", split="train", revision=None))
+    assert len(rows) == num_rows
 
 
 def test_a_choice_is_right_by_its_letter_or_its_value(tmp_path):

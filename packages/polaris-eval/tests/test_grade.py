@@ -3,16 +3,20 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from polaris_eval.cli.grade import name_of
 from polaris_eval.cli.main import main
 from polaris_eval.errors import CompletionsFileError
 from polaris_eval.running.formats import read_completions
 from polaris_eval.scores.files import read_evaluations
+from polaris_reward import BOXED
 
 TEXTS = {"7": [r"so \boxed{7}", r"\boxed{8}"], r"\frac{1}{2}": [r"\boxed{0.5}", "no idea"]}
 
@@ -25,6 +29,7 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
@@ -108,13 +113,13 @@ def test_every_format_gives_the_same_scores(
     [
         ({"question": "1 + 1?"}, "1 + 1?"),
         ({"doc_id": 3, "doc": {"problem": "1 + 1?"}}, "1 + 1?"),
-        ({"prompt": [{"role": "system", "content": "Add."}, {"role": "user", "content": "1 + 1?"}]}, "Add.\n\n1 + 1?"),
+        ({"prompt": [{"role": "system", "content": "Add."}, {"role": "user", "content": "1 + 1?"}]}, "1 + 1?"),
         ({"prompt": [1, 2], "doc": {"id": "x"}}, None),
     ],
 )
 def test_what_was_asked_is_kept_where_the_file_says_it(columns: Any, question: str | None, tmp_path: Path):
     path = write_lines(tmp_path / "x.jsonl", [{"response": "2", "answer": "2"} | columns])
-    assert read_completions(path)[0].get("question") == question
+    assert read_completions(path).groups[0].get("question") == question
 
 
 @pytest.mark.parametrize(
@@ -122,7 +127,7 @@ def test_what_was_asked_is_kept_where_the_file_says_it(columns: Any, question: s
 )
 def test_accepted_answers_may_be_numbers_texts_and_lists(truth: Any, reference: Any, tmp_path: Path):
     path = write_parquet(tmp_path / "x.parquet", [{"responses": ["1"], "reward_model": {"ground_truth": truth}}])
-    assert read_completions(path)[0]["references"] == (reference if isinstance(reference, list) else [reference])
+    assert read_completions(path).groups[0]["references"] == (reference if isinstance(reference, list) else [reference])
 
 
 def test_what_was_graded_is_graded_again_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -146,23 +151,9 @@ def test_another_file_does_not_overwrite_what_was_graded(
     assert {each: each.read_bytes() for each in out.rglob("*") if each.is_file()} == before
 
 
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([], "holds no completions"),
-        ([{"response": "1"}], "no accepted answer under"),
-        ([{"answer": "1"}], "no completions under 'completions', "),
-        ([{"response": "1", "answer": ""}], "'answer' is ''; expected an answer"),
-        ([{"responses": [], "answer": "1"}], "has no completion; leave the row out"),
-        ([{"responses": [3], "answer": "1"}], "a completion is 3; expected its text"),
-        ([{"id": 1, "response": "1", "answer": n} for n in "12"], "has the references ['2'] here and ['1'] above"),
-        ([{"model_response": {"text": ["1"]}}], "'doc' has no 'choices'"),
-    ],
-)
-def test_a_row_that_cannot_be_used_is_named(rows: list[dict[str, Any]], message: str, tmp_path: Path):
-    with pytest.raises(CompletionsFileError) as refused:
-        read_completions(write_lines(tmp_path / "x.jsonl", rows))
-    assert message in str(refused.value)
+def test_a_file_without_rows_is_refused(tmp_path: Path):
+    with pytest.raises(CompletionsFileError, match="holds no completions; give a file with at least one row"):
+        read_completions(write_lines(tmp_path / "x.jsonl", []))
 
 
 @pytest.mark.parametrize(
@@ -172,6 +163,10 @@ def test_a_row_that_cannot_be_used_is_named(rows: list[dict[str, Any]], message:
         (["sums.jsonl", "--policy", "kind"], "--policy is 'kind'; give one of: default, boxed, polaris-v1"),
         (["sums.jsonl", "--out", "sums.jsonl"], "which is a file; give a folder"),
         (["sums.jsonl", "--name", "a/b"], "--name is 'a/b'"),
+        (["."], "no file '.'; give its files: ./*"),
+        (["sums.jsonl", "sums.jsonl"], "sums.jsonl has the same content as sums.jsonl; give every file once"),
+        (["sums.jsonl", "--where", "model"], "--where is 'model'; write it as COLUMN=VALUE,VALUE"),
+        (["sums.jsonl", "--benchmark", "aime2024"], "unknown benchmark 'aime2024'; did you mean 'aime24'?"),
         (["broken.jsonl"], "broken.jsonl:1"),
     ],
 )
@@ -255,3 +250,79 @@ def test_answers_whose_thoughts_stand_beside_them_are_graded_as_they_are(
     rows = [{"id": row["id"], "prompt": row["prompt"], "completions": [row], "answer": "7"} for row in rows]
     found = outcomes(write_lines(tmp_path / "x.jsonl", rows), tmp_path / "out", monkeypatch)
     assert found == ["correct", "no_answer"]
+
+
+def test_several_files_are_samples_of_the_problems_of_a_benchmark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    problems = [{"id": f"p{n}", "problem": f"Question {n}, which is longer?", "answer": str(n)} for n in range(3)]
+    write_lines(tmp_path / "set.jsonl", problems)
+    for seed in range(2):
+        rows = [
+            {"problem": each["problem"], "generation": rf"\boxed{{{n if seed or n else 9}}}", "error": None}
+            for n, each in enumerate(problems[:2])
+        ]
+        extra = [{"problem": problems[1]["problem"], "generation": "", "error": "cut"}] if seed else []
+        other = [{"problem": "Something else?", "generation": "?"}] if seed else []
+        write_lines(tmp_path / f"output-rs{seed}.jsonl", [*rows, *extra, *rows[:seed], *other])
+    assert run_cli(monkeypatch, "grade", "output-rs0.jsonl", "output-rs1.jsonl", "--benchmark", "set.jsonl") == 0
+    (evaluation,) = read_evaluations(tmp_path / "eval" / "set")
+    results = [(each.problem_id, each.num_correct, each.num_samples) for each in evaluation.problems]
+    assert results == [("p0", 2, 3), ("p1", 2, 2)]
+    assert evaluation.score("mean@k").value == pytest.approx((2 / 3 + 1) / 2)  # of each problem's own share
+    assert evaluation.set_aside == {"error": 1, "not in the benchmark": 1}
+    assert evaluation.lost == ("p2",)
+    aside = [
+        json.loads(line) for line in (tmp_path / "eval" / "set" / "set" / "set-aside.jsonl").read_text().splitlines()
+    ]
+    assert [(each["place"], each["reason"]) for each in aside] == [
+        ("output-rs1.jsonl:3", "error"),
+        ("output-rs1.jsonl:5", "not in the benchmark"),
+    ]
+    assert aside[0]["row"]["error"] == aside[0]["detail"] == "cut"
+    printed = capsys.readouterr()
+    for note in (
+        "2 rows or completions are set aside and in no score (1 error, 1 not in the benchmark); set/set-aside.jsonl",
+        "1 of 3 problems have no completion that could be graded, and are in no score: p2",
+        "the problems have 2 to 3 completions; mean@k is the mean of each problem's share of all of them",
+    ):
+        assert note in printed.err
+        assert note in (tmp_path / "eval" / "set" / "report.md").read_text()
+
+
+def test_grades_at_budgets_are_kept_only_by_the_rules_that_made_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    completion = {"text": "7 and so on", "num_tokens": 9, "finish_reason": "stop", "budgets": {"5": "correct"}}
+    row = {"problem_id": "a", "question": "?", "references": ["7"], "completions": [completion]}
+    path = write_lines(tmp_path / "first" / "x" / "completions.jsonl", [row])
+
+    def budgets_of(path: Path, out: str, *options: str) -> list[int]:
+        assert run_cli(monkeypatch, "grade", path, "--out", tmp_path / out, "--name", "x", *options) == 0
+        (evaluation,) = read_evaluations(tmp_path / out)
+        return [point.max_tokens for point in evaluation.budgets]
+
+    assert budgets_of(path, "unknown") == []  # nobody knows which rules made them
+    assert "grades of 1 completions at token budgets are left out" in caplog.text
+    recorded = {"grader": asdict(BOXED) | {"version": f"polaris-reward {version('polaris-reward')}"}}
+    (path.parent / "settings.json").write_text(json.dumps(recorded))
+    assert budgets_of(path, "same") == [5]
+    assert budgets_of(tmp_path / "same" / "x" / "completions.jsonl", "again") == [5]
+    assert budgets_of(path, "other", "--policy", "default") == []
+    assert budgets_of(tmp_path / "again" / "x" / "completions.jsonl", "last", "--policy", "polaris-v1") == []
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        (["aime24.jsonl.gz"], "aime24"),
+        (["output-rs0.jsonl", "output-rs1.jsonl"], "output-rs"),
+        (["part-00001.parquet", "part-00012.parquet"], "part"),
+        (["runs/0.jsonl", "runs/1.jsonl"], "runs"),
+        (["runs/completions.jsonl"], "runs"),
+        (["2026-01-02.aime.eval"], "2026-01-02.aime"),
+    ],
+)
+def test_the_name_is_what_the_files_have_in_common(files: list[str], name: str):
+    assert name_of([Path(each) for each in files]) == name

@@ -1,7 +1,7 @@
 """What an evaluation says; standard library only."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +146,12 @@ class Evaluation:
 
     problems: tuple[ProblemResult, ...]
     """In the order of the benchmark."""
+
+    set_aside: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Rows and completions of a graded file that say nothing about the model, by reason; they are in no score."""
+
+    lost: tuple[str, ...] = ()
+    """Problems without a completion that could be graded; they are in no score."""
 
     def score(self, metric: str, k: int | None = None) -> Score:
         """Return the score of one metric, the one at ``k`` where there are several.

@@ -15,7 +15,7 @@ from polaris_reward.finding.extract import final_answer
 from polaris_reward.finding.prefilled import ThinkEvidence, prefilled_think
 from polaris_reward.finding.references import to_references
 from polaris_reward.grader import MAX_FAILED_SHARE, Grader, boxed_grader, check_failures, grade
-from polaris_reward.messages import thoughts_apart
+from polaris_reward.messages import response_text, thoughts_apart
 from polaris_reward.records import Grade, GradeMany, Outcome
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "final_answer",
     "grade",
     "prefilled_think",
+    "response_text",
     "thoughts_apart",
     "to_references",
 ]

@@ -19,6 +19,9 @@ LINES = (".jsonl", ".ndjson", ".jsonlines", ".jl")
 """Endings that promise one object a line."""
 
 
+_MAIN_TABLES = ("rows", "samples")
+"""Of several lists of rows in one object the one that counts: the viewer of the Hub and logs of inspect have others."""
+
 _DECODER = json.JSONDecoder()
 _BLANK = re.compile(r"\s*")
 
@@ -127,19 +130,33 @@ def _rows_of(value: Any, path: Path, split: str) -> Iterator[Any]:
     if not isinstance(value, dict):
         raise ProblemFileError(f"{path}: expected rows, found {value!r:.60}; give a list of objects, or one a line")
     document = cast("dict[str, Any]", value)
+    if _is_row(document):
+        yield document
+        return
     if (rows := _from_columns(document)) is not None:
         yield from rows
         return
     tables = {name: rows for name, rows in document.items() if _is_table(rows)}
-    chosen = split if split in tables else "rows" if "rows" in tables else next(iter(tables), None)
+    chosen = next((name for name in (split, *_MAIN_TABLES) if name in tables), next(iter(tables), None))
     if chosen is None:
         empty = [rows for rows in document.values() if rows == []]
         yield from [] if empty and len(document) == 1 else [document]
         return
-    if len(tables) > 1 and chosen not in (split, "rows"):
+    if len(tables) > 1 and chosen not in (split, *_MAIN_TABLES):
         names = ", ".join(map(repr, tables))
         raise ProblemFileError(f"{path}: holds several lists of rows, {names}; choose one with --split")
     yield from tables[chosen]
+
+
+def _is_row(document: Mapping[str, Any]) -> bool:
+    """Return whether an object is one row, whatever lists it holds: a question with its answers, or one response."""
+    asked = [document.get(name) for name in ("problem", "question", "prompt")]
+    has_question = any(isinstance(value, str) or are_turns(value) for value in asked)
+    lists = ("messages", "completions", "responses", "outputs", "generations", "samples")
+    if has_question and any(isinstance(document.get(name), list) for name in lists):
+        return True
+    choices = document.get("choices")
+    return _is_table(choices) and all({"message", "text"} & choice.keys() for choice in cast("list[Any]", choices))
 
 
 def _is_table(value: Any) -> bool:
@@ -155,6 +172,8 @@ def _from_columns(document: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     if isinstance(names, list) and isinstance(data, list) and all(isinstance(row, list) for row in data):
         return [dict(zip(map(str, names), row, strict=False)) for row in data]
     values = list(document.values())
+    if values and all(map(str.isdigit, document)) and all(isinstance(row, dict) for row in values):
+        return [{"id": name, **row} for name, row in document.items()]
     if len(values) > 1 and all(isinstance(column, list) for column in values):
         lengths = {len(column) for column in values}
         if len(lengths) == 1 and lengths != {0} and not all(map(_is_table, values)):
@@ -162,7 +181,7 @@ def _from_columns(document: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     if len(values) > 1 and all(isinstance(column, dict) and column for column in values):
         keys = list(values[0])
         is_table_of_columns = all(list(column) == keys for column in values)
-        if is_table_of_columns and all(key.isdigit() for key in keys) and not all(map(str.isdigit, document)):
+        if is_table_of_columns and all(key.isdigit() for key in keys):
             return [{name: column[key] for name, column in document.items()} for key in keys]
         return [{"id": name, **row} for name, row in document.items()]
     return None

@@ -8,9 +8,16 @@ from .check import check_references as check_references
 from .check import findings_path as findings_path
 from .columns import DEFAULT_COLUMNS as DEFAULT_COLUMNS
 from .columns import Columns as Columns
+from .columns import find as find
+from .conversion import Conversion as Conversion
+from .conversion import accepted_answers as accepted_answers
+from .conversion import take_fields as take_fields
+from .conversion import to_statement as to_statement
+from .conversion import to_text as to_text
 from .importing import ImportCounts as ImportCounts
 from .importing import import_problems as import_problems
 from .importing import set_aside_path as set_aside_path
+from .prompts import bare_question as bare_question
 from .published import published_rate as published_rate
 from .published import write_published_profile as write_published_profile
 from .reading import content_hash as content_hash

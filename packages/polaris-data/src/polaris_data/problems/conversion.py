@@ -136,7 +136,7 @@ def to_problem(fields: Fields, conversion: Conversion) -> Problem | Reason:
         return fields.remark
     if not isinstance(question, str) or not question.strip():
         return Reason.NO_QUESTION
-    references = conversion.stored(fields.references) if fields.is_ours else _references(fields, conversion)
+    references = accepted_answers(fields, conversion)
     if not isinstance(references, Reason):
         references = conversion.check(question, references)
     if isinstance(references, Reason):
@@ -158,6 +158,25 @@ def to_statement(fields: Fields) -> str | None:
         return None
     question = with_context(fields.extra, bare_question(text))
     return question if fields.choices is None else with_choices(question, fields.choices)
+
+
+def accepted_answers(fields: Fields, conversion: Conversion) -> tuple[str, ...] | Reason:
+    """Return the references of a row, whether or not it has a question; or why it gives none."""
+    if fields.is_ours:
+        return conversion.stored(fields.references)
+    choices, value = fields.choices, fields.references
+    if not isinstance(choices, list):
+        return conversion.references(value, is_solution=fields.is_solution)
+    is_stated = value is not None and not fields.is_solution
+    index = None if is_stated else find(fields.extra, *INDEX_COLUMNS)
+    if index is not None:
+        reference = chosen(index, choices, is_index=True)
+    elif is_stated:
+        reference = chosen(value[0] if isinstance(value, list) and len(value) == 1 else value, choices)
+    else:
+        stated = conversion.references(value, is_solution=fields.is_solution)
+        reference = stated if isinstance(stated, Reason) else chosen(stated[0], choices)
+    return reference if isinstance(reference, Reason) else (reference,)
 
 
 def content_id(question: str, references: tuple[str, ...]) -> str:
@@ -209,22 +228,6 @@ def missing_column(row: Row, what: Literal["question", "reference"], where: Colu
     expected = ", ".join(repr(name) for name in candidates[:_NUM_SHOWN]) + more
     found = ", ".join(repr(name) for name in row.columns)
     return f"{row.place}: no {what}: expected a value in one of the columns {expected}; found {found}"
-
-
-def _references(fields: Fields, conversion: Conversion) -> tuple[str, ...] | Reason:
-    choices, value = fields.choices, fields.references
-    if not isinstance(choices, list):
-        return conversion.references(value, is_solution=fields.is_solution)
-    is_stated = value is not None and not fields.is_solution
-    index = None if is_stated else find(fields.extra, *INDEX_COLUMNS)
-    if index is not None:
-        reference = chosen(index, choices, is_index=True)
-    elif is_stated:
-        reference = chosen(value[0] if isinstance(value, list) and len(value) == 1 else value, choices)
-    else:
-        stated = conversion.references(value, is_solution=fields.is_solution)
-        reference = stated if isinstance(stated, Reason) else chosen(stated[0], choices)
-    return reference if isinstance(reference, Reason) else (reference,)
 
 
 def _take_answer(columns: dict[str, Any], where: Columns, answer_from: AnswerFrom) -> tuple[Any, bool]:

@@ -90,6 +90,7 @@ def turns_of(value: Any) -> list[tuple[str, str | None]]:
     ]
 
 
+@lru_cache(maxsize=4096)  # the samples of a problem have the same prompt
 def bare_question(text: str) -> str:
     """Take a question out of its chat template, and requests for a form of the answer off its ends.
 

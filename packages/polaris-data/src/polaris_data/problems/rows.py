@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from polaris_data.errors import ProblemFileError
+from polaris_data.files.archives import read_samples
 from polaris_data.files.documents import LINES, Item, read_json, read_json_lines
 from polaris_data.files.opening import COMPRESSED
 from polaris_data.files.tables import read_table
@@ -38,10 +39,10 @@ def read_rows(source: str | Path, *, split: str, revision: str | None, keep_brok
 
     Args:
         source: A path ending in ``.jsonl`` or ``.json`` (lines, a list, a list in an object, columns), ``.csv`` or
-            ``.tsv``, or ``.parquet``; compressed with gzip, zstd or bzip2 or not, in UTF-8, UTF-16 or UTF-32. Or a
-            folder or Hub id that ``datasets`` can load, with ``:NAME`` after it to choose one of its configurations;
-            or a folder that ``save_to_disk`` wrote. JSON that is not lines is read whole; every other kind takes
-            constant memory, however long it is.
+            ``.tsv``, or ``.parquet``; compressed with gzip, zstd or bzip2 or not, in UTF-8, UTF-16 or UTF-32; or
+            ``.eval``, the samples of a log of inspect. Or a folder or Hub id that ``datasets`` can load, with ``:NAME``
+            after it to choose one of its configurations; or a folder that ``save_to_disk`` wrote. JSON that is not
+            lines is read whole; every other kind takes constant memory, however long it is.
         split: Of a folder or Hub data set, or of a JSON object that holds several lists.
         revision: Commit, branch or tag of a Hub data set.
         keep_broken: Yield what cannot be read as a row with its `Row.defect` rather than refuse the source.
@@ -144,4 +145,5 @@ _FORMATS: dict[str, Callable[[Path, str], Iterator[Item]]] = {
     **{ending: lambda path, split: read_json(path, split=split) for ending in (".jsonl", ".json", *LINES[1:])},
     **{ending: lambda path, _: read_table(path) for ending in (".csv", ".tsv")},
     ".parquet": _parquet_rows,
+    ".eval": lambda path, _: read_samples(path),
 }

@@ -1,45 +1,31 @@
-"""Completions as others record them: training logs of verl, results of NeMo-Skills and open-r1, rows of any script.
+"""Completions as others record them: training logs, results of evaluations, rows of any script.
 
-A row holds one completion, or all of a problem, or only how many of them were correct. It names its problem by the id
-or by the question, alone or in its prompt. A grade that is recorded is taken as it is; an answer without one is graded
-as what it is after a prompt that ends with an opening think tag, where the row holds such a prompt.
+A row holds completions as `polaris_data.completions` reads them, or only how many of them were correct. It names its
+problem by the id or by the question, alone or in its prompt. A grade that is recorded is taken as it is; an answer
+without one is graded as what it is after a prompt that ends with an opening think tag, where the row holds such a
+prompt.
 """
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from polaris_reward import Outcome, ThinkEvidence, prefilled_think, thoughts_apart
 
+from polaris_data.completions.by_names import TEXT_COLUMNS, VERDICT_COLUMNS
+from polaris_data.completions.readers import to_sampled
+from polaris_data.completions.sampled import FINISH_KEYS, to_finish_reason
 from polaris_data.errors import ProblemFileError
-from polaris_data.files.documents import are_turns
 from polaris_data.problems.columns import find
 from polaris_data.problems.conversion import take_fields, to_statement, to_text
-from polaris_data.problems.prompts import bare_question, to_question, turns_of
+from polaris_data.problems.prompts import bare_question, to_question
 from polaris_data.problems.published import published_rate
 from polaris_data.problems.rows import Row
 from polaris_data.records import Problem
 
 logger = logging.getLogger(__name__)
-
-TEXT_COLUMNS = ("response", "completion", "output", "text", "generation", "generated_text", "model_output")
-"""Where the answer of a completion may stand."""
-
-VERDICT_COLUMNS = (
-    *("outcome", "correct", "is_correct", "symbolic_correct", "acc", "correctness_math_verify", "score", "reward"),
-)
-"""Where its grade may stand: an outcome of polaris-reward, true or false, 1 and 0, or 1 and -1."""
-
-LIST_COLUMNS = ("completions", "responses", "generations", "outputs")
-"""Where a row may hold all completions of a problem: texts, or objects as above."""
-
-LIST_VERDICT_COLUMNS = ("scores", "rewards", "outcomes", *VERDICT_COLUMNS)
-"""Where such a row may hold their grades."""
-
-FINISH_COLUMNS = ("finish_reason", "finish_reasons", "stop_reason")
-"""Where it may say ``length``, of one completion or of each."""
 
 _VERDICTS = {"true": Outcome.CORRECT, "1": Outcome.CORRECT, "1.0": Outcome.CORRECT} | dict.fromkeys(
     ("false", "0", "0.0", "-1", "-1.0"), Outcome.INCORRECT
@@ -86,7 +72,7 @@ def read_recorded(rows: Iterable[Row], problems: Mapping[str, Problem], *, opene
         for question in (bare_question(problem.question), problem.question)
     }
     for row in rows:
-        yield from _from_row(row, _identify(row, problems, by_question), opened)
+        yield from _from_row(row, problems, by_question, opened)
 
 
 def opening_tag(answers: Iterable[Answer], path: Path) -> str:
@@ -116,46 +102,36 @@ def other_problems(place: str, problem_id: str) -> ProblemFileError:
     )
 
 
-def _from_row(row: Row, problem_id: str, opened: str) -> Iterator[Answer]:
-    prompts = [value for name, value in row.columns.items() if name.casefold() not in (*TEXT_COLUMNS, *LIST_COLUMNS)]
-    prefilled = prefilled_think(prompts) or opened
-    values = find(row.columns, *LIST_COLUMNS)
-    if not isinstance(values, list):
-        if find(row.columns, *TEXT_COLUMNS, *VERDICT_COLUMNS) is None and (rate := published_rate(row.columns)):
-            num_correct, num_samples = rate
-            for sample in range(num_samples):
-                outcome = Outcome.CORRECT if sample < num_correct else Outcome.INCORRECT
-                yield Answer(problem_id=problem_id, place=row.place, outcome=outcome)
-            return
-        yield _to_answer(row.columns, row.place, problem_id, prefilled)
+def _from_row(
+    row: Row, problems: Mapping[str, Problem], by_question: Mapping[str, str], opened: str
+) -> Iterator[Answer]:
+    try:
+        sampled = to_sampled(row.columns)
+    except ValueError as error:
+        raise ProblemFileError(f"{row.place}: {error}") from error
+    if sampled.is_request:
         return
-    verdicts = _list_beside(row, values, LIST_VERDICT_COLUMNS)
-    reasons = _list_beside(row, values, FINISH_COLUMNS)
-    completeness = _list_beside(row, values, ("is_reasoning_complete",))
-    for number, value in enumerate(values):
-        columns = dict(cast("dict[str, Any]", value)) if isinstance(value, dict) else {"response": value}
-        if verdicts and verdicts[number] is not None:
-            columns["outcome" if isinstance(verdicts[number], str) else "score"] = verdicts[number]
-        if reasons:
-            columns["finish_reason"] = reasons[number]
-        elif completeness:
-            columns["finish_reason"] = "stop" if completeness[number] else "length"
-        yield _to_answer(columns, f"{row.place}, completion {number + 1}", problem_id, prefilled)
+    problem_id = _identify(row, sampled.problem, problems, by_question)
+    prefilled = prefilled_think(sampled.prompts) or opened
+    for number, completion in enumerate(sampled.completions, start=1):
+        place = row.place if len(sampled.completions) == 1 else f"{row.place}, completion {number}"
+        yield _to_answer(completion, place, problem_id, prefilled)
+    if sampled.completions:
+        return
+    if find(row.columns, *VERDICT_COLUMNS) is None and (rate := published_rate(row.columns)):
+        num_correct, num_samples = rate
+        for sample in range(num_samples):
+            outcome = Outcome.CORRECT if sample < num_correct else Outcome.INCORRECT
+            yield Answer(problem_id=problem_id, place=row.place, outcome=outcome)
+    else:
+        yield _to_answer(row.columns, row.place, problem_id, prefilled)
 
 
-def _list_beside(row: Row, values: list[Any], names: tuple[str, ...]) -> list[Any] | None:
-    """Return the list that says something of each completion of a row."""
-    found = next((each for name in names if isinstance(each := find(row.columns, name), list)), None)
-    if found is not None and len(found) != len(values):
-        raise ProblemFileError(
-            f"{row.place}: {len(values)} completions but {len(found)} grades or remarks; give one for each"
-        )
-    return found
-
-
-def _identify(row: Row, problems: Mapping[str, Problem], by_question: Mapping[str, str]) -> str:
-    """Find out which problem a row is of: by its id, else by its question."""
-    fields = take_fields(row.columns)
+def _identify(
+    row: Row, columns: Mapping[str, Any], problems: Mapping[str, Problem], by_question: Mapping[str, str]
+) -> str:
+    """Find out which problem a row is of: by its id, else by its question; the columns are those of the problem."""
+    fields = take_fields(columns)
     name, question = to_text(fields.problem_id), to_question(fields.question)
     if name is not None and name in problems:
         if question is not None and problems[name].question.strip() not in (question, to_statement(fields)):
@@ -176,9 +152,11 @@ def _identify(row: Row, problems: Mapping[str, Problem], by_question: Mapping[st
 
 
 def _to_answer(columns: Mapping[str, Any], place: str, problem_id: str, prefilled: str) -> Answer:
-    text = next((found for name in TEXT_COLUMNS if (found := _to_text(find(columns, name))) is not None), None)
-    outcome = _to_outcome(columns, place)
+    text, outcome = columns.get("text"), _to_outcome(columns, place)
     if text is None and outcome is None:
+        if "text" in columns:
+            reason = columns.get("error") or columns.get("defect") or "the response is null"
+            raise ProblemFileError(f"{place}: {reason}; leave it out")
         raise ProblemFileError(
             f"{place}: neither an answer ({', '.join(map(repr, TEXT_COLUMNS))}) nor its grade "
             f"({', '.join(map(repr, VERDICT_COLUMNS))}) nor a pass rate with its number of tries; "
@@ -191,14 +169,8 @@ def _to_answer(columns: Mapping[str, Any], place: str, problem_id: str, prefille
         text=text if text is None or thoughts_apart(columns) else str(columns.get("prefilled") or prefilled) + text,
         outcome=outcome,
         num_tokens=len(token_ids) if isinstance(token_ids, list) else num_tokens if type(num_tokens) is int else None,
-        is_truncated=find(columns, *FINISH_COLUMNS) == "length",
+        is_truncated=to_finish_reason(find(columns, *FINISH_KEYS)) == "length",
     )
-
-
-def _to_text(value: Any) -> str | None:
-    """Return a text, or what the last turn of a chat says."""
-    value = turns_of(value)[-1][1] if are_turns(value) else value
-    return value if isinstance(value, str) else None
 
 
 def _to_outcome(columns: Mapping[str, Any], place: str) -> Outcome | None:

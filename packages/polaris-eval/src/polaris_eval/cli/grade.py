@@ -1,5 +1,8 @@
 """The command ``polaris-eval grade``."""
 
+import sys
+from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated
 
@@ -7,9 +10,34 @@ import typer
 
 
 def grade_command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Completions with their accepted answers.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...",
+            help="Completions: one file, or several that are parts of one set or samples of the same problems.",
+        ),
+    ],
+    benchmark: Annotated[
+        str | None,
+        typer.Option(
+            help="Take the accepted answers from this benchmark (see 'list') or file of problems, whatever the files "
+            "say. A row is of the problem whose question it asks, or whose id it has.",
+            metavar="NAME|FILE",
+        ),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Grade only rows with this in a column: model_name=org/a, or step=100,200. Repeat it for others.",
+            metavar="COLUMN=VALUE,...",
+        ),
+    ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Of the benchmark; the default is the file's stem.", metavar="NAME")
+        str | None,
+        typer.Option(
+            help="Of the benchmark; the default is that of --benchmark, or what the names of the files begin with.",
+            metavar="NAME",
+        ),
     ] = None,
     model: Annotated[str, typer.Option(help="Who wrote them, for the report.")] = "unknown",
     policy: Annotated[
@@ -27,28 +55,70 @@ def grade_command(
 ) -> None:
     """Grade completions that were drawn elsewhere, and give the same report as 'run'.
 
-    Reads JSON lines, JSON, CSV or parquet: what 'run' wrote; results of the published scripts ('responses' and
-    'reward_model.ground_truth'); sample logs of lm-eval and details of lighteval; any other rows with 'response(s)' or
-    'completion(s)' and 'answer' or 'references'. Rows of one problem are put together by their id or question. Grades
-    in the file are not used. Writes OUT/NAME/completions.jsonl, OUT/scores.json, OUT/report.md and OUT/report.html.
+    Reads JSON lines, JSON, CSV, parquet (compressed or not) and logs of inspect: what OpenAI's batches, vllm run-batch
+    and chat interfaces return; dumps of verl and TRL; results of lm-eval, lighteval, inspect, evalscope, OpenCompass,
+    MathArena, NeMo-Skills, Qwen2.5-Math, ZeroEval and open-r1; what 'run' wrote; and any other rows with 'response(s)',
+    'completion(s)' or the like and 'answer' or 'references'. Rows with the same question are of one problem. Grades in
+    the files are not used. What cannot be graded is set aside. Writes OUT/NAME/completions.jsonl,
+    OUT/NAME/set-aside.jsonl, OUT/scores.json, OUT/report.md and OUT/report.html.
 
-    Example:
+    Examples:
 
         polaris-eval grade aime24.parquet --model Qwen3-4B --out eval/qwen3-4b
+        polaris-eval grade output-rs0.jsonl output-rs1.jsonl --benchmark aime24
     """
     from polaris_reward import CONVENTIONS
 
     from polaris_eval.errors import SettingError
-    from polaris_eval.report.documents import write_reports
+    from polaris_eval.report.documents import notes_of_file, write_reports
     from polaris_eval.report.tables import print_evaluations
     from polaris_eval.running.graded import grade_file
 
     if policy not in CONVENTIONS:
         raise SettingError(f"--policy is {policy!r}; give one of: {', '.join(CONVENTIONS)}")
-    name = name or (file.stem if file.stem != "completions" else file.absolute().parent.name)
+    name = name or name_of([Path(benchmark)] if benchmark else files)
     out = out or Path("eval") / name
-    convention = CONVENTIONS[policy]
-    evaluation = grade_file(file, name=name, model=model, out=out, convention=convention, tokenizer=tokenizer)
-    files = write_reports(out)
+    evaluation = grade_file(
+        *files,
+        name=name,
+        model=model,
+        out=out,
+        convention=CONVENTIONS[policy],
+        tokenizer=tokenizer,
+        benchmark=benchmark,
+        where=dict(map(_parse_where, where or ())),
+    )
+    reports = write_reports(out)
     print_evaluations([evaluation], model=model)
-    print(f"scores: {out / 'scores.json'}\nreport: {' and '.join(map(str, files))}")
+    for note in notes_of_file(evaluation):
+        print(f"warning: {note}", file=sys.stderr)
+    print(f"scores: {out / 'scores.json'}\nreport: {' and '.join(map(str, reports))}")
+
+
+def name_of(files: Sequence[Path]) -> str:
+    """Return what the names of files begin with, without endings; the name of their folder where that says nothing."""
+    stems = [file.name[: -len(suffixes)] if (suffixes := _endings(file)) else file.name for file in files]
+    name = stems[0] if len(stems) == 1 else _common(stems)
+    return name.replace(":", "-") if name not in ("", "completions") else files[0].absolute().parent.name
+
+
+def _common(stems: Sequence[str]) -> str:
+    """Return what all begin with, without the beginning of a number."""
+    same = takewhile(lambda characters: len(set(characters)) == 1, zip(*stems, strict=False))
+    return "".join(characters[0] for characters in same).rstrip("-_. 0123456789")
+
+
+def _endings(file: Path) -> str:
+    """Return the ending of a file, with that of its compression."""
+    outer = file.suffix
+    inner = Path(file.stem).suffix if outer in (".gz", ".zst", ".bz2") else ""
+    return inner + outer
+
+
+def _parse_where(text: str) -> tuple[str, list[str]]:
+    from polaris_eval.errors import SettingError
+
+    column, _, values = text.partition("=")
+    if not column.strip() or not values:
+        raise SettingError(f"--where is {text!r}; write it as COLUMN=VALUE,VALUE")
+    return column.strip(), values.split(",")

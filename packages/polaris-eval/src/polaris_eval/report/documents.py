@@ -89,12 +89,44 @@ def _outcomes(records: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def _notes(evaluations: Sequence[Evaluation]) -> list[str]:
+    """Return what must be known beside the scores: problems and rows that are in none, and numbers of samples."""
+    return [note for each in evaluations for note in (*_unscored(each), *notes_of_file(each))]
+
+
+def notes_of_file(each: Evaluation) -> list[str]:
+    """Return what must be known of the file that was graded: what of it is in no score."""
+    notes: list[str] = []
+    if each.set_aside:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in each.set_aside.items())
+        notes.append(
+            f"{each.benchmark}: {sum(each.set_aside.values())} rows or completions are set aside and in no score "
+            f"({reasons}); {each.benchmark}/set-aside.jsonl has them"
+        )
+    if each.lost:
+        notes.append(
+            f"{each.benchmark}: {len(each.lost)} of {len(each.lost) + each.num_problems} problems have no completion "
+            f"that could be graded, and are in no score: {_some(each.lost)}"
+        )
+    most = max(problem.num_samples for problem in each.problems)
+    if most > each.num_samples:
+        notes.append(
+            f"{each.benchmark}: the problems have {each.num_samples} to {most} completions; mean@k is the mean of each "
+            f"problem's share of all of them, pass@k and maj@k go up to {each.num_samples}"
+        )
+    return notes
+
+
+def _unscored(each: Evaluation) -> list[str]:
+    if not each.unscored:
+        return []
     return [
         f"{each.benchmark}: {len(each.unscored)} of {each.num_problems} problems are left out: the grader cannot "
-        f"read their references: {', '.join(each.unscored[:5])}{', ...' if len(each.unscored) > 5 else ''}"
-        for each in evaluations
-        if each.unscored
+        f"read their references: {_some(each.unscored)}"
     ]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _markdown_table(rows: Sequence[Sequence[str]]) -> str:

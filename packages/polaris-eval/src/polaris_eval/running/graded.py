@@ -1,21 +1,24 @@
-"""Grade and score a file of completions from elsewhere."""
+"""Grade and score files of completions from elsewhere."""
 
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from polaris_data import Problem, content_hash
 from polaris_data.files import claim, track, write_text
 from polaris_reward import BOXED, Convention, GradeMany, Grader, ThinkEvidence
 from polaris_rollout import local_folder, prefilled_think, render_prompt, resolve_model
 
+from polaris_eval.benchmarks.loading import load_benchmark
 from polaris_eval.errors import CompletionsFileError, SettingError
 from polaris_eval.records import Evaluation
-from polaris_eval.running.formats import read_completions
+from polaris_eval.running.formats import Completions, read_completions
 from polaris_eval.scores.equivalence import vote_classes
 from polaris_eval.scores.files import write_scores
 from polaris_eval.scores.summary import summarize
@@ -25,44 +28,69 @@ logger = logging.getLogger(__name__)
 CountTokens = Callable[[str], int]
 """Says how long a text is."""
 
+SET_ASIDE = "set-aside.jsonl"
+"""Beside the completions: what could not be graded, each with its place and reason."""
+
 _MANY_SILENT = 0.5
 """Share of completions without an answer at which the rule for finding answers is suspect."""
 
 
 def grade_file(
-    file: Path, *, name: str, model: str, out: Path, convention: Convention = BOXED, tokenizer: str | None = None
+    *files: Path,
+    name: str,
+    model: str,
+    out: Path,
+    convention: Convention = BOXED,
+    tokenizer: str | None = None,
+    benchmark: str | None = None,
+    where: Mapping[str, Sequence[str]] | None = None,
 ) -> Evaluation:
-    """Grade and score a file of completions.
+    """Grade and score one or several files of completions.
 
-    Writes ``out/NAME/completions.jsonl``, its settings, and ``out/scores.json``.
+    Writes ``out/NAME/completions.jsonl``, its settings, ``out/NAME/set-aside.jsonl`` with what cannot be graded, if
+    there is anything, and ``out/scores.json``.
 
     Args:
-        file: As `polaris_eval.running.formats.read_completions` takes it.
+        files: As `polaris_eval.running.formats.read_completions` takes them.
         name: Of the benchmark, fit for a folder.
         model: Who wrote the completions.
         out: Folder to write.
         convention: What the grader takes for an answer.
-        tokenizer: Folder or Hub id of a model, to count tokens where the file does not, and to know whether its chat
+        tokenizer: Folder or Hub id of a model, to count tokens where the files do not, and to know whether its chat
             template ends with an opening think tag; see `polaris_reward.ThinkEvidence`.
+        benchmark: Name or file of the problems, as `polaris_eval.benchmarks.load_benchmark` takes it: their accepted
+            answers count, in the place of what the files say.
+        where: Columns and the values that a row must have one of.
 
     Raises:
-        CompletionsFileError: If there is no such file, or it cannot be used.
+        CompletionsFileError: If there is no such file, or none of them can be used.
         SettingError: If the name is not fit for a folder, or ``out`` is a file.
+        BenchmarkError: If there is no such benchmark.
         OtherRunError: If the folder belongs to another run; nothing is overwritten.
         UnscorableError: If no problem has a reference that the grader can read.
     """
-    if not file.is_file():
-        raise CompletionsFileError(f"no file {str(file)!r}; give a file of completions")
+    for file in files:
+        if not file.is_file():
+            hint = f"give its files: {file}/*" if file.is_dir() else "give a file of completions"
+            raise CompletionsFileError(f"no file {str(file)!r}; {hint}")
     if name in ("", ".", "..") or "/" in name:
         raise SettingError(f"--name is {name!r}; give a name fit for a folder")
     if out.exists() and not out.is_dir():
         raise SettingError(f"--out is {str(out)!r}, which is a file; give a folder")
-    settings = grade_file_settings(file, name=name, convention=convention, tokenizer=tokenizer)
+    problems = load_benchmark(benchmark)[1] if benchmark is not None else None
+    settings = grade_file_settings(
+        *files, name=name, convention=convention, tokenizer=tokenizer, problems=problems, where=where
+    )
     count_tokens, template = _open_tokenizer(tokenizer) if tokenizer else (None, "")
-    groups = _after_opened_thought(read_completions(file), template=template, name=str(file))
+    joined = None if benchmark is None or problems is None else (benchmark, problems)
+    read = read_completions(*files, benchmark=joined, where=where)
+    groups = read.groups
+    if joined is not None or not all(_was_graded_with(convention, file) for file in files):
+        groups = _without_budgets(groups, name=name)
+    groups = _after_opened_thought(groups, template=template, name=name)
     with Grader(convention=convention, max_failed_share=None) as grader:
         records = grade_groups(groups, grader.grade_many, count_tokens=count_tokens)
-    return score_graded(name, records, settings=settings, model=model, out=out)
+    return score_graded(name, records, settings=settings, model=model, out=out, read=read)
 
 
 def grade_groups(
@@ -84,37 +112,97 @@ def grade_groups(
     ]
 
 
-def grade_file_settings(path: Path, *, name: str, convention: Convention, tokenizer: str | None) -> dict[str, Any]:
-    """Return what the scores of a graded file depend on, fit for JSON."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+def grade_file_settings(
+    *files: Path,
+    name: str,
+    convention: Convention,
+    tokenizer: str | None,
+    problems: Sequence[Problem] | None = None,
+    where: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Any]:
+    """Return what the scores of graded files depend on, fit for JSON.
+
+    Raises:
+        CompletionsFileError: If two files are the same.
+    """
+    digests: dict[str, Path] = {}
+    for path in files:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if (earlier := digests.setdefault(digest, path)) is not path:
+            raise CompletionsFileError(f"{path} has the same content as {earlier}; give every file once")
+    whole = next(iter(digests)) if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     return {
         "command": "polaris-eval grade",
         "benchmark": name,
-        "completions_sha256": digest,
+        "completions_sha256": whole,
         "tokenizer": tokenizer,
+        **({} if problems is None else {"problems": content_hash(problems)}),
+        **({} if not where else {"where": {column: list(values) for column, values in where.items()}}),
         "grader": asdict(convention) | {"polaris-reward": version("polaris-reward")},
     }
 
 
 def score_graded(
-    name: str, records: Sequence[dict[str, Any]], *, settings: dict[str, Any], model: str, out: Path
+    name: str,
+    records: Sequence[dict[str, Any]],
+    *,
+    settings: dict[str, Any],
+    model: str,
+    out: Path,
+    read: Completions | None = None,
 ) -> Evaluation:
     """Score graded groups, and write ``out/NAME/completions.jsonl``, its settings, and ``out/scores.json``.
+
+    What was set aside when they were read is counted in the scores and written to ``out/NAME/set-aside.jsonl``.
 
     Raises:
         OtherRunError: If the folder belongs to another run; nothing is overwritten.
         UnscorableError: If no problem has a reference that the grader can read.
     """
     evaluation = summarize(name, records)
+    if read is not None:
+        reasons = Counter(each.reason for each in read.set_aside)
+        evaluation = replace(evaluation, set_aside=dict(reasons.most_common()), lost=tuple(read.lost))
     if evaluation.score("no_answer").value > _MANY_SILENT:
         logger.warning("%s: most completions have no answer in a box; --policy default looks for others", name)
     claim(out / name / "settings.json", settings)
     lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     write_text(out / name / "completions.jsonl", lines)
+    if read is not None and read.set_aside:
+        rows = (json.dumps(asdict(each), ensure_ascii=False, default=str) + "\n" for each in read.set_aside)
+        write_text(out / name / SET_ASIDE, rows)
     protocol = {"source": settings["command"], "grader": settings["grader"]}
     write_scores(out, [evaluation], model=model, protocol=protocol)
     return evaluation
+
+
+def _was_graded_with(convention: Convention, file: Path) -> bool:
+    """Return whether the grades beside a file's completions are of this convention and this version of the grader."""
+    path = file.parent / "settings.json"
+    try:
+        recorded = json.loads(path.read_text(encoding="utf-8")).get("grader") or {}
+    except (OSError, ValueError, AttributeError):
+        return False
+    rules = json.loads(json.dumps(asdict(convention)))
+    versions = {str(value).removeprefix("polaris-reward ") for key, value in recorded.items() if key not in rules}
+    return {key: recorded.get(key) for key in rules} == rules and versions == {version("polaris-reward")}
+
+
+def _without_budgets(groups: Sequence[dict[str, Any]], *, name: str) -> list[dict[str, Any]]:
+    """Take off grades at token budgets that are not known to be of this grader; the cut texts are not in the file."""
+    num_graded = sum("budgets" in each and bool(each["budgets"]) for group in groups for each in group["completions"])
+    if num_graded:
+        logger.warning(
+            "%s: grades of %d completions at token budgets are left out: they are of another grader, or nobody knows "
+            "of which; repeat the run to have them",
+            name,
+            num_graded,
+        )
+    return [
+        group | {"completions": [{k: v for k, v in each.items() if k != "budgets"} for each in group["completions"]]}
+        for group in groups
+    ]
 
 
 def _open_tokenizer(model: str) -> tuple[CountTokens, str]:
