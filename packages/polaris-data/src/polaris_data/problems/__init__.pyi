@@ -8,6 +8,8 @@ from .check import check_references as check_references
 from .check import findings_path as findings_path
 from .columns import DEFAULT_COLUMNS as DEFAULT_COLUMNS
 from .columns import Columns as Columns
+from .columns import find as find
+from .columns import parse_where as parse_where
 from .importing import ImportCounts as ImportCounts
 from .importing import import_problems as import_problems
 from .importing import set_aside_path as set_aside_path

@@ -117,6 +117,7 @@ def _to_evaluation(fields: dict[str, Any]) -> Evaluation:
             for point in fields["budgets"]
         ),
         "unscored": tuple(fields["unscored"]),
+        "by_seed": tuple((seed, share) for seed, share in fields.get("by_seed", [])),
         "problems": tuple(
             ProblemResult(**problem | {"references": tuple(problem["references"])}) for problem in fields["problems"]
         ),
