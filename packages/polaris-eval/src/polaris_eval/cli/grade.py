@@ -23,6 +23,14 @@ def grade_command(
             metavar="MODEL",
         ),
     ] = None,
+    second_grader: Annotated[
+        str | None,
+        typer.Option(
+            help="Let math-verify judge as well: its verdicts go into completions.jsonl, what the two disagree on into "
+            "disagreements.jsonl beside it; scores stay.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; the default is eval/NAME.")] = None,
 ) -> None:
     """Grade completions that were drawn elsewhere, and give the same report as 'run'.
@@ -42,13 +50,19 @@ def grade_command(
     from polaris_eval.report.documents import write_reports
     from polaris_eval.report.tables import print_evaluations
     from polaris_eval.running.graded import grade_file
+    from polaris_eval.running.second import open_second_grader, second_opinion
 
     if policy not in CONVENTIONS:
         raise SettingError(f"--policy is {policy!r}; give one of: {', '.join(CONVENTIONS)}")
+    if second_grader:
+        open_second_grader(second_grader)  # Refused before anything is graded.
     name = name or (file.stem if file.stem != "completions" else file.absolute().parent.name)
     out = out or Path("eval") / name
     convention = CONVENTIONS[policy]
     evaluation = grade_file(file, name=name, model=model, out=out, convention=convention, tokenizer=tokenizer)
+    opinion = second_opinion(out / name, second_grader) if second_grader else None
     files = write_reports(out)
     print_evaluations([evaluation], model=model)
+    if opinion:
+        print(f"\n{opinion}")
     print(f"scores: {out / 'scores.json'}\nreport: {' and '.join(map(str, files))}")
