@@ -198,8 +198,12 @@ def _obey(engine: Engine, connection: Connection, send: Any) -> None:
     meaning, value = cast(Message, connection.recv())
     if meaning == "check":
         prompts, max_tokens = value
-        engine.check_prompts(prompts, max_tokens)
-        send("checked")
+        try:
+            engine.check_prompts(prompts, max_tokens)
+        except RolloutError as error:
+            send("error", error)
+        else:
+            send("checked")
         return
     params, n = value
 
