@@ -73,9 +73,9 @@ def run_command(
     where: Annotated[
         list[str] | None,
         _option(
-            "Only problems with one of these values in that column, of one benchmark where its name stands before it; "
-            "olympiadbench:answer_type=Numerical are the 572 numeric ones. Repeatable.",
-            metavar="[BENCHMARK:]COLUMN=VALUE,...",
+            "Only problems with one of these values in that column, such as answer_type=Numerical for the 572 numeric "
+            "ones of OlympiadBench; NAME: before it chooses in that benchmark alone. Repeatable.",
+            metavar="COLUMN=VALUE,...",
         ),
     ] = None,
     seed: Annotated[

@@ -4,28 +4,22 @@ The processes take prompts from one source, each when it has room, so none waits
 depends on seed, problem and number alone: how many engines there are changes nothing but the time.
 """
 
-import logging
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe, wait
 from types import TracebackType
 from typing import Any, Self, cast
 
-from polaris_rollout.errors import EngineDiedError, RolloutError
-from polaris_rollout.records import Engine, EngineSpec, EngineStatus, Group, Prompt, SamplingParams, distinct
-
-STATUS_EVERY_S = 1.0
-"""Between two messages of a process that say what its engine is doing."""
+from polaris_rollout.errors import EngineDiedError
+from polaris_rollout.records import EngineSpec, EngineStatus, Group, Prompt, SamplingParams, distinct
 
 _GRACE_S = 10.0
 
 Message = tuple[str, Any]
-"""What is meant, and what belongs to it."""
+"""What is meant, and what belongs to it; `polaris_rollout.engines.copy_process` holds the other end."""
 
 
 class EngineCopies:
@@ -129,7 +123,12 @@ class EngineCopies:
     def _start(self, spec: EngineSpec, place: int, whole: EngineSpec) -> None:
         ours, theirs = Pipe()
         process = subprocess.Popen(
-            [sys.executable, "-c", "from polaris_rollout.engines.copies import serve; serve()", str(theirs.fileno())],
+            [
+                sys.executable,
+                "-c",
+                "from polaris_rollout.engines.copy_process import serve; serve()",
+                str(theirs.fileno()),
+            ],
             env=os.environ | _place_in_machine(place, whole),
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
@@ -162,72 +161,6 @@ class EngineCopies:
         if meaning == "status":
             self._status[place] = value
         return meaning, value
-
-
-def serve() -> None:
-    """Run one engine for the process that started this one, until that one has gone."""
-    connection = Connection(int(sys.argv[1]))
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    from polaris_rollout.engines.opening import open_engine
-    from polaris_rollout.engines.vllm import require_devices
-
-    sending = threading.Lock()
-
-    def send(meaning: str, value: Any = None) -> None:
-        with sending:
-            connection.send((meaning, value))
-
-    try:
-        _, spec = cast(tuple[str, EngineSpec], connection.recv())
-        require_devices(spec.tensor_parallel)
-        with open_engine(spec) as engine:
-            send("open", (engine.context, engine.weights_version))
-            threading.Thread(target=_tell, args=(engine, send), daemon=True).start()
-            while True:
-                _obey(engine, connection, send)
-    except (EOFError, BrokenPipeError, ConnectionResetError):  # The other process has gone.
-        os._exit(0)
-    except RolloutError as error:
-        with suppress(OSError):
-            send("error", error)
-        os._exit(2)
-
-
-def _obey(engine: Engine, connection: Connection, send: Any) -> None:
-    """Do what the next message asks for."""
-    meaning, value = cast(Message, connection.recv())
-    if meaning == "check":
-        prompts, max_tokens = value
-        try:
-            engine.check_prompts(prompts, max_tokens)
-        except RolloutError as error:
-            send("error", error)
-        else:
-            send("checked")
-        return
-    params, n = value
-
-    def wanted() -> Iterator[Prompt]:
-        while True:
-            send("next")
-            _, prompt = cast(tuple[str, Prompt | None], connection.recv())
-            if prompt is None:
-                return
-            yield prompt
-
-    for group in engine.sample(wanted(), params, n=n):
-        send("group", group)
-    send("done")
-
-
-def _tell(engine: Engine, send: Any) -> None:
-    """Say again and again what the engine is doing; end the process when nobody is there to hear it."""
-    pause = threading.Event()
-    while not pause.wait(STATUS_EVERY_S):
-        try:
-            send("status", engine.status())
-        except OSError:
-            os._exit(0)
 
 
 def _place_in_machine(place: int, spec: EngineSpec) -> dict[str, str]:
