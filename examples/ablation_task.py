@@ -1,7 +1,7 @@
 """A task on which the parts of the recipe can be told apart, for ``polaris ablate``.
 
     python examples/ablation_task.py [FOLDER]
-    polaris ablate FOLDER/calibrated.toml --tokens 200000 --seeds 5
+    polaris ablate FOLDER/calibrated.toml --tokens 400000 --seeds 5
 
 The demonstration model on its own problems is a poor copy of what people have, in two ways that matter. Half of a raw
 set is solved every time by the model to be trained (of the 146,000 problems that POLARIS began with, 64% were dropped
@@ -35,7 +35,7 @@ clip_low = 0.2
 clip_high = 0.28
 rescue_max_age = 20
 checkpoint_every = 1000
-evaluate_every = 1000  # before and after a stage
+evaluate_every = 20  # the best checkpoint of a stage is its result
 held_out = 48
 
 [data]
@@ -84,7 +84,7 @@ def main(folder: str = "ablation-task") -> None:
     save_file(weights, out / "model" / "model.safetensors", metadata={"format": "pt"})
     write_problems(out / "problems.jsonl", synthetic_problems(NUM_PROBLEMS, seed=0, split="train", levels=LEVELS))
     (out / "calibrated.toml").write_text(RECIPE.format(folder=out))
-    print(f"polaris ablate {out / 'calibrated.toml'} --tokens 200000 --seeds 5")
+    print(f"polaris ablate {out / 'calibrated.toml'} --tokens 400000 --seeds 5")
 
 
 if __name__ == "__main__":

@@ -79,3 +79,10 @@ def test_two_prompts_of_one_name_are_refused_by_it():
     assert list(distinct(prompts[:2])) == prompts[:2]
     with pytest.raises(SettingError, match="called 'a'"):
         list(distinct(prompts))
+
+
+def test_a_prompt_comes_again_for_its_next_samples():
+    prompts = [Prompt(problem_id="a", text="x", first_sample=first) for first in (0, 4)]
+    assert list(distinct(prompts)) == prompts
+    with pytest.raises(SettingError, match="called 'a'"):
+        list(distinct([*prompts, prompts[1]]))

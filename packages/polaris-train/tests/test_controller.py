@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from itertools import pairwise
@@ -104,6 +105,19 @@ def test_a_number_needs_no_search_and_no_rules_no_drop(ask):
         step.name for step in plan_steps(ask("stages.0.temperature=1.0", "stages.1.temperature=1.1", "data.drop=[]"))
     ]
     assert not [name for name in names if name.endswith((".temperature", ".drop"))]
+
+
+def test_the_model_is_asked_as_in_training_wherever_it_is_asked(ask):
+    asked = {step.name: step.argv for step in plan_steps(ask("prompt_suffix=' Go.'")) if "--suffix" in step.argv}
+    assert set(asked) >= {"check", "profile", "short.temperature", "long.temperature"}
+    assert all(words[words.index("--suffix") + 1] == " Go." for words in asked.values())
+
+
+def test_what_is_said_of_a_source_is_said_to_its_import(ask):
+    said = '{ path = "raw.jsonl", answer_from = "solution", join_parts = true, where = { level = ["4", "5"] } }'
+    (step,) = (step for step in plan_steps(ask(f"data.sources=[{said}]")) if step.name == "import")
+    line = shlex.join(step.argv)
+    assert "--where level=4,5 --answer-from solution --join-parts --out" in line
 
 
 def test_no_rules_of_selection_need_no_profile(ask):

@@ -22,8 +22,10 @@ from polaris_eval.scores import write_scores
 from polaris_rollout import Completion, Group, SamplingParams
 from polaris_rollout.store.folder import write_groups
 from polaris_train.embedded import tiny_model
+from polaris_train.errors import RunFolderError
 from polaris_train.recipe import load_recipe
 from polaris_train.run_folder import StageFolder
+from polaris_train.stage.export import export_checkpoint
 from polaris_train.stage.launch import prepare_stage, run_stage
 from polaris_train.stage.rollouts import draw_problems
 from safetensors.torch import load_file, save_file
@@ -264,6 +266,16 @@ def test_a_stage_that_ended_on_a_plateau_does_nothing_new_when_given_more_steps(
     assert run_stage(again) == 0
     assert "the checkpoint of step 2, the better one, is lost" in capfd.readouterr().err
     assert outcome(again)["chosen"]["step"] == 7
+
+
+def test_the_newest_checkpoint_is_exported_beside_the_chosen_one_and_over_nothing(plateau, tmp_path):
+    assert run_stage(plateau) == 0
+    folder, chosen = StageFolder(plateau), weights(plateau)
+    export_checkpoint(folder, tmp_path / "newest" / "model")
+    assert weights(tmp_path / "newest") not in (b"", chosen)
+    with pytest.raises(RunFolderError, match=r"model exists, and is not overwritten: give another folder with --out"):
+        export_checkpoint(folder, folder.model)
+    assert weights(plateau) == chosen
 
 
 def test_without_its_rule_a_stage_that_had_ended_goes_on(plateau, stage):

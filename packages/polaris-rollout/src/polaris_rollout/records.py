@@ -134,16 +134,17 @@ class Prompt:
 
 
 def distinct(prompts: Iterable[Prompt]) -> Iterator[Prompt]:
-    """Pass the prompts of a request through.
+    """Pass the prompts of a request through. One may come again for its next samples: with another ``first_sample``.
 
     Raises:
         SettingError: If two have the same id: their completions could not be told apart.
     """
-    seen: set[str] = set()
+    seen: set[tuple[str, int]] = set()
     for prompt in prompts:
-        if prompt.problem_id in seen:
+        key = prompt.problem_id, prompt.first_sample
+        if key in seen:
             raise SettingError(f"two prompts of this request are called {prompt.problem_id!r}; make ids unique")
-        seen.add(prompt.problem_id)
+        seen.add(key)
         yield prompt
 
 

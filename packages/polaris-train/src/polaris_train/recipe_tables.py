@@ -31,6 +31,12 @@ class DataSource(_Table):
     where: dict[str, tuple[str, ...]] = {}
     """Other columns and the values that a row must have one of: ``{ level = ["Level 4", "Level 5"] }``."""
 
+    answer_from: Literal["answer", "solution"] = "answer"
+    """Where answers stand: in their own column, or always at the end of the solution."""
+
+    join_parts: bool = False
+    """Keep questions of several parts that have an answer to each."""
+
     @model_validator(mode="after")
     def _check(self) -> "DataSource":
         if self.path is None and self.importer is None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_origin
 import typer
 
 from polaris_data.problems.source import Source
+from polaris_data.records import PROMPT_SUFFIX
 
 ProblemsArgument = typer.Argument(
     metavar="PROBLEMS",
@@ -25,6 +26,12 @@ SkipInvalid = Annotated[
 ]
 DataSplit = Annotated[str, typer.Option(help="Split of a folder or Hub data set.")]
 Revision = Annotated[str | None, typer.Option(help="Commit, branch or tag of a Hub data set.")]
+Suffix = Annotated[
+    str,
+    typer.Option(
+        help=f"Appended to every question, the same as in training.  [default: {PROMPT_SUFFIX!r}]", show_default=False
+    ),
+]
 Processes = Annotated[int | None, typer.Option(min=1, help="Processes.  [default: one a processor]")]
 
 _OPTIONS: dict[str, Any] = {"limit": Limit, "skip_invalid": SkipInvalid, "split": DataSplit, "revision": Revision}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from polaris_data.cli.options import Limit, Revision, source_options
+from polaris_data.cli.options import Limit, Revision, Suffix, source_options
 from polaris_data.errors import OtherRunError, SettingError
 from polaris_data.problems.source import Source
 from polaris_data.records import PROMPT_SUFFIX
@@ -236,10 +236,7 @@ def check_command(
     model: Annotated[
         str | None, typer.Option(help="A model folder, a Hub id, or a carried name.", show_default=False)
     ] = None,
-    suffix: Annotated[
-        str,
-        typer.Option(help="Appended to every question.  [default: as training does]", show_default=False),
-    ] = PROMPT_SUFFIX,
+    suffix: Suffix = PROMPT_SUFFIX,
 ) -> None:
     """Check that every reference, put into a box, is accepted as its own answer, and list suspicious ones.
 

@@ -10,10 +10,11 @@ import typer
 from polaris_rollout import EngineSpec
 from polaris_rollout.cli import engine_options
 
-from polaris_data.cli.options import source_options
+from polaris_data.cli.options import Suffix, source_options
 from polaris_data.cli.selection import print_profile
 from polaris_data.errors import SettingError
 from polaris_data.problems.source import Source
+from polaris_data.records import PROMPT_SUFFIX
 
 if TYPE_CHECKING:
     from polaris_rollout import SamplingParams
@@ -39,6 +40,7 @@ def profile_command(
         int | None, typer.Option(min=1, help="Longest answer, in tokens.  [default: fills the context]")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    suffix: Suffix = PROMPT_SUFFIX,
     adaptive: Annotated[
         bool, typer.Option("--adaptive", help="Stop sampling a problem once the rest cannot change what --bound asks.")
     ] = False,
@@ -110,7 +112,9 @@ def profile_command(
         params = SamplingParams(
             temperature=1.0 if temperature is None else temperature, max_tokens=max_tokens, seed=seed
         )
-        settings = profile_settings(rows, engine, params=params, num_samples=samples, settling=settling)
+        settings = profile_settings(
+            rows, engine, params=params, num_samples=samples, settling=settling, suffix=suffix
+        )
         _sample(rows, out, engine, settings, params, settling)
     print_profile(read_profile(out))
     print(f"\nwrote {out} and {settings_path(out)}")
@@ -151,7 +155,7 @@ def _sample(
             )
         with ExitStack() as stack:
             grader, engine = stack.enter_context(boxed_grader()), stack.enter_context(open_engine(spec))
-            engine.check_prompts(to_prompts(rows), params.max_tokens)
+            engine.check_prompts(to_prompts(rows, suffix=settings["suffix"]), params.max_tokens)
             claim_output(out, settings)
             rollouts = stack.enter_context(ProfileRollouts(folder, settings, params)) if kept else None
             with watch(engine, stall_limit_s=spec.stall_limit_s, label="profiling"):
@@ -163,6 +167,7 @@ def _sample(
                     num_samples=settings["num_samples"],
                     journal=journal,
                     settling=settling,
+                    suffix=settings["suffix"],
                     rollouts=rollouts,
                 ):
                     pass

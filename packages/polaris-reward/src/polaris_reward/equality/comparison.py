@@ -5,6 +5,7 @@ is refused beforehand; what it cannot read or decide is left to the computer alg
 """
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -88,7 +89,7 @@ def _compare_trees(answer: str, reference: str, convention: Convention) -> Verdi
         return Verdict(Outcome.ANSWER_REJECTED, "nested too deeply for what is left of the stack")
 
 
-def _compare_readings(pairs: "list[tuple[Node, Node]]", equality: Equality) -> Verdict:
+def _compare_readings(pairs: Iterable[tuple[Node, Node]], equality: Equality) -> Verdict:
     undecided = False
     for given, expected in pairs:
         try:
@@ -127,26 +128,36 @@ def tree(text: str, reading: Reading = USUAL) -> Node:
     return parse(without_label(formula(without_part_labels(clean(text)))), reading)
 
 
-def _readings(answer: str, reference: str, given: Node, expected: Node) -> "list[tuple[Node, Node]]":
-    """Return both trees, and again with what is ambiguous in one read in the other way."""
-    pairs = [(given, expected)]
+def _readings(answer: str, reference: str, given: Node, expected: Node) -> Iterator[tuple[Node, Node]]:
+    """Yield both trees, and again with what is ambiguous in one read in the other way, each pair once."""
+    seen: list[tuple[Node, Node]] = []
+    for pair in _all_readings(answer, reference, given, expected):
+        if pair not in seen:
+            seen.append(pair)
+            yield pair
+
+
+def _all_readings(answer: str, reference: str, given: Node, expected: Node) -> Iterator[tuple[Node, Node]]:
+    yield given, expected
     if isinstance(given, Sequence) != isinstance(expected, Sequence) and any(
         isinstance(one, Number) and one.grouped for one in (*walk(given), *walk(expected))
     ):
         ungrouped = Reading(group_commas=False)
-        pairs.append((_read_again(answer, given, ungrouped), _read_again(reference, expected, ungrouped)))
+        yield _read_again(answer, given, ungrouped), _read_again(reference, expected, ungrouped)
     if ("_" in answer) != ("_" in reference):
         indexed = Reading(index_digits=True)
-        pairs.append((_read_again(answer, given, indexed), _read_again(reference, expected, indexed)))
+        yield _read_again(answer, given, indexed), _read_again(reference, expected, indexed)
     if "/" in answer or "/" in reference:
         tight = Reading(tight_products=True)
-        pairs.append((_read_again(answer, given, tight), expected))
-        pairs.append((given, _read_again(reference, expected, tight)))
+        yield _read_again(answer, given, tight), expected
+        yield given, _read_again(reference, expected, tight)
     if bool(symbols(given)) != bool(symbols(expected)):
         # A letter on one side alone is a unit, if it is one.
         units = Reading(letter_units=True)
-        pairs.append((_read_again(answer, given, units), _read_again(reference, expected, units)))
-    return [pair for at, pair in enumerate(pairs) if pair not in pairs[:at]]
+        yield (
+            _read_again(answer, given, units) if symbols(given) else given,
+            _read_again(reference, expected, units) if symbols(expected) else expected,
+        )
 
 
 def _read_again(text: str, usual: Node, reading: Reading) -> Node:

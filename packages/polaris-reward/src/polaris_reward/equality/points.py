@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from itertools import pairwise
 
-from polaris_reward.reading.tree import Call, Node, Number, Series, is_constant, symbols, walk
+from polaris_reward.reading.tree import Call, Node, Number, Series, symbols, walk
 
 Point = Mapping[str, Fraction]
 """Values of variables, and under ``draw`` what the values of unknown functions are drawn by."""
@@ -82,7 +82,7 @@ def _points_around_kinks(names: set[str], parts: list[Node]) -> list[tuple[Point
 
 def _sizes(parts: list[Node]) -> list[Fraction]:
     """Return the numbers that occur, with quotients of two and roots: where kinks of simple expressions are."""
-    found = {abs(number) for part in parts if is_constant(part) and (number := _number(part)) is not None}
+    found = {abs(number) for part in parts if (number := _number(part)) is not None}
     largest = sorted((one for one in found if one > 1), reverse=True)[:MAX_SIZES]
     smaller = {Fraction(math.isqrt(int(one))) for one in largest if one > 3}
     quotients = {one / other for one in largest for other in largest if one > other}

@@ -32,7 +32,7 @@ _MONEY = re.compile(
     r"(?:(\\\$|[€£₹¥￥])|\\(?:text|mathrm)\{\s*([€£₹]|USD|EUR|GBP|Rs\.?)\s*\}|\b(USD|EUR|GBP|Rs\.?)(?=\s|\d))\s*"
     rf"({_AMOUNT})"
 )
-_MONEY_SIGNS = ("$", "€", "£", "₹", "¥", "￥", "USD", "EUR", "GBP", "Rs")
+_MONEY_SIGN = re.compile("[$€£₹¥￥]|USD|EUR|GBP|Rs")
 _ORDINAL = re.compile(
     r"(?<=\d)\s*(?:\^\s*\{?\s*)?(?:\\(?:text|mathrm|textrm|textsuperscript|rm)\s*\{\s*)?(?:st|nd|rd|th)\b"
     r"(?:\s*\}){0,2}(?![A-Za-z])"
@@ -64,13 +64,13 @@ MAX_CONDITION_CHARS = 80
 def in_formal_notation(text: str) -> str:
     """Rewrite what mathematics writes otherwise; each step is taken only where its signs occur, for speed."""
     text = text.replace(r"\pounds", "£").replace(r"\euro", "€")
-    if any(sign in text for sign in _MONEY_SIGNS):
+    if _MONEY_SIGN.search(text):
         text = _MONEY.sub(_money_last, text)
         text = re.sub("[€£₹¥￥]", " ", text)
     if not text.isascii() and _IDEOGRAPH.search(text) and not _BOUND.search(text):
         for pattern, replacement in _IDEOGRAPHS:
             text = pattern.sub(replacement, text)
-    if any(ending in text for ending in ("st", "nd", "rd", "th")):
+    if "th" in text or "st" in text or "nd" in text or "rd" in text:
         text = _ORDINAL.sub("", text)
     if "'" in text or "’" in text:
         text = _APOSTROPHES.sub(lambda found: re.sub("['’]", "", found[0]), text)

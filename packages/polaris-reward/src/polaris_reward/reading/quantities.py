@@ -9,6 +9,7 @@ _ENDS = frozenset(
     "end , ; connective ) ] \\} \\\\ & finish number = < > <= >= != approx in notin equiv : ( cup cap implies".split()
 )
 _FACTORS = frozenset({"text", "word", "letter", "name", "frac", "degree"})
+_BEGINNINGS = _FACTORS | {"function"}
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
 _LETTERS = {"mu": "µ", "Omega": "Ω"}
 _SPELLED = {"min": "min", "sec": "sec", "percent": "", "%": ""}
@@ -22,6 +23,8 @@ class Quantities(Cursor):
 
     def _unit_ahead(self) -> Ahead | None:
         """Return the unit that begins at the next token and ends what is being read, if there is one."""
+        if self._next.kind not in _BEGINNINGS:
+            return None
         found = self._temperature(self._at) or self._compound(self._at, is_first=True)
         if found is None:
             return None

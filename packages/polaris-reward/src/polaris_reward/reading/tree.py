@@ -150,8 +150,10 @@ def children(node: Node) -> tuple[Node, ...]:
     """Return the nodes directly below one."""
     if isinstance(node, Call):
         return node.arguments
+    if not (names := _PARTS.get(type(node))):
+        return ()
     found: list[Node] = []
-    for name in _PARTS.get(type(node), ()):
+    for name in names:
         part = getattr(node, name)
         found.extend((part,) if not isinstance(part, tuple) else chain(*part) if name == "rows" else part)
     return tuple(found)
@@ -186,13 +188,20 @@ def walk(node: Node) -> "list[Node]":
 
 def symbols(node: Node) -> set[str]:
     """Return the names of the free variables of a tree."""
-    if isinstance(node, Symbol):
-        return {node.name}
-    if isinstance(node, Integral):
-        return {name for one in node.bounds for name in symbols(one)} | (symbols(node.integrand) - {node.variable})
-    if isinstance(node, Series):
-        return symbols(node.first) | symbols(node.last) | (symbols(node.term) - {node.index})
-    return {name for child in children(node) for name in symbols(child)}
+    found: set[str] = set()
+    nodes = [node]
+    for one in nodes:
+        if isinstance(one, Symbol):
+            found.add(one.name)
+        elif isinstance(one, Integral):
+            nodes.extend(one.bounds)
+            found |= symbols(one.integrand) - {one.variable}
+        elif isinstance(one, Series):
+            nodes.extend((one.first, one.last))
+            found |= symbols(one.term) - {one.index}
+        else:
+            nodes.extend(children(one))
+    return found
 
 
 def substitute(node: Node, name: str, replacement: Node) -> Node:

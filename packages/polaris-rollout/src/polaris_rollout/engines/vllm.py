@@ -199,25 +199,23 @@ class VllmSampler:
             raise ValueError(f"n is {n}; give 1 or more samples")
         self._require_idle()
         engine = self._llm.llm_engine
-        open_groups: dict[str, _OpenGroup] = {}
-        requests = self._requests(prompts, params, n, open_groups)
-        in_flight: dict[str, tuple[str, int]] = {}
+        requests = self._requests(prompts, params, n)
+        in_flight: dict[str, tuple[_OpenGroup, int]] = {}
         try:
             while True:
-                for problem_id, index, prompt, request_params in islice(requests, self.max_in_flight - len(in_flight)):
+                for group, index, prompt, request_params in islice(requests, self.max_in_flight - len(in_flight)):
                     request_id = str(next(self._request_ids))
                     engine.add_request(request_id, prompt, request_params)
-                    in_flight[request_id] = (problem_id, index)
+                    in_flight[request_id] = (group, index)
                 if not in_flight:
                     return
                 for output in cast(list[vllm.RequestOutput], engine.step()):
-                    problem_id, index = in_flight.pop(output.request_id)
-                    group = open_groups[problem_id]
+                    group, index = in_flight.pop(output.request_id)
                     completion = self._completion(output.outputs[0], params.stop)
                     self._num_sampled += len(completion.token_ids)
                     group.completions[index] = completion
                     if len(group.completions) == n:
-                        yield open_groups.pop(problem_id).close(problem_id, self._weights_version)
+                        yield group.close(self._weights_version)
         finally:
             # The caller may have stopped early: the engine must be empty for the next call.
             self._num_sampled = self.status()[0].sampled_tokens
@@ -261,8 +259,8 @@ class VllmSampler:
             raise RuntimeError("an earlier sample() is still going on: read it to its end or close it first")
 
     def _requests(
-        self, prompts: Iterable[Prompt], params: SamplingParams, n: int, open_groups: dict[str, "_OpenGroup"]
-    ) -> Iterator[tuple[str, int, TokensPrompt, vllm.SamplingParams]]:
+        self, prompts: Iterable[Prompt], params: SamplingParams, n: int
+    ) -> Iterator[tuple["_OpenGroup", int, TokensPrompt, vllm.SamplingParams]]:
         """Yield one request for each completion, opening the group of each prompt as it is drawn."""
         text, token_ids, prefilled = None, (), ""
         for prompt in distinct(prompts):
@@ -274,10 +272,10 @@ class VllmSampler:
             room = self.context - len(token_ids)
             if room < 1:
                 self.check_prompts([prompt])
-            open_groups[prompt.problem_id] = _OpenGroup(token_ids, prefilled)
+            group = _OpenGroup(prompt.problem_id, token_ids, prefilled)
             for index in range(n):
                 yield (
-                    prompt.problem_id,
+                    group,
                     index,
                     TokensPrompt(prompt_token_ids=list(token_ids)),
                     vllm.SamplingParams(
@@ -327,13 +325,14 @@ def require_devices(num: int) -> None:
 class _OpenGroup:
     """A group some of whose completions are still being sampled."""
 
+    problem_id: str
     prompt_token_ids: tuple[int, ...]
     prefilled: str
     completions: dict[int, Completion] = field(default_factory=dict[int, Completion])
 
-    def close(self, problem_id: str, weights_version: str) -> Group:
+    def close(self, weights_version: str) -> Group:
         return Group(
-            problem_id=problem_id,
+            problem_id=self.problem_id,
             prompt_token_ids=self.prompt_token_ids,
             completions=tuple(self.completions[index] for index in range(len(self.completions))),
             weights_version=weights_version,

@@ -132,22 +132,20 @@ class TextSampler:
         if n < 1:
             raise ValueError(f"n is {n}; give 1 or more samples")
         source = distinct(prompts)
-        answers: SimpleQueue[tuple[Prompt, int, Future[Completion]]] = SimpleQueue()
-        groups: dict[str, dict[int, Completion]] = {}
+        answers: SimpleQueue[tuple[Prompt, dict[int, Completion], int, Future[Completion]]] = SimpleQueue()
         open_calls: set[Future[Completion]] = set()
         try:
             while True:
                 while len(open_calls) < self._room and (prompt := next(source, None)) is not None:
-                    groups[prompt.problem_id] = {}
+                    group: dict[int, Completion] = {}
                     for index in range(n):
                         call = self._begin(prompt, params, index)
                         open_calls.add(call)
-                        call.add_done_callback(lambda call, at=(prompt, index): answers.put((*at, call)))
+                        call.add_done_callback(lambda call, at=(prompt, group, index): answers.put((*at, call)))
                 if not open_calls:
                     return
-                prompt, index, call = answers.get()
+                prompt, group, index, call = answers.get()
                 open_calls.discard(call)
-                group = groups[prompt.problem_id]
                 group[index] = call.result()
                 if len(group) == n:
                     yield Group(
@@ -157,7 +155,6 @@ class TextSampler:
                         weights_version=self.weights_version,
                         prefilled=self._opened(group.values()),
                     )
-                    del groups[prompt.problem_id]
         finally:
             for call in open_calls:
                 call.cancel()

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from polaris_data.files import append_records
 
+from polaris_train.errors import RunFolderError
 from polaris_train.model.loading import save_policy
 from polaris_train.model.policy import Policy
 from polaris_train.recipe import ResolvedStage
@@ -54,7 +55,12 @@ def export_checkpoint(folder: StageFolder, out: Path) -> None:
     Args:
         folder: Of the stage.
         out: Model folder to write.
+
+    Raises:
+        RunFolderError: If there is something at ``out``.
     """
+    if out.exists():
+        raise RunFolderError(f"{out} exists, and is not overwritten: give another folder with --out, or remove it")
     config = folder.read_resolved()
     dist.init_process_group("gloo", init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
     try:
