@@ -112,9 +112,7 @@ def profile_command(
         params = SamplingParams(
             temperature=1.0 if temperature is None else temperature, max_tokens=max_tokens, seed=seed
         )
-        settings = profile_settings(
-            rows, engine, params=params, num_samples=samples, settling=settling, suffix=suffix
-        )
+        settings = profile_settings(rows, engine, params=params, num_samples=samples, settling=settling, suffix=suffix)
         _sample(rows, out, engine, settings, params, settling)
     print_profile(read_profile(out))
     print(f"\nwrote {out} and {settings_path(out)}")
