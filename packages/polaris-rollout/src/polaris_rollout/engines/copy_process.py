@@ -21,8 +21,6 @@ def serve() -> None:
     """Run one engine for the process that started this one, until that one has gone."""
     connection = Connection(int(sys.argv[1]))
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    from polaris_rollout.engines.vllm import require_devices
-
     sending = threading.Lock()
 
     def send(meaning: str, value: Any = None) -> None:
@@ -30,6 +28,8 @@ def serve() -> None:
             connection.send((meaning, value))
 
     try:
+        from polaris_rollout.engines.vllm import require_devices
+
         _, spec = cast(tuple[str, EngineSpec], connection.recv())
         require_devices(spec.tensor_parallel)
         with open_engine(spec) as engine:
