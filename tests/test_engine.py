@@ -1,18 +1,19 @@
 """The real engine on the embedded model: seeds, log-probabilities, weight updates, the canary."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
 from polaris_data import synthetic_problems, to_prompt
-from polaris_rollout import Prompt, PromptTooLongError, SamplingParams, model_digest
+from polaris_rollout import ChatFormat, Prompt, PromptTooLongError, SamplingParams, encode_prompt, model_digest
 from polaris_rollout.engines import check_parity
 from polaris_rollout.engines.parity import group_logprobs, transformers_logprobs
-from polaris_rollout.errors import ParityError
+from polaris_rollout.errors import ModelError, ParityError
 from polaris_rollout.models import stop_token_ids
 from polaris_train.embedded import tiny_model
-from transformers import AutoModelForCausalLM
-from transformers.generation import TopKLogitsWarper, TopPLogitsWarper
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.generation import MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 PARAMS = SamplingParams(temperature=1.3, max_tokens=64, seed=11)
 
@@ -155,6 +156,7 @@ def test_logprobs_are_those_of_transformers_at_the_sampling_temperature(model, g
         ({"top_k": 5}, [TopKLogitsWarper(5)]),
         ({"top_p": 0.8}, [TopPLogitsWarper(0.8)]),
         ({"top_k": 20, "top_p": 0.9}, [TopKLogitsWarper(20), TopPLogitsWarper(0.9)]),
+        ({"min_p": 0.2}, [MinPLogitsWarper(0.2)]),
     ],
 )
 def test_logprobs_of_a_truncated_distribution_are_those_of_that_distribution(sampler, prompts, model, cut, warpers):
@@ -162,6 +164,36 @@ def test_logprobs_of_a_truncated_distribution_are_those_of_that_distribution(sam
     some = list(sampler.sample(prompts[:4], params, n=4))
     assert largest_gap(model, some, warpers) < 1e-4
     assert largest_gap(model, some) > 0.01
+
+
+def test_a_stop_string_ends_a_completion_and_stays_out_of_its_text(sampler, prompts, groups):
+    stop = "="
+    cut = {group.problem_id: group for group in sampler.sample(prompts, replace(PARAMS, stop=(stop, "@@")), n=8)}
+    pairs = [pair for name in groups for pair in zip(groups[name].completions, cut[name].completions, strict=True)]
+    assert any(stop in whole.text for whole, _ in pairs)
+    for whole, ended in pairs:
+        assert ended.text == whole.text.partition(stop)[0]
+        assert ended.token_ids == whole.token_ids[: len(ended.token_ids)]
+        assert ended.finish_reason == ("stop" if stop in whole.text else whole.finish_reason)
+
+
+def test_what_stands_around_a_question_is_what_the_model_sees():
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model())
+    asked = encode_prompt(tokenizer, "2 + 2?", ChatFormat(system_prompt="Be brief."))
+    user = "<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\n"
+    assert tokenizer.decode(asked) == f"<|im_start|>system\nBe brief.<|im_end|>\n{user}"
+    assert tokenizer.decode(encode_prompt(tokenizer, "2 + 2?")) == user
+    assert tokenizer.decode(encode_prompt(tokenizer, "2 + 2?", ChatFormat(is_plain=True))) == "2 + 2?"
+
+
+def test_a_template_that_leaves_out_or_refuses_the_system_prompt_is_found_out():
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model())
+    tokenizer.chat_template = "{{ messages[-1]['content'] }}"
+    with pytest.raises(ModelError, match=r"leaves out the system prompt 'Be brief\.'"):
+        encode_prompt(tokenizer, "2 + 2?", ChatFormat(system_prompt="Be brief."))
+    tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"
+    with pytest.raises(ModelError, match="System role not supported"):
+        encode_prompt(tokenizer, "2 + 2?", ChatFormat(system_prompt="Be brief."))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,14 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from polaris_eval.scores.votes import best_of, majority_at_k, pass_at_k, weighted_vote
+from polaris_eval.scores.votes import (
+    best_of,
+    g_pass_at_k,
+    majority_at_k,
+    mean_g_pass_at_k,
+    pass_at_k,
+    weighted_vote,
+)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=10), st.data())
@@ -15,6 +22,36 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_correct_completion(correct, da
     k = data.draw(st.integers(1, len(correct)))
     subsets = list(itertools.combinations(correct, k))
     assert pass_at_k(correct, k) == pytest.approx(sum(map(any, subsets)) / len(subsets))
+
+
+SHARES = [0.1, 0.25, 0.5, 0.7, 0.75, 1.0]
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=10), st.sampled_from(SHARES), st.data())
+def test_g_pass_at_k_is_the_share_of_subsets_with_enough_correct_completions(correct, share, data):
+    k = data.draw(st.integers(1, len(correct)))
+    subsets = list(itertools.combinations(correct, k))
+    enough = [100 * sum(subset) >= round(100 * share) * k for subset in subsets]
+    assert g_pass_at_k(correct, k, share) == pytest.approx(sum(enough) / len(subsets))
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=10), st.data())
+def test_its_mean_adds_up_the_thresholds_above_one_half(correct, data):
+    k = data.draw(st.integers(1, len(correct)))
+    subsets = list(itertools.combinations(correct, k))
+    first = math.ceil(k / 2) + 1
+    shares = [sum(sum(subset) >= least for subset in subsets) / len(subsets) for least in range(first, k + 1)]
+    assert mean_g_pass_at_k(correct, k) == pytest.approx(2 / k * sum(shares))
+
+
+def test_stable_is_between_never_and_always():
+    correct = [True, True, True, False]
+    assert g_pass_at_k(correct, 2, 1.0) == pytest.approx(3 / 6)  # of the six pairs three hold no wrong one
+    assert g_pass_at_k(correct, 2, 0.5) == 1.0 == pass_at_k(correct, 2)
+    assert mean_g_pass_at_k([True] * 8, 4) == 1.0
+    assert mean_g_pass_at_k([False] * 8, 4) == 0.0
+    with pytest.raises(ValueError, match="share is 0; give a number above 0"):
+        g_pass_at_k(correct, 2, 0)
 
 
 def slow_majority(votes, winner):

@@ -1,10 +1,11 @@
 """The options that commands with an engine share."""
 
+import json
 import sys
 
 import pytest
 import typer
-from polaris_rollout import EngineSpec
+from polaris_rollout import ChatFormat, EngineSpec
 from polaris_rollout.cli import engine_options
 from polaris_rollout.cli.main import main
 from typer.testing import CliRunner
@@ -50,3 +51,41 @@ def test_gpus_of_servers_are_not_asked_for_here(command, tmp_path, monkeypatch, 
         main()
     assert stopped.value.code == 2
     assert "--tensor-parallel is for the engine in this process" in capsys.readouterr().err
+
+
+def test_what_stands_around_a_question_is_part_of_the_spec():
+    asked = ["--system-prompt", "Be brief.", "--chat-template-kwargs", '{"enable_thinking": false}']
+    spec = parsed(*asked, "--data-parallel", "2", prompts=True)[1]
+    assert spec.chat == ChatFormat(system_prompt="Be brief.", arguments={"enable_thinking": False})
+    assert spec.data_parallel == 2
+    assert parsed("--no-chat-template", prompts=True)[1].chat == ChatFormat(is_plain=True)
+    assert parsed("--text-only", "--endpoint", "http://a:1", text_only=True)[1].text_only
+    assert "--system-prompt" in parsed("--system-prompt", "x")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--chat-template-kwargs", "thinking"], "give a JSON object such as"),
+        (["--chat-template-kwargs", "[1]"], "--chat-template-kwargs is '[1]'"),
+        (["--no-chat-template", "--system-prompt", "x"], "no place for a system prompt"),
+        (["--endpoint", "http://127.0.0.1:9", "--data-parallel", "2"], "give several --endpoint instead"),
+        (["--min-p", "1"], "min_p is 1.0; give 0 (off) or a number below 1"),
+        (["--chat-template-kwargs", '{"enable_thinkin": true}'], "never mentions 'enable_thinkin'"),
+        (["--model", "plain", "--system-prompt", "x"], "plain has no chat template"),
+    ],
+)
+def test_a_wrong_option_of_the_prompt_is_one_sentence(options, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, config in (("with", {"chat_template": "{{ messages }} {{ enable_thinking }}"}), ("plain", {})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text('{"max_position_embeddings": 64}')
+        (tmp_path / name / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "p.jsonl").write_text('{"id": "a", "question": "1+1?"}\n')
+    model = [] if "--model" in options else ["--model", "with"]
+    monkeypatch.setattr(sys, "argv", ["polaris-rollout", "sample", "p.jsonl", "--out", "out", *model, *options])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1 and not (tmp_path / "out").exists()

@@ -10,13 +10,14 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 
 import pytest
 from polaris_rollout.errors import EndpointError, PromptTooLongError
 from polaris_rollout.models import model_digest
-from polaris_rollout.records import Prompt, SamplingParams, completion_seed
+from polaris_rollout.records import ChatFormat, Prompt, SamplingParams, completion_seed
 from polaris_rollout.servers.sampler import ServerSampler
 from polaris_rollout.servers.server import Patience
 
@@ -48,6 +49,7 @@ class StandIn:
         self.gate = threading.Event()
         self.gate.set()
         self.slow_seeds = None  # Only these wait; None: all.
+        self.turns = []
         self.requests = []
         self.finished = []
         self.num_waiting = 0
@@ -172,7 +174,9 @@ class Handler(BaseHTTPRequestHandler):
         if "prompt" in body:
             self.answer({"tokens": list(body["prompt"].encode())})
         elif it.has_chat_template:
-            self.answer({"tokens": [1, *body["messages"][0]["content"].encode(), 2, *it.prefilled.encode()]})
+            it.turns.append(body)
+            texts = "".join(turn["content"] for turn in body["messages"])
+            self.answer({"tokens": [1, *texts.encode(), 2, *it.prefilled.encode()]})
         else:
             self.refuse(400, "default chat template is no longer allowed, so you must provide a chat template")
 
@@ -304,6 +308,27 @@ def test_every_sampling_parameter_is_sent_so_that_no_default_of_the_server_count
     assert [sent[name] for name in ("temperature", "top_p", "top_k", "max_tokens")] == [0.7, 0.9, 3, 9]
     neutral = {"min_p": 0, "repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0}
     assert {name: sent[name] for name in neutral} == neutral
+
+
+def test_what_stands_around_a_question_is_asked_of_the_server_that_knows_the_template():
+    chat = ChatFormat(system_prompt="Be brief. ", arguments={"enable_thinking": False})
+    with servers({}) as (it,), open_sampler([it], chat=chat) as sampler:
+        assert bytes(sampler.encode("1 + 1?")[1:-1]) == b"Be brief. 1 + 1?"
+        assert it.turns[-1]["chat_template_kwargs"] == {"enable_thinking": False}
+        assert [turn["role"] for turn in it.turns[-1]["messages"]] == ["system", "user"]
+    with servers({}) as (it,), open_sampler([it], chat=ChatFormat(is_plain=True)) as sampler:
+        assert bytes(sampler.encode("1 + 1?")) == b"1 + 1?"
+        assert it.turns == []
+
+
+def test_a_stop_string_ends_the_text_and_not_the_tokens(expected):
+    whole = expected["p0"].completions[0]
+    stop = whole.text[2:4]
+    with servers({}) as (it,), open_sampler([it]) as sampler:
+        (group,) = sampler.sample(make_prompts(1), replace(PARAMS, stop=(stop,), min_p=0.1), n=1)
+        assert (it.requests[-1]["stop"], it.requests[-1]["min_p"]) == ([stop], 0.1)
+    assert group.completions[0].text == whole.text.partition(stop)[0]
+    assert group.completions[0].token_ids == whole.token_ids
 
 
 def test_an_answer_may_fill_the_context():

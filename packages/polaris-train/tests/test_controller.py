@@ -109,7 +109,8 @@ def test_a_number_needs_no_search_and_no_rules_no_drop(ask):
 
 def test_the_model_is_asked_as_in_training_wherever_it_is_asked(ask):
     asked = {step.name: step.argv for step in plan_steps(ask("prompt_suffix=' Go.'")) if "--suffix" in step.argv}
-    assert set(asked) >= {"check", "profile", "short.temperature", "long.temperature"}
+    sampled = {"profile", "short.temperature", "long.temperature", "evaluate.start", "evaluate.final"}
+    assert set(asked) >= {"check", *sampled}
     assert all(words[words.index("--suffix") + 1] == " Go." for words in asked.values())
 
 

@@ -24,7 +24,8 @@ class Score:
 
     metric: str
     """Of which share: ``mean@k`` correct, ``pass@k``, ``maj@k``, ``truncated`` by the token budget, ``no_answer``
-    found; ``weighted_vote`` and ``best_of`` where completions carry a score."""
+    found; ``g-pass@k SHARE``, at least that share of ``k`` correct, and its mean ``mg-pass@k``; ``weighted_vote`` and
+    ``best_of`` where completions carry a score."""
 
     k: int
     """Completions per problem that the metric looks at."""
@@ -152,6 +153,9 @@ class Evaluation:
 
     lost: tuple[str, ...] = ()
     """Problems without a completion that could be graded; they are in no score."""
+
+    by_seed: tuple[tuple[int, float], ...] = ()
+    """Each seed and ``mean@k`` of its completions; none where there is one seed."""
 
     def score(self, metric: str, k: int | None = None) -> Score:
         """Return the score of one metric, the one at ``k`` where there are several.

@@ -1,4 +1,5 @@
 from .errors import EndpointError as EndpointError
+from .errors import EngineDiedError as EngineDiedError
 from .errors import EngineMissingError as EngineMissingError
 from .errors import ModelError as ModelError
 from .errors import ParityError as ParityError
@@ -6,8 +7,10 @@ from .errors import PromptTooLongError as PromptTooLongError
 from .errors import RolloutError as RolloutError
 from .errors import SettingError as SettingError
 from .errors import StoreError as StoreError
+from .models import chat_template as chat_template
 from .models import check_context as check_context
 from .models import encode_prompt as encode_prompt
+from .models import generation_params as generation_params
 from .models import local_folder as local_folder
 from .models import model_config as model_config
 from .models import model_digest as model_digest
@@ -21,6 +24,7 @@ from .progress import Meter as Meter
 from .progress import track as track
 from .records import MAX_TEMPERATURE as MAX_TEMPERATURE
 from .records import PROMPT_SUFFIX as PROMPT_SUFFIX
+from .records import ChatFormat as ChatFormat
 from .records import Completion as Completion
 from .records import Engine as Engine
 from .records import EngineSpec as EngineSpec

@@ -31,3 +31,7 @@ class EndpointError(RolloutError, ConnectionError):
 
 class ParityError(RolloutError, ArithmeticError):
     """An engine's log-probabilities are not those of the model it is said to hold."""
+
+
+class EngineDiedError(RolloutError, RuntimeError):
+    """A process that held an engine has ended."""

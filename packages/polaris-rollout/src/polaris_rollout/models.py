@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from polaris_rollout.errors import ModelError, PromptTooLongError
+from polaris_rollout.records import USER_TURN, ChatFormat, SamplingParams
 
 ENTRY_POINTS = "polaris_rollout.models"
 """Entry-point group: a package that carries a model names a function there that returns its folder."""
@@ -117,6 +118,34 @@ def model_positions(model: str) -> int | None:
     return _read_config(Path(model)).get("max_position_embeddings")
 
 
+def generation_params(model: str, seed: int = 0) -> SamplingParams:
+    """Return how the makers of a model sample it: what its ``generation_config.json`` says.
+
+    What the file leaves out cuts nothing off, as in vLLM. ``do_sample: false`` is temperature 0.
+
+    Raises:
+        ModelError: If the model has no such file, or it changes probabilities in a way that is not offered here.
+    """
+    folder = resolve_model(model)
+    path = local_folder(folder) / "generation_config.json"
+    if not path.is_file():
+        raise ModelError(f"{model!r} has no generation_config.json; give --temperature, --top-p and --top-k yourself")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is not JSON ({error}); save the model again") from error
+    neutral = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "typical_p": 1.0, "num_beams": 1}
+    if other := {name: config[name] for name, off in neutral.items() if config.get(name) not in (None, off)}:
+        raise ModelError(
+            f"{path} asks for {other}, which is not offered here; give --temperature, --top-p and --top-k yourself"
+        )
+    names = {name: config.get(name) for name in ("temperature", "top_p", "top_k", "min_p")}
+    given: dict[str, Any] = {name: value for name, value in names.items() if value is not None}
+    if config.get("do_sample") is False:
+        given["temperature"] = 0.0
+    return SamplingParams(seed=seed, **given)
+
+
 def stop_token_ids(model: str) -> list[int]:
     """Return the end-of-sequence tokens of a resolved model: its generation config's, or else its config's."""
     from transformers import GenerationConfig
@@ -164,25 +193,76 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{path} is not JSON ({error}); save the model again") from error
 
 
-def encode_prompt(tokenizer: Any, text: str) -> tuple[int, ...]:
+def chat_template(folder: Path) -> str | list[Any] | None:
+    """Return the chat template in a model's folder, as its file states it; ``None`` where it has none."""
+    jinja, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    if jinja.is_file():
+        return jinja.read_text(encoding="utf-8")
+    return json.loads(config.read_text(encoding="utf-8")).get("chat_template") if config.is_file() else None
+
+
+def check_chat(model: str, template: str | list[Any] | None, chat: ChatFormat) -> None:
+    """Refuse what a model's chat template has no place for.
+
+    Args:
+        model: Its name, for the message.
+        template: As `chat_template` returns it.
+        chat: What is to stand around user turns.
+
+    Raises:
+        ModelError: If there is no template, or it never mentions an argument.
+    """
+    if template is None and (chat.system_prompt or chat.arguments):
+        raise ModelError(
+            f"{model} has no chat template, so there is no place for a system prompt or for arguments of the template; "
+            "leave them out, or put the text before the question"
+        )
+    if unknown := [name for name in chat.arguments if not re.search(rf"\b{re.escape(name)}\b", str(template))]:
+        raise ModelError(
+            f"the chat template of {model} never mentions {unknown[0]!r}, so that would change nothing; leave it out "
+            "or correct its name"
+        )
+
+
+def encode_prompt(tokenizer: Any, text: str, chat: ChatFormat = USER_TURN) -> tuple[int, ...]:
     """Put the chat template and the generation prompt around a user turn.
 
     Args:
         tokenizer: A Hugging Face tokenizer; without a chat template the text itself is encoded.
         text: The turn as a person would type it.
+        chat: What else stands around it.
+
+    Raises:
+        ModelError: If the template cannot take what stands around it.
     """
-    if tokenizer.chat_template is None:
-        return tuple(tokenizer.encode(text))
-    return tuple(tokenizer.encode(render_prompt(tokenizer, text), add_special_tokens=False))
+    if tokenizer.chat_template is None or chat.is_plain:
+        return tuple(tokenizer.encode(render_prompt(tokenizer, text, chat)))
+    return tuple(tokenizer.encode(render_prompt(tokenizer, text, chat), add_special_tokens=False))
 
 
-def render_prompt(tokenizer: Any, text: str) -> str:
+def render_prompt(tokenizer: Any, text: str, chat: ChatFormat = USER_TURN) -> str:
     """Return the text of the prompt that a model sees for a user turn; see `encode_prompt`."""
-    if tokenizer.chat_template is None:
+    if tokenizer.chat_template is None or chat.is_plain:
         return text
-    return tokenizer.apply_chat_template(
-        [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False
-    )
+    try:
+        rendered = tokenizer.apply_chat_template(
+            chat.messages(text), add_generation_prompt=True, tokenize=False, **chat.arguments
+        )
+    except (ValueError, TypeError, KeyError, _template_error()) as error:
+        raise ModelError(
+            f"the chat template cannot be filled in with {chat.settings()} ({error}); leave out what it does not take"
+        ) from error
+    if chat.system_prompt.strip() not in rendered:
+        raise ModelError(
+            f"the chat template leaves out the system prompt {chat.system_prompt!r}; put it before the question instead"
+        )
+    return rendered
+
+
+def _template_error() -> type[Exception]:
+    from jinja2 import TemplateError  # which comes with transformers
+
+    return TemplateError
 
 
 def prefilled_think(prompt: str) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from polaris_rollout.errors import SettingError
@@ -36,6 +36,12 @@ class SamplingParams:
     seed: int = 0
     """Of the whole request; every completion derives its own with `completion_seed`."""
 
+    min_p: float = 0.0
+    """Tokens less likely than this share of the most likely one are left out; 0 keeps every token. Training needs 0."""
+
+    stop: tuple[str, ...] = ()
+    """Texts that end a completion, which then stand in its tokens and not in its text. Training needs none."""
+
     def __post_init__(self) -> None:
         if not 0 <= self.temperature <= MAX_TEMPERATURE:
             raise SettingError(f"temperature is {self.temperature!r}; give 0 to {MAX_TEMPERATURE:g}")
@@ -45,18 +51,72 @@ class SamplingParams:
             raise SettingError(f"top_k is {self.top_k!r}; give 0 (off) or more")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise SettingError(f"max_tokens is {self.max_tokens!r}; give 1 or more")
+        if not 0 <= self.min_p < 1:
+            raise SettingError(f"min_p is {self.min_p!r}; give 0 (off) or a number below 1")
+        if "" in self.stop:
+            raise SettingError("a stop string is empty, which would end every completion at once; leave it out")
+
+    def settings(self) -> dict[str, Any]:
+        """Return everything, fit for JSON, as folders are claimed with; what came later only where it is set."""
+        later = {"min_p": self.min_p or None, "stop": list(self.stop) or None}
+        first = {name: value for name, value in asdict(self).items() if name not in later}
+        return first | {name: value for name, value in later.items() if value is not None}
 
     def require_untruncated(self) -> None:
         """Refuse a truncated distribution: for training, importance ratios would carry the mass that was cut off.
 
         Raises:
-            SettingError: If ``top_p`` or ``top_k`` cuts anything off.
+            SettingError: If ``top_p``, ``top_k`` or ``min_p`` cuts anything off, or a text ends completions.
         """
-        if self.top_p < 1 or self.top_k > 0:
+        if self.top_p < 1 or self.top_k > 0 or self.min_p > 0:
             raise SettingError(
-                f"top_p is {self.top_p!r} and top_k is {self.top_k!r}; training samples from the whole distribution: "
-                "give top_p = 1 and top_k = 0, and lower the temperature instead"
+                f"top_p is {self.top_p!r}, top_k is {self.top_k!r} and min_p is {self.min_p!r}; training samples from "
+                "the whole distribution: give top_p = 1, top_k = 0 and min_p = 0, and lower the temperature instead"
             )
+        if self.stop:
+            raise SettingError(
+                f"stop is {self.stop!r}; training samples whole completions, which end where the model ends them: "
+                "give no stop strings"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatFormat:
+    """What stands around a user turn besides what the model's chat template puts there by itself."""
+
+    system_prompt: str = ""
+    """System turn before the user's; empty for none."""
+
+    arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Of the chat template, such as ``{"enable_thinking": False}``."""
+
+    is_plain: bool = False
+    """Give the model the text as it is, without its chat template, as base models are asked."""
+
+    def __post_init__(self) -> None:
+        if self.is_plain and (self.system_prompt or self.arguments):
+            raise SettingError(
+                "without the chat template there is no place for a system prompt or for arguments of the template; "
+                "leave them out, or put the text before the question"
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """Return what is set, fit for JSON."""
+        named = {
+            "system_prompt": self.system_prompt,
+            "chat_template_kwargs": dict(self.arguments),
+            "plain_prompt": self.is_plain,
+        }
+        return {name: value for name, value in named.items() if value}
+
+    def messages(self, text: str) -> list[dict[str, str]]:
+        """Return the turns of a conversation that begins with a user turn."""
+        system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
+        return [*system, {"role": "user", "content": text}]
+
+
+USER_TURN = ChatFormat()
+"""Nothing but the chat template."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,16 +153,24 @@ class Completion:
     """One sampled continuation of a prompt."""
 
     token_ids: tuple[int, ...]
-    """[T] sampled tokens, end-of-sequence included."""
+    """[T] sampled tokens, end-of-sequence included; none where a server gives texts only."""
 
     logprobs: tuple[float, ...]
     """[T] log-probability of each token under the sampling distribution, in nats."""
 
     text: str
-    """The tokens decoded, special tokens left out."""
+    """The tokens decoded, special tokens and the stop string that ended it left out."""
 
     finish_reason: Literal["stop", "length"]
     """``length`` when the token budget ended the completion."""
+
+    reported_tokens: int | None = None
+    """How many tokens a server that gives texts only says that it sampled; ``None`` where it does not tell."""
+
+    @property
+    def num_tokens(self) -> int | None:
+        """How long it is, in tokens; ``None`` where nobody tells."""
+        return len(self.token_ids) or self.reported_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,8 +242,14 @@ class EngineSpec:
     """Leave the rotary frequencies as they are beyond the model's positions: plain extrapolation, as in the published
     recipe's later stages."""
 
+    chat: ChatFormat = USER_TURN
+    """What stands around every user turn."""
+
     tensor_parallel: int = 1
     """GPUs that share one copy of the model; for the engine in this process."""
+
+    data_parallel: int = 1
+    """Copies of the model that share the work, each in a process of its own on ``tensor_parallel`` GPUs of its own."""
 
     memory_share: float | None = None
     """Of each GPU, when the engine is awake; ``None`` is the published recipe's figure."""
@@ -185,6 +259,9 @@ class EngineSpec:
 
     endpoints: tuple[str, ...] = ()
     """Addresses of ``vllm serve`` servers such as ``http://host:8000``; none opens vLLM in this process."""
+
+    text_only: bool = False
+    """The addresses are of any servers that speak OpenAI's protocol: asked for texts, with nothing else known."""
 
     dtype: str = "auto"
     """Of the weights on a GPU: ``bfloat16``, ``float16``, ``float32``, or ``auto``, the model's own. A CPU computes in
@@ -264,6 +341,11 @@ class WeightSink(Protocol):
     def wake(self) -> None:
         """Take the device memory back; the weights must be updated before sampling."""
         ...
+
+
+def cut_at_stop(text: str, stop: Iterable[str]) -> str:
+    """Return a text up to where the first of these strings begins in it; all of it where there is none."""
+    return text[: min((start for each in stop if (start := text.find(each)) >= 0), default=len(text))]
 
 
 def derive_seed(*parts: int | str) -> int:

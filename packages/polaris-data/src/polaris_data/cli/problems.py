@@ -117,7 +117,7 @@ def import_command(
         strict=strict,
         answer_from=answer_from,
         join_parts=join_parts,
-        where=dict(map(_parse_where, where or ())),
+        where=dict(map(parse_where, where or ())),
     )
     print(f"{counts.num_rows:>9,}  rows read")
     if counts.num_left_out:
@@ -133,13 +133,6 @@ def import_command(
     print(f"\nwrote {' and '.join([str(out), *(str(path) for path, found in beside if found)])}")
     if profile_out is not None:
         print(f"wrote {profile_out}: {write_published_profile(profile_out, out):,} published pass rates")
-
-
-def _parse_where(text: str) -> tuple[str, list[str]]:
-    name, equals, values = text.partition("=")
-    if not (name and equals and values):
-        raise SettingError(f"--where is {text!r}; write it as COLUMN=VALUE,VALUE")
-    return name, values.split(",")
 
 
 @source_options

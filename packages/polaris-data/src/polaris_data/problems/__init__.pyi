@@ -9,6 +9,7 @@ from .check import findings_path as findings_path
 from .columns import DEFAULT_COLUMNS as DEFAULT_COLUMNS
 from .columns import Columns as Columns
 from .columns import find as find
+from .columns import parse_where as parse_where
 from .conversion import Conversion as Conversion
 from .conversion import accepted_answers as accepted_answers
 from .conversion import take_fields as take_fields

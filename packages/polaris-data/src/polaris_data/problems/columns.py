@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
+from polaris_data.errors import SettingError
+
 ID_COLUMNS = ("problem_id", "id", "unique_id", "extra_info.index")
 QUESTION_COLUMNS = (
     *("question", "problem", "prompt", "instruction", "query"),
@@ -71,6 +73,18 @@ def take(columns: dict[str, Any], candidates: tuple[str, ...]) -> Any:
 def find(columns: Mapping[str, Any], *candidates: str) -> Any:
     """Return the first of the candidate columns that has a value, and leave it where it is."""
     return take(dict(columns), candidates)
+
+
+def parse_where(text: str) -> tuple[str, list[str]]:
+    """Read ``COLUMN=VALUE,VALUE``: a column, and the values that are wanted in it.
+
+    Raises:
+        SettingError: If it is written otherwise.
+    """
+    name, equals, values = text.partition("=")
+    if not (name and equals and values):
+        raise SettingError(f"--where is {text!r}; write it as COLUMN=VALUE,VALUE")
+    return name, values.split(",")
 
 
 def has_any(columns: Mapping[str, Any], candidates: tuple[str, ...]) -> bool:

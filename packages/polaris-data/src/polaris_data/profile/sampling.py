@@ -183,7 +183,7 @@ def profile_settings(
         "model_digest": check_model(spec),
         "context": spec.context,
         "num_samples": num_samples,
-        **asdict(params),
+        **params.settings(),
         "suffix": suffix,
         **({"adaptive": asdict(settling)} if settling else {}),
     }

@@ -1,7 +1,11 @@
 from .loading import content_checksum as content_checksum
 from .loading import load_benchmark as load_benchmark
 from .loading import local_copy as local_copy
+from .presets import PRESETS as PRESETS
+from .presets import Preset as Preset
+from .presets import find_preset as find_preset
 from .published import PUBLISHED as PUBLISHED
+from .published import published_beside as published_beside
 from .registry import BENCHMARKS as BENCHMARKS
 from .registry import Benchmark as Benchmark
 from .registry import find_benchmark as find_benchmark

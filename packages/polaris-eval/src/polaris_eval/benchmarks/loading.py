@@ -6,11 +6,12 @@ said.
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from polaris_data import DataError, Problem, content_hash, read_problems
+from polaris_data.problems import find
 
 from polaris_eval.benchmarks.registry import Benchmark, find_benchmark
 from polaris_eval.errors import BenchmarkError
@@ -22,7 +23,11 @@ DATA_DIR_VARIABLE = "POLARIS_BENCHMARKS"
 
 
 def load_benchmark(
-    name_or_path: str, *, data_dir: Path | None = None, limit: int | None = None
+    name_or_path: str,
+    *,
+    data_dir: Path | None = None,
+    limit: int | None = None,
+    where: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[str, list[Problem]]:
     """Read the problems of a benchmark.
 
@@ -32,6 +37,7 @@ def load_benchmark(
             then on the Hub.
         data_dir: Folder of local copies; ``None`` takes ``$POLARIS_BENCHMARKS``, if set.
         limit: Keep only the first problems.
+        where: Columns, and the values that a problem must have one of there; others are left out, before ``limit``.
 
     Returns:
         The name, fit for a folder (a file's is its stem), and the problems. A named benchmark with another number of
@@ -41,17 +47,19 @@ def load_benchmark(
         BenchmarkError: If there is no such file or name, or a name can be had from neither place.
         DataError: If a file is malformed.
     """
+    read = None if where else limit  # What is left out does not count.
     if Path(name_or_path).is_file():
-        return Path(name_or_path).stem, read_problems(name_or_path, limit=limit)
+        return Path(name_or_path).stem, _chosen(read_problems(name_or_path, limit=read), name_or_path, where)[:limit]
     if name_or_path.partition(":")[0] == "synthetic":
-        return name_or_path.replace(":", "-"), read_problems(name_or_path, limit=limit)
+        chosen = _chosen(read_problems(name_or_path, limit=read), name_or_path, where)
+        return name_or_path.replace(":", "-"), chosen[:limit]
     benchmark = find_benchmark(name_or_path)
     local = local_copy(benchmark.name, data_dir=data_dir)
     found = _from_hub(benchmark, data_dir) if local is None else read_problems(str(local))
     place = str(local or benchmark.hub_id)
     problems = [_as_benchmark(problem, benchmark, place) for problem in found]
     _warn_of_differences(benchmark, problems, place)
-    return benchmark.name, problems[:limit]
+    return benchmark.name, _chosen(problems, place, where)[:limit]
 
 
 def content_checksum(problems: Iterable[Problem]) -> str:
@@ -88,6 +96,22 @@ def local_copy(name: str, *, data_dir: Path | None = None) -> Path | None:
         raise BenchmarkError(f"{origin} is {str(folder)!r}, which is not a folder")
     candidates = (folder / f"{benchmark.stem}.jsonl", folder / f"{benchmark.stem}_{benchmark.split}.jsonl")
     return next((path for path in candidates if path.is_file()), None)
+
+
+def _chosen(problems: list[Problem], place: str, where: Mapping[str, Sequence[str]] | None) -> list[Problem]:
+    """Return the problems that have one of the wanted values in each of these columns."""
+    for column, wanted in (where or {}).items():
+        values = [find({"source": problem.source, **problem.extra}, column) for problem in problems]
+        if all(value is None for value in values):
+            raise BenchmarkError(f"{place} has no column {column!r} to choose problems by; correct --where")
+        problems = [problem for problem, value in zip(problems, values, strict=True) if str(value) in wanted]
+        if not problems:
+            has = sorted({str(value) for value in values})[:8]
+            raise BenchmarkError(
+                f"no problem of {place} has {' or '.join(map(repr, wanted))} in {column!r}; it has {', '.join(has)}: "
+                "correct --where"
+            )
+    return problems
 
 
 def _folder(data_dir: Path | None) -> Path | None:

@@ -1,8 +1,15 @@
-"""Scores that others published, to be set beside one's own; facts with their source, never used to compute anything."""
+"""Scores that others published; facts with their source, never used to compute anything.
+
+One is set beside a run only where the run is of the same model, in the settings that the figure belongs to.
+"""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
-from polaris_eval.benchmarks.registry import Benchmark
+from polaris_data import PROMPT_SUFFIX
+
+from polaris_eval.benchmarks.registry import BENCHMARKS, Benchmark
 
 POLARIS_README = "README of ChenxinAn-fdu/POLARIS (temperature 1.4, top_k 20, 90,000 tokens)"
 """Its own models are run so; a user measured Qwen3-4B 9 to 15 points higher on minerva and olympiadbench there."""
@@ -47,6 +54,39 @@ PUBLISHED: Mapping[str, Mapping[str, Mapping[str, float]]] = {
     "amc22_23": {POLARIS_README: _from_readme(50.6, 75.6, 85.8, 81.9, 86.4, 85.3, 89.0, 84.3, 92.4, 87.2, 94.8)},
 }
 """Mean@k in percent, by benchmark, source and model."""
+
+
+BELONGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
+    (POLARIS_README, "POLARIS-4B-Preview"): {
+        "temperature": 1.4,
+        "top_p": 1.0,
+        "top_k": 20,
+        "max_tokens": 90_000,
+        "suffix": PROMPT_SUFFIX,
+    }
+}
+"""By source and model, the settings of its figures: those that are known exactly. Of other models the source does not
+say how they were measured, or gives a range."""
+
+_OTHERWISE_UNSET = ("few_shot", "system_prompt", "chat_template_kwargs", "plain_prompt", "min_p", "stop", "where")
+
+
+def published_beside(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each published figure that was measured on the same model in the same settings.
+
+    Args:
+        settings: Of a benchmark of a run, as ``settings.json`` holds them.
+    """
+    name = settings["benchmark"]
+    benchmark = BENCHMARKS.get(name)
+    whole = benchmark and settings["num_problems"] == benchmark.num_problems and settings["num_samples"] == benchmark.k
+    if not whole or any(key in settings for key in _OTHERWISE_UNSET):
+        return
+    for (source, model), belongs in BELONGS.items():
+        same_model = Path(settings["model"]).name.lower() == model.lower()
+        percent = PUBLISHED.get(name, {}).get(source, {}).get(model)
+        if same_model and percent is not None and all(settings.get(key) == value for key, value in belongs.items()):
+            yield f"{name}: {percent:.1f} is published for {model} in these settings ({source})"
 
 
 def describe(benchmark: Benchmark) -> Iterator[str]:

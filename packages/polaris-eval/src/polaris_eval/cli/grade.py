@@ -51,6 +51,14 @@ def grade_command(
             metavar="MODEL",
         ),
     ] = None,
+    second_grader: Annotated[
+        str | None,
+        typer.Option(
+            help="Let math-verify judge as well: its verdicts go into completions.jsonl, what the two disagree on into "
+            "disagreements.jsonl beside it; scores stay.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; the default is eval/NAME.")] = None,
 ) -> None:
     """Grade completions that were drawn elsewhere, and give the same report as 'run'.
@@ -67,15 +75,19 @@ def grade_command(
         polaris-eval grade aime24.parquet --model Qwen3-4B --out eval/qwen3-4b
         polaris-eval grade output-rs0.jsonl output-rs1.jsonl --benchmark aime24
     """
+    from polaris_data.problems import parse_where
     from polaris_reward import CONVENTIONS
 
     from polaris_eval.errors import SettingError
     from polaris_eval.report.documents import notes_of_file, write_reports
     from polaris_eval.report.tables import print_evaluations
     from polaris_eval.running.graded import grade_file
+    from polaris_eval.running.second import open_second_grader, second_opinion
 
     if policy not in CONVENTIONS:
         raise SettingError(f"--policy is {policy!r}; give one of: {', '.join(CONVENTIONS)}")
+    if second_grader:
+        open_second_grader(second_grader)  # Refused before anything is graded.
     name = name or name_of([Path(benchmark)] if benchmark else files)
     out = out or Path("eval") / name
     evaluation = grade_file(
@@ -86,10 +98,13 @@ def grade_command(
         convention=CONVENTIONS[policy],
         tokenizer=tokenizer,
         benchmark=benchmark,
-        where=dict(map(_parse_where, where or ())),
+        where=dict(map(parse_where, where or ())),
     )
+    opinion = second_opinion(out / name, second_grader) if second_grader else None
     reports = write_reports(out)
     print_evaluations([evaluation], model=model)
+    if opinion:
+        print(f"\n{opinion}")
     for note in notes_of_file(evaluation):
         print(f"warning: {note}", file=sys.stderr)
     print(f"scores: {out / 'scores.json'}\nreport: {' and '.join(map(str, reports))}")
@@ -113,12 +128,3 @@ def _endings(file: Path) -> str:
     outer = file.suffix
     inner = Path(file.stem).suffix if outer in (".gz", ".zst", ".bz2") else ""
     return inner + outer
-
-
-def _parse_where(text: str) -> tuple[str, list[str]]:
-    from polaris_eval.errors import SettingError
-
-    column, _, values = text.partition("=")
-    if not column.strip() or not values:
-        raise SettingError(f"--where is {text!r}; write it as COLUMN=VALUE,VALUE")
-    return column.strip(), values.split(",")

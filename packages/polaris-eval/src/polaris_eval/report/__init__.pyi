@@ -4,6 +4,11 @@ from .plots import draw_budgets as draw_budgets
 from .plots import draw_length_groups as draw_length_groups
 from .plots import draw_outcomes as draw_outcomes
 from .plots import draw_scores as draw_scores
+from .several import ModelTable as ModelTable
+from .several import put_in_table as put_in_table
+from .several import to_latex as to_latex
+from .several import to_markdown as to_markdown
+from .several import to_rows as to_rows
 from .side_by_side import SideBySide as SideBySide
 from .side_by_side import put_side_by_side as put_side_by_side
 from .side_by_side import write_comparison as write_comparison

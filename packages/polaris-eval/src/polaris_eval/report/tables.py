@@ -1,6 +1,7 @@
 """Evaluations as terminal tables, and the table of named benchmarks."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from statistics import stdev
 
 from rich import box
 from rich.console import Console
@@ -9,6 +10,8 @@ from rich.table import Table
 from polaris_eval.benchmarks.registry import Benchmark
 from polaris_eval.records import Estimate, Evaluation, LengthGroup, Score
 from polaris_eval.scores.compare import Comparison
+from polaris_eval.scores.power import detectable_difference
+from polaris_eval.scores.summary import STABLE_SHARES
 
 _FILE_WIDTH = 120
 """Columns where the output is not a terminal."""
@@ -32,6 +35,26 @@ def print_benchmarks(benchmarks: Iterable[Benchmark]) -> None:
     ]
     headings = ["benchmark", "problems", "k", "Hub data set", "revision", "split", "checksum"]
     _print([headings, *rows], numbers=("problems", "k"))
+
+
+def print_plan(jobs: Iterable[tuple[str, int, int]]) -> None:
+    """Print name, problems and samples of each benchmark, and what they can tell."""
+    rows = [
+        [
+            name,
+            str(num_problems),
+            str(num_samples),
+            f"{num_problems * num_samples:,}",
+            f"{100 * detectable_difference(num_problems, num_samples):.1f}",
+        ]
+        for name, num_problems, num_samples in jobs
+    ]
+    _print([["benchmark", "problems", "k", "completions", "detectable difference"], *rows])
+    print(
+        "\ndetectable difference: in points of mean@k, between two models on the same problems; told in 4 of 5 such "
+        "pairs (95% interval),\nfor shares around 50%, and difficulties that the two models mostly share: see "
+        "polaris_eval.scores.detectable_difference"
+    )
 
 
 def print_evaluations(evaluations: Iterable[Evaluation], *, model: str) -> None:
@@ -75,12 +98,34 @@ def detail_tables(evaluations: Sequence[Evaluation]) -> dict[str, list[list[str]
                 for score, vote in zip(_of(each, "pass@k"), _of(each, "maj@k"), strict=True)
             ),
         ],
+        "G-Pass@k: at least that share of k completions correct, in percent": [
+            ["benchmark", "k", "at 0.5", "at 0.75", "at 1.0", "mG-Pass@k"],
+            *(
+                [each.benchmark, str(mean.k), *map(percent_with_interval, stable), percent_with_interval(mean)]
+                for each in evaluations
+                for mean in _of(each, "mg-pass@k")
+                for stable in [[each.score(metric, mean.k) for metric in STABLE_SHARES]]
+            ),
+        ],
         "Choosing by the completions' own scores, in percent": [
             ["benchmark", "k", "metric", "value"],
             *(
                 [each.benchmark, str(score.k), score.metric, percent_with_interval(score)]
                 for each in evaluations
                 for score in (*_of(each, "weighted_vote"), *_of(each, "best_of"))
+            ),
+        ],
+        "By seed, mean@k in percent": [
+            ["benchmark", "seeds", "mean@k of each", "standard deviation"],
+            *(
+                [
+                    each.benchmark,
+                    ", ".join(str(seed) for seed, _ in each.by_seed),
+                    ", ".join(_percent(share) for _, share in each.by_seed),
+                    f"{100 * stdev(share for _, share in each.by_seed):.2f}",
+                ]
+                for each in evaluations
+                if len(each.by_seed) > 1
             ),
         ],
         "Spread and length": [
@@ -154,6 +199,22 @@ def comparison_rows(comparisons: Iterable[Comparison]) -> list[list[str]]:
             [each.benchmark, str(each.num_problems), _percent(each.before), _percent(each.after), points, chance]
         )
     return rows
+
+
+def print_differences(comparisons: Sequence[tuple[str, Comparison]], *, first: str) -> None:
+    """Print how each model differs from the first one, benchmark by benchmark."""
+    if not comparisons:
+        return
+    header, *rows = comparison_rows(comparison for _, comparison in comparisons)
+    print(f"\nA: {first}; mean@k in percent, and the paired difference with its 95% interval (*: without 0):\n")
+    _print([["B", *header], *([model, *row] for (model, _), row in zip(comparisons, rows, strict=True))])
+    if len(comparisons) > 1:
+        print(f"\nof {len(comparisons)} comparisons of equal models, 1 in 20 would bear a * by chance")
+
+
+def print_rows(rows: Sequence[Sequence[str]]) -> None:
+    """Print a table of which the first row names the columns."""
+    _print(rows)
 
 
 def length_range(group: LengthGroup) -> str:

@@ -24,3 +24,7 @@ from .run import CONVENTION as CONVENTION
 from .run import run_jobs as run_jobs
 from .run import sample_jobs as sample_jobs
 from .run import score_jobs as score_jobs
+from .second import SecondOpinion as SecondOpinion
+from .second import second_opinion as second_opinion
+from .wording import Wording as Wording
+from .wording import read_few_shot as read_few_shot

@@ -7,6 +7,7 @@ from typing import Any
 
 from polaris_data import Journal, OtherRunError, Problem
 from polaris_data.files import claim
+from polaris_data.problems import parse_where
 
 from polaris_eval.benchmarks.loading import content_checksum, load_benchmark
 from polaris_eval.benchmarks.registry import BENCHMARKS
@@ -37,6 +38,12 @@ class Job:
     """Everything that can change the completions."""
 
     @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of the completions, where there are several."""
+        seed = self.settings["seed"]
+        return tuple(seed) if isinstance(seed, list) else ()
+
+    @property
     def completions_path(self) -> Path:
         """Where the graded groups go."""
         return self.folder / "completions.jsonl"
@@ -63,6 +70,7 @@ class Job:
             problems=self.problems,
             num_samples=self.num_samples,
             journal=Journal(self.completions_path),
+            seeds=self.seeds,
         )
 
     def claim(self) -> None:
@@ -82,6 +90,7 @@ def plan_jobs(
     num_samples: int | None,
     data_dir: Path | None,
     limit: int | None,
+    where: Sequence[str] = (),
 ) -> list[Job]:
     """Read the benchmarks of a command and refuse what cannot work, without writing anything.
 
@@ -89,9 +98,11 @@ def plan_jobs(
         sources: Benchmarks by name, or files of problems.
         out: Folder of the evaluation; each benchmark has its own in it.
         settings: What scores depend on besides the problems; see `polaris_eval.running.protocol.run_settings`.
-        num_samples: Completions per problem; ``None`` takes each benchmark's own ``k``.
+        num_samples: Completions per problem and seed; ``None`` takes each benchmark's own ``k``.
         data_dir: Folder of local copies.
         limit: Keep only the first problems of each benchmark.
+        where: ``COLUMN=VALUE,VALUE`` keeps problems with one of these values there; ``NAME:`` before it, of one
+            benchmark only.
 
     Raises:
         SettingError: If a number is not positive, or ``out`` is a file.
@@ -105,15 +116,16 @@ def plan_jobs(
     if out.exists() and not out.is_dir():
         raise SettingError(f"--out is {str(out)!r}, which is a file; give a folder")
     loaded: dict[str, tuple[str, Sequence[Problem]]] = {}
+    filters = _filters(where, sources)
     for source in sources:
-        name, problems = load_benchmark(source, data_dir=data_dir, limit=limit)
+        name, problems = load_benchmark(source, data_dir=data_dir, limit=limit, where=filters[source])
         if name in loaded:
             raise BenchmarkError(
                 f"{source!r} and {loaded[name][0]!r} are both named {name!r}; give one, or rename a file"
             )
         loaded[name] = source, problems
     jobs = [
-        _job(name, problems, num_samples or _default_samples(source), out=out, shared=settings)
+        _job(name, problems, num_samples or _default_samples(source), out=out, shared=settings, where=filters[source])
         for name, (source, problems) in loaded.items()
     ]
     for job in jobs:
@@ -121,12 +133,35 @@ def plan_jobs(
     return jobs
 
 
-def _job(name: str, problems: Sequence[Problem], num_samples: int, *, out: Path, shared: Mapping[str, Any]) -> Job:
+def _filters(where: Sequence[str], sources: Sequence[str]) -> dict[str, dict[str, list[str]]]:
+    """Return, for each benchmark, the columns that choose its problems, and the values that they must have."""
+    filters: dict[str, dict[str, list[str]]] = {source: {} for source in sources}
+    names = {name: source for source in sources for name in (source, Path(source).stem)}
+    for text in where:
+        named = next((name for name in names if text.startswith(f"{name}:")), None)
+        column, values = parse_where(text if named is None else text.removeprefix(f"{named}:"))
+        for source in sources if named is None else [names[named]]:
+            filters[source][column] = values
+    return filters
+
+
+def _job(
+    name: str,
+    problems: Sequence[Problem],
+    num_samples: int,
+    *,
+    out: Path,
+    shared: Mapping[str, Any],
+    where: Mapping[str, Sequence[str]],
+) -> Job:
+    seeds = shared["seed"]
+    num_samples *= len(seeds) if isinstance(seeds, list) else 1
     settings = {
         "benchmark": name,
         "num_problems": len(problems),
         "checksum": content_checksum(problems),
         "num_samples": num_samples,
+        **({"where": where} if where else {}),
         **shared,
     }
     return Job(name=name, problems=problems, num_samples=num_samples, folder=out / name, settings=settings)

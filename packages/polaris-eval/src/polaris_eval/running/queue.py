@@ -5,16 +5,18 @@ answer of a problem or of a benchmark. Every completion is graded and on disk by
 than what is in flight. The completed files hold no times and are the same whether or not there was a kill.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from polaris_data import PROMPT_SUFFIX, Journal, Problem, to_prompt
+from polaris_data import Journal, Problem
 from polaris_reward import Grade, GradeMany
 from polaris_rollout import Group, Prompt, Sampler, SamplingParams, alongside
 
 from polaris_eval.records import Evaluation
 from polaris_eval.running.budgets import Decode, cut_texts
+from polaris_eval.running.wording import AS_IN_TRAINING, Wording
 from polaris_eval.scores.equivalence import vote_classes
 from polaris_eval.scores.summary import summarize
 
@@ -37,6 +39,9 @@ class Task:
 
     journal: Journal
     """Where completions are written as they finish; those it already holds are not sampled again."""
+
+    seeds: tuple[int, ...] = ()
+    """Each draws an equal share of the completions; none stands for the one of the parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +90,9 @@ def count_missing(task: Task) -> int:
     return len(_missing(task))
 
 
-def to_prompts(problems: Iterable[Problem], *, suffix: str = PROMPT_SUFFIX) -> list[Prompt]:
+def to_prompts(problems: Iterable[Problem], wording: Wording = AS_IN_TRAINING) -> list[Prompt]:
     """Return what the model is asked, problem by problem."""
-    return [Prompt(problem_id=problem.problem_id, text=to_prompt(problem, suffix=suffix)) for problem in problems]
+    return [Prompt(problem_id=problem.problem_id, text=wording.ask(problem)) for problem in problems]
 
 
 def sample_missing(
@@ -96,44 +101,51 @@ def sample_missing(
     grade_many: GradeMany,
     *,
     params: SamplingParams,
-    suffix: str = PROMPT_SUFFIX,
+    wording: Wording = AS_IN_TRAINING,
     budgets: Sequence[int] = (),
     decode: Decode | None = None,
     track: Track = iter,
 ) -> None:
     """Sample and grade what the journals do not hold yet, the completions of all tasks at once; see `evaluate`.
 
-    Completion ``i`` of a problem depends on the seed, the benchmark's name, the problem and ``i`` alone, not on what
-    else is sampled.
+    Completion ``i`` of a problem and a seed depends on the seed, the benchmark's name, the problem and ``i`` alone, not
+    on what else is sampled.
 
     Args:
         tasks: With distinct names.
         sampler: Answers the prompts.
         grade_many: Grades completions; called from another thread while sampling goes on.
         params: How completions are drawn.
-        suffix: Appended to every question.
+        wording: What stands around every question.
         budgets: Token budgets at which longer completions are graded as well; needs ``decode``.
         decode: From tokens to text.
         track: Shows progress.
     """
-    tickets = {
-        f"{task.name}/{problem.problem_id}/{sample}": _Ticket(task, problem, sample)
-        for task in tasks
-        for problem, sample in _missing(task)
-    }
+    tickets: dict[int, dict[str, _Ticket]] = {}
+    for task in tasks:
+        for problem, sample in _missing(task):
+            seed, number = _seed_of(task, sample, params.seed)
+            tickets.setdefault(seed, {})[f"{task.name}/{problem.problem_id}/{number}"] = _Ticket(task, problem, sample)
     if not tickets:
         return
-    prompts = (
-        Prompt(problem_id=prompt_id, text=to_prompt(ticket.problem, suffix=suffix))
-        for prompt_id, ticket in tickets.items()
-    )
+
+    def sampled() -> Iterator[Group]:
+        for seed, asked in tickets.items():
+            prompts = (
+                Prompt(problem_id=prompt_id, text=wording.ask(ticket.problem)) for prompt_id, ticket in asked.items()
+            )
+            for group in sampler.sample(prompts, replace(params, seed=seed), n=1):
+                seeds.append(seed)
+                yield group
+
+    seeds: deque[int] = deque()  # Of the groups on their way, which stay in order.
 
     def keep(groups: Sequence[Group]) -> Sequence[Group]:
-        batch = [(tickets[group.problem_id], group) for group in groups]
+        batch = [(tickets[seeds.popleft()][group.problem_id], group) for group in groups]
         _grade_and_keep(batch, grade_many, budgets if decode else (), decode)
         return groups
 
-    for _ in alongside(track(sampler.sample(prompts, params, n=1)), keep):
+    for _ in alongside(track(sampled()), keep):
         pass
 
 
@@ -157,6 +169,14 @@ def finish(task: Task, grade_many: GradeMany) -> None:
     ]
     order = {problem.problem_id: index for index, problem in enumerate(task.problems)}
     task.journal.finish(lambda record: order[record["problem_id"]])
+
+
+def _seed_of(task: Task, sample: int, seed: int) -> tuple[int, int]:
+    """Return the seed that draws a completion, and its number among that seed's."""
+    if not task.seeds:
+        return seed, sample
+    place, number = divmod(sample, task.num_samples // len(task.seeds))
+    return task.seeds[place], number
 
 
 def _missing(task: Task) -> list[tuple[Problem, int]]:
@@ -193,7 +213,8 @@ def _grade_and_keep(
             {
                 "problem_id": ticket.problem.problem_id,
                 "sample": ticket.sample,
-                "completion": _to_record(group, grade, at_budgets),
+                "completion": _to_record(group, grade, at_budgets)
+                | ({"seed": _seed_of(ticket.task, ticket.sample, 0)[0]} if ticket.task.seeds else {}),
             }
         )
     for task in {ticket.task.name: ticket.task for ticket, _ in batch}.values():
@@ -204,7 +225,7 @@ def _to_record(group: Group, grade: Grade, at_budgets: Mapping[str, str]) -> dic
     (completion,) = group.completions
     return {
         "text": completion.text,
-        "num_tokens": len(completion.token_ids),
+        "num_tokens": completion.num_tokens,
         "finish_reason": completion.finish_reason,
         "outcome": grade.outcome.value,
         "answer": grade.answer,

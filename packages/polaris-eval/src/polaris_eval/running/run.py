@@ -14,6 +14,7 @@ from polaris_eval.running.budgets import Decode, open_decoder
 from polaris_eval.running.job import Job
 from polaris_eval.running.protocol import join_settings, protocol_hash
 from polaris_eval.running.queue import count_missing, finish, sample_missing, to_prompts
+from polaris_eval.running.wording import AS_IN_TRAINING, Wording
 from polaris_eval.scores.files import write_scores
 from polaris_eval.scores.summary import summarize
 
@@ -21,7 +22,9 @@ CONVENTION = BOXED
 """What is an answer: the prompt asks for a box."""
 
 
-def run_jobs(jobs: Sequence[Job], spec: EngineSpec, *, params: SamplingParams, out: Path) -> list[Evaluation]:
+def run_jobs(
+    jobs: Sequence[Job], spec: EngineSpec, *, params: SamplingParams, out: Path, wording: Wording = AS_IN_TRAINING
+) -> list[Evaluation]:
     """Measure a model on every job's benchmark and write ``out/scores.json``.
 
     No engine is started when an earlier command sampled everything.
@@ -31,6 +34,7 @@ def run_jobs(jobs: Sequence[Job], spec: EngineSpec, *, params: SamplingParams, o
         spec: The engine, with the model.
         params: How completions are drawn.
         out: Folder of the evaluation.
+        wording: What stands around every question.
 
     Raises:
         OtherRunError: If another process writes there, or a folder belongs to another run.
@@ -45,10 +49,17 @@ def run_jobs(jobs: Sequence[Job], spec: EngineSpec, *, params: SamplingParams, o
 
                     with open_engine(spec) as engine:
                         for job in jobs:
-                            engine.check_prompts(to_prompts(job.problems), max_tokens=params.max_tokens)
+                            engine.check_prompts(to_prompts(job.problems, wording), max_tokens=params.max_tokens)
                         with watch(engine, stall_limit_s=spec.stall_limit_s, label="evaluating"):
-                            decode = open_decoder(spec.model, endpoints=spec.endpoints)
-                            sample_jobs(jobs, engine, grader.grade_many, params=params, decode=decode, engine=engine)
+                            sample_jobs(
+                                jobs,
+                                engine,
+                                grader.grade_many,
+                                params=params,
+                                wording=wording,
+                                decode=open_decoder(spec.model, endpoints=spec.endpoints),
+                                engine=engine,
+                            )
                 for job in jobs:
                     finish(job.task(), grader.grade_many)
         return score_jobs(jobs, model=spec.model, out=out)
@@ -60,6 +71,7 @@ def sample_jobs(
     grade_many: GradeMany,
     *,
     params: SamplingParams,
+    wording: Wording = AS_IN_TRAINING,
     decode: Decode | None = None,
     engine: Engine | None = None,
 ) -> None:
@@ -70,6 +82,7 @@ def sample_jobs(
         sampler: Draws the completions.
         grade_many: Grades them.
         params: How completions are drawn.
+        wording: What stands around every question.
         decode: Of the model's tokenizer, to grade completions cut to ``budgets``; without it they are not.
         engine: Asked what it is doing, for the progress.
     """
@@ -83,6 +96,7 @@ def sample_jobs(
         sampler,
         grade_many,
         params=params,
+        wording=wording,
         budgets=jobs[0].settings["budgets"],
         decode=decode,
         track=partial(track, total=total, done=total - left, label="evaluating", engine=engine),

@@ -19,10 +19,13 @@ from .means import mean_difference as mean_difference
 from .means import paired_difference as paired_difference
 from .means import sign_probability as sign_probability
 from .means import student_quantile as student_quantile
+from .power import detectable_difference as detectable_difference
 from .proportions import mean_share as mean_share
 from .summary import correct_by_problem as correct_by_problem
 from .summary import summarize as summarize
 from .votes import best_of as best_of
+from .votes import g_pass_at_k as g_pass_at_k
 from .votes import majority_at_k as majority_at_k
+from .votes import mean_g_pass_at_k as mean_g_pass_at_k
 from .votes import pass_at_k as pass_at_k
 from .votes import weighted_vote as weighted_vote

@@ -118,6 +118,7 @@ def _to_evaluation(fields: dict[str, Any]) -> Evaluation:
         ),
         "unscored": tuple(fields["unscored"]),
         "lost": tuple(fields.get("lost", ())),
+        "by_seed": tuple((seed, share) for seed, share in fields.get("by_seed", [])),
         "problems": tuple(
             ProblemResult(**problem | {"references": tuple(problem["references"])}) for problem in fields["problems"]
         ),

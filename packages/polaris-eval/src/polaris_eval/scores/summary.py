@@ -16,12 +16,25 @@ from polaris_eval.records import Evaluation, ProblemResult, Score
 from polaris_eval.scores.lengths import budget_curve, group_by_length, token_lengths
 from polaris_eval.scores.means import bootstrap_interval
 from polaris_eval.scores.proportions import mean_share
-from polaris_eval.scores.votes import best_of, majority_at_k, pass_at_k, weighted_vote
+from polaris_eval.scores.votes import (
+    best_of,
+    g_pass_at_k,
+    majority_at_k,
+    mean_g_pass_at_k,
+    pass_at_k,
+    weighted_vote,
+)
 
 logger = logging.getLogger(__name__)
 
 Metric = tuple[str, int, list[float], list[float]]
 """Name, completions that it looks at, its value for each problem, and the number of looks that each is the mean of."""
+
+STABLE_SHARES = {f"g-pass@k {share}": share for share in (0.5, 0.75, 1.0)}
+"""Metric of each share of ``k`` completions that must be correct for the problem to count as solved in a stable way."""
+
+_STABLE_FROM = 4
+"""Least ``k`` at which these shares ask for different numbers of completions."""
 
 _RIGHT = "right"
 """Vote of every correct completion: whatever form its answer has, it is the same answer."""
@@ -86,16 +99,21 @@ def summarize(name: str, records: Sequence[Mapping[str, Any]]) -> Evaluation:
         outcomes={outcome.value: counts[outcome] for outcome in Outcome if counts[outcome]},
         unscored=unscored,
         problems=tuple(_to_result(record, correct.get(record["problem_id"])) for record in records),
+        by_seed=_by_seed(scored),
     )
 
 
 def _subset_metrics(records: Sequence[Mapping[str, Any]], num_samples: int) -> Iterator[Metric]:
-    """Yield pass@k and maj@k for every power of two that the samples reach."""
+    """Yield pass@k, maj@k and G-Pass@k for every power of two that the samples reach."""
     sizes = [2**power for power in range(num_samples.bit_length())]
     for k in sizes:
         yield "pass@k", k, [pass_at_k(_correct(record), k) for record in records], _looks(records, k)
     for k in sizes:
         yield "maj@k", k, [majority_at_k(_votes(record), _RIGHT, k) for record in records], _looks(records, k)
+    for k in [size for size in sizes if size >= _STABLE_FROM]:
+        for metric, share in STABLE_SHARES.items():
+            yield metric, k, [g_pass_at_k(_correct(record), k, share) for record in records], _looks(records, k)
+        yield "mg-pass@k", k, [mean_g_pass_at_k(_correct(record), k) for record in records], _looks(records, k)
 
 
 def _chosen_metrics(records: Sequence[Mapping[str, Any]], num_samples: int) -> Iterator[Metric]:
@@ -117,6 +135,21 @@ def _rates(records: Sequence[Mapping[str, Any]], num_samples: int) -> Iterator[M
         yield "truncated", num_samples, truncated, _looks(records)
     silent = [fmean(each["outcome"] == Outcome.NO_ANSWER for each in record["completions"]) for record in records]
     yield "no_answer", num_samples, silent, _looks(records)
+
+
+def _by_seed(records: Sequence[Mapping[str, Any]]) -> tuple[tuple[int, float], ...]:
+    """Return each seed with the mean over problems of what its completions got right."""
+    seeds = dict.fromkeys(each["seed"] for record in records for each in record["completions"] if "seed" in each)
+    return tuple(
+        (
+            seed,
+            fmean(
+                fmean(each["outcome"] == Outcome.CORRECT for each in record["completions"] if each["seed"] == seed)
+                for record in records
+            ),
+        )
+        for seed in seeds
+    )
 
 
 def _looks(records: Sequence[Mapping[str, Any]], k: int = 1) -> list[float]:

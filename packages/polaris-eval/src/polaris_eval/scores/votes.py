@@ -29,6 +29,42 @@ def pass_at_k(correct: Sequence[bool], k: int) -> float:
     return 1 - math.comb(len(correct) - sum(correct), k) / math.comb(len(correct), k)
 
 
+def g_pass_at_k(correct: Sequence[bool], k: int, share: float) -> float:
+    """Return the probability that at least this share of ``k`` completions is correct (``G-Pass@k`` at a threshold).
+
+    ``sum over j >= ceil(share * k) of C(c, j) C(n - c, k - j) / C(n, k)``: the share of all subsets of ``k`` of the
+    ``n`` completions, ``c`` of them correct, that hold so many correct ones. A share of 1 asks for all of them; one
+    small enough to ask for a single one is `pass_at_k`.
+
+    Args:
+        correct: What was correct among the completions of one problem.
+        k: Completions that are looked at.
+        share: Of these, above 0 and at most 1.
+
+    Raises:
+        ValueError: If ``k`` is not between 1 and the number of completions, or the share is out of range.
+
+    References:
+        Liu et al., "Are Your LLMs Capable of Stable Reasoning?", 2024. https://arxiv.org/abs/2412.13147
+    """
+    _require_subset(len(correct), k)
+    if not 0 < share <= 1:
+        raise ValueError(f"share is {share}; give a number above 0, at most 1")
+    return _tail(correct, k, math.ceil(Fraction(share).limit_denominator(10**6) * k))
+
+
+def mean_g_pass_at_k(correct: Sequence[bool], k: int) -> float:
+    """Return ``mG-Pass@k``: `g_pass_at_k` over the thresholds from 1/2 to 1, as their paper adds it up.
+
+    ``2 / k * sum over i from ceil(k / 2) + 1 to k of G-Pass@k(i / k)``: 1 where everything is correct, for even ``k``.
+
+    Raises:
+        ValueError: If ``k`` is not between 1 and the number of completions.
+    """
+    _require_subset(len(correct), k)
+    return 2 / k * math.fsum(_tail(correct, k, least) for least in range(math.ceil(k / 2) + 1, k + 1))
+
+
 def majority_at_k(votes: Sequence[Hashable | None], winner: Hashable | None, k: int) -> float:
     """Return the probability that a majority vote of ``k`` completions gives the correct answer.
 
@@ -85,6 +121,14 @@ def best_of(correct: Sequence[bool], scores: Sequence[float]) -> float:
     """
     best = [right for right, score in zip(correct, scores, strict=True) if score == max(scores)]
     return sum(best) / len(best)
+
+
+def _tail(correct: Sequence[bool], k: int, least: int) -> float:
+    """Return the share of subsets of ``k`` that hold at least so many correct completions."""
+    right = sum(correct)
+    wrong = len(correct) - right
+    subsets = sum(math.comb(right, each) * math.comb(wrong, k - each) for each in range(least, min(right, k) + 1))
+    return subsets / math.comb(len(correct), k)
 
 
 def _ways(counts: Sequence[int], num_silent: int, *, most: int, size: int) -> list[int]:

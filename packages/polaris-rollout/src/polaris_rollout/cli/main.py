@@ -24,7 +24,7 @@ def group() -> None:
 
 
 @app.command()
-@engine_options()
+@engine_options(prompts=True)
 def sample(
     prompts: Annotated[
         Path,
@@ -36,6 +36,17 @@ def sample(
     temperature: Annotated[float, typer.Option(help="Divides the logits; 0 takes the most likely token.")] = 1.0,
     top_p: Annotated[float, typer.Option(help="Nucleus mass; 1 keeps all. For training keep 1.")] = 1.0,
     top_k: Annotated[int, typer.Option(help="Most likely tokens kept; 0 keeps all. For training keep 0.")] = 0,
+    min_p: Annotated[
+        float,
+        typer.Option(help="Leave out tokens less likely than this share of the likeliest. For training keep 0."),
+    ] = 0.0,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="End an answer where this text begins, and leave it out; repeatable. For training give none.",
+            show_default=False,
+        ),
+    ] = None,
     max_tokens: Annotated[
         int | None, typer.Option(help="Longest answer, in tokens; the default fills the context.")
     ] = None,
@@ -60,6 +71,11 @@ def sample(
 
     polaris-rollout sample problems.jsonl --model Qwen/Qwen3-4B --out rollouts
     --endpoint http://host1:8000 --endpoint http://host2:8000
+
+    Example, with an engine on each of four GPUs:
+
+    polaris-rollout sample problems.jsonl --model Qwen/Qwen3-4B --out rollouts
+    --data-parallel 4
     """
     from polaris_rollout.engines.sampling import sample_file
     from polaris_rollout.errors import SettingError
@@ -67,7 +83,15 @@ def sample(
 
     if samples < 1:
         raise SettingError(f"--samples is {samples}; give 1 or more")
-    params = SamplingParams(temperature=temperature, top_p=top_p, top_k=top_k, max_tokens=max_tokens, seed=seed)
+    params = SamplingParams(
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        min_p=min_p,
+        stop=tuple(stop or ()),
+        max_tokens=max_tokens,
+        seed=seed,
+    )
     print(f"{out}: {sample_file(prompts, out, engine, params, num_samples=samples, suffix=suffix)}")
 
 

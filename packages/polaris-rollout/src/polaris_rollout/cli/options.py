@@ -2,19 +2,25 @@
 
 import functools
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
 
 from polaris_rollout.errors import SettingError
-from polaris_rollout.records import EngineSpec
+from polaris_rollout.records import ChatFormat, EngineSpec
 
 Command = Callable[..., None]
 
 
 def engine_options(
-    *, demo_model: bool = True, least_context: int | None = 2, yarn_factor: bool = False
+    *,
+    demo_model: bool = True,
+    least_context: int | None = 2,
+    yarn_factor: bool = False,
+    prompts: bool = False,
+    text_only: bool = False,
 ) -> Callable[[Command], Command]:
     """Give a command, in place of its parameter ``engine``, the options that an `EngineSpec` is made from.
 
@@ -22,6 +28,9 @@ def engine_options(
         demo_model: Whether ``tiny`` is the default model; else the model's name is empty where none is given.
         least_context: Refused as a usage error below it; ``None`` leaves that to `check_model`.
         yarn_factor: Whether there is an option for it.
+        prompts: Whether there are options for what stands around a question, and for engines side by side: of commands
+            that record the former and read the latter to their end.
+        text_only: Whether servers may give nothing but texts.
     """
 
     def options(
@@ -56,7 +65,36 @@ def engine_options(
                 show_default=False,
             ),
         ] = None,
+        text_only: Annotated[
+            bool,
+            typer.Option(
+                "--text-only",
+                help="The endpoints are any OpenAI-compatible servers: take their texts, without tokens and "
+                "comparisons; the key is $VLLM_API_KEY.  [default: found out by asking]",
+            ),
+        ] = False,
+        system_prompt: Annotated[
+            str, typer.Option(help="System turn before every question; it changes scores, so it is recorded.")
+        ] = "",
+        chat_template_kwargs: Annotated[
+            str,
+            typer.Option(
+                metavar="JSON",
+                help="Arguments of the chat template, such as '{\"enable_thinking\": false}'; one that the template "
+                "does not mention is refused.",
+            ),
+        ] = "{}",
+        chat_template: Annotated[
+            bool, typer.Option(help="Put the chat template around the question; a base model is asked without.")
+        ] = True,
         tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs that share one copy of the model in here.")] = 1,
+        data_parallel: Annotated[
+            int,
+            typer.Option(
+                min=1,
+                help="Copies of the model side by side, each in its own process on its own GPUs; faster, same answers.",
+            ),
+        ] = 1,
         stall_limit: Annotated[
             float, typer.Option(min=1, help="Seconds without a new token until the job is ended with exit code 75.")
         ] = 1800.0,
@@ -66,6 +104,10 @@ def engine_options(
     ) -> EngineSpec:
         if endpoint and tensor_parallel > 1:
             raise SettingError("--tensor-parallel is for the engine in this process; start the servers with it instead")
+        if endpoint and data_parallel > 1:
+            raise SettingError("--data-parallel is for engines on this machine; give several --endpoint instead")
+        if text_only and not endpoint:
+            raise SettingError("--text-only says what the servers are; give their addresses with --endpoint")
         if endpoint and yarn_factor is not None:
             raise SettingError(
                 "--yarn-factor is for the engine in this process; start the servers with rope_parameters"
@@ -75,14 +117,43 @@ def engine_options(
             context=context,
             yarn_factor=yarn_factor,
             endpoints=tuple(endpoint or ()),
+            text_only=text_only,
+            chat=ChatFormat(
+                system_prompt=system_prompt,
+                arguments=parse_arguments(chat_template_kwargs),
+                is_plain=not chat_template,
+            ),
             tensor_parallel=tensor_parallel,
+            data_parallel=data_parallel,
             stall_limit_s=stall_limit,
             canary=canary,
         )
 
     defaults = {} if demo_model else {"model": None}
-    hidden = () if yarn_factor else ("yarn_factor",)
+    shown = {
+        "yarn_factor": yarn_factor,
+        "text_only": text_only,
+        **dict.fromkeys(("system_prompt", "chat_template_kwargs", "chat_template", "data_parallel"), prompts),
+    }
+    hidden = tuple(name for name, is_shown in shown.items() if not is_shown)
     return lambda command: _expanded(command, "engine", options, defaults=defaults, without=hidden)
+
+
+def parse_arguments(text: str) -> dict[str, Any]:
+    """Read the arguments of a chat template.
+
+    Raises:
+        SettingError: If the text is no JSON object.
+    """
+    try:
+        arguments = json.loads(text)
+    except ValueError:
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise SettingError(
+            f"--chat-template-kwargs is {text!r}; give a JSON object such as '{{\"enable_thinking\": false}}'"
+        )
+    return arguments
 
 
 def _expanded(

@@ -1,3 +1,4 @@
+from .copies import EngineCopies as EngineCopies
 from .opening import check_model as check_model
 from .opening import open_engine as open_engine
 from .parity import Reference as Reference

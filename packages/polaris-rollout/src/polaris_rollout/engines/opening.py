@@ -1,4 +1,4 @@
-"""Opening whatever engine the caller has: vLLM in this process, or servers at addresses."""
+"""Opening whatever engine the caller has: vLLM in this process, copies of it in others, or servers at addresses."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from polaris_rollout.engines.options import MAX_IN_FLIGHT
 from polaris_rollout.errors import ModelError
-from polaris_rollout.models import model_config, model_digest, resolve_model
+from polaris_rollout.models import chat_template, check_chat, model_config, model_digest, resolve_model
 from polaris_rollout.records import Engine, EngineSpec
 from polaris_rollout.yarn import yarn_config
 
@@ -29,6 +29,8 @@ def check_model(spec: EngineSpec) -> str | None:
         raise
     if not spec.endpoints and not spec.extend_positions and Path(folder).is_dir():
         yarn_config(model_config(folder), spec.context, factor=spec.yarn_factor)
+    if Path(folder).is_dir():
+        check_chat(spec.model, chat_template(Path(folder)), spec.chat)
     return model_digest(folder)
 
 
@@ -39,11 +41,25 @@ def open_engine(spec: EngineSpec) -> Generator[Engine]:
     Raises:
         RolloutError: If there is no engine, or it cannot be used for this model.
     """
+    in_flight = spec.max_in_flight or MAX_IN_FLIGHT
+    if spec.text_only:
+        from polaris_rollout.servers.texts import TextSampler
+
+        with TextSampler(spec.endpoints, model=spec.model, chat=spec.chat, max_in_flight=in_flight) as sampler:
+            yield sampler
+        return
     if spec.endpoints:
         from polaris_rollout.servers.sampler import ServerSampler
 
-        in_flight = spec.max_in_flight or MAX_IN_FLIGHT
-        with ServerSampler(spec.endpoints, model=spec.model, context=spec.context, max_in_flight=in_flight) as sampler:
+        with ServerSampler(
+            spec.endpoints, model=spec.model, context=spec.context, chat=spec.chat, max_in_flight=in_flight
+        ) as sampler:
+            yield sampler
+        return
+    if spec.data_parallel > 1:
+        from polaris_rollout.engines.copies import EngineCopies
+
+        with EngineCopies(spec) as sampler:
             yield sampler
         return
     # Importing the engine takes many seconds, so it is done only where one is needed.

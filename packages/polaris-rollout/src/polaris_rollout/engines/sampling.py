@@ -1,7 +1,7 @@
 """Sampling a file of prompts into a store."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median, quantiles
 
@@ -61,12 +61,13 @@ def sample_file(
         RolloutError: If the prompts, the folder, the model or the engine cannot be used.
     """
     wanted = read_prompts(prompts, suffix=suffix)
-    settings = asdict(params) | {
+    settings = params.settings() | {
         "model": spec.model,
         "model_digest": check_model(spec),
         "samples": num_samples,
         "context": spec.context,
         "suffix": suffix,
+        **spec.chat.settings(),
     }
     with RolloutStore(out, settings) as store:
         missing = [prompt for prompt in wanted if prompt.problem_id not in store.finished]

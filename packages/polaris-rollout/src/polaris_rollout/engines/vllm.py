@@ -32,6 +32,7 @@ from polaris_rollout.engines.options import vllm_options
 from polaris_rollout.errors import EngineMissingError, SettingError
 from polaris_rollout.models import (
     PREFILLED_TOKENS,
+    check_chat,
     check_lengths,
     encode_prompt,
     model_config,
@@ -48,6 +49,7 @@ from polaris_rollout.records import (
     Prompt,
     SamplingParams,
     completion_seed,
+    cut_at_stop,
     distinct,
 )
 
@@ -117,7 +119,9 @@ class VllmSampler:
         self._dtype = str(self._llm.model_config.dtype).removeprefix("torch.")
         self.tokenizer: Any = self._llm.get_tokenizer()
         self._stop_token_ids = stop_token_ids(folder)
-        if self.tokenizer.chat_template is None:
+        self._chat = spec.chat
+        check_chat(spec.model, self.tokenizer.chat_template, spec.chat)
+        if self.tokenizer.chat_template is None and not spec.chat.is_plain:
             logger.warning("%s has no chat template: problems are given to it as plain text", spec.model)
 
     def __enter__(self) -> Self:
@@ -170,7 +174,7 @@ class VllmSampler:
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the prompt that the model sees for a user turn, chat template included."""
-        return encode_prompt(self.tokenizer, text)
+        return encode_prompt(self.tokenizer, text, self._chat)
 
     def check_prompts(self, prompts: Sequence[Prompt], max_tokens: int | None = None) -> None:
         """Refuse prompts that leave no room for an answer: for ``max_tokens``, or for one token.
@@ -207,7 +211,7 @@ class VllmSampler:
                     return
                 for output in cast(list[vllm.RequestOutput], engine.step()):
                     group, index = in_flight.pop(output.request_id)
-                    completion = self._completion(output.outputs[0])
+                    completion = self._completion(output.outputs[0], params.stop)
                     self._num_sampled += len(completion.token_ids)
                     group.completions[index] = completion
                     if len(group.completions) == n:
@@ -279,17 +283,19 @@ class VllmSampler:
                         top_p=params.top_p,
                         top_k=params.top_k,
                         max_tokens=min(room, params.max_tokens or room),
+                        min_p=params.min_p,
                         seed=completion_seed(params.seed, prompt.problem_id, prompt.first_sample + index),
                         stop_token_ids=self._stop_token_ids,
+                        stop=list(params.stop),
                         logprobs=0,
                         flat_logprobs=True,
-                        detokenize=False,
+                        detokenize=bool(params.stop),
                         output_kind=RequestOutputKind.FINAL_ONLY,
                         skip_clone=True,
                     ),
                 )
 
-    def _completion(self, output: CompletionOutput) -> Completion:
+    def _completion(self, output: CompletionOutput, stop: Sequence[str]) -> Completion:
         logprobs = output.logprobs
         if not isinstance(logprobs, FlatLogprobs) or output.finish_reason not in ("stop", "length"):
             raise RuntimeError(f"the engine ended a completion with {output.finish_reason!r}")
@@ -297,8 +303,21 @@ class VllmSampler:
         return Completion(
             token_ids=token_ids,
             logprobs=tuple(logprobs.logprobs),
-            text=self.tokenizer.decode(token_ids, skip_special_tokens=True),
+            text=cut_at_stop(self.tokenizer.decode(token_ids, skip_special_tokens=True), stop),
             finish_reason=output.finish_reason,
+        )
+
+
+def require_devices(num: int) -> None:
+    """Refuse to open an engine on fewer GPUs than its copy of the model is to lie on; a CPU has no such number.
+
+    Raises:
+        SettingError: Naming how many there are.
+    """
+    if not current_platform.is_cpu() and (found := torch.cuda.device_count()) < num:
+        raise SettingError(
+            f"an engine needs {num} GPUs of its own and {found} of {os.environ.get('CUDA_VISIBLE_DEVICES')!r} are "
+            "there; lower --data-parallel or --tensor-parallel"
         )
 
 

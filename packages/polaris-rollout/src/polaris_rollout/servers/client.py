@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from polaris_rollout.errors import EndpointError
-from polaris_rollout.records import Completion, SamplingParams
+from polaris_rollout.records import USER_TURN, ChatFormat, Completion, SamplingParams, cut_at_stop
 
 CONNECT_TIMEOUT_S = 10.0
 """For the connection alone: an answer may take an hour, so requests themselves have no time-out."""
@@ -27,7 +27,15 @@ if hasattr(socket, "TCP_KEEPIDLE"):
 
 
 class EndpointDownError(Exception):
-    """The server failed, is busy, or cannot be reached: another may do, or this one later."""
+    """The server failed, is busy, or cannot be reached: another may do, or this one later.
+
+    Attributes:
+        status: Of its HTTP answer; ``None`` where there was none.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,15 +72,17 @@ class Endpoint:
     Attributes:
         address: Scheme, host and port.
         model_id: Name of the model that requests carry.
+        chat: What stands around every user turn.
         has_chat_template: Whether the model's tokenizer has one; without, user turns are plain text.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, chat: ChatFormat = USER_TURN) -> None:
         """Prepare a client; nothing is sent.
 
         Args:
             address: Such as ``http://host:8000``. The key in ``VLLM_API_KEY``, where servers look for it too,
                 is sent along.
+            chat: What stands around every user turn.
 
         Raises:
             EndpointError: If the address is not a URL of a server.
@@ -81,7 +91,8 @@ class Endpoint:
         if not self.address.startswith(("http://", "https://")) or not httpx.URL(self.address).host:
             raise EndpointError(f"endpoint {address!r} is no address; give one like http://host:8000")
         self.model_id: str | None = None
-        self.has_chat_template = True
+        self.chat = chat
+        self.has_chat_template = not chat.is_plain
         key = os.environ.get("VLLM_API_KEY")
         # A connection for each request: beside an answer it costs nothing, and none is closed under a request for
         # having been idle.
@@ -107,7 +118,7 @@ class Endpoint:
 
     async def served_models(self) -> list[ServedModel]:
         """List what the server serves."""
-        answer = await self._json("GET", "/v1/models")
+        answer = await self.ask("GET", "/v1/models")
         try:
             return [
                 ServedModel(
@@ -125,7 +136,7 @@ class Endpoint:
     async def weight_version(self) -> str | None:
         """Return the name that a trainer gave the server's weights; ``None`` where it tells none."""
         try:
-            name = (await self._json("GET", "/weight_info"))["weight_version"]
+            name = (await self.ask("GET", "/weight_info"))["weight_version"]
         except (EndpointDownError, KeyError, TypeError):  # Only a server in development mode has this page.
             return None
         return None if name == "default" else str(name)
@@ -147,7 +158,9 @@ class Endpoint:
         """Return the prompt that the model sees for a user turn, chat template included."""
         if not self.has_chat_template:
             return await self.tokenize(text)
-        turn = {"messages": [{"role": "user", "content": text}], "add_generation_prompt": True}
+        turn: dict[str, Any] = {"messages": self.chat.messages(text), "add_generation_prompt": True}
+        if self.chat.arguments:
+            turn["chat_template_kwargs"] = dict(self.chat.arguments)
         return await self._tokenize({**turn, "add_special_tokens": False})
 
     async def tokenize(self, text: str) -> tuple[int, ...]:
@@ -156,7 +169,7 @@ class Endpoint:
 
     async def detokenize(self, token_ids: Sequence[int]) -> str:
         """Return the text of tokens, special ones included."""
-        answer = await self._json("POST", "/detokenize", {"model": self.model_id, "tokens": list(token_ids)})
+        answer = await self.ask("POST", "/detokenize", {"model": self.model_id, "tokens": list(token_ids)})
         try:
             return str(answer["prompt"])
         except (KeyError, TypeError) as error:
@@ -180,7 +193,7 @@ class Endpoint:
             completion = Completion(
                 token_ids=tuple(choice["token_ids"]),
                 logprobs=tuple(choice["logprobs"]["token_logprobs"]),
-                text=choice["text"],
+                text=cut_at_stop(choice["text"], params.stop),
                 finish_reason=choice["finish_reason"],
             )
         except (KeyError, TypeError) as error:
@@ -222,7 +235,7 @@ class Endpoint:
         logprobs: int = 0,
         **more: Any,
     ) -> Any:
-        body = {
+        body: dict[str, Any] = {
             "model": self.model_id,
             "prompt": list(prompt_token_ids),
             "max_tokens": max_tokens,
@@ -230,7 +243,7 @@ class Endpoint:
             "temperature": params.temperature,
             "top_p": params.top_p,
             "top_k": params.top_k,
-            "min_p": 0.0,
+            "min_p": params.min_p,
             "repetition_penalty": 1.0,
             "presence_penalty": 0.0,
             "frequency_penalty": 0.0,
@@ -242,7 +255,9 @@ class Endpoint:
             "include_stop_str_in_output": True,
             "skip_special_tokens": True,
         }
-        answer = await self._json("POST", "/v1/completions", {**body, **more})
+        if params.stop:
+            body["stop"] = list(params.stop)
+        answer = await self.ask("POST", "/v1/completions", {**body, **more})
         try:
             return answer["choices"][0]
         except (KeyError, IndexError, TypeError) as error:
@@ -251,7 +266,7 @@ class Endpoint:
             ) from error
 
     async def _tokenize(self, body: dict[str, Any]) -> tuple[int, ...]:
-        answer = await self._json("POST", "/tokenize", {"model": self.model_id, **body})
+        answer = await self.ask("POST", "/tokenize", {"model": self.model_id, **body})
         try:
             return tuple(answer["tokens"])
         except (KeyError, TypeError) as error:
@@ -259,7 +274,8 @@ class Endpoint:
                 f"{self.address} answered /tokenize with something else than tokens: {answer!r:.200}"
             ) from error
 
-    async def _json(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    async def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Send a request and return what the JSON of the answer holds."""
         response = await self._request(method, path, body)
         try:
             return response.json()
@@ -284,7 +300,7 @@ class Endpoint:
         said = f"{path} with status {response.status_code}: {_message(response)}"
         if response.status_code in OUR_FAULT:
             raise EndpointError(f"{self.address} refused {said}")
-        raise EndpointDownError(f"{self.address} answered {said}")
+        raise EndpointDownError(f"{self.address} answered {said}", response.status_code)
 
 
 def _message(response: httpx.Response) -> str:

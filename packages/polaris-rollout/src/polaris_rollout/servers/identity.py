@@ -154,11 +154,11 @@ def _same_folder(model: str, root: str) -> bool:
 
 async def _encode_first_prompt(endpoint: Endpoint) -> tuple[int, ...]:
     """Encode a probe as a user turn, finding out whether the model has a chat template."""
-    endpoint.has_chat_template = True
+    endpoint.has_chat_template = not endpoint.chat.is_plain
     try:
         return await endpoint.encode(PROBE_TEXTS[0])
     except EndpointError as error:
-        if "chat template" not in str(error):
+        if endpoint.chat.settings() or "chat template" not in str(error):
             raise
     endpoint.has_chat_template = False
     return await endpoint.encode(PROBE_TEXTS[0])

@@ -271,7 +271,10 @@ class EndpointPool:
             error = f"{server.endpoint.address} left a request unanswered for {self._patience.open_timeout_s:g} s"
         except EndpointDownError as down:
             error = str(down)
-        raise EndpointError(f"{error}; start a server of {model} there or leave the endpoint out")
+        raise EndpointError(
+            f"{error}; start a server of {model} there or leave the endpoint out; of servers other than `vllm serve` "
+            "`polaris-eval run --text-only` takes the texts"
+        )
 
     def _require_hope(self, waiting_since: float) -> None:
         """Raise once no server has worked for the stated time, of which all was spent waiting."""

@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 
 from polaris_rollout.errors import EndpointError
 from polaris_rollout.models import check_lengths
-from polaris_rollout.records import EngineStatus, Group, Prompt, SamplingParams, distinct
+from polaris_rollout.records import USER_TURN, ChatFormat, EngineStatus, Group, Prompt, SamplingParams, distinct
 from polaris_rollout.servers.client import Endpoint
 from polaris_rollout.servers.pool import EndpointPool
 from polaris_rollout.servers.server import Patience, Server
@@ -42,6 +42,7 @@ class ServerSampler:
         *,
         model: str,
         context: int | None = None,
+        chat: ChatFormat = USER_TURN,
         max_in_flight: int = 256,
         patience: Patience | None = None,
     ) -> None:
@@ -52,6 +53,7 @@ class ServerSampler:
             model: Name that the servers serve it by, or what they loaded: a folder, a Hub id, a carried name.
             context: Longest prompt and completion together; ``None`` takes the least of the servers'. Beyond the
                 model's positions the servers must have been started with it.
+            chat: What stands around every user turn.
             max_in_flight: Completions that each server works on at the same time.
             patience: How long servers are waited for.
 
@@ -60,7 +62,7 @@ class ServerSampler:
                 others, has a shorter context, or gives log-probabilities of another distribution than it samples;
                 if this process may not open as many connections.
         """
-        clients = [Endpoint(address) for address in endpoints]
+        clients = [Endpoint(address, chat) for address in endpoints]
         addresses = [client.address for client in clients]
         if not addresses or len(set(addresses)) < len(addresses):
             raise EndpointError(f"endpoints are {addresses}; give one or more addresses, each once")

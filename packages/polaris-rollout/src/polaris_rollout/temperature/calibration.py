@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,7 @@ def calibrate(
         probe,
         target=None if target is None else float(np.mean(target)),
         max_loss=calibration.max_loss,
-        settings=settings | asdict(params) | told,
+        settings=settings | params.settings() | told,
     )
     write_report(out, report)
     draw_report(report, out)

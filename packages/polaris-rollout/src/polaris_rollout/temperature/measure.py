@@ -5,7 +5,7 @@ Whatever was drawn is kept in the folder and never drawn again, so an interrupte
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +166,7 @@ class ModelProbe:
             self._params, temperature=temperature, seed=derive_seed(self._params.seed, f"{temperature:g}", batch)
         )
         folder = self._folder / f"temperature-{temperature:g}-batch-{batch + 1}"
-        with RolloutStore(folder, {**self._settings, **asdict(params), "samples": self.batch}) as store:
+        with RolloutStore(folder, {**self._settings, **params.settings(), "samples": self.batch}) as store:
             prompts = [problem.prompt for problem in self._problems.values()]
             groups = sample_missing(store, prompts, self._sampler, params, num_samples=self.batch)
             grades = dict(alongside(groups, self._grade))

@@ -364,6 +364,7 @@ def _evaluation(request: Request, name: str, model: str, *, context: int | None)
             *(() if table.limit is None else ("--limit", str(table.limit))),
             *(() if table.samples is None else ("--samples", str(table.samples))),
             *("--temperature", f"{table.temperature:g}", "--top-k", str(table.top_k)),
+            *_suffix(recipe),
             *("--seed", str(recipe.seed), "--out", str(out)),
         ),
         inputs=(

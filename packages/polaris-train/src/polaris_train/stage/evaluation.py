@@ -15,6 +15,7 @@ from polaris_eval import Evaluation, read_evaluations
 from polaris_eval.running import (
     CONVENTION,
     Job,
+    Wording,
     count_missing,
     finish,
     plan_jobs,
@@ -102,10 +103,10 @@ def _unfinished_jobs(config: ResolvedStage, folder: StageFolder, step: int) -> l
         params=config.sampling_params(seed=config.seed),
         convention=CONVENTION,
         budgets=(),
+        wording=Wording(suffix=config.prompt_suffix),
     ) | {
         "model": config.weights_version(step),
         "model_digest": None,
-        "suffix": config.prompt_suffix,
         "context": config.context,
     }
     jobs = plan_jobs(
@@ -137,7 +138,7 @@ def _sample(jobs: Sequence[Job], sampler: Sampler, grade_many: GradeMany, config
         sampler,
         grade_many,
         params=config.sampling_params(seed=config.seed),
-        suffix=config.prompt_suffix,
+        wording=Wording(suffix=config.prompt_suffix),
         track=partial(_told, total=total, done=total - left, step=step),
     )
 
