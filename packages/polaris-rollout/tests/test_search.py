@@ -26,22 +26,24 @@ class Model:
     def diversity(temperature):
         return 0.1 + 0.4 * temperature
 
-    def measure(self, temperature, num_samples):
+    def measure(self, temperature, num_samples, asked=range(NUM_PROBLEMS)):
         self.calls.append((temperature, num_samples))
-        noise = self.noise / np.sqrt(num_samples) * self.generator.standard_normal((2, NUM_PROBLEMS))
-        diversity = self.diversity(temperature) + self.offsets + noise[0]
+        size = len(asked)
+        noise = self.noise / np.sqrt(num_samples) * self.generator.standard_normal((2, size))
+        diversity = self.diversity(temperature) + self.offsets[list(asked)] + noise[0]
         return Probe(
             temperature=temperature,
             num_samples=num_samples,
             accuracy=np.clip(self.accuracy(temperature) + 0.3 * noise[1], 0, 1),
-            diversity=diversity if temperature < 1.9 else np.full(NUM_PROBLEMS, np.nan),
-            truncated=np.zeros(NUM_PROBLEMS),
-            tokens=np.full(NUM_PROBLEMS, 100.0),
+            diversity=diversity if temperature < 1.9 else np.full(size, np.nan),
+            truncated=np.zeros(size),
+            tokens=np.full(size, 100.0),
         )
 
 
-def run(model, **options):
-    return ProbeRun(model.measure, **{"batch": 4, "max_answers": 80, **options})
+def run(model, *, lowest=0.6, highest=2.0, **options):
+    options = {"num_problems": NUM_PROBLEMS, "batch": 4, "max_answers": 80, **options}
+    return ProbeRun(model.measure, bounds=(lowest, highest), **options)
 
 
 @pytest.mark.parametrize("target", [0.4, 0.5, 0.57, 0.63])
@@ -102,7 +104,7 @@ def test_a_temperature_that_is_given_is_measured_though_it_is_not_on_the_grid():
     choice = measure_given(run(model, given=1.23, max_answers=24), 1.23)
     assert choice.temperature == 1.23
     assert choice.diversity.value == pytest.approx(Model.diversity(1.23), abs=1e-9)
-    assert model.calls == [(0.6, 4), (1.23, 4), (1.23, 8), (1.23, 12), (1.23, 16), (1.23, 20)]
+    assert dict(model.calls) == {0.6: 4, 1.23: 20}
 
 
 def test_exploration_starts_where_the_stated_accuracy_is_lost():
@@ -128,7 +130,7 @@ def test_more_answers_at_a_temperature_count_those_drawn_before():
     find_diversity(run(model), 0.55)
     seen = {}
     for temperature, num_samples in model.calls:
-        assert num_samples == seen.get(temperature, 0) + 4
+        assert num_samples in (seen.get(temperature, 0), seen.get(temperature, 0) + 4)
         seen[temperature] = num_samples
 
 

@@ -14,7 +14,11 @@ Command = Callable[..., None]
 
 
 def engine_options(
-    *, demo_model: bool = True, least_context: int | None = 2, yarn_factor: bool = False
+    *,
+    demo_model: bool = True,
+    least_context: int | None = 2,
+    yarn_factor: bool = False,
+    extend_positions: bool = False,
 ) -> Callable[[Command], Command]:
     """Give a command, in place of its parameter ``engine``, the options that an `EngineSpec` is made from.
 
@@ -22,6 +26,7 @@ def engine_options(
         demo_model: Whether ``tiny`` is the default model; else the model's name is empty where none is given.
         least_context: Refused as a usage error below it; ``None`` leaves that to `check_model`.
         yarn_factor: Whether there is an option for it.
+        extend_positions: Whether there is an option for it.
     """
 
     def options(
@@ -49,6 +54,14 @@ def engine_options(
                 show_default=False,
             ),
         ] = None,
+        extend_positions: Annotated[
+            bool,
+            typer.Option(
+                "--extend-positions",
+                help="Beyond the model's positions leave its rotary frequencies as they are, as a recipe with "
+                "extend_positions trains; no YaRN.",
+            ),
+        ] = False,
         endpoint: Annotated[
             list[str] | None,
             typer.Option(
@@ -70,10 +83,15 @@ def engine_options(
             raise SettingError(
                 "--yarn-factor is for the engine in this process; start the servers with rope_parameters"
             )
+        if endpoint and extend_positions:
+            raise SettingError(
+                "--extend-positions is for the engine in this process; start the servers with max_position_embeddings"
+            )
         return EngineSpec(
             model or "",
             context=context,
             yarn_factor=yarn_factor,
+            extend_positions=extend_positions,
             endpoints=tuple(endpoint or ()),
             tensor_parallel=tensor_parallel,
             stall_limit_s=stall_limit,
@@ -81,7 +99,8 @@ def engine_options(
         )
 
     defaults = {} if demo_model else {"model": None}
-    hidden = () if yarn_factor else ("yarn_factor",)
+    optional = {"yarn_factor": yarn_factor, "extend_positions": extend_positions}
+    hidden = tuple(name for name, shown in optional.items() if not shown)
     return lambda command: _expanded(command, "engine", options, defaults=defaults, without=hidden)
 
 
