@@ -154,7 +154,8 @@ def calibrate(
             chosen,
             _LazyEngine(stack, spec, [each.prompt for each in chosen]),
             stack.enter_context(open_grader(calibration.grader)),
-            folder=out / "probes",
+            # Answers of plain extrapolation and of YaRN are never mixed.
+            folder=out / ("probes-extended" if spec.extend_positions else "probes"),
             params=params,
             measure=measure,
             settings=settings,
