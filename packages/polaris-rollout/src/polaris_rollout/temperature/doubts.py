@@ -71,7 +71,7 @@ def _truncated(run: ProbeRun, choice: Choice) -> Iterator[str]:
     if share >= MANY_TRUNCATED:
         yield (
             f"about {share:.0%} of the answers at {choice.temperature:g} are cut short: accuracy and its zones are "
-            "those within this budget of tokens, where an answer that does not come to its end is wrong"
+            "those within this budget of tokens, where what has no final answer yet is wrong"
         )
 
 

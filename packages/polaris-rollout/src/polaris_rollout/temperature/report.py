@@ -224,9 +224,10 @@ def report_table(report: Mapping[str, Any]) -> Table:
 def describe_columns(report: Mapping[str, Any]) -> str:
     """Say what the columns of the table are."""
     return (
-        f"n answers of each problem; means with {report['level']:.0%} intervals over problems; cut short by the budget "
-        "of tokens;\nentropy of the final answers, in nats; published: distinct 4-grams of words in "
-        f"{report['measure']['num_samples']} whole answers\ndiversity: {describe_measure(report['measure'])}"
+        f"n answers of each problem; means with {report['level']:.0%} intervals over problems\n"
+        f"diversity: {describe_measure(report['measure'])}\n"
+        f"published: distinct 4-grams of words in {report['measure']['num_samples']} whole answers\n"
+        "cut short by the budget of tokens; entropy of the final answers, in nats"
     )
 
 
