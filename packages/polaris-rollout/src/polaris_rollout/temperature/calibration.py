@@ -53,7 +53,7 @@ BATCHES: dict[MeasureName, int] = {"expected": 4, "published": 32}
 """Answers of a problem that diversity is taken of: the published figures are of 32, the published search of 16."""
 
 LEAST_BASE = 16
-"""Problems that are asked at every temperature, at least, for the zones of accuracy."""
+"""Problems that are asked at every temperature, at least, for the zones of accuracy; fewer if fewer are to be asked."""
 
 MOST_BATCHES = 8
 """Batches of problems that a search for a target may ask, those that are asked everywhere included."""
@@ -277,7 +277,7 @@ def _choose(
     if calibration.target_diversity is None:
         drawn = draw_problems(given, calibration.num_problems, seed=calibration.seed)
         return drawn, len(drawn)
-    num_base = min(len(given), max(LEAST_BASE, calibration.num_problems // 2))
+    num_base = min(len(given), calibration.num_problems, max(LEAST_BASE, calibration.num_problems // 2))
     shuffled = random.Random(derive_seed(calibration.seed, "probe")).sample(given, len(given))
     return shuffled[: MOST_BATCHES * num_base], num_base
 

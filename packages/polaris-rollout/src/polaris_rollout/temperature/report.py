@@ -59,7 +59,9 @@ def read_earlier(path: Path) -> Earlier:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         measure, temperature = report["measure"], float(report["temperature"])
-        near = min(report["curve"], key=lambda point: abs(float(point["temperature"]) - temperature))
+        nothing = {"temperature": temperature, "truncated": 0.0}
+        curve = report.get("curve") or [nothing]
+        near = min(curve, key=lambda point: abs(float(point["temperature"]) - temperature))
         return Earlier(
             temperature=temperature,
             diversity_by_problem={key: float(value) for key, value in report["diversity_by_problem"].items()},
