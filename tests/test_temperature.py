@@ -1,8 +1,12 @@
 """The temperature search on the embedded model with the real engine and grader."""
 
+import importlib.util
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 SUFFIX = "\nLet's think step by step and output the final answer within \\boxed{}."
@@ -53,7 +57,7 @@ def test_the_diversity_found_is_measured_again_with_fresh_seeds(held_out, tmp_pa
     from polaris_rollout.engines import VllmSampler
     from polaris_rollout.temperature.budget import ProbeRun
     from polaris_rollout.temperature.graders import open_grader
-    from polaris_rollout.temperature.measure import ModelProbe, read_probe_problems
+    from polaris_rollout.temperature.measure import DiversityMeasure, ModelProbe, read_probe_problems
     from polaris_rollout.temperature.search import find_exploration_start
 
     problems = read_probe_problems(held_out, suffix=SUFFIX, num_problems=64, seed=0)
@@ -68,17 +72,16 @@ def test_the_diversity_found_is_measured_again_with_fresh_seeds(held_out, tmp_pa
                 grade_many,
                 folder=folder,
                 params=replace(params, seed=seed),
-                batch=4,
-                num_tokens=num_tokens,
+                measure=DiversityMeasure(name="expected", num_samples=4, num_tokens=num_tokens),
                 settings={},
             )
 
         for seed in range(10):
             searched = probe(seed, tmp_path / str(seed))
-            run = ProbeRun(searched.measure, batch=4, max_answers=40, lowest=0.2)
+            run = ProbeRun(searched.measure, num_problems=64, batch=4, max_answers=40, bounds=(0.2, 2.0))
             choice = find_exploration_start(run, seed=seed)
             fresh = probe(1000 + seed, tmp_path / f"fresh-{seed}", searched.num_tokens)
-            again = fresh.measure(choice.temperature, 8).diversity.mean()
+            again = fresh.measure(choice.temperature, 8, range(64)).diversity.mean()
             held += choice.diversity.low <= again <= choice.diversity.high
             zones += choice.collapse is not None and choice.exploration.value < choice.collapse.value
             with capsys.disabled():
@@ -89,3 +92,23 @@ def test_the_diversity_found_is_measured_again_with_fresh_seeds(held_out, tmp_pa
                 )
     assert held >= 9
     assert zones == 10
+
+
+def test_the_simulation_of_the_search_runs(shared_data):
+    """Its table takes a quarter of an hour; here is one trial of each kind, whose outcome is known."""
+    path = Path(__file__).parent / "bench" / "temperature.py"
+    spec = importlib.util.spec_from_file_location("bench_temperature", path)
+    bench = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = bench
+    spec.loader.exec_module(bench)
+    curve = bench.curves()["Qwen3-4B"]
+    assert curve.temperature_of(0.63) == pytest.approx(1.4, abs=0.001)
+    for world in (bench.World(), bench.World(centred=False, truncated=0.5, on_hard=True, pool=105, base=15)):
+        trial = bench.search(curve, world, 0.63, seed=1)
+        assert trial.choice is not None
+        assert trial.choice.temperature == pytest.approx(1.4, abs=0.1)
+        assert trial.choice.interval.low < 1.4 < trial.choice.interval.high
+        assert trial.num_warnings == (world.truncated > 0)
+    measured = bench.Model(curve, bench.World(truncated=0.5, on_hard=True), seed=1).measure(0.6, 200, range(30))
+    assert measured.truncated.mean() == pytest.approx(0.5, abs=0.05)
+    assert np.all(measured.accuracy <= 1 - measured.truncated)

@@ -110,12 +110,24 @@ def test_the_expectation_depends_on_neither_number_nor_length_of_the_samples(num
         assert distinct_n(texts).mean() < true_share - 0.02
 
 
-def test_truncated_and_short_samples_are_left_out_and_their_problem_has_no_value():
-    whole, looping = "a b c d e", "a a a a a a a a"
-    texts = [[whole, looping, whole], [whole, "a b"], [looping, looping]]
-    truncated = [[False, True, False], [False, False], [True, False]]
-    values = expected_distinct_n(texts, num_samples=2, num_tokens=5, truncated=truncated)
+def test_short_samples_are_left_out_and_their_problem_has_no_value():
+    whole = "a b c d e"
+    values = expected_distinct_n([[whole, "a b c", whole], [whole, "a b"], [whole]], num_samples=2, num_tokens=5)
     assert values.tolist() == pytest.approx([0.5, math.nan, math.nan], nan_ok=True)
+
+
+@pytest.mark.parametrize("on_hard", [False, True])
+def test_cutting_answers_beyond_the_window_changes_neither_window_nor_diversity(on_hard):
+    rng = np.random.default_rng(7)
+    lengths = np.sort(rng.integers(30, 200, size=(20, 6)), axis=0)
+    whole = [[rng.integers(5, size=length) for length in row] for row in lengths]
+    window = default_num_tokens(whole)
+    assert window < 60
+    # A budget of 60 tokens ends most answers: of all problems, or of the long-winded ones.
+    cut = [[ids[:60] if not on_hard or index >= 10 else ids for ids in row] for index, row in enumerate(whole)]
+    assert default_num_tokens(cut) == window
+    values = [expected_distinct_n(each, num_samples=4, num_tokens=window) for each in (whole, cut)]
+    assert values[0].tolist() == pytest.approx(values[1].tolist(), nan_ok=True)
 
 
 def test_the_default_window_is_filled_by_nearly_all_samples_of_nearly_all_problems():
@@ -127,11 +139,10 @@ def test_the_default_window_is_filled_by_nearly_all_samples_of_nearly_all_proble
     assert 0.85 <= (filled >= 0.85).mean() <= 0.98
 
 
-def test_the_default_window_holds_an_ngram_and_ignores_truncated_samples():
+def test_the_default_window_holds_an_ngram():
     assert default_num_tokens([["a b"]]) == 4
-    assert default_num_tokens([["a " * 9, "a"], ["a"]], truncated=[[False, True], [True]]) == 9
-    with pytest.raises(SettingError, match="no response ended"):
-        default_num_tokens([["a b"]], truncated=[[True]])
+    with pytest.raises(SettingError, match="no response"):
+        default_num_tokens([[]])
 
 
 def test_the_interval_covers_the_mean_about_as_often_as_it_says():

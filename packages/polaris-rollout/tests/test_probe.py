@@ -8,12 +8,13 @@ import pytest
 from polaris_rollout import Completion, Group, SamplingParams, StoreError, completion_seed
 from polaris_rollout.errors import SettingError
 from polaris_rollout.temperature.budget import ProbeRun
-from polaris_rollout.temperature.diversity import expected_distinct_n
+from polaris_rollout.temperature.diversity import distinct_n, expected_distinct_n
+from polaris_rollout.temperature.drawing import draw_report
 from polaris_rollout.temperature.graders import open_grader
-from polaris_rollout.temperature.measure import ModelProbe, read_probe_problems
+from polaris_rollout.temperature.measure import DiversityMeasure, ModelProbe, read_probe_problems
 from polaris_rollout.temperature.report import (
+    describe_columns,
     describe_decision,
-    draw_report,
     read_earlier,
     report_table,
     to_report,
@@ -23,6 +24,7 @@ from polaris_rollout.temperature.search import find_diversity
 from rich.console import Console
 
 NUM_PROBLEMS = 12
+EVERY = range(NUM_PROBLEMS)
 
 
 def write_problems(path, num=NUM_PROBLEMS):
@@ -65,16 +67,15 @@ def grade_many(items):
     return [(answer in references, answer) for answer, (_, references) in zip(answers, items, strict=True)]
 
 
-def make_probe(folder, sampler, problems, *, grade=grade_many, **options):
+def make_probe(folder, sampler, problems, *, grade=grade_many, name="expected", num_tokens=None):
     return ModelProbe(
         problems,
         sampler,
         grade,
         folder=folder,
         params=SamplingParams(max_tokens=40, seed=1),
-        batch=4,
+        measure=DiversityMeasure(name=name, num_samples=4, num_tokens=num_tokens),
         settings={"model": "parrot"},
-        **options,
     )
 
 
@@ -85,12 +86,12 @@ def problems(tmp_path):
 
 def test_a_probe_measures_what_was_drawn(tmp_path, problems):
     probe = make_probe(tmp_path / "probes", Parrot(), problems)
-    measured = probe.measure(1.0, 8)
+    measured = probe.measure(1.0, 8, EVERY)
     assert measured.accuracy.shape == (NUM_PROBLEMS,)
     assert measured.accuracy.mean() == pytest.approx(0.6, abs=0.15)
     assert probe.num_tokens == 40
     assert measured.tokens.tolist() == [40.0] * NUM_PROBLEMS
-    assert probe.textures[1.0].token_entropy == pytest.approx(np.log(6), abs=1e-6)
+    assert probe.texture(1.0).token_entropy == pytest.approx(np.log(6), abs=1e-6)
 
 
 def test_answers_are_graded_after_the_thought_that_the_prompt_opened(tmp_path, problems):
@@ -105,14 +106,14 @@ def test_answers_are_graded_after_the_thought_that_the_prompt_opened(tmp_path, p
         seen.extend(text for text, _ in items)
         return grade_many(items)
 
-    make_probe(tmp_path / "probes", Thinker(), problems, grade=remember).measure(1.0, 4)
+    make_probe(tmp_path / "probes", Thinker(), problems, grade=remember).measure(1.0, 4, EVERY)
     assert len(seen) == 4 * NUM_PROBLEMS
     assert all(text.startswith("<think>") for text in seen)
 
 
 def test_diversity_is_that_of_the_tokens_of_all_answers(tmp_path, problems):
     sampler = Parrot()
-    measured = make_probe(tmp_path / "probes", sampler, problems, num_tokens=20).measure(1.0, 4)
+    measured = make_probe(tmp_path / "probes", sampler, problems, num_tokens=20).measure(1.0, 4, EVERY)
     from polaris_rollout.store.folder import read_store
 
     groups = {group.problem_id: group for group in read_store(next((tmp_path / "probes").iterdir()))}
@@ -125,17 +126,17 @@ def test_diversity_is_that_of_the_tokens_of_all_answers(tmp_path, problems):
 
 def test_nothing_is_drawn_twice(tmp_path, problems):
     first, second = Parrot(), Parrot()
-    once = make_probe(tmp_path / "probes", first, problems).measure(1.0, 8)
-    again = make_probe(tmp_path / "probes", second, problems).measure(1.0, 8)
+    once = make_probe(tmp_path / "probes", first, problems).measure(1.0, 8, EVERY)
+    again = make_probe(tmp_path / "probes", second, problems).measure(1.0, 8, EVERY)
     assert (first.num_drawn, second.num_drawn) == (2 * NUM_PROBLEMS, 0)
     assert again.diversity.tolist() == once.diversity.tolist()
-    make_probe(tmp_path / "probes", second, problems).measure(1.0, 12)
+    make_probe(tmp_path / "probes", second, problems).measure(1.0, 12, EVERY)
     assert second.num_drawn == NUM_PROBLEMS
 
 
 def test_batches_and_temperatures_have_answers_of_their_own(tmp_path, problems):
     probe = make_probe(tmp_path / "probes", Parrot(), problems)
-    probe.measure(1.0, 8), probe.measure(1.05, 4)
+    probe.measure(1.0, 8, EVERY), probe.measure(1.05, 4, EVERY)
     from polaris_rollout.store.folder import read_store
 
     drawn = [
@@ -147,23 +148,23 @@ def test_batches_and_temperatures_have_answers_of_their_own(tmp_path, problems):
 
 
 def test_answers_of_another_model_are_refused(tmp_path, problems):
-    make_probe(tmp_path / "probes", Parrot(), problems).measure(1.0, 4)
+    make_probe(tmp_path / "probes", Parrot(), problems).measure(1.0, 4, EVERY)
     other = ModelProbe(
         problems,
         Parrot(),
         grade_many,
         folder=tmp_path / "probes",
         params=SamplingParams(max_tokens=40, seed=1),
-        batch=4,
+        measure=DiversityMeasure(name="expected", num_samples=4),
         settings={"model": "another"},
     )
     with pytest.raises(StoreError, match="another job"):
-        other.measure(1.0, 4)
+        other.measure(1.0, 4, EVERY)
 
 
 def search(folder, problems, target):
     probe = make_probe(folder / "probes", Parrot(), problems)
-    run = ProbeRun(probe.measure, batch=4, max_answers=40)
+    run = ProbeRun(probe.measure, num_problems=NUM_PROBLEMS, batch=4, max_answers=40)
     choice = find_diversity(run, target)
     return to_report(
         run,
@@ -171,6 +172,7 @@ def search(folder, problems, target):
         probe,
         target=target,
         max_loss=0.02,
+        warnings=["the parrot repeats itself"],
         settings={"model": "parrot"},
     )
 
@@ -184,7 +186,8 @@ def test_the_report_carries_the_decision_to_the_next_stage(tmp_path, problems):
     earlier = read_earlier(tmp_path)
     assert earlier.temperature == report["temperature"]
     assert np.mean(list(earlier.diversity_by_problem.values())) == pytest.approx(0.7, abs=0.05)
-    assert (earlier.num_samples, earlier.num_tokens) == (4, 40)
+    assert earlier.measure == DiversityMeasure(name="expected", num_samples=4, num_tokens=40)
+    assert earlier.left_out == 0
 
 
 def test_a_repeated_search_writes_the_same_report(tmp_path, problems):
@@ -195,11 +198,79 @@ def test_the_report_is_drawn_and_printed(tmp_path, problems):
     report = search(tmp_path, problems, 0.7)
     for path in draw_report(report, tmp_path):
         assert path.stat().st_size > 5_000
-    console = Console(width=100, record=True, file=(tmp_path / "out").open("w"))
+    console = Console(width=80, record=True, file=(tmp_path / "out").open("w"))
+    report["curve"][0] |= {"num_samples": 128, "mean_tokens": 51_200.0, "truncated": 1.0}
     console.print(report_table(report))
     text = console.export_text()
     assert all(f"{point['temperature']:.2f}" in text for point in report["curve"])
-    assert f"temperature {report['temperature']:.2f}: " in describe_decision(report)
+    assert "51,200" in text and "…" not in text and max(map(len, text.splitlines())) <= 80
+    assert "distinct 4-grams of tokens expected in 4 answers of 40 tokens" in describe_columns(report)
+    decision = describe_decision(report)
+    assert f"temperature {report['temperature']:.2f} [" in decision
+    assert "warning: the parrot repeats itself" in decision
+
+
+def test_a_report_of_an_older_version_is_read_and_drawn(tmp_path, problems):
+    report = search(tmp_path, problems, 0.7)
+    for name in ("warnings", "interval", "fresh"):
+        del report[name]
+    for name in ("diversity_temperatures", "diversity", "diversity_low", "diversity_high"):
+        del report["fit"][name]
+    report["measure"] = {"unit": "token", "n": 4, "num_samples": 4, "num_tokens": 40}
+    for point in report["curve"]:
+        point["truncated"] = 0.25
+        del point["num_problems"]
+    write_report(tmp_path, report)
+    earlier = read_earlier(tmp_path)
+    assert earlier.measure == DiversityMeasure(name="expected", num_samples=4, num_tokens=40)
+    assert earlier.left_out == 0.25
+    draw_report(report, tmp_path)
+    assert describe_decision(report)
+
+
+def test_the_published_measure_is_that_of_whole_answers_and_named(tmp_path, problems):
+    probe = make_probe(tmp_path / "probes", Parrot(), problems, name="published")
+    measured = probe.measure(1.0, 8, EVERY)
+    from polaris_rollout.store.folder import read_store
+
+    by_batch = []
+    for folder in (tmp_path / "probes").iterdir():
+        texts = {group.problem_id: [each.text for each in group.completions] for group in read_store(folder)}
+        by_batch.append(distinct_n([texts[each.prompt.problem_id] for each in problems]))
+    assert measured.diversity.tolist() == pytest.approx(np.mean(by_batch, axis=0).tolist())
+    run = ProbeRun(probe.measure, num_problems=NUM_PROBLEMS, batch=4, max_answers=40)
+    choice = find_diversity(run, float(measured.diversity.mean()))
+    report = to_report(run, choice, probe, target=0.5, max_loss=0.02, warnings=[], settings={})
+    assert report["measure"] == {"name": "published", "unit": "word", "n": 4, "num_samples": 4, "num_tokens": None}
+    assert "published score" in describe_columns(report)
+    write_report(tmp_path, report)
+    assert read_earlier(tmp_path).measure == DiversityMeasure(name="published", num_samples=4)
+
+
+class Rambler(Parrot):
+    """Never comes to an end when it is hot."""
+
+    def _answer(self, prompt, params, index):
+        answer = super()._answer(prompt, params, index)
+        if params.temperature < 1.5:
+            return answer
+        return replace(answer, text=answer.text.rpartition("=")[0], finish_reason="length")
+
+
+def test_a_temperature_whose_first_answers_are_all_wrong_is_left_at_that(tmp_path, problems):
+    sampler = Rambler()
+    probe = make_probe(tmp_path / "probes", sampler, problems, grade=lambda items: [(" = " in t, "") for t, _ in items])
+    run = ProbeRun(probe.measure, num_problems=NUM_PROBLEMS, batch=4, max_answers=40)
+    run.add(1.0)
+    run.add(2.0)
+    assert sampler.num_drawn == NUM_PROBLEMS + NUM_PROBLEMS // 4
+    assert (run.probes[2.0].num_asked, run.ceiling, run.num_answers) == (3, 2.0, 5)
+    assert np.nansum(run.probes[2.0].accuracy) == 0
+
+
+def test_answers_that_are_all_cut_short_have_a_diversity(tmp_path, problems):
+    probe = make_probe(tmp_path / "probes", Rambler(), problems)
+    assert not np.isnan(probe.measure(2.0, 4, EVERY).diversity).any()
 
 
 @pytest.mark.parametrize("content", ["not json", "{}", '{"temperature": "warm"}'])

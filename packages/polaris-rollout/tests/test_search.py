@@ -1,9 +1,13 @@
 """The search on models whose curves are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from polaris_rollout.errors import SettingError
 from polaris_rollout.temperature.budget import GRID, Probe, ProbeRun
+from polaris_rollout.temperature.doubts import doubts
+from polaris_rollout.temperature.rising import filled, fit_diversity, rising
 from polaris_rollout.temperature.search import find_diversity, find_exploration_start, measure_given
 
 NUM_PROBLEMS = 40
@@ -26,22 +30,24 @@ class Model:
     def diversity(temperature):
         return 0.1 + 0.4 * temperature
 
-    def measure(self, temperature, num_samples):
+    def measure(self, temperature, num_samples, asked=range(NUM_PROBLEMS)):
         self.calls.append((temperature, num_samples))
-        noise = self.noise / np.sqrt(num_samples) * self.generator.standard_normal((2, NUM_PROBLEMS))
-        diversity = self.diversity(temperature) + self.offsets + noise[0]
+        size = len(asked)
+        noise = self.noise / np.sqrt(num_samples) * self.generator.standard_normal((2, size))
+        diversity = self.diversity(temperature) + self.offsets[list(asked)] + noise[0]
         return Probe(
             temperature=temperature,
             num_samples=num_samples,
             accuracy=np.clip(self.accuracy(temperature) + 0.3 * noise[1], 0, 1),
-            diversity=diversity if temperature < 1.9 else np.full(NUM_PROBLEMS, np.nan),
-            truncated=np.zeros(NUM_PROBLEMS),
-            tokens=np.full(NUM_PROBLEMS, 100.0),
+            diversity=diversity if temperature < 1.9 else np.full(size, np.nan),
+            truncated=np.zeros(size),
+            tokens=np.full(size, 100.0),
         )
 
 
-def run(model, **options):
-    return ProbeRun(model.measure, **{"batch": 4, "max_answers": 80, **options})
+def run(model, *, lowest=0.6, highest=2.0, **options):
+    options = {"num_problems": NUM_PROBLEMS, "batch": 4, "max_answers": 80, **options}
+    return ProbeRun(model.measure, bounds=(lowest, highest), **options)
 
 
 @pytest.mark.parametrize("target", [0.4, 0.5, 0.57, 0.63])
@@ -102,7 +108,7 @@ def test_a_temperature_that_is_given_is_measured_though_it_is_not_on_the_grid():
     choice = measure_given(run(model, given=1.23, max_answers=24), 1.23)
     assert choice.temperature == 1.23
     assert choice.diversity.value == pytest.approx(Model.diversity(1.23), abs=1e-9)
-    assert model.calls == [(0.6, 4), (1.23, 4), (1.23, 8), (1.23, 12), (1.23, 16), (1.23, 20)]
+    assert dict(model.calls) == {0.6: 4, 1.23: 20}
 
 
 def test_exploration_starts_where_the_stated_accuracy_is_lost():
@@ -128,7 +134,7 @@ def test_more_answers_at_a_temperature_count_those_drawn_before():
     find_diversity(run(model), 0.55)
     seen = {}
     for temperature, num_samples in model.calls:
-        assert num_samples == seen.get(temperature, 0) + 4
+        assert num_samples in (seen.get(temperature, 0), seen.get(temperature, 0) + 4)
         seen[temperature] = num_samples
 
 
@@ -179,3 +185,191 @@ def test_temperatures_out_of_order_are_refused(lowest, highest):
 def test_a_budget_for_less_than_three_batches_is_refused():
     with pytest.raises(SettingError, match="12 or more"):
         run(Model(), max_answers=8)
+
+
+class Babbler(Model):
+    """Nothing is right and few answers come to an end from 1.5 on; it says how many problems were asked."""
+
+    def measure(self, temperature, num_samples, asked=range(NUM_PROBLEMS)):
+        probe = super().measure(temperature, num_samples, asked)
+        self.asked = {**getattr(self, "asked", {}), temperature: len(asked)}
+        if temperature < 1.5:
+            return probe
+        return replace(probe, accuracy=np.zeros(len(asked)), truncated=np.ones(len(asked)))
+
+
+def test_babble_is_left_after_the_first_answers_and_the_search_goes_on_below_it():
+    model = Babbler()
+    searched = run(model, max_answers=32)
+    choice = find_exploration_start(searched)
+    hot = [each for each in model.asked if each >= 1.5]
+    assert hot and all(model.asked[each] == (10 if each in hot else NUM_PROBLEMS) for each in model.asked)
+    assert [num for temperature, num in model.calls if temperature in hot] == [4] * len(hot)
+    assert choice.temperature < 1.5
+    sentences = [each for each in doubts(searched, choice, target=None, max_loss=0.02) if "collapsed" in each]
+    assert len(sentences) == len(hot)
+    sentence = sentences[-1]
+    assert "none of the first 40 answers was right, 100% of them cut short, and the other 30 problems" in sentence
+
+
+@pytest.mark.parametrize("target", [0.85, np.full(NUM_PROBLEMS, 0.85)])
+def test_a_target_beyond_babble_gives_the_highest_temperature_below_it(target):
+    model = Babbler()
+    choice = find_diversity(run(model), target)
+    assert 1.3 <= choice.temperature < 1.5
+    assert "reaches diversity 0.850" in choice.reason
+    assert choice.interval is None
+
+
+def test_one_right_answer_is_no_collapse_and_all_problems_are_asked():
+    class Lucky(Babbler):
+        def measure(self, temperature, num_samples, asked=range(NUM_PROBLEMS)):
+            probe = super().measure(temperature, num_samples, asked)
+            if temperature >= 1.5:
+                probe.accuracy[0] = 1 / num_samples
+            return probe
+
+    model = Lucky()
+    searched = run(model)
+    searched.add(1.0), searched.add(1.9)
+    assert model.asked[1.9] == NUM_PROBLEMS
+    assert searched.ceiling == np.inf
+
+
+def test_a_weak_model_is_not_taken_for_collapsed_by_chance():
+    model = Babbler()
+    model.accuracy = lambda temperature: 0.03
+    searched = run(model)
+    searched.add(1.0), searched.add(1.9)
+    assert model.asked[1.9] == NUM_PROBLEMS
+
+
+def test_a_temperature_below_the_best_is_asked_of_all_problems_at_once():
+    model = Babbler()
+    searched = run(model)
+    searched.add(1.0), searched.add(0.6)
+    assert [num for _, num in model.calls] == [4, 4]
+
+
+class Many(Model):
+    """A model with fresh problems after the first ones; those are less diverse than problems of the kind."""
+
+    def __init__(self, seed):
+        super().__init__(noise=0.05, seed=seed)
+        self.offsets = np.concatenate([self.offsets - 0.04, 0.1 * self.generator.standard_normal(400) + 0.0])
+
+
+def test_fresh_problems_correct_for_those_that_happened_to_be_drawn():
+    target = Model.diversity(1.2)
+    found = []
+    for num_fresh in (0, 400):
+        searched = run(Many(seed=3), num_fresh=num_fresh, max_answers=60)
+        found.append(find_diversity(searched, target))
+        assert bool(searched.fresh) == (num_fresh > 0)
+        assert searched.num_answers <= 60
+    alone, helped = (abs(each.temperature - 1.2) for each in found)
+    # The first problems are 0.04 less diverse: 0.1 of temperature. Some 200 fresh ones leave a sixth of it.
+    assert alone == pytest.approx(0.1, abs=0.03)
+    assert helped < 0.05
+    assert np.ptp([found[1].interval.low, found[1].interval.high]) < np.ptp(
+        [found[0].interval.low, found[0].interval.high]
+    )
+
+
+def test_the_interval_of_a_temperature_goes_beyond_what_was_probed():
+    model = Model(noise=0.2, seed=1)
+    searched = run(model, max_answers=12, lowest=1.0, highest=1.4)
+    searched.add(1.0), searched.add(1.4)
+    fit = fit_diversity(searched, Model.diversity(1.39), seed=0)
+    assert np.quantile(fit.crossings(), 0.975) > 1.4
+
+
+def test_rising_curves_are_the_closest_ones():
+    from scipy.optimize import isotonic_regression
+
+    generator = np.random.default_rng(0)
+    values, weights = generator.normal(size=(50, 7)), generator.random(7) + 0.1
+    expected = [isotonic_regression(row, weights=weights).x for row in values]
+    assert rising(values, weights) == pytest.approx(np.array(expected))
+
+
+def test_a_missing_value_is_that_of_its_temperature_and_problem():
+    values = np.arange(4.0)[:, None] + np.array([0.0, 0.3, -0.2])
+    holes = values.copy()
+    holes[1, 2] = holes[3, 0] = np.nan
+    assert filled(holes) == pytest.approx(values, abs=1e-6)
+
+
+def said(model, target=None, **options):
+    searched = run(model, **options)
+    choice = find_exploration_start(searched) if target is None else find_diversity(searched, target)
+    return " | ".join(doubts(searched, choice, target=target, max_loss=0.02)), choice
+
+
+def test_nothing_is_in_doubt_where_all_is_clear():
+    # Seen without noise: accuracy 0.6 to 1.2, and collapse before 2.
+    text, _ = said(Model(noise=0.05), 0.55)
+    assert text == ""
+
+
+def test_few_right_answers_leave_a_wide_interval_and_say_so():
+    class Weak(Model):
+        def measure(self, temperature, num_samples, asked=range(NUM_PROBLEMS)):
+            probe = super().measure(temperature, num_samples, asked)
+            rates = np.full(len(asked), 0.05 * self.accuracy(temperature))
+            return replace(probe, accuracy=self.generator.binomial(num_samples, rates) / num_samples)
+
+    text, choice = said(Weak(), max_answers=24)
+    assert "may lie anywhere from" in text and "accuracy" in text
+    assert choice.interval.high - choice.interval.low > 0.5
+
+
+def test_an_accuracy_that_dips_and_recovers_is_crossed_twice():
+    model = Model(noise=0.02)
+    model.accuracy = lambda temperature: 0.3 if 0.9 < temperature < 1.1 else Model.accuracy(temperature)
+    text, _ = said(model, max_answers=24)
+    assert "accuracy is not monotone" in text and "crossed more than once" in text
+
+
+def test_an_accuracy_that_is_low_when_cold_is_named():
+    model = Model(noise=0.02)
+    model.accuracy = lambda temperature: 0.3 if temperature < 0.7 else Model.accuracy(temperature)
+    text, _ = said(model, max_answers=24)
+    assert "rises from 0.300 at 0.6" in text and "crossed more than once" not in text
+
+
+def test_a_border_outside_what_was_probed_is_named():
+    text, choice = said(Model(noise=0.02), highest=1.4, max_answers=24)
+    assert "collapse begins above 1.4" in text and "--highest" in text
+    assert choice.collapse is None or choice.collapse.value > 1.4
+
+
+def test_a_diversity_that_falls_names_the_first_crossing():
+    model = Model(noise=0.02)
+    model.diversity = lambda temperature: 0.7 if temperature < 0.7 else 0.1 + 0.4 * temperature
+    text, choice = said(model, 0.6)
+    assert "diversity is not monotone" in text
+    assert "first reached by 0.6" in text
+    assert choice.temperature == pytest.approx(1.25, abs=0.1)
+
+
+def test_answers_that_are_cut_short_are_named():
+    class Cut(Model):
+        def measure(self, temperature, num_samples, asked=range(NUM_PROBLEMS)):
+            return replace(super().measure(temperature, num_samples, asked), truncated=np.full(len(asked), 0.25))
+
+    text, _ = said(Cut(noise=0.02), 0.55)
+    assert "25% of the answers" in text and "cut short" in text
+
+
+def test_problems_without_a_diversity_are_counted_and_named():
+    class Short(Model):
+        def measure(self, temperature, num_samples, asked=range(NUM_PROBLEMS)):
+            probe = super().measure(temperature, num_samples, asked)
+            if temperature == 0.6:
+                probe.diversity[:3] = np.nan
+            return probe
+
+    text, choice = said(Short(noise=0.02), 0.55)
+    assert f"at temperature 0.6 3 of {NUM_PROBLEMS} problems have no diversity" in text
+    assert Model.diversity(choice.temperature) == pytest.approx(0.55, abs=0.01)

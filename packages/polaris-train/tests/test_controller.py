@@ -135,6 +135,16 @@ def test_evaluations_may_have_a_context_of_their_own(ask):
     assert "evaluate.yarn" not in {step.name for step in plan_steps(ask("evaluation.context=4096"))}
 
 
+def test_a_temperature_is_searched_with_the_positions_that_training_extends(ask):
+    plain = {step.name: step for step in plan_steps(ask())}["long.temperature"]
+    extended = {step.name: step for step in plan_steps(ask("extend_positions=true"))}["long.temperature"]
+    assert "--extend-positions" not in plain.argv
+    assert [word for word in extended.argv if word != "--extend-positions"] == list(plain.argv)
+    assert "--extend-positions" in extended.argv
+    # What an older version found, which opened the model with YaRN, is not thrown away.
+    assert set(extended.free) == {"--extend-positions"}
+
+
 def test_a_number_is_measured_where_a_later_stage_restores_its_diversity(ask):
     lines = {step.name: step.line for step in plan_steps(ask("stages.0.temperature=1.0"))}
     assert " --at 1 " in lines["short.temperature"]

@@ -211,6 +211,8 @@ def searched(temperature: float) -> dict[str, object]:
     return {
         "temperature": temperature,
         "reason": "accuracy has lost at most 2% there",
+        "warnings": ["accuracy is not monotone: it dips"],
+        "measure": {"name": "published", "unit": "word", "n": 4, "num_samples": 32, "num_tokens": None},
         "target_diversity": None,
         "diversity": around,
         "level": 0.95,
@@ -290,6 +292,8 @@ def test_every_decision_of_a_finished_run_is_on_both_pages(finished):
         assert "ended (steps): step 3: all steps are done" in text
         assert "handed on: step 3: held-out accuracy is highest there" in text
         assert "accuracy has lost at most 2% there" in text
+        assert "accuracy is not monotone: it dips" in text
+        assert "the published score: share of distinct 4-grams of words in 32 whole answers" in text
         assert "11 of 12 stay; dropped: always solved (1)" in text
         assert "prob_gap_mean is 0.02, above 0.01" in text.replace("\\_", "_")
         assert "last model − first model, paired by problem" in text

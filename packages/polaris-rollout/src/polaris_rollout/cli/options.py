@@ -19,6 +19,7 @@ def engine_options(
     demo_model: bool = True,
     least_context: int | None = 2,
     yarn_factor: bool = False,
+    extend_positions: bool = False,
     prompts: bool = False,
     text_only: bool = False,
 ) -> Callable[[Command], Command]:
@@ -28,6 +29,7 @@ def engine_options(
         demo_model: Whether ``tiny`` is the default model; else the model's name is empty where none is given.
         least_context: Refused as a usage error below it; ``None`` leaves that to `check_model`.
         yarn_factor: Whether there is an option for it.
+        extend_positions: Whether there is an option for it.
         prompts: Whether there are options for what stands around a question, and for engines side by side: of commands
             that record the former and read the latter to their end.
         text_only: Whether servers may give nothing but texts.
@@ -58,6 +60,14 @@ def engine_options(
                 show_default=False,
             ),
         ] = None,
+        extend_positions: Annotated[
+            bool,
+            typer.Option(
+                "--extend-positions",
+                help="Beyond the model's positions leave its rotary frequencies as they are, as a recipe with "
+                "extend_positions trains; no YaRN.",
+            ),
+        ] = False,
         endpoint: Annotated[
             list[str] | None,
             typer.Option(
@@ -112,10 +122,15 @@ def engine_options(
             raise SettingError(
                 "--yarn-factor is for the engine in this process; start the servers with rope_parameters"
             )
+        if endpoint and extend_positions:
+            raise SettingError(
+                "--extend-positions is for the engine in this process; start the servers with max_position_embeddings"
+            )
         return EngineSpec(
             model or "",
             context=context,
             yarn_factor=yarn_factor,
+            extend_positions=extend_positions,
             endpoints=tuple(endpoint or ()),
             text_only=text_only,
             chat=ChatFormat(
@@ -132,6 +147,7 @@ def engine_options(
     defaults = {} if demo_model else {"model": None}
     shown = {
         "yarn_factor": yarn_factor,
+        "extend_positions": extend_positions,
         "text_only": text_only,
         **dict.fromkeys(("system_prompt", "chat_template_kwargs", "chat_template", "data_parallel"), prompts),
     }

@@ -1,7 +1,7 @@
 """The command ``polaris-rollout temperature``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -9,7 +9,7 @@ from polaris_rollout.cli.options import engine_options
 from polaris_rollout.records import PROMPT_SUFFIX, EngineSpec
 
 
-@engine_options()
+@engine_options(extend_positions=True)
 def temperature(
     problems: Annotated[
         Path,
@@ -33,11 +33,34 @@ def temperature(
     ] = 0.02,
     lowest: Annotated[float, typer.Option(help="Lowest temperature to probe.")] = 0.6,
     highest: Annotated[float, typer.Option(help="Highest temperature to probe.")] = 2.0,
-    num_problems: Annotated[int, typer.Option(help="Problems to probe with, drawn from the file.")] = 64,
-    batch: Annotated[int, typer.Option(min=2, help="Answers of each problem drawn at once.")] = 4,
+    num_problems: Annotated[
+        int,
+        typer.Option(
+            help="Problems to probe with, drawn from the file. For --target-diversity half of them at every "
+            "temperature, then others of the file, each once."
+        ),
+    ] = 64,
+    measure: Annotated[
+        Literal["expected", "published"],
+        typer.Option(
+            help="Of diversity. 'expected': distinct 4-grams of tokens in BATCH answers of one length. 'published': "
+            "distinct 4-grams of words in BATCH whole answers, for a --target-diversity from the POLARIS paper."
+        ),
+    ] = "expected",
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Answers of each problem drawn at once.  [default: 4; published: 32, as the paper's figures]",
+            show_default=False,
+        ),
+    ] = None,
     answers: Annotated[
         int | None,
-        typer.Option(help="Answers of each problem in all; the default is 80, or 26 for a target or --at."),
+        typer.Option(
+            help="Answers of each problem in all.  [default: 80, or 26 for a target or --at; at least 6 batches]",
+            show_default=False,
+        ),
     ] = None,
     token_budget: Annotated[int | None, typer.Option(min=1, help="Stop drawing after this many tokens.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
@@ -60,8 +83,12 @@ def temperature(
 
     Diversity is the share of distinct 4-grams of tokens expected in BATCH
     answers of a fixed length, so it depends on neither the number nor the
-    length of the answers. Temperatures are probed where the decision is most
-    uncertain. All answers are kept in OUT/probes; the same command continues.
+    length of the answers; --measure published is the paper's own score, which
+    falls with both. An answer that the budget of tokens cuts short counts for
+    diversity as any other, and is right only if it says so before. Temperatures
+    are probed where the decision is most uncertain, and one whose first answers
+    are all wrong is left at that. All answers are kept in OUT/probes; the same
+    command continues.
 
     Examples:
 
@@ -73,7 +100,8 @@ def temperature(
     from rich.console import Console
 
     from polaris_rollout.temperature.calibration import Calibration, calibrate
-    from polaris_rollout.temperature.report import describe_decision, report_paths, report_table
+    from polaris_rollout.temperature.drawing import PLOT_NAMES
+    from polaris_rollout.temperature.report import REPORT_NAME, describe_columns, describe_decision, report_table
 
     calibration = Calibration(
         target_diversity=target_diversity,
@@ -83,6 +111,7 @@ def temperature(
         lowest=lowest,
         highest=highest,
         num_problems=num_problems,
+        measure=measure,
         batch=batch,
         answers=answers,
         token_budget=token_budget,
@@ -92,7 +121,8 @@ def temperature(
         grader=grader,
     )
     report = calibrate(problems, out, engine, calibration)
-    path, *drawn = report_paths(out)
+    path, *drawn = (out / name for name in (REPORT_NAME, *PLOT_NAMES))
     console = Console(highlight=False, soft_wrap=True)
     console.print(report_table(report))
-    console.print(f"\n{describe_decision(report)}\nwrote {path}, {' and '.join(map(str, drawn))}", markup=False)
+    console.print(f"{describe_columns(report)}\n\n{describe_decision(report)}", markup=False)
+    console.print(f"wrote {path}, {' and '.join(map(str, drawn))}", markup=False)

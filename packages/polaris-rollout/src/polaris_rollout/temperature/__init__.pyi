@@ -5,9 +5,10 @@ from .diversity import bootstrap_interval as bootstrap_interval
 from .diversity import distinct_n as distinct_n
 from .diversity import expected_distinct_n as expected_distinct_n
 from .diversity import token_entropy as token_entropy
+from .drawing import draw_curves as draw_curves
 from .measure import ProbeProblem as ProbeProblem
 from .measure import read_probe_problems as read_probe_problems
 from .report import describe_decision as describe_decision
-from .report import draw_curves as draw_curves
+from .report import describe_measure as describe_measure
 from .stored import StoredDiversity as StoredDiversity
 from .stored import stored_diversity as stored_diversity

@@ -1,6 +1,7 @@
 """Finding a model's temperature on problems that are not trained on: sample, grade, search, report."""
 
 import logging
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,12 +22,22 @@ from polaris_rollout.records import (
     Group,
     Prompt,
     SamplingParams,
+    derive_seed,
 )
 from polaris_rollout.temperature.budget import Floats, Probe, ProbeRun
 from polaris_rollout.temperature.diversity import bootstrap_interval
+from polaris_rollout.temperature.doubts import doubts
+from polaris_rollout.temperature.drawing import draw_report
 from polaris_rollout.temperature.graders import open_grader
-from polaris_rollout.temperature.measure import ModelProbe, ProbeProblem, draw_problems, read_probe_problems
-from polaris_rollout.temperature.report import Earlier, draw_report, read_earlier, to_report, write_report
+from polaris_rollout.temperature.measure import (
+    DiversityMeasure,
+    MeasureName,
+    ModelProbe,
+    ProbeProblem,
+    draw_problems,
+    read_probe_problems,
+)
+from polaris_rollout.temperature.report import Earlier, read_earlier, to_report, write_report
 from polaris_rollout.temperature.search import (
     TARGET_ANSWERS,
     ZONES_ANSWERS,
@@ -37,6 +48,21 @@ from polaris_rollout.temperature.search import (
 )
 
 logger = logging.getLogger(__name__)
+
+BATCHES: dict[MeasureName, int] = {"expected": 4, "published": 32}
+"""Answers of a problem that diversity is taken of: the published figures are of 32, the published search of 16."""
+
+LEAST_BASE = 16
+"""Problems that are asked at every temperature, at least, for the zones of accuracy; fewer if fewer are to be asked."""
+
+MOST_BATCHES = 8
+"""Batches of problems that a search for a target may ask, those that are asked everywhere included."""
+
+LEAST_BATCHES = 6
+"""Batches that a search may take at least, whatever their size."""
+
+MANY_LEFT_OUT = 0.02
+"""Share of truncated answers left out by an earlier version from which on it is mentioned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +88,18 @@ class Calibration:
     """Highest temperature to probe."""
 
     num_problems: int = 64
-    """Problems to probe with, drawn from those given."""
+    """Problems to probe with, drawn from those given. For ``target_diversity`` half of them are asked at every
+    temperature, and then others of those given, each once: what differs between problems is most of the error."""
 
-    batch: int = 4
-    """Answers of each problem drawn at once; with ``like`` as many as there."""
+    measure: MeasureName = "expected"
+    """Of diversity; with ``like`` that of the earlier stage."""
+
+    batch: int | None = None
+    """Answers of each problem drawn at once; ``None`` is 4, or 32 with the published measure; with ``like`` as many as
+    there."""
 
     answers: int | None = None
-    """Answers of each problem in all; ``None`` is 80, or 26 for a target or ``at``."""
+    """Answers of each problem in all; ``None`` is 80, or 26 for a target or ``at``, and at least six batches."""
 
     token_budget: int | None = None
     """Tokens after which nothing more is drawn."""
@@ -107,9 +138,9 @@ def calibrate(
     """
     _check(calibration)
     earlier = read_earlier(calibration.like) if calibration.like else None
-    batch = earlier.num_samples if earlier else calibration.batch
-    chosen = _choose(problems, calibration, earlier)
-    bootstrap_interval([0.0] * len(chosen))  # refuses too few problems
+    measure = earlier.measure if earlier else _measure(calibration)
+    chosen, num_base = _choose(problems, calibration, earlier)
+    bootstrap_interval([0.0] * num_base)  # refuses too few problems
     params = SamplingParams(max_tokens=calibration.max_tokens, seed=calibration.seed)
     settings = {
         "model": spec.model,
@@ -123,30 +154,15 @@ def calibrate(
             chosen,
             _LazyEngine(stack, spec, [each.prompt for each in chosen]),
             stack.enter_context(open_grader(calibration.grader)),
-            folder=out / "probes",
+            # Answers of plain extrapolation and of YaRN are never mixed.
+            folder=out / ("probes-extended" if spec.extend_positions else "probes"),
             params=params,
-            batch=batch,
-            num_tokens=earlier.num_tokens if earlier else None,
+            measure=measure,
             settings=settings,
         )
-        at = calibration.at
-        most = calibration.answers or (ZONES_ANSWERS if target is None and at is None else TARGET_ANSWERS)
-
-        def measure(at: float, num_samples: int) -> Probe:
-            measured = probe.measure(at, num_samples)
-            logger.info("%s  %d of %d answers a problem", _describe(measured), run.num_answers + batch, most)
-            return measured
-
-        run = ProbeRun(
-            measure,
-            batch=batch,
-            max_answers=most,
-            max_tokens=calibration.token_budget or float("inf"),
-            lowest=calibration.lowest if at is None or at > calibration.lowest else at / 2,
-            highest=calibration.highest if at is None or at < calibration.highest else MAX_TEMPERATURE,
-            given=at,
-        )
+        run = _prepare(probe, calibration, num_base=num_base, searches_zones=target is None and calibration.at is None)
         choice = _choose_temperature(run, calibration, target)
+    warnings = doubts(run, choice, target=target, max_loss=calibration.max_loss)
     told = {"problems": str(problems) if isinstance(problems, Path) else None}
     told["like"] = str(calibration.like) if calibration.like else None
     report = to_report(
@@ -155,11 +171,56 @@ def calibrate(
         probe,
         target=None if target is None else float(np.mean(target)),
         max_loss=calibration.max_loss,
+        warnings=[*warnings, *_of_earlier(earlier)],
         settings=settings | params.settings() | told,
     )
     write_report(out, report)
     draw_report(report, out)
     return report
+
+
+def _measure(calibration: Calibration) -> DiversityMeasure:
+    return DiversityMeasure(
+        name=calibration.measure, num_samples=calibration.batch or BATCHES[calibration.measure], num_tokens=None
+    )
+
+
+def _prepare(probe: ModelProbe, calibration: Calibration, *, num_base: int, searches_zones: bool) -> ProbeRun:
+    """Return a run that says after every batch what was seen."""
+    at, batch, num_problems = calibration.at, probe.batch, len(probe.problem_ids)
+    default = max(ZONES_ANSWERS if searches_zones else TARGET_ANSWERS, LEAST_BATCHES * batch)
+    most = calibration.answers or default
+    # Those that are asked everywhere are fewer than was asked for where a target is searched: they share its budget.
+    most = most * min(calibration.num_problems, num_problems) // num_base if num_base < num_problems else most
+
+    def measure(temperature: float, num_samples: int, asked: Sequence[int]) -> Probe:
+        measured = probe.measure(temperature, num_samples, asked)
+        logger.info("%s of %d problems; %d answers a problem before", _describe(measured), len(asked), run.num_answers)
+        return measured
+
+    run = ProbeRun(
+        measure,
+        num_problems=num_base,
+        batch=batch,
+        max_answers=most,
+        max_tokens=calibration.token_budget or float("inf"),
+        bounds=(
+            calibration.lowest if at is None or at > calibration.lowest else at / 2,
+            calibration.highest if at is None or at < calibration.highest else MAX_TEMPERATURE,
+        ),
+        given=at,
+        num_fresh=num_problems - num_base,
+    )
+    return run
+
+
+def _of_earlier(earlier: Earlier | None) -> list[str]:
+    if earlier is None or earlier.left_out < MANY_LEFT_OUT:
+        return []
+    return [
+        f"the earlier stage's report is of an older version, which left {earlier.left_out:.0%} truncated answers out "
+        "of the diversity, and here they count; search that stage again to compare like with like"
+    ]
 
 
 def _choose_temperature(run: ProbeRun, calibration: Calibration, target: float | Floats | None) -> Choice:
@@ -197,6 +258,8 @@ def _check(calibration: Calibration) -> None:
         raise SettingError("--at searches for nothing; leave it out, or --target-diversity and --like")
     if at is not None and not 0 < at <= MAX_TEMPERATURE:
         raise SettingError(f"--at is {at:g}; give a temperature above 0, at most {MAX_TEMPERATURE:g}")
+    if calibration.like is not None and (calibration.measure != "expected" or calibration.batch is not None):
+        raise SettingError("--like takes the measure of the earlier stage; leave --measure and --batch out")
     if target is not None and not 0 < target < 1:
         raise SettingError(f"--target-diversity is {target:g}; give a share between 0 and 1")
     if not 0 < max_loss < 1:
@@ -205,14 +268,24 @@ def _check(calibration: Calibration) -> None:
 
 def _choose(
     problems: Path | Sequence[ProbeProblem], calibration: Calibration, earlier: Earlier | None
-) -> list[ProbeProblem]:
-    """Return the problems to probe with: some that are drawn, or those of the earlier stage."""
+) -> tuple[list[ProbeProblem], int]:
+    """Return the problems to probe with, and how many of them, the first ones, are asked at every temperature."""
     given = read_probe_problems(problems, suffix=calibration.suffix) if isinstance(problems, Path) else list(problems)
-    if earlier is None:
-        return draw_problems(given, calibration.num_problems, seed=calibration.seed)
+    if earlier is not None:
+        found = _found_again(given, earlier, str(problems) if isinstance(problems, Path) else "what is given")
+        return found, len(found)
+    if calibration.target_diversity is None:
+        drawn = draw_problems(given, calibration.num_problems, seed=calibration.seed)
+        return drawn, len(drawn)
+    num_base = min(len(given), calibration.num_problems, max(LEAST_BASE, calibration.num_problems // 2))
+    shuffled = random.Random(derive_seed(calibration.seed, "probe")).sample(given, len(given))
+    return shuffled[: MOST_BATCHES * num_base], num_base
+
+
+def _found_again(given: Sequence[ProbeProblem], earlier: Earlier, name: str) -> list[ProbeProblem]:
+    """Return the problems of an earlier stage."""
     found = [each for each in given if each.prompt.problem_id in earlier.diversity_by_problem]
     if len(found) < len(earlier.diversity_by_problem):
-        name = problems if isinstance(problems, Path) else "what is given"
         raise SettingError(
             f"{name} has {len(found)} of the {len(earlier.diversity_by_problem)} problems that the earlier stage was "
             "probed with; give the same file of held-out problems"
@@ -228,8 +301,10 @@ def _target(chosen: Sequence[ProbeProblem], calibration: Calibration, earlier: E
 
 
 def _describe(probe: Probe) -> str:
+    known = probe.diversity[~np.isnan(probe.diversity)]
+    diversity = f"{known.mean():.3f}" if len(known) else "-"
     return (
         f"temperature {probe.temperature:.2f}: accuracy {probe.accuracy.mean():.3f}, "
-        f"diversity {np.nanmean(probe.diversity):.3f}, truncated {probe.truncated.mean():.1%}, "
-        f"{probe.tokens.mean():,.0f} tokens;"
+        f"diversity {diversity}, truncated {probe.truncated.mean():.1%}, "
+        f"{probe.tokens.mean():,.0f} tokens"
     )

@@ -2,7 +2,7 @@
 
 The published score, `distinct_n`, falls with the number of samples and with their length, because common n-grams
 repeat: two figures compare only at equal numbers and lengths. `expected_distinct_n` asks for the same ratio at a
-fixed number of samples and tokens, whatever was drawn.
+fixed number of samples and tokens, whatever was drawn, answers that the token budget ended included.
 """
 
 import math
@@ -71,7 +71,6 @@ def expected_distinct_n(
     num_samples: int,
     num_tokens: int,
     n: int = 4,
-    truncated: Sequence[Sequence[bool]] | None = None,
 ) -> NDArray[np.float64]:
     """Return, for each problem, the distinct share expected of ``num_samples`` samples of ``num_tokens`` tokens.
 
@@ -81,8 +80,9 @@ def expected_distinct_n(
     a subset misses an n-gram that ``c`` samples contain with probability ``C(m - c, k) / C(m, k)``. It is an
     unbiased estimate of the same quantity for every ``m``.
 
-    Samples that the token budget ended are left out, for they are mostly loops; so are those shorter than the
-    window, which `default_num_tokens` keeps few.
+    A sample that the token budget ended is known up to there, and that is beyond the window: it counts as any other.
+    Without it, a problem that is hard at a temperature would have no value there. Samples shorter than the window are
+    left out, which `default_num_tokens` keeps few.
 
     Args:
         samples_by_problem: ``[problem][sample]`` responses: texts, or token ids, whose count does not depend on how
@@ -90,7 +90,6 @@ def expected_distinct_n(
         num_samples: Of a subset, ``k``.
         num_tokens: Of the window, at least ``n``; the same for all figures compared.
         n: Tokens of an n-gram.
-        truncated: ``[problem][sample]`` whether the token budget ended the response; by default none.
 
     Returns:
         ``[problem]`` distinct n-grams divided by all n-grams; NaN where fewer than ``num_samples`` are usable.
@@ -107,32 +106,31 @@ def expected_distinct_n(
     return np.array(
         [
             _expected_share(_windows(samples, num_tokens, n), num_samples, num_tokens - n + 1)
-            for samples in _untruncated(samples_by_problem, truncated)
+            for samples in samples_by_problem
         ]
     )
 
 
-def default_num_tokens(
-    samples_by_problem: Sequence[Sequence[Sample]], *, n: int = 4, truncated: Sequence[Sequence[bool]] | None = None
-) -> int:
+def default_num_tokens(samples_by_problem: Sequence[Sequence[Sample]], *, n: int = 4) -> int:
     """Derive a window for `expected_distinct_n` that nearly all samples of nearly all problems fill.
 
-    The tenth percentile of the lengths within each problem, and of these over the problems. Derive it once, from
-    everything that is to be compared: figures of different windows do not compare.
+    The tenth percentile of the lengths within each problem, and of these over the problems. How long a sample would
+    have become that the token budget ended does not matter so far below: it has at least the length it has. Derive the
+    window once, from everything that is to be compared: figures of different windows do not compare.
 
     Returns:
         A number of tokens, at least ``n``.
 
     Raises:
-        SettingError: If every response was truncated.
+        SettingError: If there is no response.
     """
     lengths = [
         [len(sample.split()) if isinstance(sample, str) else len(sample) for sample in samples]
-        for samples in _untruncated(samples_by_problem, truncated)
+        for samples in samples_by_problem
     ]
     low = [np.quantile(each, WINDOW_QUANTILE, method="lower") for each in lengths if each]
     if not low:
-        raise SettingError("no response ended by itself, so there is no length to measure; raise the token budget")
+        raise SettingError("there is no response, so there is no length to measure; give at least one")
     return max(n, int(np.quantile(low, WINDOW_QUANTILE, method="lower")))
 
 
@@ -283,17 +281,6 @@ def _expected_share(windows: Sequence[NDArray[np.uint64]], num_samples: int, num
     subsets = math.comb(num_windows, num_samples)
     present = [1 - math.comb(num_windows - c, num_samples) / subsets for c in range(num_windows + 1)]
     return float(num_containing @ np.array(present)) / (num_samples * num_ngrams)
-
-
-def _untruncated(
-    samples_by_problem: Sequence[Sequence[Sample]], truncated: Sequence[Sequence[bool]] | None
-) -> list[list[Sample]]:
-    if truncated is None:
-        return [list(samples) for samples in samples_by_problem]
-    return [
-        [sample for sample, cut in zip(samples, flags, strict=True) if not cut]
-        for samples, flags in zip(samples_by_problem, truncated, strict=True)
-    ]
 
 
 def _check_positive(**values: int) -> None:

@@ -3,18 +3,19 @@
 Whatever was drawn is kept in the folder and never drawn again, so an interrupted search continues where it was.
 """
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polaris_rollout.errors import StoreError
 from polaris_rollout.overlap import alongside
-from polaris_rollout.records import Completion, Group, Prompt, Sampler, SamplingParams, derive_seed
+from polaris_rollout.records import Group, Prompt, Sampler, SamplingParams, derive_seed
 from polaris_rollout.store.folder import RolloutStore, read_store
 from polaris_rollout.store.resume import read_prompt_rows, sample_missing
 from polaris_rollout.temperature.budget import Probe
@@ -47,6 +48,25 @@ class ProbeProblem:
 
     references: tuple[str, ...]
     """Accepted answers."""
+
+
+MeasureName = Literal["expected", "published"]
+"""``expected``: distinct 4-grams of tokens expected in answers of a fixed length, which depends on neither number nor
+length of the answers. ``published``: distinct 4-grams of words in whole answers, which falls with both."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiversityMeasure:
+    """What diversity means in a search: figures compare where all of it is equal."""
+
+    name: MeasureName
+    """Which measure."""
+
+    num_samples: int
+    """Answers of a problem that it is taken of."""
+
+    num_tokens: int | None = None
+    """Tokens of each answer that count; ``None`` with the published measure, and before the first probe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,13 +112,16 @@ def draw_problems(problems: Sequence[ProbeProblem], num: int, *, seed: int) -> l
 
 
 class ModelProbe:
-    """Measures a model at any temperature; the `measure` of a `polaris_rollout.temperature.search.ProbeRun`.
+    """Measures a model at any temperature; `measure` is what a `polaris_rollout.temperature.budget.ProbeRun` takes.
+
+    An answer that the token budget ended is graded by what it says, as in training: without a final answer it is wrong.
+    How diverse it is counts as of any other; see `diversity.expected_distinct_n`.
 
     Attributes:
         problem_ids: Of the problems, in their order.
         batch: Answers of each problem drawn at once, and of the subsets that diversity is expected of.
         num_tokens: Window of the diversity, once known; see `diversity.expected_distinct_n`.
-        textures: By temperature.
+        name: Of the measure of diversity.
     """
 
     def __init__(
@@ -109,77 +132,90 @@ class ModelProbe:
         *,
         folder: Path,
         params: SamplingParams,
-        batch: int,
-        num_tokens: int | None = None,
+        measure: DiversityMeasure,
         settings: Mapping[str, Any],
     ) -> None:
         """Prepare to measure.
 
         Args:
-            problems: Of every probe.
+            problems: To choose from.
             sampler: Asked only for what is not on disk yet.
             grade_many: Judges the answers.
             folder: Keeps what is drawn, a store for each batch.
             params: How answers are drawn; the temperature is the probe's.
-            batch: Answers of each problem drawn at once.
-            num_tokens: Window of the diversity; by default what nearly all answers of the first probe fill.
+            measure: Of diversity; a window it lacks becomes what nearly all answers of the first probe fill.
             settings: Everything else that changes what is drawn; a folder of other settings is refused.
         """
         self.problem_ids = [problem.prompt.problem_id for problem in problems]
-        self.batch = batch
-        self.num_tokens = num_tokens
-        self.textures: dict[float, Texture] = {}
-        self._problems = {problem.prompt.problem_id: problem for problem in problems}
+        self.batch = measure.num_samples
+        self.num_tokens = measure.num_tokens
+        self.name: MeasureName = measure.name
+        self._problems = list(problems)
         self._sampler, self._grade_many = sampler, grade_many
         self._folder, self._params, self._settings = folder, params, settings
         self._answers: dict[float, list[_Answers]] = {}
 
-    def measure(self, temperature: float, num_samples: int) -> Probe:
-        """Return what ``num_samples`` answers of each problem show, drawing those that are missing."""
-        answers = self._answers.setdefault(temperature, [_Answers() for _ in self._problems])
-        for batch in range(len(answers[0].correct) // self.batch, num_samples // self.batch):
-            graded = self._draw(temperature, batch)
-            for each, (group, grades) in zip(answers, graded, strict=True):
-                each.add(group, grades)
-            if batch == 0:
-                self.textures[temperature] = _texture([group for group, _ in graded], answers)
-        samples, truncated = [each.token_ids for each in answers], [each.truncated for each in answers]
-        if self.num_tokens is None:
-            self.num_tokens = default_num_tokens(samples, n=NGRAM, truncated=truncated)
-        for each in answers:
-            each.shorten(self.num_tokens)
-        diversity = expected_distinct_n(
-            samples, num_samples=self.batch, num_tokens=self.num_tokens, n=NGRAM, truncated=truncated
-        )
+    def measure(self, temperature: float, num_samples: int, asked: Sequence[int]) -> Probe:
+        """Return what ``num_samples`` answers of each of some problems show, drawing those that are missing."""
+        of_temperature = self._answers.setdefault(temperature, [_Answers() for _ in self._problems])
+        for batch in range(num_samples // self.batch):
+            missing = [index for index in asked if len(of_temperature[index].correct) <= batch * self.batch]
+            for index, (group, grades) in self._draw(temperature, batch, missing).items():
+                of_temperature[index].add(group, grades)
+        answers = [of_temperature[index] for index in asked]
         return Probe(
             temperature=temperature,
             num_samples=num_samples,
             accuracy=np.array([float(np.mean(each.correct)) for each in answers]),
-            diversity=diversity,
+            diversity=self._diversity(answers),
             truncated=np.array([float(np.mean(each.truncated)) for each in answers]),
             tokens=np.array([float(np.mean(each.num_tokens)) for each in answers]),
         )
 
-    def _draw(self, temperature: float, batch: int) -> list[tuple[Group, Grades]]:
-        """Return a batch and its grades, in the order of the problems."""
+    def texture(self, temperature: float) -> Texture:
+        """Return further figures of the answers at a temperature that was measured."""
+        answers = [each for each in self._answers[temperature] if each.correct]
+        return Texture(
+            distinct_4=float(np.mean([each.distinct_4[0] for each in answers])),
+            answer_entropy=float(np.mean([answer_entropy(each.final[: self.batch]) for each in answers])),
+            token_entropy=float(np.mean([each.token_entropy for each in answers])),
+        )
+
+    def _diversity(self, answers: Sequence["_Answers"]) -> Floats:
+        if self.name == "published":
+            for each in answers:
+                each.shorten(0)
+            return np.array([float(np.mean(each.distinct_4)) for each in answers])
+        samples = [each.token_ids for each in answers]
+        if self.num_tokens is None:
+            self.num_tokens = default_num_tokens(samples, n=NGRAM)
+        for each in answers:
+            each.shorten(self.num_tokens)
+        return expected_distinct_n(samples, num_samples=self.batch, num_tokens=self.num_tokens, n=NGRAM)
+
+    def _draw(self, temperature: float, batch: int, asked: Sequence[int]) -> dict[int, tuple[Group, Grades]]:
+        """Return a batch of some problems and its grades, by index."""
+        if not asked:
+            return {}
         params = replace(
             self._params, temperature=temperature, seed=derive_seed(self._params.seed, f"{temperature:g}", batch)
         )
         folder = self._folder / f"temperature-{temperature:g}-batch-{batch + 1}"
+        problems = {self.problem_ids[index]: self._problems[index] for index in asked}
         with RolloutStore(folder, {**self._settings, **params.settings(), "samples": self.batch}) as store:
-            prompts = [problem.prompt for problem in self._problems.values()]
+            prompts = [problem.prompt for problem in problems.values()]
             groups = sample_missing(store, prompts, self._sampler, params, num_samples=self.batch)
-            grades = dict(alongside(groups, self._grade))
-        drawn = {group.problem_id: group for group in read_store(folder)}
-        grades |= self._grade([group for problem_id, group in drawn.items() if problem_id not in grades])
-        return [(drawn[problem_id], grades[problem_id]) for problem_id in self._problems]
+            grades = dict(alongside(groups, lambda drawn: self._grade(drawn, problems)))
+        drawn = {group.problem_id: group for group in read_store(folder, problem_ids=set(problems))}
+        grades |= self._grade([group for problem_id, group in drawn.items() if problem_id not in grades], problems)
+        return {index: (drawn[self.problem_ids[index]], grades[self.problem_ids[index]]) for index in asked}
 
-    def _grade(self, groups: Sequence[Group]) -> list[tuple[str, Grades]]:
+    def _grade(self, groups: Sequence[Group], problems: Mapping[str, ProbeProblem]) -> list[tuple[str, Grades]]:
         """Return the grades of each group, by problem."""
         return [
             (
                 group.problem_id,
-                self._grade_many([(text, self._problems[group.problem_id].references) for text in group.texts]),
+                self._grade_many([(text, problems[group.problem_id].references) for text in group.texts]),
             )
             for group in groups
         ]
@@ -194,8 +230,15 @@ class _Answers:
     truncated: list[bool] = field(default_factory=list[bool])
     num_tokens: list[int] = field(default_factory=list[int])
     token_ids: list[NDArray[np.int64]] = field(default_factory=list[NDArray[np.int64]])
+    distinct_4: list[float] = field(default_factory=list[float])
+    """Of each batch, for whose number of answers alone the published score is defined."""
+    token_entropy: float = math.nan
+    """Of the first batch."""
 
     def add(self, group: Group, grades: Grades) -> None:
+        if not self.correct:
+            self.token_entropy = token_entropy([each.logprobs for each in group.completions])
+        self.distinct_4.append(float(distinct_n([[each.text for each in group.completions]], NGRAM)[0]))
         for completion, (correct, final) in zip(group.completions, grades, strict=True):
             self.correct.append(correct)
             self.final.append(final)
@@ -206,15 +249,6 @@ class _Answers:
     def shorten(self, num_tokens: int) -> None:
         """Forget what is beyond the window: answers of 50,000 tokens would fill the memory."""
         self.token_ids[:] = [ids[:num_tokens].copy() for ids in self.token_ids]
-
-
-def _texture(groups: Sequence[Group], answers: Sequence[_Answers]) -> Texture:
-    completions: list[tuple[Completion, ...]] = [group.completions for group in groups]
-    return Texture(
-        distinct_4=float(distinct_n([[each.text for each in of_problem] for of_problem in completions]).mean()),
-        answer_entropy=float(np.mean([answer_entropy(each.final) for each in answers])),
-        token_entropy=float(np.mean([token_entropy([each.logprobs for each in group]) for group in completions])),
-    )
 
 
 def _references(row: dict[str, object], where: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The report of a temperature search: what was measured, what was decided and why.
 
-``temperature.json`` is what the next stage reads; the table and the plot, with the three zones, are for people.
+``temperature.json`` is what the next stage reads; the table, and the plot of `polaris_rollout.temperature.drawing`, are
+for people.
 """
 
 import json
@@ -10,20 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+from rich import box
 from rich.table import Table
 
 from polaris_rollout.errors import StoreError
 from polaris_rollout.store.table import renamed_when_whole
-from polaris_rollout.temperature.budget import Floats, ProbeRun
+from polaris_rollout.temperature.budget import Floats, Probe, ProbeRun
 from polaris_rollout.temperature.diversity import bootstrap_interval
-from polaris_rollout.temperature.measure import NGRAM, ModelProbe, Texture
-from polaris_rollout.temperature.search import LEAST_SHARE, Choice
+from polaris_rollout.temperature.measure import NGRAM, DiversityMeasure, ModelProbe, Texture
+from polaris_rollout.temperature.rising import LEAST_SHARE, fit_diversity
+from polaris_rollout.temperature.search import Choice
 from polaris_rollout.temperature.zones import COLLAPSE_LOSS
 
 REPORT_NAME = "temperature.json"
-
-PLOT_NAMES = ("temperature.png", "temperature.svg")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +36,12 @@ class Earlier:
     diversity_by_problem: Mapping[str, float]
     """At the chosen temperature."""
 
-    num_samples: int
-    """Answers that diversity is expected of."""
+    measure: DiversityMeasure
+    """Of diversity."""
 
-    num_tokens: int
-    """Tokens of each answer that diversity is expected of."""
+    left_out: float
+    """Share of truncated answers near the chosen temperature that were left out of the diversity, as older
+    versions did; 0 in reports of this one."""
 
 
 def read_earlier(path: Path) -> Earlier:
@@ -57,11 +58,19 @@ def read_earlier(path: Path) -> Earlier:
         raise StoreError(f"no {str(path)!r}; give a stage folder in which a temperature was searched")
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
+        measure, temperature = report["measure"], float(report["temperature"])
+        nothing = {"temperature": temperature, "truncated": 0.0}
+        curve = report.get("curve") or [nothing]
+        near = min(curve, key=lambda point: abs(float(point["temperature"]) - temperature))
         return Earlier(
-            temperature=float(report["temperature"]),
+            temperature=temperature,
             diversity_by_problem={key: float(value) for key, value in report["diversity_by_problem"].items()},
-            num_samples=int(report["measure"]["num_samples"]),
-            num_tokens=int(report["measure"]["num_tokens"]),
+            measure=DiversityMeasure(
+                name="published" if measure.get("name") == "published" else "expected",
+                num_samples=int(measure["num_samples"]),
+                num_tokens=int(measure["num_tokens"]) if measure.get("num_tokens") else None,
+            ),
+            left_out=0.0 if "name" in measure else float(near["truncated"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{path} is not a temperature report ({error!r}); search that stage again") from error
@@ -74,6 +83,7 @@ def to_report(
     *,
     target: float | None,
     max_loss: float,
+    warnings: Sequence[str],
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the content of ``temperature.json``.
@@ -84,11 +94,14 @@ def to_report(
         probe: That measured them.
         target: Diversity that was to be reached, if any.
         max_loss: Share of accuracy whose loss marks the start of exploration.
+        warnings: What is in doubt; see `polaris_rollout.temperature.doubts`.
         settings: Of the search, as the user gave them.
     """
     return {
         "temperature": choice.temperature,
         "reason": choice.reason,
+        "warnings": list(warnings),
+        "interval": asdict(choice.interval) if choice.interval else None,
         "target_diversity": target,
         "diversity": asdict(choice.diversity),
         "level": choice.level,
@@ -96,8 +109,17 @@ def to_report(
             "exploration": asdict(choice.exploration) | {"loss": max_loss},
             "collapse": asdict(choice.collapse) | {"loss": COLLAPSE_LOSS} if choice.collapse else None,
         },
-        "measure": {"unit": "token", "n": NGRAM, "num_samples": probe.batch, "num_tokens": probe.num_tokens or 0},
-        "curve": [_point(run, index, probe.textures, choice.level) for index in range(len(run.probes))],
+        "measure": _measure(probe),
+        "curve": [_point(each, probe.texture(each.temperature), choice.level) for each in run.probes.values()],
+        "fresh": [
+            {
+                "temperature": each.temperature,
+                "num_problems": len(each.diversity),
+                "num_samples": each.num_samples,
+                "diversity": _interval(each.diversity, choice.level),
+            }
+            for each in run.fresh
+        ],
         "fit": _fit(run, choice),
         "answers_per_problem": run.num_answers,
         "sampled_tokens": round(run.num_tokens),
@@ -114,21 +136,35 @@ def write_report(folder: Path, report: Mapping[str, Any]) -> Path:
     return path
 
 
-def report_paths(folder: Path) -> list[Path]:
-    """Return the files of a report: ``temperature.json``, then the plots."""
-    return [folder / name for name in (REPORT_NAME, *PLOT_NAMES)]
+def _measure(probe: ModelProbe) -> dict[str, Any]:
+    unit = "word" if probe.name == "published" else "token"
+    return {
+        "name": probe.name,
+        "unit": unit,
+        "n": NGRAM,
+        "num_samples": probe.batch,
+        "num_tokens": None if probe.name == "published" else probe.num_tokens or 0,
+    }
 
 
-def _point(run: ProbeRun, index: int, textures: Mapping[float, Texture], level: float) -> dict[str, Any]:
-    probe = list(run.probes.values())[index]
+def describe_measure(measure: Mapping[str, Any]) -> str:
+    """Say what diversity means in a report."""
+    ngrams = f"distinct {measure['n']}-grams of {measure['unit']}s"
+    if measure.get("name") == "published":
+        return f"the published score: share of {ngrams} in {measure['num_samples']} whole answers"
+    return f"share of {ngrams} expected in {measure['num_samples']} answers of {measure['num_tokens']:,} tokens"
+
+
+def _point(probe: Probe, texture: Texture, level: float) -> dict[str, Any]:
     return {
         "temperature": probe.temperature,
         "num_samples": probe.num_samples,
+        "num_problems": probe.num_asked,
         "accuracy": _interval(probe.accuracy, level),
         "diversity": _interval(probe.diversity, level),
-        "truncated": float(probe.truncated.mean()),
-        "mean_tokens": float(probe.tokens.mean()),
-        **asdict(textures[probe.temperature]),
+        "truncated": float(np.nanmean(probe.truncated)),
+        "mean_tokens": float(np.nanmean(probe.tokens)),
+        **asdict(texture),
     }
 
 
@@ -140,13 +176,19 @@ def _interval(values: Floats, level: float) -> dict[str, float] | None:
 
 
 def _fit(run: ProbeRun, choice: Choice) -> dict[str, list[float]]:
-    curves = choice.fit.accuracy(run.grid)
-    low, middle, high = np.quantile(curves, [(1 - choice.level) / 2, 0.5, (1 + choice.level) / 2], axis=0)
+    quantiles = [(1 - choice.level) / 2, 0.5, (1 + choice.level) / 2]
+    low, middle, high = np.quantile(choice.fit.accuracy(run.grid), quantiles, axis=0)
+    rising = fit_diversity(run, seed=0)
+    below, _, above = np.quantile(rising.draws, quantiles, axis=0)
     return {
         "temperatures": run.grid.tolist(),
         "accuracy": middle.tolist(),
         "accuracy_low": low.tolist(),
         "accuracy_high": high.tolist(),
+        "diversity_temperatures": rising.temperatures.tolist(),
+        "diversity": rising.curve.tolist(),
+        "diversity_low": below.tolist(),
+        "diversity_high": above.tolist(),
     }
 
 
@@ -161,13 +203,10 @@ def _by_problem(run: ProbeRun, temperature: float, problem_ids: Sequence[str]) -
     return dict(sorted(interpolated.items()))
 
 
-_ZONES = (("robust", "tab:green"), ("exploration", "tab:orange"), ("collapse", "tab:red"))
-
-
 def report_table(report: Mapping[str, Any]) -> Table:
-    """Return the curve as a table, a row for each temperature; the intervals are those of the report."""
-    table = Table(title=f"mean and {report['level']:.0%} interval over problems", title_justify="left")
-    for name in ("T", "answers", "accuracy", "diversity", "distinct-4", "cut", "tokens", "entropy", "zone"):
+    """Return the curve as a table of at most 80 columns, a row for each temperature."""
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, collapse_padding=True)
+    for name in ("T", "n", "accuracy", "diversity", "published", "cut", "tokens", "entropy", "zone"):
         table.add_column(name, justify="right", no_wrap=True)
     for point in report["curve"]:
         table.add_row(
@@ -181,65 +220,32 @@ def report_table(report: Mapping[str, Any]) -> Table:
             f"{point['answer_entropy']:.2f}",
             _zone(report, point["temperature"]),
         )
-    table.caption = "answers of each problem; cut by the token budget; entropy of the final answers, in nats"
-    table.caption_justify = "left"
     return table
 
 
+def describe_columns(report: Mapping[str, Any]) -> str:
+    """Say what the columns of the table are."""
+    return (
+        f"n answers of each problem; means with {report['level']:.0%} intervals over problems\n"
+        f"diversity: {describe_measure(report['measure'])}\n"
+        f"published: distinct 4-grams of words in {report['measure']['num_samples']} whole answers\n"
+        "cut short by the budget of tokens; entropy of the final answers, in nats"
+    )
+
+
 def describe_decision(report: Mapping[str, Any]) -> str:
-    """Return the decision in two or three lines."""
+    """Return the decision in a few lines, and what is in doubt."""
     zones = report["zones"]
     collapse = _describe(zones["collapse"], 2) if zones["collapse"] else "beyond the highest temperature"
-    return (
-        f"temperature {report['temperature']:.2f}: {report['reason']}\n"
-        f"diversity there {_describe(report['diversity'])}\n"
-        f"exploration starts at {_describe(zones['exploration'], 2)}, collapse at {collapse}"
+    interval = report.get("interval")
+    between = f" [{interval['low']:.2f}, {interval['high']:.2f}]" if interval and report["target_diversity"] else ""
+    lines = (
+        f"temperature {report['temperature']:.2f}{between}: {report['reason']}",
+        f"diversity there {_describe(report['diversity'])}",
+        f"exploration starts at {_describe(zones['exploration'], 2)}, collapse at {collapse}",
+        *(f"warning: {each}" for each in report.get("warnings", ())),
     )
-
-
-def draw_report(report: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Draw accuracy, diversity and zones over temperature as ``temperature.png`` and ``temperature.svg``."""
-    figure = draw_curves(report)
-    paths = [folder / name for name in PLOT_NAMES]
-    for path in paths:
-        with renamed_when_whole(path) as file:
-            figure.savefig(file, format=path.suffix[1:], dpi=150)
-    return paths
-
-
-def draw_curves(report: Mapping[str, Any]) -> Figure:
-    """Draw accuracy, diversity and zones over temperature."""
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.add_subplot()
-    fit = report["fit"]
-    low, high = fit["temperatures"][0], fit["temperatures"][-1]
-    borders = [low, *_borders(report, low, high), high]
-    for (name, colour), left, right in zip(_ZONES, borders, borders[1:], strict=False):
-        axes.axvspan(left, right, color=colour, alpha=0.12, label=f"{name} zone", linewidth=0)
-    axes.plot(fit["temperatures"], fit["accuracy"], color="tab:blue", linewidth=1)
-    axes.fill_between(fit["temperatures"], fit["accuracy_low"], fit["accuracy_high"], color="tab:blue", alpha=0.2)
-    _draw_points(axes, report["curve"], "accuracy", "tab:blue", "o")
-    _draw_points(axes, report["curve"], "diversity", "tab:purple", "s")
-    axes.axvline(report["temperature"], color="black", linestyle="--", label=f"chosen: {report['temperature']:.2f}")
-    axes.set(xlabel="sampling temperature", ylabel="share", ylim=(0, 1.02), xlim=(low, high))
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    return figure
-
-
-def _borders(report: Mapping[str, Any], low: float, high: float) -> list[float]:
-    zones = [report["zones"]["exploration"], report["zones"]["collapse"]]
-    return [min(max(each["value"], low), high) for each in zones if each]
-
-
-def _draw_points(axes: Any, curve: Any, name: str, colour: str, marker: str) -> None:
-    known = [point for point in curve if point[name]]
-    values = [point[name]["value"] for point in known]
-    below = [point[name]["value"] - point[name]["low"] for point in known]
-    above = [point[name]["high"] - point[name]["value"] for point in known]
-    temperatures = [point["temperature"] for point in known]
-    axes.errorbar(
-        temperatures, values, yerr=[below, above], fmt=marker, color=colour, markersize=4, capsize=2, label=name
-    )
+    return "\n".join(lines)
 
 
 def _zone(report: Mapping[str, Any], temperature: float) -> str:

@@ -10,11 +10,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import isotonic_regression
 
 from polaris_rollout.errors import SettingError
-from polaris_rollout.temperature.budget import GRID, Floats, ProbeRun
+from polaris_rollout.temperature.budget import COLLAPSED_SHARE, GRID, Floats, ProbeRun
 from polaris_rollout.temperature.diversity import Interval
+from polaris_rollout.temperature.rising import RisingFit, fit_diversity, interval
 from polaris_rollout.temperature.zones import COLLAPSE_LOSS, AccuracyFit, fit_accuracy
 
 WITHIN_PROBABILITY = 2 / 3
@@ -26,13 +26,11 @@ ZONES_ANSWERS = 80
 TARGET_ANSWERS = ZONES_ANSWERS // 3
 """Answers per problem that finding a diversity may take."""
 
-LEAST_SHARE = 0.5
-"""Share of the problems that must have a diversity for a temperature to count."""
+FRESH_WIDTH = 2 * GRID
+"""Width of the bracket of a target within which fresh problems are worth more than another temperature."""
 
 _STRIDE = 0.4
-_COLLAPSED_SHARE = 0.6
 _COLLAPSE_WEIGHT = 0.2
-_NUM_RESAMPLES = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +42,9 @@ class Choice:
 
     reason: str
     """One sentence."""
+
+    interval: Interval | None
+    """Where what was searched for lies; ``None`` if nothing was."""
 
     diversity: Interval
     """Expected at the chosen temperature, over problems of the kind."""
@@ -100,7 +101,8 @@ def find_exploration_start(
             f"the highest multiple of {GRID:g} at which accuracy has lost at most {max_loss:.0%} of its level "
             f"with a probability of {WITHIN_PROBABILITY:.2f}"
         )
-    return _choice(run, temperature, reason, fit, max_loss=max_loss, level=level, seed=seed)
+    found = interval(float(np.median(borders)), borders, level)
+    return _choice(run, temperature, reason, fit, found=found, max_loss=max_loss, level=level, seed=seed)
 
 
 def find_diversity(
@@ -115,7 +117,8 @@ def find_diversity(
     """Choose a later stage's temperature: the one whose diversity equals a target, never in collapse.
 
     Diversity rises with temperature, so it is fitted with a rising curve and the target bracketed, by bisection on
-    the fit and then with more answers at both ends of the bracket.
+    the fit. Then fresh problems are asked, as long as there are some, for what differs between problems is most of the
+    error of a mean; and then more answers are drawn at both ends of the bracket.
 
     Args:
         run: Unused, or with what an interrupted search measured.
@@ -128,47 +131,66 @@ def find_diversity(
         seed: Of the fit.
 
     Raises:
-        SettingError: If no temperature in the range has the target, unless it is an earlier stage's and above them all;
-            names the closest.
+        SettingError: If every temperature is more diverse than the target; or less, none of them has collapsed, and
+            the target is not an earlier stage's. Names the closest.
     """
     # What accuracy is lost at the target shows only against the robust zone.
     run.add(run.lowest)
     run.add(min(run.lowest + _STRIDE, run.highest))
     while run.affords_more:
-        draws, _ = _crossings(run, target, seed)
-        low, high = _bracket(run, target)
-        if low is not None and high is not None:
-            if high - low <= GRID + 1e-6 and _half_width(draws, level) <= precision:
+        fit = fit_diversity(run, target, seed=seed)
+        crossings, (low, high) = fit.crossings(), fit.bracket()
+        crossing = float(np.median(crossings))
+        if low is None or high is None:
+            further = _beyond(run, fit)
+            if further is None and fit.share_reaching < 1 - level:
                 break
-            run.add(_inside(run, low, high, float(np.median(draws))))
-        elif _is_out_of_reach(run, target):
+            end = float(fit.temperatures[0 if low is None else -1])
+            _ask_more(run, end) if further is None else run.add(further)
+        elif high - low <= GRID + 1e-6 and _half_width(crossings, level) <= precision:
             break
+        elif run.has_fresh and high - low <= FRESH_WIDTH + 1e-6:
+            _ask_more(run, min((low, high), key=lambda end: abs(end - crossing)))
         else:
-            run.add(_beyond(run, target, low, high))
-    # With the budget spent, noise may have moved the target just outside of what was probed.
-    draws, share_reached = _crossings(run, target, seed)
-    out_of_reach = share_reached < 1 - level
-    if out_of_reach and not _is_out_of_reach(run, target):
+            run.add(_inside(run, low, high, crossing))
+    fit = fit_diversity(run, target, seed=seed)
+    found = None
+    if fit.share_reaching >= 1 - level:
+        crossings = fit.crossings()
+        found = interval(float(np.median(crossings)), crossings, level)
+    elif not (fit.curve[-1] < 0 and (not isinstance(target, float) or run.ceiling < math.inf)):
         raise SettingError(_unreached(run, target))
-    fit = _fit(run, seed)
-    wanted = float(np.median(draws))
-    safe = float(np.quantile(fit.border(COLLAPSE_LOSS), 1 - WITHIN_PROBABILITY))
-    if out_of_reach:
-        temperature = min(max(_round_down(safe), run.lowest), run.highest)
-        reason = (
-            f"no temperature up to {run.highest:g} reaches diversity {_mean(target):.3f}, as the earlier stage did; "
-            "this is the highest at which accuracy has not collapsed"
+    zones = _fit(run, seed)
+    safe = float(np.quantile(zones.border(COLLAPSE_LOSS), 1 - WITHIN_PROBABILITY))
+    temperature, reason = _reached(run, _mean(target), found.value if found else None, safe)
+    return _choice(run, temperature, reason, zones, found=found, max_loss=max_loss, level=level, seed=seed)
+
+
+def _reached(run: ProbeRun, target: float, wanted: float | None, safe: float) -> tuple[float, str]:
+    """Return the temperature to take for a target, and why, given where it is reached and where collapse is not yet."""
+    highest = float(run.temperatures[-1])
+    if wanted is not None and wanted <= safe:
+        return round(
+            min(max(wanted, run.lowest), run.highest), 2
+        ), f"the temperature at which diversity is {target:.3f}"
+    below_collapse = max(min(_round_down(safe), highest), run.lowest)
+    if wanted is None:
+        return below_collapse, (
+            f"no temperature up to {highest:g} reaches diversity {target:.3f}, as the earlier stage did or as was "
+            "asked for; this is the highest at which accuracy has not collapsed"
         )
-    elif wanted <= safe:
-        temperature = round(wanted, 2)
-        reason = f"the temperature at which diversity is {_mean(target):.3f}"
+    return below_collapse, (
+        f"diversity {target:.3f} is reached at {wanted:.2f}, where accuracy may have collapsed; this is the "
+        "closest temperature that has not"
+    )
+
+
+def _ask_more(run: ProbeRun, temperature: float) -> None:
+    """Ask fresh problems at a temperature; without any draw more answers to the others there."""
+    if run.has_fresh:
+        run.add_fresh(temperature)
     else:
-        temperature = max(_round_down(safe), run.lowest)
-        reason = (
-            f"diversity {_mean(target):.3f} is reached at {wanted:.2f}, where accuracy may have collapsed; this is the "
-            "closest temperature that has not"
-        )
-    return _choice(run, temperature, reason, fit, max_loss=max_loss, level=level, seed=seed)
+        run.add(temperature)
 
 
 def measure_given(
@@ -187,28 +209,21 @@ def measure_given(
     while run.affords_more:
         run.add(temperature)
     reason = "given, not searched for; measured so that its diversity can be restored"
-    return _choice(run, temperature, reason, _fit(run, seed), max_loss=max_loss, level=level, seed=seed)
-
-
-def diversity_at(run: ProbeRun, temperature: float, *, level: float = 0.95, seed: int = 0) -> Interval:
-    """Return the diversity at any temperature between those probed, from the rising fit."""
-    temperatures, values, weights = _diversity(run)
-    draws = np.array([np.interp(temperature, temperatures, curve) for curve in _rising(values, weights, seed)])
-    value = float(np.interp(temperature, temperatures, _rising_fit(values, weights)))
-    return _interval(value, draws, level)
+    zones = _fit(run, seed)
+    return _choice(run, temperature, reason, zones, found=None, max_loss=max_loss, level=level, seed=seed)
 
 
 def _climb(run: ProbeRun) -> None:
     """Probe from the lowest temperature upwards until accuracy has collapsed."""
     temperature = run.lowest
     while run.affords_more:
-        accuracy = float(run.add(temperature).accuracy.mean())
-        best = float(run.values("accuracy").mean(axis=1).max())
+        accuracy = float(np.nanmean(run.add(temperature).accuracy))
+        best = float(np.nanmax(run.means("accuracy")))
         if best == 0 and run.temperatures[-1] >= 1:
             raise SettingError(
                 "no answer was correct at any temperature, so there is no accuracy to lose; give easier problems"
             )
-        if accuracy < _COLLAPSED_SHARE * best or temperature >= run.highest:
+        if accuracy < COLLAPSED_SHARE * best or temperature >= run.highest:
             return
         temperature = min(temperature + _STRIDE, run.highest)
 
@@ -227,80 +242,33 @@ def _half_width(draws: Floats, level: float) -> float:
     return float(high - low) / 2
 
 
-def _interval(value: float, draws: Floats, level: float) -> Interval:
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value=value, low=float(low), high=float(high))
-
-
 def _round_down(temperature: float) -> float:
     return round(math.floor(temperature / GRID + 1e-9) * GRID, 6)
 
 
 def _choice(
-    run: ProbeRun, temperature: float, reason: str, fit: AccuracyFit, *, max_loss: float, level: float, seed: int
+    run: ProbeRun,
+    temperature: float,
+    reason: str,
+    fit: AccuracyFit,
+    *,
+    found: Interval | None,
+    max_loss: float,
+    level: float,
+    seed: int,
 ) -> Choice:
     exploration, collapse = fit.border(max_loss), fit.border(COLLAPSE_LOSS)
     beyond = float(np.median(collapse)) > run.highest
     return Choice(
         temperature=temperature,
         reason=reason,
-        diversity=diversity_at(run, temperature, level=level, seed=seed),
-        exploration=_interval(float(np.median(exploration)), exploration, level),
-        collapse=None if beyond else _interval(float(np.median(collapse)), collapse, level),
+        interval=found,
+        diversity=fit_diversity(run, seed=seed).at(temperature, level),
+        exploration=interval(float(np.median(exploration)), exploration, level),
+        collapse=None if beyond else interval(float(np.median(collapse)), collapse, level),
         fit=fit,
         level=level,
     )
-
-
-def _diversity(run: ProbeRun, target: float | Floats = 0.0) -> tuple[Floats, Floats, Floats]:
-    """Return temperatures, ``[T, P]`` diversity minus target, and weights, where half of the problems have values.
-
-    In collapse most answers are cut off by the token budget, and what is left says little.
-    """
-    values = run.values("diversity") - target
-    share = 1 - np.isnan(values).mean(axis=1)
-    usable = share >= LEAST_SHARE
-    if not usable.any():
-        raise SettingError(
-            "too few answers end by themselves to measure diversity; give a larger --max-tokens or --context"
-        )
-    return run.temperatures[usable], values[usable], (run.num_samples * share)[usable]
-
-
-def _rising_fit(values: Floats, weights: Floats) -> Floats:
-    """Return ``[T]`` the rising curve closest to the mean over problems."""
-    return isotonic_regression(np.nanmean(values, axis=1), weights=weights).x
-
-
-def _rising(values: Floats, weights: Floats, seed: int) -> list[Floats]:
-    """Return rising curves, each of problems drawn anew."""
-    num_problems = values.shape[1]
-    drawn = np.random.default_rng(seed).integers(num_problems, size=(_NUM_RESAMPLES, num_problems))
-    # A resample of P problems spreads too little by this factor.
-    stretch = math.sqrt(num_problems / (num_problems - 1))
-    means = np.nanmean(values, axis=1, keepdims=True)
-    return [_rising_fit(means + stretch * (values[:, each] - means), weights) for each in drawn]
-
-
-def _crossings(run: ProbeRun, target: float | Floats, seed: int) -> tuple[Floats, float]:
-    """Return temperatures at which each rising curve reaches the target, and the share of curves that do reach it.
-
-    One that does not gives the end of what was probed that is nearest.
-    """
-    temperatures, values, weights = _diversity(run, target)
-    curves = _rising(values, weights, seed)
-    # A level stretch has no inverse; the slightest slope gives it one.
-    slope = 1e-9 * np.arange(len(temperatures))
-    crossings = np.array([np.interp(0.0, curve + slope, temperatures) for curve in curves])
-    return crossings, float(np.mean([curve[0] <= 0 <= curve[-1] for curve in curves]))
-
-
-def _bracket(run: ProbeRun, target: float | Floats) -> tuple[float | None, float | None]:
-    """Return the probed temperatures next to the target: below it, and at or above it."""
-    temperatures, values, weights = _diversity(run, target)
-    above = _rising_fit(values, weights) >= 0
-    below, reached = temperatures[~above], temperatures[above]
-    return (float(below[-1]) if len(below) else None, float(reached[0]) if len(reached) else None)
 
 
 def _inside(run: ProbeRun, low: float, high: float, crossing: float) -> float:
@@ -311,37 +279,28 @@ def _inside(run: ProbeRun, low: float, high: float, crossing: float) -> float:
     return min((low, high), key=lambda end: (run.probes[end].num_samples, abs(end - crossing)))
 
 
-def _is_out_of_reach(run: ProbeRun, target: float | Floats) -> bool:
-    """Return whether an earlier stage was more diverse than this model is at the highest temperature."""
-    if isinstance(target, float) or run.temperatures[-1] < run.highest:
-        return False
-    return _bracket(run, target)[1] is None
-
-
-def _beyond(run: ProbeRun, target: float | Floats, low: float | None, high: float | None) -> float:
-    """Return the next temperature to probe outside what was probed.
-
-    Raises:
-        SettingError: If that is outside the range.
-    """
-    if run.temperatures[-1] >= run.highest if high is None else run.temperatures[0] <= run.lowest:
-        raise SettingError(_unreached(run, target))
-    temperatures, values, weights = _diversity(run, target)
-    fit = _rising_fit(values, weights)
-    stride = _STRIDE
-    if len(fit) > 1 and fit[-1] > fit[0]:
-        slope = (fit[-1] - fit[0]) / (temperatures[-1] - temperatures[0])
-        stride = min(_STRIDE, max(GRID, float(min(abs(fit[0]), abs(fit[-1])) / slope)))
-    return float(run.temperatures[-1] + stride if high is None else run.temperatures[0] - stride)
+def _beyond(run: ProbeRun, fit: RisingFit) -> float | None:
+    """Return the next temperature to probe outside of those whose diversity is known; ``None`` if there is none."""
+    temperatures, stride = fit.temperatures, _STRIDE
+    gap = max(float(-fit.curve[-1]), float(fit.curve[0]))
+    if len(temperatures) > 1 and fit.curve[-1] > fit.curve[0]:
+        slope = float(fit.curve[-1] - fit.curve[0]) / float(temperatures[-1] - temperatures[0])
+        stride = min(_STRIDE, max(GRID, gap / slope))
+    if fit.curve[-1] >= 0:
+        return None if temperatures[0] <= run.lowest else float(temperatures[0] - stride)
+    above = run.temperatures[run.temperatures > temperatures[-1]]
+    if len(above):  # Probed, but collapse or short answers left too few problems with a diversity.
+        between = run.grid[(run.grid > temperatures[-1] + 1e-6) & (run.grid < above[0] - 1e-6)]
+        return float(between[len(between) // 2]) if len(between) else None
+    return None if temperatures[-1] >= run.highest else float(temperatures[-1] + stride)
 
 
 def _unreached(run: ProbeRun, target: float | Floats) -> str:
-    temperatures, values, _ = _diversity(run)
-    means = np.nanmean(values, axis=1)
-    closest = int(np.abs(means - _mean(target)).argmin())
+    means = run.means("diversity")
+    closest = int(np.nanargmin(np.abs(means - _mean(target))))
     return (
         f"no temperature probed from {run.lowest:g} to {run.highest:g} reaches diversity {_mean(target):.3f}; "
-        f"the closest is {means[closest]:.3f} at {temperatures[closest]:g}: give a target that the model has, "
+        f"the closest is {means[closest]:.3f} at {run.temperatures[closest]:g}: give a target that the model has, "
         "a wider range of temperatures, or a larger budget"
     )
 

@@ -56,26 +56,24 @@ def stored_diversity(
         num_problems: How many to choose; their answers are in memory, the first `MAX_WINDOW` tokens of each.
 
     Returns:
-        ``None`` where too few problems have as many answers that ended by themselves.
+        ``None`` where too few problems have as many answers that fill a common window.
 
     Raises:
         StoreError: If the store is damaged.
     """
     chosen = set(heapq.nsmallest(num_problems, problem_ids, key=lambda each: derive_seed("diversity", each)))
     samples: dict[str, list[NDArray[np.int64]]] = {each: [] for each in sorted(chosen)}
-    truncated: dict[str, list[bool]] = {each: [] for each in samples}
     published: list[float] = []
     for group in read_store(folder, problem_ids=chosen):
         for each in group.completions:
             samples[group.problem_id].append(np.array(each.token_ids[:MAX_WINDOW]))
-            truncated[group.problem_id].append(each.finish_reason == "length")
         published.append(float(distinct_n([[each.text for each in group.completions]]).mean()))
-    answers, cut = list(samples.values()), list(truncated.values())
+    answers = list(samples.values())
     try:
-        num_tokens = default_num_tokens(answers, n=NGRAM, truncated=cut)
-        values = expected_distinct_n(answers, num_samples=num_samples, num_tokens=num_tokens, n=NGRAM, truncated=cut)
+        num_tokens = default_num_tokens(answers, n=NGRAM)
+        values = expected_distinct_n(answers, num_samples=num_samples, num_tokens=num_tokens, n=NGRAM)
         expected = bootstrap_interval(values)
-    except SettingError:  # No answer ended by itself, or those of too few problems did.
+    except SettingError:  # There is no answer, or too few problems have as many of that length.
         return None
     is_even = len(published) == len(samples) and len(set(map(len, answers))) == 1
     return StoredDiversity(

@@ -80,7 +80,7 @@ def fit_accuracy(
 
     Args:
         temperatures: ``[T]``, rising.
-        accuracies: ``[T, P]`` share of each problem's answers that are correct.
+        accuracies: ``[T, P]`` share of each problem's answers that are correct; NaN where a problem was not asked.
         num_samples: ``[T]`` answers of each problem.
         bounds: Lowest and highest temperature in question.
         seed: Of the sample.
@@ -129,18 +129,18 @@ def _means_and_variances(accuracies: Floats, num_samples: Floats) -> tuple[Float
     The same problems are asked at all temperatures, so what differs between problems is no noise; but each
     problem loses at its own pace, and that the variance of ``accuracy - share left * accuracy when robust`` shows.
     """
-    num_problems = accuracies.shape[1]
-    means = accuracies.mean(axis=1)
+    num_problems = (~np.isnan(accuracies)).sum(axis=1)
+    means = np.nanmean(accuracies, axis=1)
     num_answers = num_samples * num_problems
     several = num_samples[:, None] / np.maximum(num_samples[:, None] - 1, 1)
-    within = (accuracies * (1 - accuracies) * several).sum()
-    overall = (means * (1 - means)).sum() * num_problems
+    within = np.nansum(accuracies * (1 - accuracies) * several)
+    overall = (means * (1 - means) * num_problems).sum()
     share = float(within / overall) if overall > 0 else 1.0
     smooth = (means * num_answers + 1) / (num_answers + 2)
     binomial = share * smooth * (1 - smooth) / num_answers
     robust = accuracies[np.argmax(means - np.sqrt(binomial))]
-    paces = accuracies - (means / max(robust.mean(), 1e-9))[:, None] * robust
-    spread = paces.var(axis=1) / num_problems
+    paces = accuracies - (means / max(float(np.nanmean(robust)), 1e-9))[:, None] * robust
+    spread = np.nanvar(paces, axis=1) / num_problems
     return means, np.maximum(binomial, spread) + (FIT_ERROR * means.max()) ** 2, share
 
 

@@ -338,6 +338,7 @@ def _temperature(request: Request, stage: Stage, own: StageFolder, start: str, *
         argv=(
             *("polaris-rollout", "temperature", str(folder.held_out)),
             *_engine(recipe, start, context=stage.context),
+            *(("--extend-positions",) if recipe.extend_positions else ()),
             *sought,
             *(() if table.answers is None else ("--answers", str(table.answers))),
             *_suffix(recipe),
@@ -346,6 +347,8 @@ def _temperature(request: Request, stage: Stage, own: StageFolder, start: str, *
         inputs=(folder.held_out, *_model_input(start, folder), *(() if like is None else (like.temperature,))),
         outputs=(own.temperature,),
         owns=own.temperature_files,
+        # A temperature that an older version found, with YaRN in its place, is kept.
+        free=("--extend-positions",) if recipe.extend_positions else (),
     )
 
 

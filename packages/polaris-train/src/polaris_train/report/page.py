@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from polaris_rollout.temperature import describe_measure
+
 from polaris_train.report.completions import BESIDE_MIB, browser_parts
 from polaris_train.report.costs import phase_costs, step_costs
 from polaris_train.report.decisions import RecipeStep, recipe_steps
@@ -175,7 +177,9 @@ def _temperature_parts(run: RunEvidence) -> list[Part]:
         ]
         header = ("temperature", "answers", "accuracy", "diversity", "cut", "tokens")
         heading = f"{stage.name}: {search.temperature:.2f}{target}, from {search.sampled_tokens:,} sampled tokens"
-        parts.append(Fold(heading, [Text(search.reason), Table(header, rows)]))
+        measured = [Text(f"diversity: {describe_measure(search.measure)}")] if search.measure else []
+        parts.append(Fold(heading, [Text(search.reason), *measured, Table(header, rows)]))
+        parts += [Warning(f"{stage.name}: {each}") for each in search.warnings]
     return [*([Pictures(pictures)] if pictures else []), *parts]
 
 

@@ -105,6 +105,10 @@ class Fit(Record):
     accuracy: list[float]
     accuracy_low: list[float]
     accuracy_high: list[float]
+    diversity_temperatures: tuple[float, ...] = ()
+    diversity: tuple[float, ...] = ()
+    diversity_low: tuple[float, ...] = ()
+    diversity_high: tuple[float, ...] = ()
 
 
 class TemperatureSearch(Record):
@@ -112,6 +116,9 @@ class TemperatureSearch(Record):
 
     temperature: float
     reason: str
+    warnings: tuple[str, ...] = ()
+    interval: Interval | None = None
+    measure: dict[str, Any] | None = None
     target_diversity: float | None = None
     diversity: Interval | None
     level: float
