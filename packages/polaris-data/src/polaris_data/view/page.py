@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: one file with inline pictures, nothing loaded from elsewhere, no script but those given."""
+"""Self-contained HTML pages: one file with inline pictures, nothing loaded from elsewhere."""
 
 import base64
 import hashlib
@@ -27,10 +27,19 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222 }
 figure { margin: 0 }
 svg { width: 100%; height: auto }
-table { display: block; overflow-x: auto; width: max-content; max-width: 100%; border-collapse: collapse; margin: 1em 0 }
+table { border-collapse: collapse; margin: 1em 0 }
+table { display: block; overflow-x: auto; width: max-content; max-width: 100% }
 td, th { padding: .2em .9em; border-bottom: 1px solid #ddd; text-align: right }
 td:first-child, th:first-child { text-align: left }
 .warning { background: #fff3cd; padding: .4em .8em; border-left: 4px solid #e0a800; margin: .5em 0 }
+.protocol summary { cursor: pointer; overflow-wrap: anywhere }
+@media (max-width: 52rem) {
+  body { margin: 1em auto; padding: 0 .7em }
+  h1 { font-size: 1.4em; overflow-wrap: anywhere }
+  td, th { padding: .2em .5em; white-space: nowrap }
+  figure { overflow-x: auto }
+  figure svg { min-width: 40rem }
+}
 """
 
 

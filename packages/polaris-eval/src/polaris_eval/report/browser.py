@@ -145,4 +145,5 @@ def _shown(text: str, max_chars: int) -> str:
     if len(text) <= max_chars:
         return text
     half = max_chars // 2
-    return f"{text[:half]}\n\n[... {len(text) - 2 * half:,} characters are in completions.jsonl only ...]\n\n{text[-half:]}"
+    gap = f"[... {len(text) - 2 * half:,} characters are in completions.jsonl only ...]"
+    return f"{text[:half]}\n\n{gap}\n\n{text[-half:]}"

@@ -93,12 +93,12 @@ def _write_page(path: Path, scores: Scores, records: Mapping[str, Sequence[Mappi
     write_page(path, f"Evaluation of {scores.model}", parts, scripts=browser_scripts() if records else ())
 
 
-def protocol_part(protocol: Mapping[str, Any]) -> str:
-    """Return how the scores were made as a fragment: in a line, and in full where that is opened."""
+def protocol_part(protocol: Mapping[str, Any], *, side: str = "") -> str:
+    """Return how scores were made as a fragment: in a line, and in full where that is opened."""
     from polaris_data.view import table_part
 
     settings = [(key, json.dumps(value, ensure_ascii=False)) for key, value in flat(protocol)]
-    line = escape(_protocol_line(protocol))
+    line = escape(side + _protocol_line(protocol))
     if not settings:
         return f"<p>{line}</p>"
     return f'<details class="protocol"><summary>{line}</summary>{table_part(("setting", "value"), settings)}</details>'
@@ -109,7 +109,7 @@ def _protocol_line(protocol: Mapping[str, Any]) -> str:
     if not protocol:
         return "Protocol: not recorded"
     known = dict(flat(protocol))
-    settings = [f"{key} {known[key]}" for key in _FIRST_SETTINGS if known.get(key) is not None]
+    settings = [f"{key.removesuffix('.name')} {known[key]}" for key in _FIRST_SETTINGS if known.get(key) is not None]
     return ", ".join([f"Protocol {protocol_hash(protocol)}", *settings])
 
 

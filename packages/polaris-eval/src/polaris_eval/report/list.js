@@ -12,10 +12,10 @@ const bar = root.appendChild(element("div", undefined, "bar"));
 const benchmarks = control("select", "benchmark", (made) => go({ benchmark: data[made.value], problem: null, sample: null }));
 data.forEach((each, index) => benchmarks.append(new Option(each.name, index)));
 const filters = control("select", "filter", (made) => go({ filter: made.value }));
-const search = control("input", "search", (made) => sought({ search: made.value }));
+const search = control("input", "search", sought);
 search.type = "search";
 search.placeholder = "search problems and answers";
-const inTexts = control("input", "search in completions, too", (made) => sought({ texts: made.checked }));
+const inTexts = control("input", "search in completions, too", sought);
 inTexts.type = "checkbox";
 const label = element("label");
 label.append(inTexts, " in completions");
@@ -28,9 +28,9 @@ const list = panes.appendChild(element("div", undefined, "list"));
 const detail = panes.appendChild(element("div", undefined, "detail"));
 
 let typing;
-function sought(change) {
+function sought() {
   clearTimeout(typing);
-  typing = setTimeout(() => { adjust(change); show(); }, 200);
+  typing = setTimeout(() => { adjust({ search: search.value, texts: inTexts.checked }); show(); }, 200);
 }
 
 const facts = (each, index) => [

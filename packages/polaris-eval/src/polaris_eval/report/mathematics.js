@@ -141,6 +141,7 @@ const mathematics = (() => {
     blocks.forEach((block) => observer.observe(block));
     // Its neighbours first, whose heights are others once they are typeset.
     const reveal = (number) => {
+      scroller.scrollIntoView({ block: "nearest" });
       blocks.slice(Math.max(0, number - 10), number + 10).forEach(show);
       scroller.scrollTop += blocks[number].getBoundingClientRect().top - scroller.getBoundingClientRect().top - 40;
     };
