@@ -231,7 +231,9 @@ def test_a_cell_of_the_heat_map_opens_the_completion_of_its_number(page: Path, v
     records = of_every_kind()
     address, title, number, text = visit(
         page,
-        """const cells = all("#browser .cells")[4];
+        """document.getElementById("browser").scrollIntoView();
+        await until(() => all("#browser .cells").length > 4);
+        const cells = all("#browser .cells")[4];
         const box = cells.getBoundingClientRect();
         const at = { clientX: box.left + box.width * 0.6, clientY: box.top + 5, bubbles: true };
         cells.dispatchEvent(new PointerEvent("pointermove", at));

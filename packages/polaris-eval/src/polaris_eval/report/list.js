@@ -71,11 +71,14 @@ function cells(problem) {
   return made;
 }
 
-// Questions are typeset when their row comes into sight.
-const questions = new IntersectionObserver((entries) => {
+// What is costly in a row is made when it comes into sight: its cells, and the formulas of its question.
+const waiting = new WeakMap();
+const sight = new IntersectionObserver((entries) => {
   for (const { target } of entries.filter((entry) => entry.isIntersecting)) {
-    target.replaceChildren(line(target.textContent, { flat: true }));
-    questions.unobserve(target);
+    const problem = waiting.get(target);
+    target.querySelector(".strip").replaceChildren(cells(problem));
+    target.querySelector(".question").replaceChildren(line((problem.question ?? "").slice(0, QUESTION_CHARS), { flat: true }));
+    sight.unobserve(target);
   }
 });
 
@@ -85,12 +88,13 @@ function row(problem) {
   id.href = link({ problem, sample: null });
   id.title = problem.id;
   const content = {
-    number: problem.number, id, strip: cells(problem), right: `${problem.right}/${problem.completions.length}`,
-    tokens: problem.tokens === null ? "?" : many(Math.round(problem.tokens)), cut: problem.cut || "", question: (problem.question ?? "").slice(0, QUESTION_CHARS),
+    number: problem.number, id, strip: "", right: `${problem.right}/${problem.completions.length}`,
+    tokens: problem.tokens === null ? "?" : many(Math.round(problem.tokens)), cut: problem.cut || "", question: "",
   };
   for (const [name, value] of Object.entries(content)) made.appendChild(element("td", undefined, name)).append(value);
   made.addEventListener("click", (event) => { if (event.target.tagName !== "A") go({ problem, sample: null }); });
-  questions.observe(made.lastElementChild);
+  waiting.set(made, problem);
+  sight.observe(made);
   made.setAttribute("aria-current", String(problem === place.problem));
   return made;
 }
