@@ -22,8 +22,8 @@ def compare_command(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Also write the comparison as an HTML page: plots, the settings that differ, every problem in a table that links "
-            "to both reports.",
+            help="Also write the comparison as an HTML page: plots, the settings that differ, and every problem in a "
+            "table that links to both reports.",
         ),
     ] = None,
 ) -> None:
