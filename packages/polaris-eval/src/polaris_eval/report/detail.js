@@ -27,7 +27,7 @@ function open(details, problem, index) {
     show();
     if (searching()) shown.toHit();
   }).catch((error) => {
-    scroller.textContent = `this text cannot be unpacked (${error.message}); it takes Chrome 80, Firefox 113 or Safari 16.4, or newer`;
+    scroller.textContent = `this text cannot be unpacked (${error.message}); it takes Chrome 97, Firefox 113 or Safari 16.4, or newer`;
   });
 }
 

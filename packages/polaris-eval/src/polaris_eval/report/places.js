@@ -75,7 +75,7 @@ function read() {
   };
   const missing = [["benchmark", asked >= 0], ["problem", problem], ["sample", place.sample], ["filter", place.filter], ["sort", sort === place.sort]];
   lost = missing.filter(([key, found]) => get(key) && !found).map(([key]) => `no ${key} ${JSON.stringify(get(key))} here`).join(", ");
-  return query.size > 0;
+  return [...query].length > 0;
 }
 
 function link(change) {
