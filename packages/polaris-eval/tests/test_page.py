@@ -144,7 +144,9 @@ def test_what_is_sought_is_found_in_problems_and_where_asked_in_texts(page: Path
         const cats = texts("#browser tbody .id");
         search.value = "Walrus"; search.dispatchEvent(new Event("input"));
         inTexts.checked = true; inTexts.dispatchEvent(new Event("input"));
-        await until(() => all("#browser tbody .id").length && location.hash.endsWith("search=Walrus&in=texts"));
+        await until(() => location.hash.endsWith("search=Walrus&in=texts"));
+        await until(() => texts("#browser .status")[0].endsWith("of 24 problems") && all("#browser tbody .id").length);
+        await until(() => !texts("#browser .status")[0].startsWith("searching"));
         const walrus = texts("#browser tbody .id");
         all("#browser tbody tr")[0].click();
         await until(() => all("#browser details").length);

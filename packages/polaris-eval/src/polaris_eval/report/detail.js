@@ -98,7 +98,9 @@ function showDetail() {
   if (problem.question) question.append(line(problem.question, { sought }));
   const parts = problem.completions.map((each, index) => isShown(each, index, problem) && completion(problem, each, index)).filter(Boolean);
   const all = problem.completions.length;
-  const count = element("p", parts.length === all ? `${all} completions` : `${parts.length} of ${all} completions: ${FILTERS[place.filter][0]} `);
+  const why = [FILTERS[place.filter][2] ? FILTERS[place.filter][0] : "", searching() ? `with ${JSON.stringify(place.search)}` : ""];
+  const chosen = `${parts.length} of ${all} completions: ${why.filter(Boolean).join(", ")} `;
+  const count = element("p", parts.length === all ? `${all} completions` : chosen);
   if (parts.length < all) {
     const everything = count.appendChild(element("a", `show all ${all}`));
     everything.href = link({ filter: "", search: "", sample: null });

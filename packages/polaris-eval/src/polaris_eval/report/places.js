@@ -115,14 +115,19 @@ async function searchTexts() {
   const own = { key, samples: new Map() };
   found = own;
   const sought = search.toLowerCase();
-  for (const problem of benchmark.problems) {
+  const { problems } = benchmark;
+  const order = place.problem ? [place.problem, ...problems.filter((each) => each !== place.problem)] : problems;
+  for (const [done, problem] of order.entries()) {
     const texts = await unpack(problem, benchmark);
     if (found !== own) return;
     own.samples.set(problem, new Set(texts.flatMap((each, index) => (each.toLowerCase().includes(sought) ? [index] : []))));
-    if (problem.number % 5 === 0) status.textContent = `searching: ${problem.number} of ${benchmark.problems.length} problems`;
+    if (problem === place.problem) showDetail();
+    if (done % Math.ceil(order.length / 10) === 0) {
+      showList();
+      status.textContent = `searching: ${done + 1} of ${order.length} problems`;
+    }
   }
   showList();
-  showDetail();
 }
 
 const searching = () => place.search && place.texts;
