@@ -353,7 +353,7 @@ def test_the_kept_problems_every_decision_and_the_pictures_are_written(tmp_path)
     assert written["before"]["counts"] == [1, 0, 0, 0, 0, 0, 0, 1, 1] and written["after"]["always"] == 0
     assert (tmp_path / "out" / "selection.png").read_bytes().startswith(b"\x89PNG")
     page = (tmp_path / "out" / "selection.html").read_text()
-    assert "<svg" in page and "always solved" in page and "a &lt;note&gt;" in page and "http-equiv" not in page
+    assert "<svg" in page and "always solved" in page and "a &lt;note&gt;" in page and "script-src 'none'" in page
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "decisions.json",
         "selected.jsonl",

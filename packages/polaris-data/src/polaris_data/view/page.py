@@ -1,5 +1,7 @@
-"""Self-contained HTML pages: one file with inline pictures, no script, nothing loaded from elsewhere."""
+"""Self-contained HTML pages: one file with inline pictures, nothing loaded from elsewhere."""
 
+import base64
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -26,18 +28,38 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto
 figure { margin: 0 }
 svg { width: 100%; height: auto }
 table { border-collapse: collapse; margin: 1em 0 }
+table { display: block; overflow-x: auto; width: max-content; max-width: 100% }
 td, th { padding: .2em .9em; border-bottom: 1px solid #ddd; text-align: right }
 td:first-child, th:first-child { text-align: left }
 .warning { background: #fff3cd; padding: .4em .8em; border-left: 4px solid #e0a800; margin: .5em 0 }
+.protocol summary { cursor: pointer; overflow-wrap: anywhere }
+@media (max-width: 52rem) {
+  body { margin: 1em auto; padding: 0 .7em }
+  h1 { font-size: 1.4em; overflow-wrap: anywhere }
+  td, th { padding: .2em .5em; white-space: nowrap }
+  figure { overflow-x: auto }
+  figure svg { min-width: 40rem }
+}
 """
 
 
-def write_page(path: Path, title: str, parts: Iterable[str]) -> None:
-    """Write a page of parts, each an HTML fragment; the file appears whole."""
-    body = "\n".join(parts)
+def write_page(path: Path, title: str, parts: Iterable[str], *, scripts: Sequence[str] = ()) -> None:
+    """Write a page; the file appears whole.
+
+    Args:
+        path: The file.
+        title: Also its heading.
+        parts: HTML fragments.
+        scripts: Run after them. No other script runs, whatever stands in the parts, and nothing is loaded.
+    """
+    body = "\n".join([*parts, *(f"<script>{script}</script>" for script in scripts)])
+    hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts) or "'none'"
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; font-src data:; img-src data:; script-src {hashes}"
     write_text(
         path,
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n<title>{escape(title)}</title>\n'
         f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n",
     )
 
@@ -134,3 +156,8 @@ def table_part(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
+
+
+def _sha256(script: str) -> str:
+    """Return the digest of a script as a content security policy names it."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

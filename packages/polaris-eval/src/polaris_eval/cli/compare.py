@@ -19,7 +19,12 @@ def compare_command(
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the comparison as JSON.")
     ] = None,
     page: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write the comparison as an HTML page with plots.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write the comparison as an HTML page: plots, the settings that differ, and every problem in a "
+            "table that links to both reports.",
+        ),
     ] = None,
 ) -> None:
     """Compare two evaluations problem by problem.

@@ -11,8 +11,8 @@ def report_command(
 ) -> None:
     """Print the scores of an evaluation again, and write its report.md and report.html.
 
-    Reads OUT/scores.json and OUT/BENCHMARK/completions.jsonl. The page holds everything it needs: plots, tables, and
-    a browser of the completions with their grades.
+    Reads OUT/scores.json and OUT/BENCHMARK/completions.jsonl. The page holds everything it needs: protocol,
+    plots, tables, and every completion with its grade, to filter, sort and search; its address links to what is shown.
 
     Example:
 

@@ -1,8 +1,8 @@
 from .browser import browser_part as browser_part
+from .browser import browser_scripts as browser_scripts
 from .documents import write_reports as write_reports
 from .plots import draw_budgets as draw_budgets
 from .plots import draw_length_groups as draw_length_groups
-from .plots import draw_outcomes as draw_outcomes
 from .plots import draw_scores as draw_scores
 from .several import ModelTable as ModelTable
 from .several import put_in_table as put_in_table

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,11 @@ from polaris_data.problems import json_lines
 
 from polaris_eval.records import Evaluation
 from polaris_eval.report.tables import detail_tables, summary_rows
+from polaris_eval.running.protocol import protocol_hash
 from polaris_eval.scores.files import Scores, flat, read_scores
+
+_FIRST_SETTINGS = ("temperature", "top_p", "top_k", "max_tokens", "context", "seed", "grader.name")
+"""Of a protocol, in the line that stands first."""
 
 
 def write_reports(out: Path) -> tuple[Path, Path]:
@@ -47,7 +52,7 @@ def read_records(out: Path, benchmark: str) -> list[Mapping[str, Any]]:
 def _markdown(scores: Scores) -> str:
     """Return the tables of the terminal as Markdown, and the protocol below them."""
     tables = {"mean@k in percent, with its 95% interval clustered by problem": summary_rows(scores.evaluations)}
-    parts = [f"# Evaluation of {_cell(scores.model)}"]
+    parts = [f"# Evaluation of {_cell(scores.model)}", _cell(_protocol_line(scores.protocol))]
     for heading, rows in (tables | detail_tables(scores.evaluations)).items():
         parts.append(f"## {heading}\n\n{_markdown_table(rows)}")
     parts += map(_cell, _notes(scores.evaluations))
@@ -59,33 +64,58 @@ def _write_page(path: Path, scores: Scores, records: Mapping[str, Sequence[Mappi
     # The pictures need a library that takes a second to import.
     from polaris_data.view import svg_part, table_part, text_part, warning_part, write_page
 
-    from polaris_eval.report.browser import browser_part
-    from polaris_eval.report.plots import draw_budgets, draw_length_groups, draw_outcomes, draw_scores
+    from polaris_eval.report.browser import browser_part, browser_scripts
+    from polaris_eval.report.plots import draw_budgets, draw_length_groups, draw_scores
 
     evaluations = scores.evaluations
     figures = (draw_scores(evaluations), draw_length_groups(evaluations), draw_budgets(evaluations))
     bars, lengths, budgets = (None if figure is None else svg_part(figure) for figure in figures)
-    settings = [(key, json.dumps(value, ensure_ascii=False)) for key, value in flat(scores.protocol)]
-    details = detail_tables(evaluations).items()
+    details = "".join(
+        f"<h3>{heading}</h3>{table_part(rows[0], rows[1:])}" for heading, rows in detail_tables(evaluations).items()
+    )
     header, *rows = summary_rows(evaluations)
+    sections = {
+        "scores": ("Scores", f"{table_part(header, rows)}{bars or ''}"),
+        "length": ("Length", lengths),
+        "budget": ("Token budget", budgets),
+        "tables": ("Tables", details),
+    }
+    shown = {key: (title, content) for key, (title, content) in sections.items() if content}
+    contents = {key: title for key, (title, _) in shown.items()}
     parts = [
+        protocol_part(scores.protocol),
         text_part("Shares in percent; intervals are 95%, clustered by problem."),
         *map(warning_part, _notes(evaluations)),
-        table_part(header, rows),
-        bars,
-        lengths and f"<h2>Length</h2>{lengths}",
-        budgets and f"<h2>Token budget</h2>{budgets}",
-        *(["<h2>Every completion</h2>"] if records else []),
-        *(svg_part(draw_outcomes(name, _outcomes(lines))) for name, lines in records.items()),
-        *(f"<h2>{heading}</h2>{table_part(rows[0], rows[1:])}" for heading, rows in details),
-        "<h2>Protocol</h2>" + table_part(("setting", "value"), settings),
-        browser_part(records) if records else None,
+        _contents_part(contents | ({"completions": "Problems and completions"} if records else {})),
+        *(f'<h2 id="{key}">{title}</h2>{content}' for key, (title, content) in shown.items()),
+        *([browser_part(records)] if records else []),
     ]
-    write_page(path, f"Evaluation of {scores.model}", [part for part in parts if part])
+    write_page(path, f"Evaluation of {scores.model}", parts, scripts=browser_scripts() if records else ())
 
 
-def _outcomes(records: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    return {record["problem_id"]: [each["outcome"] for each in record["completions"]] for record in records}
+def protocol_part(protocol: Mapping[str, Any], *, side: str = "") -> str:
+    """Return how scores were made as a fragment: in a line, and in full where that is opened."""
+    from polaris_data.view import table_part
+
+    settings = [(key, json.dumps(value, ensure_ascii=False)) for key, value in flat(protocol)]
+    line = escape(side + _protocol_line(protocol))
+    if not settings:
+        return f"<p>{line}</p>"
+    return f'<details class="protocol"><summary>{line}</summary>{table_part(("setting", "value"), settings)}</details>'
+
+
+def _protocol_line(protocol: Mapping[str, Any]) -> str:
+    """Return the fingerprint of a protocol with what is asked for first: ``Protocol 1f..., temperature 1.0, ...``."""
+    if not protocol:
+        return "Protocol: not recorded"
+    known = dict(flat(protocol))
+    settings = [f"{key.removesuffix('.name')} {known[key]}" for key in _FIRST_SETTINGS if known.get(key) is not None]
+    return ", ".join([f"Protocol {protocol_hash(protocol)}", *settings])
+
+
+def _contents_part(sections: Mapping[str, str]) -> str:
+    links = "".join(f'<a href="#{key}">{title}</a>' for key, title in sections.items())
+    return f'<nav class="contents">{links}</nav>'
 
 
 def _notes(evaluations: Sequence[Evaluation]) -> list[str]:

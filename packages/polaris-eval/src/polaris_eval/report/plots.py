@@ -1,42 +1,26 @@
-"""Pictures of evaluations: scores, accuracy by length, the budget curve, every completion of every problem.
+"""Pictures of evaluations: scores, accuracy by length, the budget curve.
 
 `polaris_data.view.plots.to_svg` makes text of them that a page can hold; the same data give the same bytes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from polaris_reward import Outcome
 
 from polaris_eval.records import Evaluation, Score
 from polaris_eval.report.tables import length_range
 
-COLORS: Mapping[str, str] = {
-    Outcome.CORRECT: "#4c9f70",
-    Outcome.INCORRECT: "#c0504d",
-    Outcome.NO_ANSWER: "#b8b8b8",
-    Outcome.ANSWER_REJECTED: "#e0a800",
-    Outcome.ANSWER_TIMEOUT: "#8064a2",
-    Outcome.REFERENCE_REJECTED: "#4f81bd",
-}
-"""Of a completion, by its outcome."""
-
 _WIDTH = 11.0
 """Of every picture, in inches, so that all have letters of one size in a page."""
-
-_NUM_NAMES = 60
-"""Problems that are named beside a heat map."""
 
 
 def draw_scores(evaluations: Sequence[Evaluation]) -> Figure:
     """Draw mean@k of each benchmark with its clustered interval, beside pass@k and maj@k at the largest k."""
     figure = Figure(figsize=(_WIDTH, 3.8), layout="constrained")
     axes = figure.subplots()
-    for number, (metric, color) in enumerate((("mean@k", "#4f81bd"), ("pass@k", "#9bbb59"), ("maj@k", "#e0a800"))):
+    for number, (metric, color) in enumerate((("mean@k", "#0072b2"), ("pass@k", "#56b4e9"), ("maj@k", "#e69f00"))):
         scores = [_largest(evaluation, metric) for evaluation in evaluations]
         places = [place + 0.27 * (number - 1) for place in range(len(scores))]
         _bars(axes, places, scores, label=metric, color=color)
@@ -54,7 +38,7 @@ def draw_length_groups(evaluations: Sequence[Evaluation]) -> Figure | None:
     figure = Figure(figsize=(_WIDTH, 3.2), layout="constrained")
     for axes, evaluation in zip(_panels(figure, len(known)), known, strict=True):
         groups = evaluation.length_groups
-        bars: Any = axes.bar(range(len(groups)), [100 * group.accuracy for group in groups], color="#4f81bd", width=0.6)
+        bars: Any = axes.bar(range(len(groups)), [100 * group.accuracy for group in groups], color="#0072b2", width=0.6)
         axes.bar_label(bars, [f"{100 * group.accuracy:.1f}\n{group.num_completions:,}" for group in groups], fontsize=8)
         axes.set_xticks(
             range(len(groups)), [length_range(group).replace(" to ", "\nto ") for group in groups], fontsize=8
@@ -83,33 +67,6 @@ def draw_budgets(evaluations: Sequence[Evaluation]) -> Figure | None:
     axes.set(xlabel="token budget", ylabel="mean@k, percent", ylim=(0, 105))
     axes.legend(frameon=False)
     return _plain(figure)
-
-
-def draw_outcomes(name: str, outcomes: Mapping[str, Sequence[str]]) -> Figure:
-    """Draw every completion of every problem as a cell, in the colour of its outcome.
-
-    Args:
-        name: Of the benchmark.
-        outcomes: Of each completion, by problem.
-    """
-    codes = {outcome: number for number, outcome in enumerate(COLORS)}
-    width = max(map(len, outcomes.values()))
-    cells = [[codes[each] for each in group] + [len(codes)] * (width - len(group)) for group in outcomes.values()]
-    figure = Figure(figsize=(_WIDTH, min(10.0, 1.2 + 0.17 * len(cells))), layout="constrained")
-    axes = figure.subplots()
-    colors = ListedColormap([*COLORS.values(), "white"])
-    axes.imshow(cells, cmap=colors, vmin=0, vmax=len(codes), aspect="auto", interpolation="nearest")
-    if len(cells) <= _NUM_NAMES:
-        axes.set_yticks(range(len(cells)), [key[:24] for key in outcomes], fontsize=7, parse_math=False)
-    seen = {each for group in outcomes.values() for each in group}
-    handles = [
-        Patch(color=color, label=outcome.replace("_", " ")) for outcome, color in COLORS.items() if outcome in seen
-    ]
-    axes.legend(
-        handles=handles, ncols=len(handles), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize=8
-    )
-    axes.set_xlabel(f"{name}: completions", parse_math=False)
-    return figure
 
 
 def _largest(evaluation: Evaluation, metric: str) -> Score:

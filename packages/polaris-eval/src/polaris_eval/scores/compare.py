@@ -80,11 +80,17 @@ def differences_to_know(before: Scores, after: Scores) -> list[str]:
 
 def protocol_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Return what was done differently, one key a line; what belongs to the models themselves is left out."""
+    return [f"{key}: {old!r} and {new!r}" for key, old, new in differing_settings(before, after)]
+
+
+def differing_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return the keys of `protocol_differences` with their two values."""
     old, new = dict(flat(before)), dict(flat(after))
+    pairs = [(key, old.get(key, _MISSING), new.get(key, _MISSING)) for key in sorted(old.keys() | new.keys())]
     return [
-        f"{key}: {old.get(key, _MISSING)!r} and {new.get(key, _MISSING)!r}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key, _MISSING) != new.get(key, _MISSING) and not set(key.split(".")) & set(_NOT_PROTOCOL)
+        (key, first, second)
+        for key, first, second in pairs
+        if first != second and not set(key.split(".")) & set(_NOT_PROTOCOL)
     ]
 
 
