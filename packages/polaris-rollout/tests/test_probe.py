@@ -247,6 +247,16 @@ def test_the_published_measure_is_that_of_whole_answers_and_named(tmp_path, prob
     assert read_earlier(tmp_path).measure == DiversityMeasure(name="published", num_samples=4)
 
 
+def test_fresh_problems_are_reported_and_the_others_carried_to_the_next_stage(tmp_path, problems):
+    probe = make_probe(tmp_path / "probes", Parrot(), problems)
+    run = ProbeRun(probe.measure, num_problems=8, num_fresh=4, batch=4, max_answers=60)
+    choice = find_diversity(run, 0.7)
+    report = to_report(run, choice, probe, target=0.7, max_loss=0.02, warnings=[], settings={})
+    assert sum(each["num_problems"] for each in report["fresh"]) == 4
+    assert sorted(report["diversity_by_problem"]) == sorted(probe.problem_ids[:8])
+    assert report["diversity"]["value"] == pytest.approx(0.7, abs=0.05)
+
+
 class Rambler(Parrot):
     """Never comes to an end when it is hot."""
 

@@ -123,7 +123,7 @@ def to_report(
         "fit": _fit(run, choice),
         "answers_per_problem": run.num_answers,
         "sampled_tokens": round(run.num_tokens),
-        "diversity_by_problem": _by_problem(run, choice.temperature, probe.problem_ids),
+        "diversity_by_problem": _by_problem(run, choice.temperature, probe.problem_ids[: run.num_problems]),
         "settings": dict(settings),
     }
 
