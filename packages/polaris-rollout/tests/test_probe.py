@@ -250,7 +250,7 @@ def test_the_published_measure_is_that_of_whole_answers_and_named(tmp_path, prob
 def test_fresh_problems_are_reported_and_the_others_carried_to_the_next_stage(tmp_path, problems):
     probe = make_probe(tmp_path / "probes", Parrot(), problems)
     run = ProbeRun(probe.measure, num_problems=8, num_fresh=4, batch=4, max_answers=60)
-    choice = find_diversity(run, 0.7)
+    choice = find_diversity(run, 0.7, precision=1e-9)
     report = to_report(run, choice, probe, target=0.7, max_loss=0.02, warnings=[], settings={})
     assert sum(each["num_problems"] for each in report["fresh"]) == 4
     assert sorted(report["diversity_by_problem"]) == sorted(probe.problem_ids[:8])
