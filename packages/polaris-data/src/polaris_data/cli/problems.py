@@ -98,7 +98,7 @@ def import_command(
     """
     from polaris_data.problems.catalog import find_importer, parse_columns
     from polaris_data.problems.check import findings_path
-    from polaris_data.problems.columns import DEFAULT_COLUMNS
+    from polaris_data.problems.columns import DEFAULT_COLUMNS, parse_where
     from polaris_data.problems.importing import import_problems, set_aside_path
     from polaris_data.problems.published import write_published_profile
 

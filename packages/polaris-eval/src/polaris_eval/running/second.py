@@ -71,14 +71,14 @@ def second_opinion(folder: Path, grader: str) -> SecondOpinion:
     verdicts: list[list[bool]] = []
     only_first = 0
     for record in track(records, total=len(records), label=f"grading with {grader}"):
-        judged = [{**each, "second": _judge(each, record, verdict)} for each in record["completions"]]
-        record["completions"] = judged
-        verdicts.append([each["second"] for each in judged])
-        for sample, each in enumerate(judged):
+        verdicts.append([_judge(each, record, verdict) for each in record["completions"]])
+        for sample, (each, accepted) in enumerate(zip(record["completions"], verdicts[-1], strict=True)):
+            outcome = Outcome.CORRECT if accepted else Outcome.INCORRECT
+            each["second"] = {"grader": name, "outcome": outcome.value}
             is_correct = each["outcome"] == Outcome.CORRECT
-            if is_correct != each["second"]:
+            if is_correct != accepted:
                 only_first += is_correct
-                differing.append(_line(record, sample, each, name))
+                differing.append(_line(record, sample, each))
     write_text(path, (json.dumps(record, ensure_ascii=False) + "\n" for record in records))
     write_text(folder / "disagreements.jsonl", (json.dumps(line, ensure_ascii=False) + "\n" for line in differing))
     return SecondOpinion(
@@ -127,7 +127,7 @@ def _judge(completion: Mapping[str, Any], record: Mapping[str, Any], verdict: Ve
     return verdict(completion.get("prefilled", "") + completion["text"], record["references"])
 
 
-def _line(record: Mapping[str, Any], sample: int, completion: Mapping[str, Any], grader: str) -> dict[str, Any]:
+def _line(record: Mapping[str, Any], sample: int, completion: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "problem_id": record["problem_id"],
         "sample": sample,
@@ -135,6 +135,5 @@ def _line(record: Mapping[str, Any], sample: int, completion: Mapping[str, Any],
         "answer": completion["answer"],
         "outcome": completion["outcome"],
         "second": completion["second"],
-        "second_grader": grader,
         "text": completion["text"],
     }
