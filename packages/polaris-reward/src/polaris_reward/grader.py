@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from polaris_reward.convention import BOXED, DEFAULT, Convention
 from polaris_reward.errors import CircuitBreakerError, ReferencesError, ResponseError, SettingsError, brief
@@ -34,6 +34,7 @@ MAX_REMEMBERED = 16_384
 UNSTATED = "a solution or a record that does not say which its answer is; give the answer alone, or in one box"
 """What is wrong with a reference of which `reference_answer` makes nothing."""
 
+_SEQUENCES = (list, tuple)
 _FAILURES = (Outcome.ANSWER_TIMEOUT, Outcome.REFERENCE_REJECTED)
 
 
@@ -239,17 +240,17 @@ def _checked(response: object, references: object, number: int) -> tuple[str, Se
     if not isinstance(response, str):
         raise ResponseError(f"the response of item {number} is {brief(response)}; give a string, '' if there is none")
     # A string is a sequence of strings, too: its letters would be taken for references.
-    values = [references] if isinstance(references, str) else references
-    if not isinstance(values, list | tuple):
+    values: Any = [references] if isinstance(references, str) else references
+    if not isinstance(values, _SEQUENCES):
         raise ReferencesError(
             f"the references of item {number} are {brief(references)}; give a string or a list of them"
         )
     if not values:
         raise ReferencesError(f"item {number} has no references; give at least one accepted answer")
-    for reference in cast(Sequence[object], values):
+    for reference in values:
         if not isinstance(reference, str):
             raise ReferencesError(f"item {number} has the reference {brief(reference)}; give a string")
-    return response, cast(Sequence[str], values)
+    return response, values
 
 
 def _draft(response: str, references: Sequence[str], convention: Convention) -> _Draft:
