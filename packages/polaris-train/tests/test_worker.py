@@ -241,7 +241,7 @@ def plateau(stage):
     return stage("whole/run", steps=12, accuracies=PLATEAU, **WITH_RULE)
 
 
-def test_a_stage_ends_on_a_plateau_and_leaves_the_checkpoint_that_was_best(plateau, stage):
+def test_a_stage_ends_on_a_plateau_and_leaves_the_checkpoint_that_was_best(plateau, stage, tmp_path):
     assert run_stage(plateau) == 0
     said = outcome(plateau)
     assert (said["stopped"]["reason"], said["stopped"]["step"], said["chosen"]["step"]) == ("plateau", 7, 2)
@@ -251,6 +251,12 @@ def test_a_stage_ends_on_a_plateau_and_leaves_the_checkpoint_that_was_best(plate
     two = stage("two/run", steps=2, accuracies=PLATEAU[:3], **MEASURED)
     assert run_stage(two) == 0
     assert weights(two) == weights(plateau)
+    # The newest is exported beside the chosen one, and over nothing.
+    export_checkpoint(StageFolder(plateau), tmp_path / "newest" / "model")
+    assert weights(tmp_path / "newest") not in (b"", weights(two))
+    with pytest.raises(RunFolderError, match=r"model exists, and is not overwritten: give another folder with --out"):
+        export_checkpoint(StageFolder(plateau), StageFolder(plateau).model)
+    assert weights(plateau) == weights(two)
 
 
 def test_a_stage_that_ended_on_a_plateau_does_nothing_new_when_given_more_steps(plateau, stage, capfd):
@@ -266,16 +272,6 @@ def test_a_stage_that_ended_on_a_plateau_does_nothing_new_when_given_more_steps(
     assert run_stage(again) == 0
     assert "the checkpoint of step 2, the better one, is lost" in capfd.readouterr().err
     assert outcome(again)["chosen"]["step"] == 7
-
-
-def test_the_newest_checkpoint_is_exported_beside_the_chosen_one_and_over_nothing(plateau, tmp_path):
-    assert run_stage(plateau) == 0
-    folder, chosen = StageFolder(plateau), weights(plateau)
-    export_checkpoint(folder, tmp_path / "newest" / "model")
-    assert weights(tmp_path / "newest") not in (b"", chosen)
-    with pytest.raises(RunFolderError, match=r"model exists, and is not overwritten: give another folder with --out"):
-        export_checkpoint(folder, folder.model)
-    assert weights(plateau) == chosen
 
 
 def test_without_its_rule_a_stage_that_had_ended_goes_on(plateau, stage):
