@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe, wait
 from types import TracebackType
@@ -42,13 +43,12 @@ class EngineCopies:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._connections: list[Connection] = []
         self._status: list[list[EngineStatus]] = [[] for _ in range(spec.data_parallel)]
-        try:
+        with ExitStack() as stack:
+            stack.callback(self.close)
             for place in range(spec.data_parallel):
                 self._start(replace(spec, data_parallel=1), place, spec)
             opened = [self._receive(connection, "open") for connection in self._connections]
-        except BaseException:
-            self.close()
-            raise
+            stack.pop_all()  # All are open, and stay so.
         self.context, self.weights_version = cast(tuple[int, str], opened[0])
 
     def __enter__(self) -> Self:
