@@ -15,7 +15,7 @@ from pathlib import Path
 
 from polaris_data import Problem, content_hash, read_problems, write_problems
 from polaris_data.files import claim
-from polaris_rollout import check_context, resolve_model
+from polaris_rollout import check_context, resolve_model, visible_devices
 
 from polaris_train.errors import RecipeError, RunFolderError
 from polaris_train.recipe import FREE_FIELDS, Recipe, ResolvedStage, Stage, check_ranks
@@ -200,17 +200,6 @@ def _temperature(stage: Stage, folder: StageFolder) -> float:
 
 def _num_ranks(resolved: ResolvedStage) -> int:
     """Return how many ranks a node has, if they divide into engines."""
-    num_ranks = resolved.num_processes or _num_gpus() or 1
+    num_ranks = resolved.num_processes or len(visible_devices()) or 1
     check_ranks(num_ranks, resolved.tensor_parallel)
     return num_ranks
-
-
-def _num_gpus() -> int:
-    """Count the GPUs without importing torch."""
-    try:
-        listed = subprocess.run(["nvidia-smi", "--list-gpus"], check=False, capture_output=True, text=True)
-    except FileNotFoundError:
-        return 0
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    num_listed = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
-    return num_listed if visible is None else min(num_listed, len([v for v in visible.split(",") if v.strip()]))
