@@ -103,8 +103,8 @@ def engine_options(
             int | None,
             typer.Option(
                 min=1,
-                help="Copies of the model side by side, each in its own process on its own GPUs; faster, same answers.  "
-                "[default: as many as the GPUs have room for]",
+                help="Copies of the model side by side, each in its own process on its own GPUs; faster, same answers."
+                "  [default: as many as the GPUs have room for]",
                 show_default=False,
             ),
         ] = None,

@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
+MAX_RESTARTS = 3
+"""Times that torchrun starts the ranks of several nodes again, from the newest checkpoint, when one of them ends."""
+
 _WORKER = "polaris_train.stage.worker"
 
 
@@ -90,7 +93,9 @@ def prepare_stage(
 def run_stage(folder: Path) -> int:
     """Train a prepared stage on this node, continuing where it stopped; return the exit code.
 
-    One rank runs as a plain child process, several under torchrun. For several nodes see `torchrun_line`.
+    One rank runs as a plain child process, several under torchrun. Where torchrun's own variables (``PET_NNODES``,
+    ``PET_RDZV_ENDPOINT``, ...) say that there are several nodes, these are the ranks of one of them; to start them by
+    hand see `torchrun_line`.
 
     Raises:
         RecipeError: If the ranks of this node do not divide into engines.
@@ -99,12 +104,14 @@ def run_stage(folder: Path) -> int:
     num_ranks = _num_ranks(stage.read_resolved())
     worker = ["-m", _WORKER, str(folder)]
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // num_ranks))} | os.environ
-    if num_ranks == 1:
+    is_alone = os.environ.get("PET_NNODES", "1") == "1"
+    if num_ranks == 1 and is_alone:
         command = [sys.executable, *worker]
         environment |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
         environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     else:
-        torchrun = ["-m", "polaris_train.stage.torchrun", "--standalone", "--nproc-per-node", str(num_ranks)]
+        torchrun = ["-m", "polaris_train.stage.torchrun", "--nproc-per-node", str(num_ranks)]
+        torchrun += ["--standalone"] if is_alone else []
         command = [sys.executable, *torchrun, *worker]
     while True:
         allowed = stage.read_allowed_tokens()
@@ -125,8 +132,8 @@ def torchrun_line(folder: Path) -> str:
     """
     num_ranks = _num_ranks(StageFolder(folder).read_resolved())
     return (
-        f"torchrun --nnodes $NUM_NODES --nproc-per-node {num_ranks} --rdzv-backend c10d --rdzv-endpoint $HEAD "
-        f"-m {_WORKER} {shlex.quote(str(folder.absolute()))}"
+        f"torchrun --nnodes $NUM_NODES --nproc-per-node {num_ranks} --max-restarts {MAX_RESTARTS} "
+        f"--rdzv-backend c10d --rdzv-endpoint $HEAD -m {_WORKER} {shlex.quote(str(folder.absolute()))}"
     )
 
 
