@@ -27,7 +27,7 @@ class MemoryExhaustedError(TrainError, MemoryError):
         """Tokens of the longest sequence of the step: less than that cannot be allowed."""
 
 
-class NodesError(TrainError, ConnectionError):
+class NodesError(TrainError, RuntimeError):
     """The nodes of a run cannot meet, or have lost each other."""
 
 

@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -149,21 +150,31 @@ def follow(nodes: Nodes) -> int:
     Raises:
         NodesError: If it is not met, or ends without a word.
     """
-    with _meet(nodes) as leader, leader.makefile("rb") as news:
+    with _meet(nodes) as leader:
         logger.warning("node %d of %d: waiting for the stages of %s", nodes.rank, nodes.num, nodes.host)
-        try:
-            for line in news:
-                told = json.loads(line)
-                if "exit_code" in told:
-                    return told["exit_code"]
-                os.environ.update(told["environment"])
-                os.environ.pop("PET_NODE_RANK", None)  # Which ranks it has, the nodes find out when they meet.
-                run_stage(_shared(Path(told["stage"])))  # If it fails here it fails on the first node, which says so.
-        except OSError as error:
-            logger.debug("the connection to the first node failed: %s", error)
+        os.environ.pop("PET_NODE_RANK", None)  # Which ranks it has, the nodes agree on when they meet for a stage.
+        for told in _news(leader):
+            if "exit_code" in told:
+                return told["exit_code"]
+            os.environ.update(told["environment"])
+            run_stage(_shared(Path(told["stage"])))  # If it fails here it fails on the first node, which says so.
     raise NodesError(
         f"the first node, {nodes.host}, has gone; see what it printed, and give the same command on every node again"
     )
+
+
+def _news(leader: socket.socket) -> Iterator[dict[str, Any]]:
+    """Yield what the first node says, until it ends or cannot be reached any more."""
+    with leader.makefile("rb") as lines:
+        while True:
+            try:
+                line = lines.readline()
+            except OSError as error:
+                logger.warning("the connection to the first node failed: %s", error)
+                return
+            if not line:
+                return
+            yield json.loads(line)
 
 
 def _meet(nodes: Nodes) -> socket.socket:
