@@ -142,7 +142,7 @@ def servers_function(job: Job) -> list[str]:
         [
             *("vllm", "serve", recipe.model, "--max-model-len", str(context)),
             *("--tensor-parallel-size", str(recipe.tensor_parallel)),
-            *("--logprobs-mode", "processed_logprobs", "--generation-config", "vllm"),
+            *("--logprobs-mode", "processed_logprobs", "--generation-config", "vllm", "--enable-scale-out"),
             *("--weight-transfer-config", '{"backend": "polaris_files"}'),
             *(("--hf-overrides", longer) if recipe.extend_positions else ()),
         ]
