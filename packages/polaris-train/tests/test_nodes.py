@@ -58,15 +58,19 @@ def heard(port):
 def test_every_node_hears_which_stage_begins_also_one_that_comes_late(port, tmp_path):
     with Leader(Nodes(3, 0, "127.0.0.1", port)) as leader:
         early = heard(port)
-        leader.begin(tmp_path / "stage-1")
-        first = json.loads(early.readline())
-        assert first["stage"] == str(tmp_path / "stage-1")
-        assert first["environment"].items() <= os.environ.items()  # They meet where this node's ranks do.
-        leader.begin(tmp_path / "stage-2")
-        late = heard(port)
-        assert json.loads(early.readline()) == json.loads(late.readline())
+        with leader.training(tmp_path / "stage-1"):
+            first = json.loads(early.readline())
+            assert first["stage"] == str(tmp_path / "stage-1")
+            assert first["environment"].items() <= os.environ.items()  # They meet where this node's ranks do.
+        between = heard(port)
+        while len(leader._followers) < 2:
+            pass
+        with leader.training(tmp_path / "stage-2"):
+            late = heard(port)
+            second = [json.loads(news.readline()) for news in (early, between, late)]
+            assert second == [second[0]] * 3 and second[0]["stage"] == str(tmp_path / "stage-2")
         leader.exit_code = 3
-    assert [json.loads(news.readline()) for news in (early, late)] == [{"exit_code": 3}] * 2
+    assert [json.loads(news.readline()) for news in (early, between, late)] == [{"exit_code": 3}] * 3
 
 
 def test_a_node_waits_for_the_first_and_ends_with_its_exit_code(port, monkeypatch):

@@ -11,7 +11,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -94,7 +95,7 @@ class Leader:
         self.exit_code = 1
         self._nodes = nodes
         self._followers: list[socket.socket] = []
-        self._news = b""
+        self._news: bytes | None = None
         self._telling = threading.Lock()
         threading.Thread(target=self._welcome, name="polaris-nodes", daemon=True).start()
 
@@ -110,8 +111,9 @@ class Leader:
         for follower in self._followers:
             follower.close()
 
-    def begin(self, stage: Path) -> None:
-        """Let all nodes train a prepared stage together with what this process starts next."""
+    @contextmanager
+    def training(self, stage: Path) -> Generator[None]:
+        """Let all nodes train a prepared stage together with what this process starts within the block."""
         with socket.create_server((self._nodes.host, 0)) as free:
             port = free.getsockname()[1]
         meeting = {
@@ -121,6 +123,10 @@ class Leader:
         }
         os.environ.update(meeting)
         self._tell({"stage": str(stage.absolute()), "environment": meeting})
+        try:
+            yield
+        finally:
+            self._news = None  # Who comes now waits for the next stage.
 
     def _welcome(self) -> None:
         while True:
@@ -130,18 +136,21 @@ class Leader:
                 return
             with self._telling:
                 self._followers.append(follower)
-                if self._news:
-                    follower.sendall(self._news)
+                if self._news is not None:
+                    self._send(follower, self._news)
 
     def _tell(self, news: dict[str, Any]) -> None:
         with self._telling:
             self._news = json.dumps(news).encode() + b"\n"
             for follower in list(self._followers):
-                try:
-                    follower.sendall(self._news)
-                except OSError as error:
-                    self._followers.remove(follower)
-                    logger.warning("a node has gone (%s); a stage begins when all %d are there", error, self._nodes.num)
+                self._send(follower, self._news)
+
+    def _send(self, follower: socket.socket, news: bytes) -> None:
+        try:
+            follower.sendall(news)
+        except OSError as error:
+            self._followers.remove(follower)
+            logger.warning("a node has gone (%s); a stage begins when all %d are there", error, self._nodes.num)
 
 
 def follow(nodes: Nodes) -> int:

@@ -70,11 +70,13 @@ def _lead(request: Request, leader: Leader | None, *, redo: bool, until: str | N
             if now.state == "waiting":
                 absent = next((path for path in step.inputs if not path.exists()), step.inputs[0])
                 raise RunFolderError(f"step {step.name} needs {absent}, which is not there; put it back")
-            if leader is not None and step.trains is not None:
-                if code := _run([*step.argv, "--prepare-only"]):
-                    return code
-                leader.begin(step.trains)
-            if code := _do(step, folder, heading=f"[{number}/{len(steps)}] {step.name}: {step.meaning}"):
+            heading = f"[{number}/{len(steps)}] {step.name}: {step.meaning}"
+            if leader is None or step.trains is None:
+                code = _do(step, folder, heading=heading)
+            elif not (code := _run([*step.argv, "--prepare-only"], stdout=subprocess.DEVNULL)):
+                with leader.training(step.trains):
+                    code = _do(step, folder, heading=heading)
+            if code:
                 return code
     return 0
 
@@ -149,7 +151,7 @@ def _do(step: Step, folder: RunFolder, *, heading: str) -> int:
     return 0
 
 
-def _run(argv: Sequence[str]) -> int:
+def _run(argv: Sequence[str], *, stdout: int | None = None) -> int:
     """Run a command of ours in this environment; a signal that ends this process ends it too.
 
     Ctrl-C reaches the command from the terminal: it is waited for, so that it can end in order.
@@ -158,7 +160,7 @@ def _run(argv: Sequence[str]) -> int:
     command = [sys.executable, "-m", module.replace("-", "_"), *arguments]
     if module == "polaris":
         command = [sys.executable, "-m", "polaris_train.cli.polaris", *arguments]
-    child = subprocess.Popen(command, preexec_fn=die_with_parent)
+    child = subprocess.Popen(command, stdout=stdout, preexec_fn=die_with_parent)
 
     def forward(number: int, frame: FrameType | None) -> None:
         child.send_signal(number)
