@@ -105,17 +105,18 @@ def test_a_short_run_goes_to_its_end_and_tells_its_reasons(tmp_path):
 @pytest.mark.slow
 def test_two_nodes_give_the_numbers_of_one_node_with_two_ranks(tmp_path):
     """Two machines are two processes on loopback, each with one rank and an engine of its own."""
-    (tmp_path / "short.toml").write_text(
-        SHORT.replace("[data]", "[data]\nselect = []").replace("steps = 1", "steps = 2")
-    )
-    polaris("run", "short.toml", "--out", "one", "--set", "num_processes=2", "--until", "report", cwd=tmp_path)
+    recipe = SHORT.replace("[data]", "[data]\nselect = []").replace("steps = 1", "steps = 2")
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "short.toml").write_text(recipe)
+    command = ("run", "short.toml", "--out", "run", "--until", "report")
+    polaris(*command, "--set", "num_processes=2", cwd=tmp_path / "one")
     with socket.create_server(("127.0.0.1", 0)) as free:
         head = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [*POLARIS, "run", "short.toml", "--out", "two", "--set", "num_processes=1", "--until", "report"]
     nodes = [
         subprocess.Popen(
-            command,
-            cwd=tmp_path,
+            [*POLARIS, *command, "--set", "num_processes=1"],
+            cwd=tmp_path / "two",
             env=os.environ | {"PET_NNODES": "2", "PET_NODE_RANK": rank, "PET_RDZV_ENDPOINT": head},
             stderr=subprocess.PIPE,
             text=True,
@@ -126,8 +127,8 @@ def test_two_nodes_give_the_numbers_of_one_node_with_two_ranks(tmp_path):
     assert [node.returncode for node in nodes] == [0, 0], said
     assert "node 1 of 2: waiting for the stages of 127.0.0.1" in said[0] and "step 2/2" in "".join(said)
     one, two = (
-        {path.name: path.read_bytes() for pattern in DECIDED for path in (tmp_path / run / "only").rglob(pattern)}
-        for run in ("one", "two")
+        {path.name: path.read_bytes() for pattern in DECIDED for path in (tmp_path / name / "run/only").rglob(pattern)}
+        for name in ("one", "two")
     )
     assert {"metrics.jsonl", "visits.jsonl", "step-000002.parquet"} <= one.keys() and one == two
     assert any(name.endswith(".safetensors") for name in one)
