@@ -72,8 +72,9 @@ def launch_command(
         image=image,
         volume=None if volume is None else _parse_volume(volume),
     )
-    path = write_job(plan_job(recipe, set_ or [], out, cluster), scheduler, Path())
-    print(f"written: {path}")
+    job = plan_job(recipe, set_ or [], out, cluster)
+    path = write_job(job, scheduler, Path())
+    print(f"written: {path} ({job.summary})")
     if dry_run:
         return
     if code := submit(path, scheduler):

@@ -67,6 +67,11 @@ class Job:
     cluster: Cluster
 
     @property
+    def ranks_per_node(self) -> int:
+        """Ranks of each node that trains."""
+        return self.recipe.num_processes or self.cluster.gpus
+
+    @property
     def servers_per_node(self) -> int:
         """Servers of each node that only samples, one for each set of GPUs that holds the model."""
         return self.cluster.gpus // self.recipe.tensor_parallel
@@ -75,6 +80,13 @@ class Job:
     def server_ports(self) -> list[int]:
         """Port of each server of a node."""
         return [SERVER_PORT + place for place in range(self.servers_per_node)]
+
+    @property
+    def summary(self) -> str:
+        """What runs where, in a few words."""
+        trains = f"{self.cluster.nodes} x {self.ranks_per_node} ranks"
+        serves = f" and {self.cluster.server_nodes} x {self.servers_per_node} servers"
+        return f"{trains}{serves if self.cluster.server_nodes else ''}, run folder {self.folder}"
 
     @property
     def inventory(self) -> Path:
@@ -116,10 +128,6 @@ def plan_job(recipe: str, overrides: list[str], out: Path | None, cluster: Clust
     given = [*overrides, *_endpoints("servers.txt")[1:]] if cluster.server_nodes else overrides
     request = request_of(recipe, given, out)
     loaded = request.recipe
-    num_ranks = loaded.num_processes or cluster.gpus
-    if num_ranks > cluster.gpus:
-        raise LaunchError(f"num_processes is {num_ranks} and a node has {cluster.gpus} GPUs; lower it, or give --gpus")
-    check_ranks(num_ranks, loaded.tensor_parallel)
     folder = request.folder.path.absolute()
     if cluster.volume is not None and not folder.is_relative_to(cluster.volume[1]):
         raise LaunchError(
@@ -127,7 +135,14 @@ def plan_job(recipe: str, overrides: list[str], out: Path | None, cluster: Clust
             f"{cluster.volume[1]}/runs/{loaded.name}"
         )
     name = re.sub("[^a-z0-9]+", "-", f"polaris-{loaded.name}".lower())[:_LONGEST_NAME].strip("-")
-    return Job(name=name, recipe=loaded, command=_command(request, overrides, folder), folder=folder, cluster=cluster)
+    command = _command(request, overrides, folder)
+    job = Job(name=name, recipe=loaded, command=command, folder=folder, cluster=cluster)
+    if job.ranks_per_node > cluster.gpus:
+        raise LaunchError(
+            f"num_processes is {job.ranks_per_node} and a node has {cluster.gpus} GPUs; lower it, or give --gpus"
+        )
+    check_ranks(job.ranks_per_node, loaded.tensor_parallel)
+    return job
 
 
 def servers_function(job: Job) -> list[str]:
