@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from polaris_train.cli.polaris import main
 from polaris_train.errors import LaunchError, RecipeError
 from polaris_train.schedulers import Cluster, kubernetes_file, plan_job, skypilot_file, slurm_file
 from polaris_train.schedulers.document import to_yaml
@@ -328,8 +329,11 @@ def test_a_file_is_written_submitted_and_never_overwritten_by_another(launch, tm
         (["--skypilot", "--gpus", "H100:8", "--nodes", "2"], "2 nodes need a folder that they share"),
     ],
 )
-def test_a_wrong_option_is_one_sentence(arguments, message, launch, tmp_path):
-    done = launch("tiny-cpu", *arguments)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert message in done.stderr
-    assert not [*tmp_path.glob("polaris-*")]
+def test_a_wrong_option_is_one_sentence(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["polaris", "launch", "tiny-cpu", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and message in said and said.count("\n") == 1
+    assert not [*tmp_path.iterdir()]

@@ -182,7 +182,9 @@ def test_the_exit_code_of_several_ranks_is_theirs(stage, poisoned, capfd):
     assert "error: step 1: loss or gradient was not finite" in said and "Traceback" not in said
 
 
-def test_the_printed_torchrun_line_on_two_nodes_gives_the_numbers_of_one_node_with_two_ranks(stage, tmp_path):
+@pytest.fixture
+def two_nodes(stage, tmp_path):
+    """A stage that the printed line has trained on two nodes of one rank, which are two processes on loopback."""
     settings = {"prompts_per_step": 2, "samples_per_prompt": SAMPLES, "stages.0.context": 1024, "stages.0.steps": 2}
     settings |= {"num_processes": 1, "evaluate_every": 0, "stages.0.temperature": 1}
     command = ["stage", "tiny-cpu", "stage-1", "--prepare-only", "--problems", str(tmp_path / "problems.jsonl")]
@@ -208,11 +210,20 @@ def test_the_printed_torchrun_line_on_two_nodes_gives_the_numbers_of_one_node_wi
     ]
     said = [agent.communicate(timeout=200)[1] for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], said
+    return folder
+
+
+def test_a_prepared_stage_is_trained_by_the_torchrun_line_that_is_printed(two_nodes):
+    assert [each["step"] for each in metrics(two_nodes)] == [1, 2] and metrics(two_nodes)[1]["grad_norm"] > 1e-3
+    assert (two_nodes / "model" / "trained.json").exists()
+
+
+@pytest.mark.slow
+def test_two_nodes_give_the_numbers_of_one_node_with_two_ranks(two_nodes, stage):
     one_node = stage("one node", steps=2, num_processes=2)
     assert run_stage(one_node) == 0
-    assert [each["step"] for each in metrics(folder)] == [1, 2] and metrics(folder)[1]["grad_norm"] > 1e-3
-    assert (folder / "metrics.jsonl").read_bytes() == (one_node / "metrics.jsonl").read_bytes()
-    assert weights(folder) == weights(one_node) != b""
+    assert (two_nodes / "metrics.jsonl").read_bytes() == (one_node / "metrics.jsonl").read_bytes()
+    assert weights(two_nodes) == weights(one_node) != b""
 
 
 PLATEAU = [0.5, 0.5, 0.9, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
