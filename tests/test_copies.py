@@ -1,11 +1,10 @@
 """Engines side by side in processes of their own: the completions of one engine, and what happens when one ends."""
 
-import json
 import os
 import signal
 
 import pytest
-from polaris_data import synthetic_problems, to_prompt, write_problems
+from polaris_data import synthetic_problems, to_prompt
 from polaris_rollout import EngineDiedError, EngineSpec, Prompt, PromptTooLongError, SamplingParams, model_digest
 from polaris_rollout.engines import open_engine
 from polaris_train.embedded import tiny_model
@@ -42,20 +41,3 @@ def test_two_engines_draw_what_one_draws_and_a_lost_one_is_named():
         with pytest.raises(EngineDiedError, match="the process of engine 1 ended with exit code -9"):
             list(engines.sample(prompts, PARAMS, n=4))
         assert all(process.returncode is not None for process in engines._processes)
-
-
-def test_commands_that_ask_again_are_told_the_same_by_two_engines_as_by_one(tmp_path, command):
-    """What an adaptive profile asks next depends on grades; a search of a temperature asks many times."""
-    problems = synthetic_problems(16, seed=3, split="held-out", levels=(1, 2))
-    write_problems(tmp_path / "problems.jsonl", problems)
-    engine = ("--model", "tiny", "--context", "512", "--no-canary", "--seed", "1")
-    for copies in ("1", "2"):
-        profile = ("--samples", "4", "--adaptive", "--out", f"{copies}.jsonl")
-        search = ("--at", "1.0", "--num-problems", "16", "--answers", "8", "--out", copies)
-        for name, options in (("polaris-data profile", profile), ("polaris-rollout temperature", search)):
-            words = (*name.split(), "problems.jsonl", *options, *engine, "--data-parallel", copies)
-            done = command(*words, cwd=tmp_path, timeout=900)
-            assert done.returncode == 0, done.stderr
-    assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "2.jsonl").read_bytes()
-    one, two = (json.loads((tmp_path / copies / "temperature.json").read_text()) for copies in ("1", "2"))
-    assert one["curve"] == two["curve"] and len(one["curve"]) > 0
