@@ -6,6 +6,7 @@ import os
 import random
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -99,6 +100,38 @@ def test_a_short_run_goes_to_its_end_and_tells_its_reasons(tmp_path):
         assert f"\n{title}\n" in f"\n{why}", title
     visited = json.loads((run / "only" / "visits.jsonl").read_text().splitlines()[0])["problem_id"]
     assert "visits.jsonl" in polaris("why", "run", visited, cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_two_nodes_give_the_numbers_of_one_node_with_two_ranks(tmp_path):
+    """Two machines are two processes on loopback, each with one rank and an engine of its own."""
+    recipe = SHORT.replace("[data]", "[data]\nselect = []").replace("steps = 1", "steps = 2")
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "short.toml").write_text(recipe)
+    command = ("run", "short.toml", "--out", "run", "--until", "report")
+    polaris(*command, "--set", "num_processes=2", cwd=tmp_path / "one")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        head = f"127.0.0.1:{free.getsockname()[1]}"
+    nodes = [
+        subprocess.Popen(
+            [*POLARIS, *command, "--set", "num_processes=1"],
+            cwd=tmp_path / "two",
+            env=os.environ | {"PET_NNODES": "2", "PET_NODE_RANK": rank, "PET_RDZV_ENDPOINT": head},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("1", "0")
+    ]
+    said = [node.communicate(timeout=3000)[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    assert "node 1 of 2: waiting for the stages of 127.0.0.1" in said[0] and "step 2/2" in "".join(said)
+    one, two = (
+        {path.name: path.read_bytes() for pattern in DECIDED for path in (tmp_path / name / "run/only").rglob(pattern)}
+        for name in ("one", "two")
+    )
+    assert {"metrics.jsonl", "visits.jsonl", "step-000002.parquet"} <= one.keys() and one == two
+    assert any(name.endswith(".safetensors") for name in one)
 
 
 @pytest.mark.slow

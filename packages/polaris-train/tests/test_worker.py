@@ -182,24 +182,18 @@ def test_the_exit_code_of_several_ranks_is_theirs(stage, poisoned, capfd):
     assert "error: step 1: loss or gradient was not finite" in said and "Traceback" not in said
 
 
-def test_a_prepared_stage_is_trained_by_the_torchrun_line_that_is_printed(stage, tmp_path):
-    folder = tmp_path / "run" / "stage-1"
-    options = ["prompts_per_step=2", f"samples_per_prompt={SAMPLES}", "stages.0.context=1024", "stages.0.steps=2"]
-    options += ["num_processes=2", "evaluate_every=0", "stages.0.temperature=1"]
-    settings = [part for option in options for part in ("--set", option)]
-    command = [
-        "stage",
-        "tiny-cpu",
-        "stage-1",
-        "--prepare-only",
-        "--problems",
-        str(tmp_path / "problems.jsonl"),
-        *settings,
-    ]
+@pytest.fixture
+def two_nodes(stage, tmp_path):
+    """A stage that the printed line has trained on two nodes of one rank, which are two processes on loopback."""
+    settings = {"prompts_per_step": 2, "samples_per_prompt": SAMPLES, "stages.0.context": 1024, "stages.0.steps": 2}
+    settings |= {"num_processes": 1, "evaluate_every": 0, "stages.0.temperature": 1}
+    command = ["stage", "tiny-cpu", "stage-1", "--prepare-only", "--problems", str(tmp_path / "problems.jsonl")]
+    command += [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
     prepared = subprocess.run(
-        [sys.executable, "-m", "polaris_train", *command, "--out", str(tmp_path / "run")],
+        [sys.executable, "-m", "polaris_train", *command, "--out", str(tmp_path / "two nodes")],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
+    folder = tmp_path / "two nodes" / "stage-1"
     assert {path.name for path in folder.iterdir()} == {"resolved.json", "problems.jsonl"}
     for step in (1, 2):
         rollout(folder, step=step)
@@ -207,12 +201,29 @@ def test_a_prepared_stage_is_trained_by_the_torchrun_line_that_is_printed(stage,
         free.bind(("127.0.0.1", 0))
         head = f"127.0.0.1:{free.getsockname()[1]}"
     binaries = str(Path(sys.executable).parent)
-    nodes = {"NUM_NODES": "1", "HEAD": head, "PATH": f"{binaries}:{os.environ['PATH']}"}
+    environment = {"NUM_NODES": "2", "HEAD": head, "PATH": f"{binaries}:{os.environ['PATH']}"}
     line = prepared.stdout.splitlines()[-1]
-    done = subprocess.run(line, shell=True, env=os.environ | nodes, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "--nproc-per-node 2" in line and len(metrics(folder)) == 2
-    assert (folder / "model" / "trained.json").exists()
+    assert "--nproc-per-node 1 --max-restarts 3" in line
+    agents = [
+        subprocess.Popen(line, shell=True, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [agent.communicate(timeout=200)[1] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], said
+    return folder
+
+
+def test_a_prepared_stage_is_trained_by_the_torchrun_line_that_is_printed(two_nodes):
+    assert [each["step"] for each in metrics(two_nodes)] == [1, 2] and metrics(two_nodes)[1]["grad_norm"] > 1e-3
+    assert (two_nodes / "model" / "trained.json").exists()
+
+
+@pytest.mark.slow
+def test_two_nodes_give_the_numbers_of_one_node_with_two_ranks(two_nodes, stage):
+    one_node = stage("one node", steps=2, num_processes=2)
+    assert run_stage(one_node) == 0
+    assert (two_nodes / "metrics.jsonl").read_bytes() == (one_node / "metrics.jsonl").read_bytes()
+    assert weights(two_nodes) == weights(one_node) != b""
 
 
 PLATEAU = [0.5, 0.5, 0.9, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]

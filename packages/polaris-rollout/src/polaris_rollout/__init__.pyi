@@ -1,3 +1,4 @@
+from .devices import visible_devices as visible_devices
 from .errors import EndpointError as EndpointError
 from .errors import EngineDiedError as EngineDiedError
 from .errors import EngineMissingError as EngineMissingError

@@ -27,5 +27,13 @@ class MemoryExhaustedError(TrainError, MemoryError):
         """Tokens of the longest sequence of the step: less than that cannot be allowed."""
 
 
+class NodesError(TrainError, RuntimeError):
+    """The nodes of a run cannot meet, or have lost each other."""
+
+
+class LaunchError(TrainError, ValueError):
+    """What is asked of a scheduler cannot be written or submitted."""
+
+
 class DivergenceError(TrainError, ArithmeticError):
     """Loss or gradient was not finite too many steps in a row."""

@@ -72,10 +72,10 @@ def sample(
     polaris-rollout sample problems.jsonl --model Qwen/Qwen3-4B --out rollouts
     --endpoint http://host1:8000 --endpoint http://host2:8000
 
-    Example, with an engine on each of four GPUs:
+    Example, with an engine on every two GPUs:
 
-    polaris-rollout sample problems.jsonl --model Qwen/Qwen3-4B --out rollouts
-    --data-parallel 4
+    polaris-rollout sample problems.jsonl --model Qwen/Qwen3-32B --out rollouts
+    --tensor-parallel 2
     """
     from polaris_rollout.engines.sampling import sample_file
     from polaris_rollout.errors import SettingError

@@ -3,11 +3,13 @@
 import functools
 import inspect
 import json
+import sys
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
 
+from polaris_rollout.devices import visible_devices
 from polaris_rollout.errors import SettingError
 from polaris_rollout.records import ChatFormat, EngineSpec
 
@@ -30,8 +32,7 @@ def engine_options(
         least_context: Refused as a usage error below it; ``None`` leaves that to `check_model`.
         yarn_factor: Whether there is an option for it.
         extend_positions: Whether there is an option for it.
-        prompts: Whether there are options for what stands around a question, and for engines side by side: of commands
-            that record the former and read the latter to their end.
+        prompts: Whether there are options for what stands around a question: of commands that record it.
         text_only: Whether servers may give nothing but texts.
     """
 
@@ -99,12 +100,14 @@ def engine_options(
         ] = True,
         tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs that share one copy of the model in here.")] = 1,
         data_parallel: Annotated[
-            int,
+            int | None,
             typer.Option(
                 min=1,
-                help="Copies of the model side by side, each in its own process on its own GPUs; faster, same answers.",
+                help="Copies of the model side by side, each in its own process on its own GPUs; faster, same answers."
+                "  [default: as many as the GPUs have room for]",
+                show_default=False,
             ),
-        ] = 1,
+        ] = None,
         stall_limit: Annotated[
             float, typer.Option(min=1, help="Seconds without a new token until the job is ended with exit code 75.")
         ] = 1800.0,
@@ -114,7 +117,7 @@ def engine_options(
     ) -> EngineSpec:
         if endpoint and tensor_parallel > 1:
             raise SettingError("--tensor-parallel is for the engine in this process; start the servers with it instead")
-        if endpoint and data_parallel > 1:
+        if endpoint and data_parallel is not None and data_parallel > 1:
             raise SettingError("--data-parallel is for engines on this machine; give several --endpoint instead")
         if text_only and not endpoint:
             raise SettingError("--text-only says what the servers are; give their addresses with --endpoint")
@@ -139,7 +142,7 @@ def engine_options(
                 is_plain=not chat_template,
             ),
             tensor_parallel=tensor_parallel,
-            data_parallel=data_parallel,
+            data_parallel=data_parallel or (1 if endpoint else _copies(tensor_parallel)),
             stall_limit_s=stall_limit,
             canary=canary,
         )
@@ -149,10 +152,19 @@ def engine_options(
         "yarn_factor": yarn_factor,
         "extend_positions": extend_positions,
         "text_only": text_only,
-        **dict.fromkeys(("system_prompt", "chat_template_kwargs", "chat_template", "data_parallel"), prompts),
+        **dict.fromkeys(("system_prompt", "chat_template_kwargs", "chat_template"), prompts),
     }
     hidden = tuple(name for name, is_shown in shown.items() if not is_shown)
     return lambda command: _expanded(command, "engine", options, defaults=defaults, without=hidden)
+
+
+def _copies(tensor_parallel: int) -> int:
+    """Return how many copies of the model the GPUs have room for, and say so if there are several."""
+    num_gpus = len(visible_devices())
+    copies = max(1, num_gpus // tensor_parallel)
+    if copies > 1:
+        print(f"{num_gpus} GPUs: {copies} engines side by side (--data-parallel {copies})", file=sys.stderr)
+    return copies
 
 
 def parse_arguments(text: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from types import TracebackType
 from typing import Any, Self, cast
 
+from polaris_rollout.devices import visible_devices
 from polaris_rollout.errors import EngineDiedError
 from polaris_rollout.records import EngineSpec, EngineStatus, Group, Prompt, SamplingParams, distinct
 
@@ -165,10 +166,12 @@ class EngineCopies:
 
 def _place_in_machine(place: int, spec: EngineSpec) -> dict[str, str]:
     """Return the variables that give one process its share of the devices and of the processor."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     first = place * spec.tensor_parallel
-    wanted = range(first, first + spec.tensor_parallel)
-    devices = [str(number) for number in wanted] if visible is None else visible.split(",")[first : wanted.stop]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    numbers = map(str, range(spec.data_parallel * spec.tensor_parallel))
+    # Without nvidia-smi nobody says what there is; the engine looks for itself (`require_devices`).
+    names = visible_devices() or [*(numbers if visible is None else visible.split(","))]
+    devices = names[first : first + spec.tensor_parallel]
     cores = len(os.sched_getaffinity(0))
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores // spec.data_parallel))
     return {"CUDA_VISIBLE_DEVICES": ",".join(devices), "OMP_NUM_THREADS": threads}

@@ -51,6 +51,9 @@ def run_command(
     A change of the recipe is named with all that it would make out of date before anything is done; --redo then puts
     the old results into RUN/superseded, and only what depends on the change is made again.
 
+    On several nodes each is given this command, with torchrun's PET_NNODES, PET_NODE_RANK and PET_RDZV_ENDPOINT set:
+    the first does the steps, the others train with it in every stage. 'polaris launch' does that with a scheduler.
+
     Examples:
 
         polaris run tiny-cpu

@@ -11,6 +11,7 @@ from polaris_rollout.cli import app as rollout_app
 
 from polaris_train.cli.ablate import ablate_command
 from polaris_train.cli.controller import plan_command, run_command, status_command, why_command
+from polaris_train.cli.launch import launch_command
 from polaris_train.cli.main import app as train_app
 from polaris_train.cli.main import run_app
 from polaris_train.cli.report import compare, report
@@ -39,6 +40,7 @@ app.command("run")(run_command)
 app.command("status")(status_command)
 app.command("why")(why_command)
 app.command("ablate")(ablate_command)
+app.command("launch")(launch_command)
 
 
 @app.command()

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from polaris_train.controller.inputs import missing_inputs
 from polaris_train.controller.manifest import StepState, fingerprint, step_states, write_manifest
+from polaris_train.controller.nodes import Leader, follow, read_nodes
 from polaris_train.controller.steps import Request, Step, plan_steps
 from polaris_train.errors import RecipeError, RunFolderError
 from polaris_train.run_folder import RunFolder
@@ -25,6 +26,8 @@ from polaris_train.stage.launch import die_with_parent
 
 def run_recipe(request: Request, *, redo: bool = False, until: str | None = None) -> int:
     """Do the steps of a recipe that are not done; return the exit code of the first that failed, or 0.
+
+    On several nodes this is called on each: the first does the steps, the others train with it (see `Nodes`).
 
     Args:
         request: The recipe and the run folder.
@@ -35,7 +38,19 @@ def run_recipe(request: Request, *, redo: bool = False, until: str | None = None
         RunFolderError: If the folder is of another recipe or in use, or something would have to be done again and
             ``redo`` does not allow it.
         RecipeError: If an input is missing, or no step has the name ``until``.
+        NodesError: If the nodes do not meet, or this is not the first and the first has gone.
     """
+    nodes = read_nodes()
+    if nodes is None:
+        return _lead(request, None, redo=redo, until=until)
+    if nodes.rank:
+        return follow(nodes)
+    with Leader(nodes) as leader:
+        leader.exit_code = _lead(request, leader, redo=redo, until=until)
+        return leader.exit_code
+
+
+def _lead(request: Request, leader: Leader | None, *, redo: bool, until: str | None) -> int:
     folder = request.folder
     _refuse_other_recipe(request)
     steps = plan_steps(request)
@@ -55,7 +70,13 @@ def run_recipe(request: Request, *, redo: bool = False, until: str | None = None
             if now.state == "waiting":
                 absent = next((path for path in step.inputs if not path.exists()), step.inputs[0])
                 raise RunFolderError(f"step {step.name} needs {absent}, which is not there; put it back")
-            if code := _do(step, folder, heading=f"[{number}/{len(steps)}] {step.name}: {step.meaning}"):
+            heading = f"[{number}/{len(steps)}] {step.name}: {step.meaning}"
+            if leader is None or step.trains is None:
+                code = _do(step, folder, heading=heading)
+            elif not (code := _run([*step.argv, "--prepare-only"], stdout=subprocess.DEVNULL)):
+                with leader.training(step.trains):
+                    code = _do(step, folder, heading=heading)
+            if code:
                 return code
     return 0
 
@@ -130,7 +151,7 @@ def _do(step: Step, folder: RunFolder, *, heading: str) -> int:
     return 0
 
 
-def _run(argv: Sequence[str]) -> int:
+def _run(argv: Sequence[str], *, stdout: int | None = None) -> int:
     """Run a command of ours in this environment; a signal that ends this process ends it too.
 
     Ctrl-C reaches the command from the terminal: it is waited for, so that it can end in order.
@@ -139,7 +160,7 @@ def _run(argv: Sequence[str]) -> int:
     command = [sys.executable, "-m", module.replace("-", "_"), *arguments]
     if module == "polaris":
         command = [sys.executable, "-m", "polaris_train.cli.polaris", *arguments]
-    child = subprocess.Popen(command, preexec_fn=die_with_parent)
+    child = subprocess.Popen(command, stdout=stdout, preexec_fn=die_with_parent)
 
     def forward(number: int, frame: FrameType | None) -> None:
         child.send_signal(number)

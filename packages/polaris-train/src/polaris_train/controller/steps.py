@@ -44,6 +44,9 @@ class Step:
     recipe: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The part of the recipe that the command reads itself."""
 
+    trains: Path | None = None
+    """Folder of the stage that it trains, with all nodes of the run."""
+
     free: tuple[str, ...] = ()
     """Words of the command that decide nothing: the recipe's name, what stands in `recipe` already."""
 
@@ -304,6 +307,7 @@ def _stage(request: Request, index: int, stage: Stage) -> Iterator[Step]:
             *_model_input(start, folder),
         ),
         outputs=(own.model, own.outcome, own.visits),
+        trains=own.path,
         owns=own.training_files,
         recipe=_deciding(recipe.constants()) | {"stage": stage.model_dump()},
         extending=frozenset(

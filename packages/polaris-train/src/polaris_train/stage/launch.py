@@ -15,7 +15,7 @@ from pathlib import Path
 
 from polaris_data import Problem, content_hash, read_problems, write_problems
 from polaris_data.files import claim
-from polaris_rollout import check_context, resolve_model
+from polaris_rollout import check_context, resolve_model, visible_devices
 
 from polaris_train.errors import RecipeError, RunFolderError
 from polaris_train.recipe import FREE_FIELDS, Recipe, ResolvedStage, Stage, check_ranks
@@ -26,6 +26,9 @@ from polaris_train.stage.evaluation_problems import HELD_OUT, evaluation_problem
 logger = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+MAX_RESTARTS = 3
+"""Times that torchrun starts the ranks of several nodes again, from the newest checkpoint, when one of them ends."""
 
 _WORKER = "polaris_train.stage.worker"
 
@@ -90,7 +93,9 @@ def prepare_stage(
 def run_stage(folder: Path) -> int:
     """Train a prepared stage on this node, continuing where it stopped; return the exit code.
 
-    One rank runs as a plain child process, several under torchrun. For several nodes see `torchrun_line`.
+    One rank runs as a plain child process, several under torchrun. Where torchrun's own variables (``PET_NNODES``,
+    ``PET_RDZV_ENDPOINT``, ...) say that there are several nodes, these are the ranks of one of them; to start them by
+    hand see `torchrun_line`.
 
     Raises:
         RecipeError: If the ranks of this node do not divide into engines.
@@ -99,12 +104,14 @@ def run_stage(folder: Path) -> int:
     num_ranks = _num_ranks(stage.read_resolved())
     worker = ["-m", _WORKER, str(folder)]
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // num_ranks))} | os.environ
-    if num_ranks == 1:
+    is_alone = os.environ.get("PET_NNODES", "1") == "1"
+    if num_ranks == 1 and is_alone:
         command = [sys.executable, *worker]
         environment |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
         environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     else:
-        torchrun = ["-m", "polaris_train.stage.torchrun", "--standalone", "--nproc-per-node", str(num_ranks)]
+        torchrun = ["-m", "polaris_train.stage.torchrun", "--nproc-per-node", str(num_ranks)]
+        torchrun += ["--standalone"] if is_alone else []
         command = [sys.executable, *torchrun, *worker]
     while True:
         allowed = stage.read_allowed_tokens()
@@ -125,8 +132,8 @@ def torchrun_line(folder: Path) -> str:
     """
     num_ranks = _num_ranks(StageFolder(folder).read_resolved())
     return (
-        f"torchrun --nnodes $NUM_NODES --nproc-per-node {num_ranks} --rdzv-backend c10d --rdzv-endpoint $HEAD "
-        f"-m {_WORKER} {shlex.quote(str(folder.absolute()))}"
+        f"torchrun --nnodes $NUM_NODES --nproc-per-node {num_ranks} --max-restarts {MAX_RESTARTS} "
+        f"--rdzv-backend c10d --rdzv-endpoint $HEAD -m {_WORKER} {shlex.quote(str(folder.absolute()))}"
     )
 
 
@@ -200,17 +207,6 @@ def _temperature(stage: Stage, folder: StageFolder) -> float:
 
 def _num_ranks(resolved: ResolvedStage) -> int:
     """Return how many ranks a node has, if they divide into engines."""
-    num_ranks = resolved.num_processes or _num_gpus() or 1
+    num_ranks = resolved.num_processes or len(visible_devices()) or 1
     check_ranks(num_ranks, resolved.tensor_parallel)
     return num_ranks
-
-
-def _num_gpus() -> int:
-    """Count the GPUs without importing torch."""
-    try:
-        listed = subprocess.run(["nvidia-smi", "--list-gpus"], check=False, capture_output=True, text=True)
-    except FileNotFoundError:
-        return 0
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    num_listed = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
-    return num_listed if visible is None else min(num_listed, len([v for v in visible.split(",") if v.strip()]))

@@ -1,0 +1,10 @@
+from .job import Cluster as Cluster
+from .job import Job as Job
+from .job import plan_job as plan_job
+from .kubernetes import kubernetes_file as kubernetes_file
+from .skypilot import skypilot_file as skypilot_file
+from .slurm import slurm_file as slurm_file
+from .submitting import SCHEDULERS as SCHEDULERS
+from .submitting import Scheduler as Scheduler
+from .submitting import submit as submit
+from .submitting import write_job as write_job
