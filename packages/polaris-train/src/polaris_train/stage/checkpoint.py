@@ -237,7 +237,7 @@ class Checkpointer:
         if differences:
             raise RunFolderError(
                 f"{folder.path} is a checkpoint of another recipe or model: {differences}; choose another run folder, "
-                "or remove the checkpoint to start the stage again"
+                "or remove the stage's checkpoints and rollouts to start it again"
             )
 
 

@@ -77,14 +77,16 @@ def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None
     load = partial(load_stage_policy, config, device=device)
     state = _start(config, load(), device)
     problems = _usable_problems(read_problems(folder.problems), config)
-    checkpointer = _resume(state, config, folder, stack)
     ending = Ending(config, folder)
     engine = StageEngine(config, state.policy, stack, PrefixStore("engines", store))
     grade_many = stack.enter_context(boxed_grader()).grade_many
+    rollouts = SynchronousRollouts(problems, config, folder=folder, open_sampler=engine.awake, grade_many=grade_many)
+    rollouts.require_own(after=max(folder.checkpoints.steps(), default=0))  # before anything of the folder is changed
+    checkpointer = _resume(state, config, folder, stack)
     steps = train_stage(
         config,
         state=state,
-        rollouts=SynchronousRollouts(problems, config, folder=folder, open_sampler=engine.awake, grade_many=grade_many),
+        rollouts=rollouts,
         evaluate=partial(evaluate_when_due, config, folder, open_sampler=engine.awake, grade_many=grade_many),
         ending=ending,
         checkpointer=checkpointer,
