@@ -24,7 +24,9 @@ from safetensors.torch import load_file, save_file
 
 
 def completion(num_tokens, finish_reason="stop"):
-    return Completion(token_ids=(1,) * num_tokens, logprobs=(-0.125,) * num_tokens, text="", finish_reason=finish_reason)
+    return Completion(
+        token_ids=(1,) * num_tokens, logprobs=(-0.125,) * num_tokens, text="", finish_reason=finish_reason
+    )
 
 
 def visit(problem_id, step, mean_tokens):
@@ -116,7 +118,7 @@ def test_a_stage_that_continues_replays_what_it_drew(stage):
     again.require_own(after=0)
     assert [again.next(step).groups for step in (1, 2)] == stage.groups
     assert again.next(2).replayed
-    elsewhere = stage("the same under another name, evaluated", **{"evaluate_samples": 2})
+    elsewhere = stage("the same under another name, evaluated", evaluate_samples=2)
     assert elsewhere.next(1).groups == stage.groups[0]
 
 
@@ -132,9 +134,8 @@ def test_a_stage_that_continues_replays_what_it_drew(stage):
 def test_what_something_else_drew_is_not_trained_on(stage, differing, said):
     rollouts = stage("other", **differing)
     for replay in (lambda: rollouts.next(1), lambda: rollouts.require_own(after=1)):
-        with pytest.raises(
-            RunFolderError, match=rf"step-00000\d\.parquet was drawn by other weights, settings or problems: {said}; remove"
-        ):
+        named = rf"step-00000\d\.parquet was drawn by other weights, settings or problems: {said}; remove"
+        with pytest.raises(RunFolderError, match=named):
             replay()
 
 
@@ -158,7 +159,7 @@ def test_what_does_not_say_what_drew_it_is_not_trained_on(stage, tmp_path):
     path = StageFolder(tmp_path / "drawn" / "stage-1").rollout(1)
     columns = read_columns(path, ["outcome", "answer"])
     write_groups(path, read_groups(path), SamplingParams(), columns=columns)
-    with pytest.raises(RunFolderError, match=r"does not say which weights and settings drew it, as in earlier versions"):
+    with pytest.raises(RunFolderError, match=r"does not say which weights and settings drew it, as in earlier"):
         stage("drawn").next(1)
 
 

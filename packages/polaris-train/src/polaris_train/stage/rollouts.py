@@ -174,7 +174,9 @@ def require_drawn_by(path: Path, expected: Mapping[str, Any], *, step: int) -> N
     found = read_settings(path)
     remedy = f"remove {path.parent} to sample these steps again, or choose another run folder"
     if found is None:
-        raise RunFolderError(f"{path} does not say which weights and settings drew it, as in earlier versions; {remedy}")
+        raise RunFolderError(
+            f"{path} does not say which weights and settings drew it, as in earlier versions; {remedy}"
+        )
     if different := differences(found, json.loads(json.dumps(dict(expected) | {"step": step}))):
         raise RunFolderError(f"{path} was drawn by other weights, settings or problems: {different}; {remedy}")
 
