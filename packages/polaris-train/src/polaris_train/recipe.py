@@ -125,6 +125,10 @@ class _Constants(BaseModel):
     stall_limit_s: float = Field(default=1800.0, gt=0)
     """Longest time in which no token is sampled, in seconds, before a rank ends with exit code 75."""
 
+    canary: bool = True
+    """End the stage where an engine's log-probabilities are not the policy's, even when it was given the weights twice;
+    otherwise only warn."""
+
     trackers: tuple[Tracker, ...] = ()
     """Where metrics are sent besides ``metrics.jsonl``."""
 
@@ -347,6 +351,7 @@ FREE_FIELDS = (
     "microbatch_tokens",
     "max_skipped_steps",
     "stall_limit_s",
+    "canary",
     "trackers",
 )
 """Fields of a resolved stage that may change when it is continued: none alters what a step computes, but for the
