@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -258,10 +259,10 @@ def _figures(
 
 
 def _answers(capsule: Capsule, taken: TakenStep) -> tuple[Answer, ...]:
-    """Compare completions, those that differ most first."""
+    """Compare completions, those that differ most first; `training_batches` gives each of them one advantage."""
     filled: list[TrainingBatch] = [batch for batch in taken.batches if batch.sequences]
     again = {
-        member: (sequence.advantages, step.logprobs[index].double().cpu())
+        member: (cast(float, sequence.advantages), step.logprobs[index].double().cpu())
         for batch, step in zip(filled, taken.updates, strict=True)
         for index, (member, sequence) in enumerate(zip(batch.members, batch.sequences, strict=True))
     }
