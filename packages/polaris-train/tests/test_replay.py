@@ -273,6 +273,7 @@ def test_the_exit_code_says_whether_they_agree(trained, alter):
     assert different.exit_code == 1 and "differs by more than the rounding" in different.stdout
 
 
+@pytest.mark.slow
 def test_a_step_of_two_ranks_is_taken_again_by_one(tmp_path, model):
     folder = StageFolder(tmp_path / "stage-1")
     ranks = ["--standalone", "--nproc-per-node", "2", __file__, str(folder.path), str(model)]
