@@ -1,17 +1,22 @@
 """The real engine on the embedded model: seeds, log-probabilities, weight updates, the canary."""
 
 import threading
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 
 import pytest
 import torch
+import torch.distributed as dist
 from polaris_data import synthetic_problems, to_prompt
 from polaris_rollout import ChatFormat, Prompt, PromptTooLongError, SamplingParams, encode_prompt, model_digest
 from polaris_rollout.engines import check_parity
-from polaris_rollout.engines.parity import group_logprobs, transformers_logprobs
+from polaris_rollout.engines.parity import CANARY_PROMPTS, group_logprobs, transformers_logprobs
 from polaris_rollout.errors import ModelError, ParityError
 from polaris_rollout.models import stop_token_ids
 from polaris_train.embedded import tiny_model
+from polaris_train.model import load_policy
+from polaris_train.recipe import ResolvedStage
+from polaris_train.stage import engine as stage_engine
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.generation import MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
@@ -255,8 +260,15 @@ def test_the_canary_finds_what_is_not_a_number(sampler):
         check_parity(sampler, nothing)
 
 
+def test_the_canary_compares_again_before_it_refuses_and_says_what(sampler, model, caplog):
+    references = iter([reference_of(perturbed(model, 0.02)), reference_of(model)])
+    assert check_parity(sampler, lambda groups, temperature: next(references)(groups, temperature)) < 1e-6
+    assert "tokens of 2 answers to each of 4 fixed prompts at temperature 1.25" in caplog.text
+    assert "comparing once more" in caplog.text
+
+
 def test_new_weights_change_the_distribution_at_once(sampler, prompts, model, groups):
-    """Last but one in the file: it leaves the engine with other weights."""
+    """Before the last two in the file: updates are counted."""
     changed_model = perturbed(model, 0.02)
     version = sampler.weights_version
     sampler.update_weights(changed_model.named_parameters())
@@ -269,6 +281,57 @@ def test_new_weights_change_the_distribution_at_once(sampler, prompts, model, gr
     sampler.update_weights(model.named_parameters(), version="step 0")
     assert sampler.weights_version == "step 0"
     check_parity(sampler, reference_of(model))
+
+
+class Forgetful:
+    """The engine, but for so many updates that reach everything except the tied head's copy."""
+
+    def __init__(self, sampler, *, times):
+        self._sampler, self._times = sampler, times
+
+    def __getattr__(self, name):
+        return getattr(self._sampler, name)
+
+    def update_weights(self, weights, *, version):
+        self._times -= 1
+        if self._times < 0:
+            return self._sampler.update_weights(weights, version=version)
+        self._sampler._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+        self._sampler._llm.reset_prefix_cache()
+
+
+@pytest.fixture
+def awake(sampler, model, monkeypatch, tmp_path):
+    """Open a stage's engine, which forgets so often, with weights that it does not hold yet; put its own back later."""
+    perturbed(model, 0.02).save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained(tiny_model()).save_pretrained(tmp_path / "model")
+    policy = load_policy(str(tmp_path / "model"), device=torch.device("cpu"), context=512)
+    values = {"problems": "synthetic", "problems_sha256": "", "context": 512, "max_prompt_tokens": 64, "steps": 1}
+
+    @contextmanager
+    def opened(*, times, **settings):
+        engine = Forgetful(sampler, times=times)
+        monkeypatch.setattr(stage_engine, "_open_engine", lambda *_, **__: nullcontext(engine))
+        config = ResolvedStage(run="run", stage="stage", model="tiny", temperature=1, **values | settings)
+        with (
+            ExitStack() as stack,
+            stage_engine.StageEngine(config, policy, stack, dist.HashStore()).awake(0) as sampling,
+        ):
+            yield sampling
+
+    yield opened
+    sampler.update_weights(model.named_parameters(), version=model_digest(str(tiny_model())))
+
+
+def test_a_stage_gives_its_engine_the_weights_again_before_it_refuses_it(awake, caplog):
+    refusal = r"mean .* tokens of 2 answers to each of 4 fixed prompts .* canary = false in a recipe"
+    with pytest.raises(ParityError, match=refusal), awake(times=2):
+        pass
+    with awake(times=2, canary=False) as sampling:
+        assert len(list(sampling.sample(CANARY_PROMPTS, PARAMS, n=1))) == len(CANARY_PROMPTS)
+    assert caplog.text.count("rank 0: mean |p_engine - p_reference|") == 4
+    with awake(times=1):
+        assert caplog.text.count("rank 0: mean |p_engine - p_reference|") == 5
 
 
 def test_the_canary_finds_a_stale_tied_head(sampler, model):

@@ -64,7 +64,7 @@ def ours(*, model: str, lengths: list[int], num_steps: int, learning_rate: float
     optimizer = _optimizer(policy.parameters(), learning_rate)
 
     def step() -> tuple[float, float, float]:
-        stats = update(policy, optimizer, [batch], loss, settings)
+        stats = update(policy, optimizer, [batch], loss, settings).stats
         assert stats.loss is not None
         assert stats.grad_norm is not None
         return stats.loss, stats.grad_norm, stats.entropy

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from polaris_rollout import Completion, Group, SamplingParams, StoreError, completion_seed
-from polaris_rollout.store import count_tokens, table
+from polaris_rollout.store import count_tokens, read_settings, table
 from polaris_rollout.store import folder as store
 from polaris_rollout.store.folder import RolloutStore, read_columns, read_groups, read_store, write_groups
 
@@ -62,14 +62,18 @@ def names(folder):
 def test_groups_come_back_as_they_were_written(tmp_path):
     groups = [group("b", "x", "ü"), group("a", "", "z")]
     path = tmp_path / "deep" / "groups.parquet"
-    write_groups(path, groups, PARAMS, columns={"answer": [None, "1", "2", None]})
+    settings = {"temperature": 0.1 + 0.2, "evaluate_on": ["ü"], "seed": None}
+    write_groups(path, groups, PARAMS, columns={"answer": [None, "1", "2", None]}, settings=settings)
     assert read_groups(path) == groups
+    assert read_settings(path) == settings
     assert read_columns(path, ["answer", "seed"]) == {
         "answer": [None, "1", "2", None],
         "seed": [completion_seed(3, problem_id, sample) for problem_id in "ba" for sample in (0, 1)],
     }
     assert count_tokens(path) == [2, 2, 2, 2]
     assert names(path.parent) == ["groups.parquet"]
+    write_groups(path, groups, PARAMS)
+    assert read_settings(path) is None
 
 
 def test_any_reader_of_parquet_finds_every_column(tmp_path):

@@ -1,25 +1,32 @@
-"""What a step leaves for later ones: how long each problem's answers were."""
+"""What a step leaves for later ones: its completions and what drew them, and how long each problem's answers were."""
 
 import json
 import os
+import shutil
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 
 import pytest
 import torch.distributed as dist
-from polaris_data.problems import synthetic_problems, write_problems
+from polaris_data.problems import read_problems, synthetic_problems, write_problems
 from polaris_data.records import Visit
 from polaris_reward import Outcome, boxed_grader
-from polaris_rollout import Completion, Group
+from polaris_rollout import Completion, Group, SamplingParams
+from polaris_rollout.store import read_columns, read_groups, write_groups
+from polaris_train.embedded import tiny_model
+from polaris_train.errors import RunFolderError
 from polaris_train.recipe import load_recipe
 from polaris_train.records import GradedGroup
 from polaris_train.run_folder import RunFolder, StageFolder
 from polaris_train.stage.launch import prepare_stage
 from polaris_train.stage.rollouts import SynchronousRollouts, expected_tokens, visits
+from safetensors.torch import load_file, save_file
 
 
 def completion(num_tokens, finish_reason="stop"):
-    return Completion(token_ids=(1,) * num_tokens, logprobs=(-0.1,) * num_tokens, text="", finish_reason=finish_reason)
+    return Completion(
+        token_ids=(1,) * num_tokens, logprobs=(-0.125,) * num_tokens, text="", finish_reason=finish_reason
+    )
 
 
 def visit(problem_id, step, mean_tokens):
@@ -46,7 +53,117 @@ def test_a_visit_says_how_long_the_answers_were():
     )
 
 
-def test_a_step_grades_answers_after_the_thought_that_the_prompt_opened(tmp_path):
+@pytest.fixture(scope="module")
+def one_rank():
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def grade_many():
+    with boxed_grader(1) as grader:
+        yield grader.grade_many
+
+
+class Guesser:
+    """Gives the same answers to every problem."""
+
+    def sample(self, prompts, params, *, n):
+        for prompt in prompts:
+            yield Group(problem_id=prompt.problem_id, prompt_token_ids=(1,), completions=(completion(3),) * n)
+
+
+def no_sampler(step):
+    raise AssertionError(f"step {step + 1} would be sampled again")
+
+
+@pytest.fixture
+def stage(tmp_path, one_rank, grade_many):
+    """Prepare a stage of a model that is only this test's, in a folder of this name; return what gives its rollouts."""
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model(), model)
+
+    def prepare(name, *, open_sampler=no_sampler, problems=8, **settings):
+        write_problems(source := tmp_path / f"{problems}.jsonl", synthetic_problems(problems, seed=1, split="train"))
+        values = {"prompts_per_step": 2, "samples_per_prompt": 4, "stages.0.temperature": 1, "evaluate_every": 0}
+        recipe = load_recipe("tiny-cpu", [f"{key}={value}" for key, value in (values | settings).items()])
+        folder = StageFolder(
+            prepare_stage(recipe, recipe.stages[0], tmp_path / name, model=str(model), problems=str(source))
+        )
+        if name != "drawn" and (drawn := tmp_path / "drawn" / "stage-1" / "rollouts").exists():
+            shutil.copytree(drawn, folder.path / "rollouts", dirs_exist_ok=True)
+        return SynchronousRollouts(
+            read_problems(folder.problems), folder.read_resolved(), folder=folder, open_sampler=open_sampler,
+            grade_many=grade_many,
+        )  # fmt: skip
+
+    rollouts = prepare("drawn", open_sampler=lambda _: nullcontext(Guesser()))
+    prepare.groups = [rollouts.next(step).groups for step in (1, 2)]
+    prepare.model = model
+    return prepare
+
+
+def other_weights(model):
+    """Train the model a little, at the same path."""
+    weights = load_file(model / "model.safetensors")
+    save_file(
+        {name: each + 1e-3 * each.abs().mean() for name, each in weights.items()}, model / "model.safetensors",
+        metadata={"format": "pt"},
+    )  # fmt: skip
+
+
+def test_a_stage_that_continues_replays_what_it_drew(stage):
+    again = stage("drawn", **{"stages.0.steps": 9, "checkpoint_every": 3, "num_processes": 1, "record_steps": 1})
+    again.require_own(after=0)
+    assert [again.next(step).groups for step in (1, 2)] == stage.groups
+    assert again.next(2).replayed
+    elsewhere = stage("the same under another name, evaluated", evaluate_samples=2)
+    assert elsewhere.next(1).groups == stage.groups[0]
+
+
+@pytest.mark.parametrize(
+    ("differing", "said"),
+    [
+        ({"stages.0.temperature": 1.2}, r"temperature was 1\.0, now 1\.2"),
+        ({"seed": 7}, "seed was 0, now 7"),
+        ({"problems": 10}, "problems has other content now"),
+        ({"learning_rate": 1e-3}, "learning_rate was .*, now 0.001"),
+    ],
+)
+def test_what_something_else_drew_is_not_trained_on(stage, differing, said):
+    rollouts = stage("other", **differing)
+    for replay in (lambda: rollouts.next(1), lambda: rollouts.require_own(after=1)):
+        named = rf"step-00000\d\.parquet was drawn by other weights, settings or problems: {said}; remove"
+        with pytest.raises(RunFolderError, match=named):
+            replay()
+
+
+def test_what_other_weights_drew_is_not_trained_on_where_their_folder_has_the_same_name(stage):
+    other_weights(stage.model)
+    rollouts = stage("drawn")
+    for replay in (lambda: rollouts.next(1), lambda: rollouts.require_own(after=1)):
+        with pytest.raises(RunFolderError, match=r": model has other content now; remove .*rollouts to sample"):
+            replay()
+    rollouts.require_own(after=2)  # what a checkpoint holds is not replayed
+
+
+def test_a_step_is_not_another_one(stage, tmp_path):
+    folder = StageFolder(tmp_path / "drawn" / "stage-1")
+    folder.rollout(1).replace(folder.rollout(2))
+    with pytest.raises(RunFolderError, match=r"step-000002\.parquet was drawn .*: step was 1, now 2; remove"):
+        stage("drawn").next(2)
+
+
+def test_what_does_not_say_what_drew_it_is_not_trained_on(stage, tmp_path):
+    path = StageFolder(tmp_path / "drawn" / "stage-1").rollout(1)
+    columns = read_columns(path, ["outcome", "answer"])
+    write_groups(path, read_groups(path), SamplingParams(), columns=columns)
+    with pytest.raises(RunFolderError, match=r"does not say which weights and settings drew it, as in earlier"):
+        stage("drawn").next(1)
+
+
+def test_a_step_grades_answers_after_the_thought_that_the_prompt_opened(tmp_path, one_rank, grade_many):
     problems = synthetic_problems(4, seed=1, split="train", levels=(1,))
     write_problems(tmp_path / "problems.jsonl", problems)
     recipe = load_recipe(
@@ -69,16 +186,11 @@ def test_a_step_grades_answers_after_the_thought_that_the_prompt_opened(tmp_path
                     prefilled="<think>\n",
                 )  # fmt: skip
 
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    try:
-        with boxed_grader(1) as grader:
-            rollouts = SynchronousRollouts(
-                problems, folder.read_resolved(), folder=folder, open_sampler=lambda _: nullcontext(Thinker()),
-                grade_many=grader.grade_many,
-            )  # fmt: skip
-            drawn, again = rollouts.next(1), rollouts.next(1)
-    finally:
-        dist.destroy_process_group()
+    rollouts = SynchronousRollouts(
+        problems, folder.read_resolved(), folder=folder, open_sampler=lambda _: nullcontext(Thinker()),
+        grade_many=grade_many,
+    )  # fmt: skip
+    drawn, again = rollouts.next(1), rollouts.next(1)
     assert [each.outcomes for each in drawn.groups] == [(Outcome.NO_ANSWER, Outcome.CORRECT) * 2] * 2
     assert again.replayed
     assert [(each.group.prefilled, each.outcomes) for each in again.groups] == [

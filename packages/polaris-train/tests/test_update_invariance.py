@@ -167,7 +167,7 @@ def take_step(policy, start, groups, config, reference):
     ]
     batching, loss, stepping = update_settings(config)
     batches = training_batches(groups, batching, step=1)
-    stats = update(policy, optimizer, batches, loss, stepping, reference=reference)
+    stats = update(policy, optimizer, batches, loss, stepping, reference=reference).stats
     for hook in hooks:
         hook.remove()
     every = [torch.zeros_like(passes) for _ in range(dist.get_world_size())]

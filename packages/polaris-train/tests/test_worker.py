@@ -27,7 +27,7 @@ from polaris_train.recipe import load_recipe
 from polaris_train.run_folder import StageFolder
 from polaris_train.stage.export import export_checkpoint
 from polaris_train.stage.launch import prepare_stage, run_stage
-from polaris_train.stage.rollouts import draw_problems
+from polaris_train.stage.rollouts import draw_problems, drawn_by
 from safetensors.torch import load_file, save_file
 
 SAMPLES, TOKENS = 4, 600
@@ -36,7 +36,8 @@ NUM_HELD_OUT = 60
 
 def rollout(folder, *, step, seed=0, tokens=TOKENS):
     """Store two groups of which every other answer is right."""
-    problems = draw_problems(read_problems(folder / "problems.jsonl"), step=step, num_problems=2, seed=seed)
+    every = read_problems(folder / "problems.jsonl")
+    problems = draw_problems(every, step=step, num_problems=2, seed=seed)
     completions = tuple(
         Completion(token_ids=(40 + index,) * tokens, logprobs=(-3.0,) * tokens, text="", finish_reason="stop")
         for index in range(SAMPLES)
@@ -46,7 +47,9 @@ def rollout(folder, *, step, seed=0, tokens=TOKENS):
         for problem in problems
     ]
     columns = {"outcome": ["correct", "incorrect"] * SAMPLES, "answer": [None] * 2 * SAMPLES}
-    write_groups(folder / "rollouts" / f"step-{step:06d}.parquet", groups, SamplingParams(), columns=columns)
+    stage = StageFolder(folder)
+    settings = drawn_by(stage.read_resolved(), every) | {"step": step}
+    write_groups(stage.rollout(step), groups, SamplingParams(), columns=columns, settings=settings)
 
 
 def measured(folder, *, step, accuracy):
@@ -146,17 +149,32 @@ def test_a_stage_that_runs_out_of_memory_continues_with_smaller_micro_batches(st
         assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4)
 
 
+def scaled(model, factor):
+    """Write the tiny model with its embedding scaled; return its folder."""
+    shutil.copytree(tiny_model(), model, dirs_exist_ok=True)
+    weights = load_file(model / "model.safetensors")
+    name = next(name for name in weights if name.endswith("embed_tokens.weight"))
+    save_file(weights | {name: weights[name] * factor}, model / "model.safetensors", metadata={"format": "pt"})
+    return str(model)
+
+
 @pytest.fixture
 def poisoned(tmp_path):
     """A model whose logits overflow."""
-    poisoned = tmp_path / "poisoned"
-    poisoned.mkdir()
-    for path in tiny_model().iterdir():
-        (poisoned / path.name).write_bytes(path.read_bytes())
-    weights = load_file(poisoned / "model.safetensors")
-    name = next(name for name in weights if name.endswith("embed_tokens.weight"))
-    save_file(weights | {name: weights[name] * 1e38}, poisoned / "model.safetensors", metadata={"format": "pt"})
-    return str(poisoned)
+    return scaled(tmp_path / "poisoned", 1e38)
+
+
+def test_rollouts_of_other_weights_under_the_same_name_end_the_stage_and_lose_nothing(stage, tmp_path, capfd):
+    folder = stage("run", steps=2, model=scaled(tmp_path / "model", 1))
+    for log in ("metrics.jsonl", "visits.jsonl"):
+        (folder / log).write_text('{"step": 1}\n')  # of a stage without checkpoints
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    scaled(tmp_path / "model", 1.01)
+    assert run_stage(folder) == 2
+    said = capfd.readouterr().err
+    assert "was drawn by other weights, settings or problems: model has other content now" in said
+    assert "Traceback" not in said and (folder / "rollouts").is_dir()
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_stage_whose_numbers_are_not_finite_stops_and_loses_nothing(stage, poisoned, capfd):

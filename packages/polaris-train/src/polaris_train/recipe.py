@@ -125,6 +125,10 @@ class _Constants(BaseModel):
     stall_limit_s: float = Field(default=1800.0, gt=0)
     """Longest time in which no token is sampled, in seconds, before a rank ends with exit code 75."""
 
+    canary: bool = True
+    """End the stage where an engine's log-probabilities are not the policy's, even when it was given the weights twice;
+    otherwise only warn."""
+
     trackers: tuple[Tracker, ...] = ()
     """Where metrics are sent besides ``metrics.jsonl``."""
 
@@ -153,6 +157,9 @@ class _Constants(BaseModel):
     checkpoint_every: int = Field(default=10, ge=1)
     """Steps between resumable checkpoints, besides one after each evaluation; steps in between are replayed from their
     stored rollouts."""
+
+    record_steps: int = Field(default=0, ge=0)
+    """Record the first of every so many steps for ``polaris-train replay``; 0: none, 1: all."""
 
     keep_checkpoints: int = Field(default=2, ge=1)
     """Newest checkpoints kept, besides the one that would be the stage's result."""
@@ -321,6 +328,10 @@ class ResolvedStage(_Constants, _Changing):
         """Return how the stage draws completions."""
         return SamplingParams(temperature=self.temperature, max_tokens=self.max_answer_tokens, seed=seed)
 
+    def decisive(self) -> dict[str, Any]:
+        """Return what decides which completions a stage of given problems samples from a given model, fit for JSON."""
+        return self.model_dump(mode="json", exclude={*FREE_FIELDS, *_INDECISIVE_FIELDS})
+
     def weights_version(self, step: int) -> str:
         """Return the name of the weights after a step; 0 is before the first."""
         return f"{self.run}/{self.stage}+{step}"
@@ -335,14 +346,30 @@ FREE_FIELDS = (
     "tensor_parallel",
     "checkpoint_every",
     "keep_checkpoints",
+    "record_steps",
     "cpu_offload",
     "microbatch_tokens",
     "max_skipped_steps",
     "stall_limit_s",
+    "canary",
     "trackers",
 )
 """Fields of a resolved stage that may change when it is continued: none alters what a step computes, but for the
 rounding of sums that are taken in another order."""
+
+_INDECISIVE_FIELDS = (
+    "run",
+    "model",
+    "problems",
+    "limit",
+    "problems_sha256",
+    "held_out",
+    "evaluate_every",
+    "evaluate_on",
+    "evaluate_samples",
+    "evaluation_hashes",
+)
+"""Fields that name what is given, or say only what is measured."""
 
 
 def check_ranks(num_ranks: int, tensor_parallel: int) -> None:

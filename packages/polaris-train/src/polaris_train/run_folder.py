@@ -233,17 +233,24 @@ class StageFolder:
     def training_files(self) -> tuple[Path, ...]:
         """All that training writes, as glob patterns."""
         single = (self.resolved, self.problems, *self.logs, self.model, self.outcome, self.wandb_id, self._memory)
-        folders = ("rollouts", "eval", "checkpoints", "tensorboard")
+        folders = ("rollouts", "capsules", "eval", "checkpoints", "tensorboard")
         return *single, *(self.path / name for name in folders)
 
     def rollout(self, step: int) -> Path:
         """Return the graded completions of a step."""
         return self.path / "rollouts" / f"step-{step:06d}.parquet"
 
+    def capsule(self, step: int) -> Path:
+        """Return what is recorded of a step."""
+        return self.path / "capsules" / f"step-{step:06d}.parquet"
+
+    def capsule_steps(self) -> list[int]:
+        """Return the steps that are recorded, oldest first."""
+        return _steps(self.path / "capsules")
+
     def rollout_steps(self) -> list[int]:
         """Return the steps whose completions are on disk, oldest first."""
-        matches = [_ROLLOUT.fullmatch(path.name) for path in self.path.glob("rollouts/step-*.parquet")]
-        return sorted(int(match[1]) for match in matches if match)
+        return _steps(self.path / "rollouts")
 
     def evaluation_problems(self, name: str) -> Path:
         """Return the problems of an evaluation."""
@@ -348,6 +355,12 @@ class CheckpointFolder:
     def random(self, rank: int) -> Path:
         """Return the random state of a rank."""
         return self.path / f"random-{rank:05d}.pt"
+
+
+def _steps(folder: Path) -> list[int]:
+    """Return the steps that have a file of completions in a folder, oldest first."""
+    matches = [_ROLLOUT.fullmatch(path.name) for path in folder.glob("step-*.parquet")]
+    return sorted(int(match[1]) for match in matches if match)
 
 
 @contextmanager

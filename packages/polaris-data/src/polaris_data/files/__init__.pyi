@@ -3,6 +3,7 @@ from .journal import append_records as append_records
 from .journal import check_output as check_output
 from .journal import claim as claim
 from .journal import claim_output as claim_output
+from .journal import differences as differences
 from .journal import settings_path as settings_path
 from .journal import whole_file as whole_file
 from .journal import whole_text as whole_text

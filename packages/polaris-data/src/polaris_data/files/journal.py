@@ -70,6 +70,17 @@ def claim(path: Path, settings: Mapping[str, Any], *, free: Collection[str] = ()
     write_json(path, settings)
 
 
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, free: Collection[str] = ()) -> str:
+    """Say in one line how settings differ, but for those in ``free``; empty if they do not."""
+    missing = object()
+    changed = [
+        key
+        for key in sorted(old.keys() | new.keys())
+        if key not in free and old.get(key, missing) != new.get(key, missing)
+    ]
+    return "; ".join(_difference(key, old.get(key), new.get(key)) for key in changed)
+
+
 def settings_path(out: Path) -> Path:
     """Return where the settings of a result file are: ``NAME.settings.json`` beside it."""
     return out.with_name(f"{out.name}.settings.json")
@@ -182,15 +193,8 @@ def _has_result(out: Path, beside: Iterable[Path]) -> bool:
 
 
 def _refuse_other(output: Path, old: dict[str, Any], new: dict[str, Any], free: Collection[str]) -> None:
-    missing = object()
-    changed = [
-        key
-        for key in sorted(old.keys() | new.keys())
-        if key not in free and old.get(key, missing) != new.get(key, missing)
-    ]
-    if changed:
-        differences = "; ".join(_difference(key, old.get(key), new.get(key)) for key in changed)
-        raise OtherRunError(f"{output} belongs to another run: {differences}; choose another --out or remove it")
+    if found := differences(old, new, free=free):
+        raise OtherRunError(f"{output} belongs to another run: {found}; choose another --out or remove it")
 
 
 def _difference(name: str, old: Any, new: Any) -> str:

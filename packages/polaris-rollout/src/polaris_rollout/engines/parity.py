@@ -10,6 +10,7 @@ it is applied do not pass.
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from polaris_rollout.errors import ParityError
@@ -44,23 +45,74 @@ CANARY_PROMPTS = tuple(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parity:
+    """How an engine's log-probabilities compare with those that they should be."""
+
+    gap: float
+    """Mean ``|p_engine - p_reference|`` over the sampled tokens."""
+
+    largest: float
+    """Largest difference of one log-probability, in nats."""
+
+    exact: bool
+    """Whether both sides compute in float32, so that `FLOAT32_GAP` holds."""
+
+    num_tokens: int
+    """That were compared."""
+
+    weights_version: str
+    """Of the engine."""
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong, what was compared, and what to do, in a sentence; ``None`` if nothing is."""
+        # Written so that a gap that is not a number is outside.
+        if not self.gap <= BROKEN_GAP:
+            return self._outside("mean |p_engine - p_reference|", self.gap, BROKEN_GAP)
+        if self.exact and not self.largest <= FLOAT32_GAP:
+            return self._outside("largest |logp_engine - logp_reference| in float32", self.largest, FLOAT32_GAP)
+        return None
+
+    def _outside(self, what: str, gap: float, band: float) -> str:
+        return (
+            f"{what} is {gap:.3g}, above {band:g} (weights version {self.weights_version or 'unknown'!r}, "
+            f"{self.num_tokens} tokens of {CANARY_SAMPLES} answers to each of {len(CANARY_PROMPTS)} fixed prompts at "
+            f"temperature {CANARY_PARAMS.temperature:g}): the engine does not sample from the model it should hold; "
+            "likely causes are other or stale weights, an output head left behind by an update, other rotary "
+            "parameters (YaRN, positions), or log-probabilities taken before the temperature (logprobs mode); "
+            "--no-canary, or canary = false in a recipe, goes on all the same"
+        )
+
+
 def check_parity(engine: Sampler, reference: Reference, *, exact: bool = True) -> float:
-    """Compare the log-probabilities of a few sampled answers with those that they should have.
+    """Compare the log-probabilities of a few sampled answers with those that they should have; twice if need be.
 
     An engine that says that it computes in float32 (``dtype``) must also agree on each token to `FLOAT32_GAP`.
 
     Args:
         engine: Anything that samples.
-        reference: Called exactly once.
+        reference: Called once, and again if the first comparison fails.
         exact: Whether the reference computes in float32 too, where the engine does.
 
     Returns:
         Mean ``|p_engine - p_reference|`` over the sampled tokens.
 
     Raises:
-        ParityError: If the gap is outside the band or not a number.
+        ParityError: If the gap is outside the band or not a number in both comparisons.
         PromptTooLongError: If the context has no room for the canary's prompts, of about 35 tokens.
     """
+    parity = measure_parity(engine, reference, exact=exact)
+    if parity.fault is not None:
+        logger.warning("%s; comparing once more", parity.fault)
+        parity = measure_parity(engine, reference, exact=exact)
+    if parity.fault is not None:
+        raise ParityError(parity.fault)
+    return parity.gap
+
+
+def measure_parity(engine: Sampler, reference: Reference, *, exact: bool = True) -> Parity:
+    """Compare once, as `check_parity` does, and refuse nothing; ``reference`` is called exactly once."""
     groups = sorted(engine.sample(CANARY_PROMPTS, CANARY_PARAMS, n=CANARY_SAMPLES), key=lambda group: group.problem_id)
     expected = reference(groups, CANARY_PARAMS.temperature)
     pairs = [
@@ -69,18 +121,18 @@ def check_parity(engine: Sampler, reference: Reference, *, exact: bool = True) -
         for completion, logprobs in zip(group.completions, completions, strict=True)
         for found, right in zip(completion.logprobs, logprobs, strict=True)
     ]
-    gap = sum(abs(math.exp(found) - math.exp(right)) for found, right in pairs) / len(pairs)
-    largest = max(abs(found - right) for found, right in pairs)
-    # Written so that a gap that is not a number is outside.
-    if not gap <= BROKEN_GAP:
-        raise _outside("mean |p_engine - p_reference|", gap, BROKEN_GAP, groups)
-    if exact and getattr(engine, "dtype", None) == "float32" and not largest <= FLOAT32_GAP:
-        raise _outside("largest |logp_engine - logp_reference| in float32", largest, FLOAT32_GAP, groups)
-    if gap > HEALTHY_GAP:
+    parity = Parity(
+        gap=sum(abs(math.exp(found) - math.exp(right)) for found, right in pairs) / len(pairs),
+        largest=max(abs(found - right) for found, right in pairs),
+        exact=exact and getattr(engine, "dtype", None) == "float32",
+        num_tokens=len(pairs),
+        weights_version=groups[0].weights_version,
+    )
+    if HEALTHY_GAP < parity.gap <= BROKEN_GAP:
         logger.warning(
-            "engine and reference differ: mean |p_engine - p_reference| is %.4f over %d tokens", gap, len(pairs)
+            "engine and reference differ: mean |p_engine - p_reference| is %.4f over %d tokens", parity.gap, len(pairs)
         )
-    return gap
+    return parity
 
 
 def transformers_logprobs(model: str, *, context: int | None, yarn_factor: float | None = None) -> Reference:
@@ -127,12 +179,3 @@ def group_logprobs(model: Any, group: Group, temperature: float) -> list[list[fl
         whole = (logits.float() / temperature).log_softmax(-1)
         picked = whole.gather(-1, batch[:, len(prompt) :, None])[:, :, 0].tolist()
     return [row[: len(completion.token_ids)] for row, completion in zip(picked, group.completions, strict=True)]
-
-
-def _outside(what: str, gap: float, band: float, groups: Sequence[Group]) -> ParityError:
-    version = groups[0].weights_version or "unknown"
-    return ParityError(
-        f"{what} is {gap:.3g}, above {band:g} (weights version {version!r}): the engine does not sample from the "
-        "model it should hold; likely causes are other or stale weights, an output head left behind by an update, "
-        "other rotary parameters (YaRN, positions), or log-probabilities taken before the temperature (logprobs mode)"
-    )

@@ -1,6 +1,7 @@
 """Groups in one parquet file, a row for each completion; errors of reading and writing said in one sentence."""
 
 import errno
+import json
 import os
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ import pyarrow.parquet as pq
 
 from polaris_rollout.errors import StoreError
 from polaris_rollout.records import Completion, Group, SamplingParams, completion_seed
+
+_SETTINGS = b"polaris"
+"""What `write_groups` keeps settings under in a file's metadata."""
 
 _ROWS_AT_ONCE = 32
 """Completions that are in memory while a file is read: one may have 50,000 tokens."""
@@ -48,6 +52,7 @@ def write_groups(
     params: SamplingParams,
     *,
     columns: Mapping[str, Sequence[Any]] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Write groups to one parquet file, under a temporary name first.
 
@@ -56,6 +61,7 @@ def write_groups(
         groups: In the order to be kept.
         params: What they were sampled with.
         columns: Further columns by name, one value for each completion in order.
+        settings: What decided on them, fit for JSON, kept for `read_settings`.
 
     Raises:
         StoreError: If the file cannot be written, because the disk is full for example.
@@ -63,6 +69,8 @@ def write_groups(
     table = to_table(groups, params)
     for name, values in (columns or {}).items():
         table = table.append_column(name, pa.array(values))
+    if settings is not None:
+        table = table.replace_schema_metadata({_SETTINGS: json.dumps(settings)})
     with explain_writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_table(path, table)
@@ -104,6 +112,17 @@ def read_columns(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
     """
     with explain_reading(path):
         return pq.read_table(path, columns=list(names), page_checksum_verification=True).to_pydict()
+
+
+def read_settings(path: Path) -> dict[str, Any] | None:
+    """Read what `write_groups` was told of what decided on the groups; ``None`` if it was told nothing.
+
+    Raises:
+        StoreError: If the file is damaged or holds something else.
+    """
+    with explain_reading(path):
+        found = (pq.read_schema(path).metadata or {}).get(_SETTINGS)
+        return None if found is None else json.loads(found)
 
 
 def count_tokens(path: Path) -> list[int]:

@@ -119,6 +119,40 @@ def export(
     print(f"model: {model}")
 
 
+@app.command()
+def replay(
+    folder: Annotated[Path, typer.Argument(help="Folder of a stage: RUN/STAGE.")],
+    step: Annotated[int, typer.Argument(min=1, help="A step that the stage recorded.")],
+    cpu: Annotated[bool, typer.Option("--cpu", help="Compute on the CPU, even where there is a GPU.")] = False,
+    float32: Annotated[
+        bool, typer.Option("--float32", help="Compute in float32: what is left is not the precision's fault.")
+    ] = False,
+) -> None:
+    """Take a recorded step again and compare loss, gradient norm and every answer with what was recorded.
+
+    Reads RUN/STAGE/capsules/step-N.parquet, which 'record_steps' in the recipe (or --set record_steps=1, also when a
+    stage is continued) makes the stage write, and the weights that the step began from: the stage's first model, or
+    the nearest checkpoint before it and the recorded steps since. Changes nothing. One process does it, however many
+    ranks took the step.
+
+    On a CPU, with one rank, the same program gives the same bits. Elsewhere rounding differs, and more than that is
+    named with the answers that differ most.
+
+    Exit code: 0 the same, or within rounding; 1 different; 2 the step cannot be taken again, and the message says why.
+
+    Examples:
+
+        polaris-train replay runs/4b/stage-1 48
+        polaris-train replay runs/4b/stage-1 48 --cpu --float32
+    """
+    from polaris_train.run_folder import StageFolder
+    from polaris_train.stage import describe_replay, replay_step
+
+    found = replay_step(StageFolder(folder), step, cpu=cpu, float32=float32)
+    print(describe_replay(found))
+    raise typer.Exit(0 if found.agrees else 1)
+
+
 @app.command("make-tiny")
 def make_tiny(
     out: Annotated[Path, typer.Option(help="Model folder to write.")],

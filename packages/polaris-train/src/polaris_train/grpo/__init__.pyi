@@ -4,6 +4,7 @@ from .advantage import group_multiplicities as group_multiplicities
 from .advantage import soft_overlong_penalty as soft_overlong_penalty
 from .batches import BatchSettings as BatchSettings
 from .batches import TrainingBatch as TrainingBatch
+from .batches import Update as Update
 from .batches import UpdateStats as UpdateStats
 from .batches import training_batches as training_batches
 from .batches import update as update

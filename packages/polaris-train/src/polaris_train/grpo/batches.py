@@ -58,6 +58,9 @@ class TrainingBatch:
     sequences: list[TrainingSequence]
     """Completions that can teach something, with their advantages and weights."""
 
+    members: tuple[tuple[int, int], ...] = ()
+    """Which group of the rollout, and which of its completions, each sequence is."""
+
     copied_groups: int = 0
     """Groups that count more than once, by how often more."""
 
@@ -117,6 +120,17 @@ class UpdateStats:
     """Share of the gradient, counted as weight times advantage, that rescued completions have."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """What became of the policy."""
+
+    stats: UpdateStats
+    """Of all optimizer steps together."""
+
+    steps: tuple[OptimizerStep, ...]
+    """One for each batch with sequences."""
+
+
 def training_batches(rollout: Sequence[GradedGroup], settings: BatchSettings, *, step: int) -> list[TrainingBatch]:
     """Return what each of the step's optimizer steps trains on.
 
@@ -129,13 +143,18 @@ def training_batches(rollout: Sequence[GradedGroup], settings: BatchSettings, *,
         seed=derive_seed(settings.seed, "substitution", step),
     )
     size = len(rollout) // settings.num_optimizer_steps
-    pairs = list(zip(rollout, counts, strict=True))
-    return [_batch(pairs[start : start + size], settings) for start in range(0, len(pairs), size)]
+    every = list(zip(range(len(rollout)), rollout, counts, strict=True))
+    return [_batch(every[start : start + size], settings) for start in range(0, len(every), size)]
 
 
-def _batch(pairs: Sequence[tuple[GradedGroup, int]], settings: BatchSettings) -> TrainingBatch:
-    chosen = [(each, count) for each, count in pairs if count]
-    sequences = [(sequence, count) for each, count in chosen for sequence in _sequences(each, settings)]
+def _batch(part: Sequence[tuple[int, GradedGroup, int]], settings: BatchSettings) -> TrainingBatch:
+    chosen = [(place, each, count) for place, each, count in part if count]
+    members = [
+        ((place, index), sequence, count)
+        for place, each, count in chosen
+        for index, sequence in _sequences(each, settings)
+    ]
+    sequences = [(sequence, count) for _, sequence, count in members]
     weights = token_weights(
         [len(sequence.token_ids) for sequence, _ in sequences],
         [count for _, count in sequences],
@@ -144,13 +163,14 @@ def _batch(pairs: Sequence[tuple[GradedGroup, int]], settings: BatchSettings) ->
     )
     return TrainingBatch(
         sequences=[replace(sequence, weight=weight) for (sequence, _), weight in zip(sequences, weights, strict=True)],
-        copied_groups=sum(count - 1 for _, count in chosen),
-        rescue_ages=tuple(each.rescue_age for each, _ in chosen if each.rescued is not None),
+        members=tuple(member for member, _, _ in members),
+        copied_groups=sum(count - 1 for _, _, count in chosen),
+        rescue_ages=tuple(each.rescue_age for _, each, _ in chosen if each.rescued is not None),
     )
 
 
-def _sequences(each: GradedGroup, settings: BatchSettings) -> list[TrainingSequence]:
-    """Return the group's completions with their advantages, but for those that are masked."""
+def _sequences(each: GradedGroup, settings: BatchSettings) -> list[tuple[int, TrainingSequence]]:
+    """Return the group's completions by number, with their advantages, but for those that are masked."""
     completions = each.group.completions
     advantages = completion_advantages(
         each.rewards,
@@ -160,13 +180,16 @@ def _sequences(each: GradedGroup, settings: BatchSettings) -> list[TrainingSeque
         overlong_cache=settings.overlong_cache,
     )
     return [
-        TrainingSequence(
-            prompt_token_ids=each.group.prompt_token_ids,
-            token_ids=completion.token_ids,
-            engine_logprobs=completion.logprobs,
-            advantages=advantage,
-            old_logprobs=completion.logprobs if index == each.rescued else None,
-            off_policy=index == each.rescued,
+        (
+            index,
+            TrainingSequence(
+                prompt_token_ids=each.group.prompt_token_ids,
+                token_ids=completion.token_ids,
+                engine_logprobs=completion.logprobs,
+                advantages=advantage,
+                old_logprobs=completion.logprobs if index == each.rescued else None,
+                off_policy=index == each.rescued,
+            ),
         )
         for index, (completion, advantage) in enumerate(zip(completions, advantages, strict=True))
         if not (settings.mask_truncated and completion.finish_reason == "length")
@@ -182,7 +205,7 @@ def update(
     *,
     scaler: torch.amp.GradScaler | None = None,
     reference: Policy | None = None,
-) -> UpdateStats:
+) -> Update:
     """Take one optimizer step on each batch; collective, every rank passes the same.
 
     Old log-probabilities that are not known cost a forward pass only in the batches after the first, before the first
@@ -208,7 +231,7 @@ def update(
         if batch.sequences:
             totals = accumulate(policy, batch.sequences, token_loss, settings, scaler=scaler)
             steps.append(optimizer_step(policy, optimizer, totals, settings, scaler=scaler))
-    return _stats(steps, batches)
+    return Update(stats=_stats(steps, batches), steps=tuple(steps))
 
 
 def _with_old_logprobs(policy: Policy, batch: TrainingBatch, settings: StepSettings) -> TrainingBatch:

@@ -59,6 +59,8 @@ class Totals:
 
     sums: dict[str, Tensor]
     maxima: dict[str, Tensor]
+    logprobs: dict[int, Tensor]
+    """[T] of the tokens of each sequence that was this rank's, by its index: what the loss was computed from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,9 @@ class OptimizerStep:
 
     grad_norm: float
     """Before clipping."""
+
+    logprobs: Mapping[int, Tensor] = field(default_factory=dict[int, Tensor])
+    """As in `Totals`: of this rank alone."""
 
     @property
     def finite(self) -> bool:
@@ -104,6 +109,7 @@ def accumulate(
     num_ranks = _num_ranks()
     sums: dict[str, Tensor] = {}
     maxima: dict[str, Tensor] = {}
+    computed: dict[int, Tensor] = {}
     with _named_if_out_of_memory(sequences, settings):
         mine = _share(policy, sequences, settings)
         for number, members in enumerate(mine, start=1):
@@ -111,6 +117,8 @@ def accumulate(
                 policy.set_requires_gradient_sync(number == len(mine))
             batch = pack([sequences[member] for member in members]).to(policy.device)
             logprobs, entropies = policy(batch, temperature=settings.temperature)
+            lengths = [len(sequences[member].token_ids) for member in members]
+            computed |= zip(members, logprobs.detach().split(lengths) if members else (), strict=True)
             terms = token_loss(logprobs, entropies, batch)
             loss = (terms.losses * batch.weights).sum()
             # FSDP averages gradients over the ranks; the loss is a sum over them.
@@ -122,7 +130,7 @@ def accumulate(
                     sums[name] = sums.get(name, 0.0) + values.sum().double()
                 for name, values in terms.maxima.items():
                     maxima[name] = torch.cat([values, maxima.get(name, values.new_zeros(()))[None]]).max()
-    return Totals(sums, maxima)
+    return Totals(sums, maxima, computed)
 
 
 def optimizer_step(
@@ -139,7 +147,8 @@ def optimizer_step(
     maxima = _over_ranks(totals.maxima, dist.ReduceOp.MAX)
     scaler.unscale_(optimizer)
     norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), settings.max_grad_norm)
-    result = OptimizerStep(sums, maxima, float(norm.full_tensor() if isinstance(norm, DTensor) else norm))
+    norm = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    result = OptimizerStep(sums, maxima, norm, totals.logprobs)
     if result.finite:
         scaler.step(optimizer)
     scaler.update()

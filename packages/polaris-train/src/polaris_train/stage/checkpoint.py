@@ -112,7 +112,7 @@ class Checkpointer:
                 torch.save([asdict(each) for each in state.rescue.stored.values()], partial.rescue)
             write_json(partial.state, self._small_state(state, position))
         dist.barrier()
-        torch.save(_random_state(), partial.random(dist.get_rank()))
+        torch.save(random_state(), partial.random(dist.get_rank()))
         contents = _contents(state)
         dist.barrier()
         written = async_save(
@@ -163,20 +163,10 @@ class Checkpointer:
         if chosen[0] is None:
             return None
         folder = self._folder.step(chosen[0])
-        small = json.loads(folder.state.read_text(encoding="utf-8"))
-        self._refuse_other(folder, small["identity"])
-        contents = _contents(state)
-        load(contents, checkpoint_id=folder.path)
-        model, optimizer = contents["model"], contents["optimizer"]
-        set_state_dict(
-            state.policy, state.optimizer, model_state_dict=model, optim_state_dict=optimizer, options=_PARTIAL
-        )
-        state.step, state.skipped_in_row = small["step"], small["skipped_in_row"]
-        if small["scaler"]:
-            state.scaler.load_state_dict(small["scaler"])
+        small = load_state(folder, state, identity=self._identity)
         _restore_rescue(state.rescue, folder)
         if small["num_ranks"] == dist.get_world_size():
-            _set_random_state(torch.load(folder.random(dist.get_rank()), weights_only=False))
+            set_random_state(torch.load(folder.random(dist.get_rank()), weights_only=False))
         if dist.get_rank() == 0:
             for log in self._logs:
                 _cut(log, small["logs"][log.name])
@@ -228,17 +218,41 @@ class Checkpointer:
             )
         return None
 
-    def _refuse_other(self, folder: CheckpointFolder, identity: Mapping[str, Any]) -> None:
-        differences = "; ".join(
-            f"{key} was {identity.get(key)!r}, now {self._identity.get(key)!r}"
-            for key in sorted(identity.keys() | self._identity.keys())
-            if identity.get(key) != self._identity.get(key)
+
+def load_state(folder: CheckpointFolder, state: TrainingState, *, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Read weights, optimizer, the scale of the loss and the step from a checkpoint; collective.
+
+    Args:
+        folder: A checkpoint that is whole.
+        state: Changed in place.
+        identity: That the checkpoint should have.
+
+    Returns:
+        The checkpoint's ``state.json``.
+
+    Raises:
+        RunFolderError: If it is of another recipe or model.
+    """
+    small = json.loads(folder.state.read_text(encoding="utf-8"))
+    found = small["identity"]
+    differences = "; ".join(
+        f"{key} was {found.get(key)!r}, now {identity.get(key)!r}"
+        for key in sorted(found.keys() | identity.keys())
+        if found.get(key) != identity.get(key)
+    )
+    if differences:
+        raise RunFolderError(
+            f"{folder.path} is a checkpoint of another recipe or model: {differences}; choose another run folder, "
+            "or remove the stage's checkpoints and rollouts to start it again"
         )
-        if differences:
-            raise RunFolderError(
-                f"{folder.path} is a checkpoint of another recipe or model: {differences}; choose another run folder, "
-                "or remove the checkpoint to start the stage again"
-            )
+    contents = _contents(state)
+    load(contents, checkpoint_id=folder.path)
+    model, optimizer = contents["model"], contents["optimizer"]
+    set_state_dict(state.policy, state.optimizer, model_state_dict=model, optim_state_dict=optimizer, options=_PARTIAL)
+    state.step, state.skipped_in_row = small["step"], small["skipped_in_row"]
+    if small["scaler"]:
+        state.scaler.load_state_dict(small["scaler"])
+    return small
 
 
 def load_weights(folder: Checkpoints, policy: Policy, *, step: int | None = None) -> int:
@@ -336,12 +350,14 @@ def _cut(log: Path, size: int) -> None:
             file.truncate(size)
 
 
-def _random_state() -> dict[str, Any]:
+def random_state() -> dict[str, Any]:
+    """Return where the random numbers of this rank are."""
     cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
     return {"python": random.getstate(), "torch": torch.get_rng_state(), "cuda": cuda}
 
 
-def _set_random_state(state: Mapping[str, Any]) -> None:
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Go back to where `random_state` was."""
     random.setstate(state["python"])
     torch.set_rng_state(state["torch"])
     if state["cuda"] is not None and torch.cuda.is_available():

@@ -1,5 +1,6 @@
 """The engine of one rank of a stage: asleep while the policy is trained, watched while it samples."""
 
+import logging
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -7,13 +8,15 @@ from typing import Protocol
 
 import torch
 import torch.distributed as dist
-from polaris_rollout import Engine, EngineSpec, Group, Prompt, Sampler, SamplingParams, WeightSink
-from polaris_rollout.engines import Reference, check_parity, watch
+from polaris_rollout import Engine, EngineSpec, Group, ParityError, Prompt, Sampler, SamplingParams, WeightSink
+from polaris_rollout.engines import Reference, measure_parity, watch
 from polaris_rollout.sharing import SharedSampler, WorkStore, fair_share
 
 from polaris_train.model.packing import TrainingSequence, pack
 from polaris_train.model.policy import Policy
 from polaris_train.recipe import ResolvedStage
+
+logger = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT = 256
 """Completions that one engine works on at the same time, at most."""
@@ -49,7 +52,8 @@ class StageEngine:
         watched: if it stalls, this process ends.
 
         Raises:
-            ParityError: If the engine's log-probabilities are not the policy's.
+            ParityError: If a rank's engine has other log-probabilities than the policy even when it was given the
+                weights twice, and the recipe does not say ``canary = false``.
         """
         if self._opened is None:
             engine = self._stack.enter_context(_open_engine(self._config, dtype=self._policy.dtype))
@@ -58,12 +62,24 @@ class StageEngine:
         engine, shared = self._opened
         engine.wake()
         version = self._config.weights_version(steps_done)
-        engine.update_weights(self._policy.weights(), version=version)
         watched = _Watched(shared, engine, self._config.stall_limit_s, label=f"sampling with {version}")
-        with watched.watch():
-            check_parity(engine, policy_logprobs(self._policy), exact=self._policy.dtype == torch.float32)
+        fault = self._update(engine, watched, version) and self._update(engine, watched, version)
+        if fault and self._config.canary:
+            raise ParityError(fault)
         yield watched
         engine.sleep()
+
+    def _update(self, engine: TrainedEngine, watched: "_Watched", version: str) -> str | None:
+        """Give the engine the policy's weights; return what is wrong with the first engine that has others."""
+        engine.update_weights(self._policy.weights(), version=version)
+        with watched.watch():
+            exact = self._policy.dtype == torch.float32
+            own = measure_parity(engine, policy_logprobs(self._policy), exact=exact).fault
+        if own:
+            logger.warning("rank %d: %s", dist.get_rank(), own)
+        faults: list[str | None] = [None] * dist.get_world_size()
+        dist.all_gather_object(faults, own)
+        return next(filter(None, faults), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from polaris_train.grpo.batches import UpdateStats, training_batches, update
 from polaris_train.model.policy import Policy
 from polaris_train.recipe import ResolvedStage
 from polaris_train.records import GradedGroup
-from polaris_train.stage.checkpoint import Checkpointer, TrainingState
+from polaris_train.stage.capsule import TakenStep
+from polaris_train.stage.checkpoint import Checkpointer, TrainingState, random_state
 from polaris_train.stage.ending import Ending
 from polaris_train.stage.evaluation import is_due
 from polaris_train.stage.monitor import Phases, alarms, step_metrics, step_performance
@@ -32,6 +33,9 @@ class StepResult:
 
     performance: dict[str, Any]
     """The step's line of ``performance.jsonl``: seconds, memory and tokens per second on this machine."""
+
+    taken: TakenStep
+    """What it computed, from what."""
 
 
 class Evaluate(Protocol):
@@ -83,9 +87,11 @@ def train_stage(
         with phases.phase("update"):
             rescued = state.rescue.rescue(rollout.groups, step=step)
             batches = training_batches(rescued, batching, step=step)
-            stats = update(
+            random = random_state()
+            updated = update(
                 state.policy, state.optimizer, batches, loss, stepping, scaler=state.scaler, reference=reference
             )
+            stats, taken = updated.stats, TakenStep(step, random, rescued, batches, updated.steps)
         state.step = step
         state.skipped_in_row = state.skipped_in_row + 1 if _diverged(stats, state) else 0
         metrics = step_metrics(step, rollout.groups, stats)
@@ -96,7 +102,7 @@ def train_stage(
         if stop is not None:
             metrics |= evaluate(step, phases, last=True)
         performance = step_performance(metrics, phases, replayed=rollout.replayed)
-        yield StepResult(step=step, groups=rollout.groups, metrics=metrics, performance=performance)
+        yield StepResult(step=step, groups=rollout.groups, metrics=metrics, performance=performance, taken=taken)
         if state.skipped_in_row > config.max_skipped_steps:
             raise DivergenceError(
                 f"step {step}: loss or gradient was not finite in {state.skipped_in_row} steps in a row, and nothing "

@@ -2,20 +2,31 @@
 
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch.distributed as dist
-from polaris_data import Problem, Visit, to_prompt
+from polaris_data import Problem, Visit, content_hash, to_prompt
+from polaris_data.files import differences
 from polaris_reward import MAX_FAILED_SHARE, GradeMany, Outcome, check_failures
-from polaris_rollout import Group, Prompt, Sampler, SamplingParams, alongside, derive_seed
+from polaris_rollout import (
+    Group,
+    Prompt,
+    Sampler,
+    SamplingParams,
+    alongside,
+    derive_seed,
+    local_folder,
+    model_digest,
+)
 from polaris_rollout.sharing import longest_first
-from polaris_rollout.store import read_columns, read_groups, write_groups
+from polaris_rollout.store import read_columns, read_groups, read_settings, write_groups
 
+from polaris_train.errors import RunFolderError
 from polaris_train.recipe import ResolvedStage
 from polaris_train.records import GradedGroup
 from polaris_train.run_folder import RunFolder, StageFolder
@@ -50,8 +61,9 @@ class Rollouts(Protocol):
 class SynchronousRollouts:
     """Samples a step when it is asked for, with the weights as they are then, and grades while it samples.
 
-    A step whose rollouts are on disk is read, not sampled again: sampling is most of the cost of a step. What is
-    sampled does not depend on which rank's engine took which problem.
+    A step whose rollouts are on disk is read, not sampled again: sampling is most of the cost of a step. They keep what
+    drew them, and are refused for anything else. What is sampled does not depend on which rank's engine took which
+    problem.
     """
 
     def __init__(
@@ -76,6 +88,7 @@ class SynchronousRollouts:
         self._references = {problem.problem_id: problem.references for problem in problems}
         self._config = config
         self._folder = folder
+        self._drawn_by = drawn_by(config, problems)
         self._open_sampler = open_sampler
         self._grade_many = grade_many
 
@@ -84,11 +97,13 @@ class SynchronousRollouts:
 
         Raises:
             CircuitBreakerError: If too much of the step could not be graded.
+            RunFolderError: If the groups are on disk, but drawn by something else.
         """
         config, path = self._config, self._folder.rollout(step)
         problems = draw_problems(self._problems, step=step, num_problems=config.prompts_per_step, seed=config.seed)
         in_order = _order_to_sample(path, problems, self._folder.run)
         if in_order is None:
+            require_drawn_by(path, self._drawn_by, step=step)
             return Rollout(groups=_read(path), replayed=True)
         params = config.sampling_params(seed=derive_seed(config.seed, config.stage, step))
         params.require_untruncated()
@@ -102,13 +117,23 @@ class SynchronousRollouts:
         groups = _gather(mine, problems)
         check_failures([one for each in groups for one in each.outcomes], max_failed_share=MAX_FAILED_SHARE)
         if dist.get_rank() == 0:
-            _write(path, groups, params)
+            _write(path, groups, params, self._drawn_by | {"step": step})
         return Rollout(groups=groups, replayed=False)
 
     def position(self, step: int) -> dict[str, int]:
         """Return where a step begins; see `sampler_position`."""
         config = self._config
         return sampler_position(len(self._problems), step=step, num_problems=config.prompts_per_step, seed=config.seed)
+
+    def require_own(self, *, after: int) -> None:
+        """Refuse a folder with rollouts, of steps later than ``after``, that something else drew.
+
+        Raises:
+            RunFolderError: If there are such.
+        """
+        for step in self._folder.rollout_steps():
+            if step > after:
+                require_drawn_by(self._folder.rollout(step), self._drawn_by, step=step)
 
     def _grade(self, groups: Sequence[Group]) -> Iterator[GradedGroup]:
         pairs = [(text, self._references[group.problem_id]) for group in groups for text in group.texts]
@@ -120,6 +145,40 @@ class SynchronousRollouts:
                 outcomes=tuple(grade.outcome for grade in own),
                 answers=tuple(grade.answer for grade in own),
             )
+
+
+def drawn_by(config: ResolvedStage, problems: Sequence[Problem]) -> dict[str, Any]:
+    """Return what decides the completions of every step of a stage, fit for JSON.
+
+    The weights after so many steps are a function of it, and so is what they are asked.
+
+    Args:
+        config: The stage.
+        problems: That it draws from.
+    """
+    files = model_digest(str(local_folder(config.model)))
+    return config.decisive() | {"model": files, "problems": content_hash(problems)}
+
+
+def require_drawn_by(path: Path, expected: Mapping[str, Any], *, step: int) -> None:
+    """Refuse the rollouts of a step that something else drew.
+
+    Args:
+        path: Where they are.
+        expected: What `drawn_by` returns.
+        step: That they should be of.
+
+    Raises:
+        RunFolderError: If something differs, or the file does not say what drew it.
+    """
+    found = read_settings(path)
+    remedy = f"remove {path.parent} to sample these steps again, or choose another run folder"
+    if found is None:
+        raise RunFolderError(
+            f"{path} does not say which weights and settings drew it, as in earlier versions; {remedy}"
+        )
+    if different := differences(found, json.loads(json.dumps(dict(expected) | {"step": step}))):
+        raise RunFolderError(f"{path} was drawn by other weights, settings or problems: {different}; {remedy}")
 
 
 def draw_problems(problems: Sequence[Problem], *, step: int, num_problems: int, seed: int) -> list[Problem]:
@@ -191,12 +250,12 @@ def _gather(mine: list[GradedGroup], problems: Sequence[Problem]) -> list[Graded
     return [by_problem[problem.problem_id] for problem in problems]
 
 
-def _write(path: Path, groups: Sequence[GradedGroup], params: SamplingParams) -> None:
+def _write(path: Path, groups: Sequence[GradedGroup], params: SamplingParams, settings: Mapping[str, Any]) -> None:
     columns = {
         "outcome": [str(outcome) for each in groups for outcome in each.outcomes],
         "answer": [answer for each in groups for answer in each.answers],
     }
-    write_groups(path, [each.group for each in groups], params, columns=columns)
+    write_groups(path, [each.group for each in groups], params, columns=columns, settings=settings)
 
 
 def _read(path: Path) -> list[GradedGroup]:

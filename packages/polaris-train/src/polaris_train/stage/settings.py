@@ -1,13 +1,19 @@
 """What a recipe's values are called where a step uses them."""
 
+import json
+from typing import Any
+
 import torch
+from polaris_rollout import model_digest
 
 from polaris_train.grpo.batches import BatchSettings
 from polaris_train.grpo.loss import LossSettings
+from polaris_train.grpo.rescue import RescueBuffer
 from polaris_train.model.loading import load_policy
 from polaris_train.model.policy import Policy
 from polaris_train.model.step import StepSettings
-from polaris_train.recipe import ResolvedStage
+from polaris_train.recipe import FREE_FIELDS, ResolvedStage
+from polaris_train.stage.checkpoint import TrainingState
 
 
 def update_settings(config: ResolvedStage) -> tuple[BatchSettings, LossSettings, StepSettings]:
@@ -49,3 +55,28 @@ def load_stage_policy(config: ResolvedStage, *, device: torch.device) -> Policy:
         lora=config.lora,
         seed=config.seed,
     )
+
+
+def start_state(config: ResolvedStage, policy: Policy) -> TrainingState:
+    """Return everything that changes while a stage is trained, as it is before the first step."""
+    return TrainingState(
+        policy=policy,
+        optimizer=torch.optim.AdamW(
+            policy.trained_parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        ),
+        scaler=torch.amp.GradScaler(policy.device.type, enabled=policy.dtype == torch.float16),
+        rescue=RescueBuffer(max_age=config.rescue_max_age, max_tokens=config.max_answer_tokens, seed=config.seed),
+    )
+
+
+def load_reference(config: ResolvedStage, *, device: torch.device) -> Policy | None:
+    """Load the model that a stage's policy is kept close to, where it is; collective."""
+    if not config.kl_coef:
+        return None
+    return load_stage_policy(config, device=device).requires_grad_(requires_grad=False).eval()
+
+
+def stage_identity(config: ResolvedStage) -> dict[str, Any]:
+    """Return what a checkpoint of a stage belongs to: the values that alter what it computes, and the model's files."""
+    values = config.model_dump(mode="json", exclude=set(FREE_FIELDS)) | {"digest": model_digest(config.model)}
+    return json.loads(json.dumps(values))

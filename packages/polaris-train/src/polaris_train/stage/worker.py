@@ -15,17 +15,17 @@ from polaris_data import DataError, Problem, read_problems, to_prompt
 from polaris_data.files import append_records
 from polaris_eval import EvalError
 from polaris_reward import RewardError, boxed_grader
-from polaris_rollout import RolloutError, encode_prompt, model_digest
+from polaris_rollout import RolloutError, encode_prompt
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from transformers import AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from polaris_train.errors import MemoryExhaustedError, RunFolderError, TrainError
-from polaris_train.grpo.rescue import RescueBuffer
 from polaris_train.model.policy import Policy
-from polaris_train.recipe import FREE_FIELDS, ResolvedStage
+from polaris_train.recipe import ResolvedStage
 from polaris_train.run_folder import StageFolder, read_records
+from polaris_train.stage.capsule import record_step
 from polaris_train.stage.checkpoint import Checkpointer, TrainingState, receipt
 from polaris_train.stage.ending import Ending, end_stage
 from polaris_train.stage.engine import StageEngine
@@ -34,7 +34,7 @@ from polaris_train.stage.launch import die_with_parent
 from polaris_train.stage.loop import StepResult, train_stage
 from polaris_train.stage.output import StepTable, Trackers
 from polaris_train.stage.rollouts import SynchronousRollouts, visits
-from polaris_train.stage.settings import load_stage_policy
+from polaris_train.stage.settings import load_reference, load_stage_policy, stage_identity, start_state
 
 logger = logging.getLogger(__name__)
 
@@ -75,35 +75,26 @@ def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None
         stack.enter_context(folder.locked())
     torch.manual_seed(config.seed)
     load = partial(load_stage_policy, config, device=device)
-    state = _start(config, load(), device)
+    state = start_state(config, load())
     problems = _usable_problems(read_problems(folder.problems), config)
-    checkpointer = _resume(state, config, folder, stack)
     ending = Ending(config, folder)
     engine = StageEngine(config, state.policy, stack, PrefixStore("engines", store))
     grade_many = stack.enter_context(boxed_grader()).grade_many
+    rollouts = SynchronousRollouts(problems, config, folder=folder, open_sampler=engine.awake, grade_many=grade_many)
+    rollouts.require_own(after=max(folder.checkpoints.steps(), default=0))  # before anything of the folder is changed
+    checkpointer = _resume(state, config, folder, stack)
     steps = train_stage(
         config,
         state=state,
-        rollouts=SynchronousRollouts(problems, config, folder=folder, open_sampler=engine.awake, grade_many=grade_many),
+        rollouts=rollouts,
         evaluate=partial(evaluate_when_due, config, folder, open_sampler=engine.awake, grade_many=grade_many),
         ending=ending,
         checkpointer=checkpointer,
-        reference=load().requires_grad_(requires_grad=False).eval() if config.kl_coef else None,
+        reference=load_reference(config, device=device),
         history=read_records(folder.metrics),
     )
-    _follow(steps, config, folder, stack)
+    _follow(_recorded(steps, state.policy, config, folder), config, folder, stack)
     end_stage(state, config, folder, ending, load=load)
-
-
-def _start(config: ResolvedStage, policy: Policy, device: torch.device) -> TrainingState:
-    return TrainingState(
-        policy=policy,
-        optimizer=torch.optim.AdamW(
-            policy.trained_parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        ),
-        scaler=torch.amp.GradScaler(device.type, enabled=policy.dtype == torch.float16),
-        rescue=RescueBuffer(max_age=config.rescue_max_age, max_tokens=config.max_answer_tokens, seed=config.seed),
-    )
 
 
 def _with_less_memory(config: ResolvedStage, folder: StageFolder) -> ResolvedStage:
@@ -116,9 +107,9 @@ def _with_less_memory(config: ResolvedStage, folder: StageFolder) -> ResolvedSta
 
 def _resume(state: TrainingState, config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> Checkpointer:
     """Continue from the newest checkpoint, or start with empty logs; return what writes the next ones."""
-    identity = config.model_dump(mode="json", exclude=set(FREE_FIELDS)) | {"digest": model_digest(config.model)}
-    keep = config.keep_checkpoints
-    checkpointer = Checkpointer(folder.checkpoints, keep=keep, identity=identity, logs=folder.logs)
+    checkpointer = Checkpointer(
+        folder.checkpoints, keep=config.keep_checkpoints, identity=stage_identity(config), logs=folder.logs
+    )
     stack.callback(checkpointer.close)
     resumed = checkpointer.restore(state)
     if dist.get_rank() == 0:
@@ -129,6 +120,15 @@ def _resume(state: TrainingState, config: ResolvedStage, folder: StageFolder, st
             logger.info("%s", receipt(resumed, num_steps=config.steps, num_ranks=dist.get_world_size()))
     dist.barrier()
     return checkpointer
+
+
+def _recorded(
+    steps: Iterator[StepResult], policy: Policy, config: ResolvedStage, folder: StageFolder
+) -> Iterator[StepResult]:
+    """Pass the steps on; those that the stage records are on disk by then."""
+    for result in steps:
+        record_step(result.taken, policy, config, folder)
+        yield result
 
 
 def _follow(steps: Iterator[StepResult], config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None:
