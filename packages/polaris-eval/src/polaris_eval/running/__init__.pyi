@@ -14,6 +14,7 @@ from .job import plan_jobs as plan_jobs
 from .protocol import join_settings as join_settings
 from .protocol import protocol_hash as protocol_hash
 from .protocol import run_settings as run_settings
+from .protocol import split_settings as split_settings
 from .queue import Task as Task
 from .queue import count_missing as count_missing
 from .queue import evaluate as evaluate

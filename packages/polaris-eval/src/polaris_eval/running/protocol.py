@@ -98,6 +98,12 @@ def join_settings(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**shared, "benchmarks": own}
 
 
+def split_settings(protocol: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the settings of each benchmark that a protocol was joined from; none of a graded file's."""
+    shared = {key: value for key, value in protocol.items() if key != "benchmarks"}
+    return [{**shared, "benchmark": name, **own} for name, own in protocol.get("benchmarks", {}).items()]
+
+
 def protocol_hash(protocol: Mapping[str, Any]) -> str:
     """Return the fingerprint of a protocol, whatever the order of its entries: 16 hexadecimal digits."""
     canonical = json.dumps(protocol, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
