@@ -120,6 +120,7 @@ READERS: tuple[Reader, ...] = (
     Reader("MathArena, its own files", _has("problem", "messages", "gold_answer"), harnesses.matharena_runs),
     Reader("MathArena, published outputs", _has("answer", "gold_answer", "problem_idx"), harnesses.matharena_row),
     Reader("OpenCompass", _has("origin_prompt"), harnesses.opencompass),
+    Reader("OpenCompass, results", _has("origin_prediction"), harnesses.opencompass_result),
     Reader("Qwen2.5-Math", _is_qwen, harnesses.qwen_math),
     Reader("NeMo-Skills", _has("generation", "expected_answer"), harnesses.nemo_skills),
     Reader("ZeroEval", _has("output", "chat_history"), harnesses.zero_eval),

@@ -3,7 +3,6 @@ from .budgets import default_budgets as default_budgets
 from .budgets import open_decoder as open_decoder
 from .budgets import parse_budgets as parse_budgets
 from .formats import Completions as Completions
-from .formats import SetAside as SetAside
 from .formats import read_completions as read_completions
 from .graded import grade_file as grade_file
 from .graded import grade_file_settings as grade_file_settings
