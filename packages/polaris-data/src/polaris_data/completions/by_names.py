@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, cast
 
 from polaris_reward import thoughts_apart
@@ -190,10 +191,9 @@ _NUMBERED = re.compile(r"(\D+?)(\d+)")
 
 def _numbered_as_lists(columns: Columns) -> Columns:
     """Return a row of ``output_1``, ``output_2``, ... with a list of them, and so of the grades beside them."""
-    found: dict[str, dict[int, str]] = {}
-    for column in columns:
-        if match := _NUMBERED.fullmatch(bare_name(column)):
-            found.setdefault(match[1], {})[int(match[2])] = column
+    found = _numbered(tuple(columns))
+    if not found:
+        return columns
     stems = [*map(bare_name, TEXT_COLUMNS), *(["answer"] if has_any(columns, GOLD_COLUMNS) else [])]
     stem = next((each for each in stems if each in found), None)
     plain = response_column(columns)
@@ -210,10 +210,25 @@ def _numbered_as_lists(columns: Columns) -> Columns:
     return {**rest, **lists, "completions": [columns[found[stem][each]] for each in numbers]}
 
 
-def _all_named(columns: Columns, *names: str) -> list[str]:
+@lru_cache(maxsize=4096)
+def _numbered(columns: tuple[str, ...]) -> Mapping[str, Mapping[int, str]]:
+    """Return the columns whose names end with a number, by the name before it and by the number."""
+    found: dict[str, dict[int, str]] = {}
+    for column in columns:
+        if match := _NUMBERED.fullmatch(bare_name(column)):
+            found.setdefault(match[1], {})[int(match[2])] = column
+    return found
+
+
+def _all_named(columns: Columns, *names: str) -> Sequence[str]:
     """Return the columns of these names, in the order of the names."""
-    by_bare_name = {bare_name(column): column for column in reversed(list(columns))}
-    return [by_bare_name[bare] for bare in map(bare_name, names) if bare in by_bare_name]
+    return _places(tuple(columns), names)
+
+
+@lru_cache(maxsize=4096)
+def _places(columns: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
+    by_bare_name = {bare_name(column): column for column in reversed(columns)}
+    return tuple(by_bare_name[bare] for bare in map(bare_name, names) if bare in by_bare_name)
 
 
 def _several(columns: Columns, values: Sequence[Any]) -> list[dict[str, Any]]:

@@ -42,7 +42,8 @@ def to_sampled(columns: Columns) -> Sampled:
 
 
 def _has(*names: str) -> Callable[[Columns], bool]:
-    return lambda columns: all(name in columns for name in names)
+    wanted = frozenset(names)
+    return lambda columns: wanted <= columns.keys()
 
 
 def _is_batch(columns: Columns) -> bool:
