@@ -201,12 +201,37 @@ def test_files_of_answers_are_counted(tmp_path, rows, num_samples, num_correct):
         ([{"problem_id": A.problem_id, "score": 0.5}], "a.jsonl:1: 'score' is 0.5; expected one of true, false, 1, 0"),
         ([{"problem_id": A.problem_id, "outcome": "right"}], "'outcome' is 'right'; expected one of correct, "),
         ([{"problem_id": A.problem_id, "question": "1+1?", "correct": True}], "is another problem there"),
-        ([{"problem_id": A.problem_id, "responses": ["x", "y"], "scores": [1]}], "2 completions but 1 grades"),
     ],
 )
 def test_completions_that_cannot_be_used_are_refused_with_their_place(tmp_path, rows, message):
     with pytest.raises(ProblemFileError, match=message):
         profile_completions(PROBLEMS, write_rows(tmp_path / "a.jsonl", rows), grade_equal)
+
+
+def test_rows_without_a_response_are_set_aside_counted_and_written(tmp_path, caplog):
+    rows = [{"id": each.problem_id, "response": each.references[0]} for each in PROBLEMS]
+    broken = [
+        {"id": A.problem_id, "response": None},
+        {"id": B.problem_id, "response": None, "error": "rate limit"},
+        {"id": B.problem_id, "responses": ["x", "y"], "scores": [1]},
+    ]
+    path = write_rows(tmp_path / "a.jsonl", rows + broken)
+    path.write_text(path.read_text() + '{"id": "half')
+    aside = tmp_path / "aside.jsonl"
+    profile = profile_completions(PROBLEMS, path, grade_equal, set_aside=aside)
+    assert [each.num_samples for each in profile] == [1, 1, 1]
+    written = [json.loads(line) for line in aside.read_text().splitlines()]
+    assert [(each["reason"], each["place"]) for each in written] == [
+        ("no response", f"{path}:4"),
+        ("error", f"{path}:5"),
+        ("cannot be read", f"{path}:6"),
+        ("cannot be read", f"{path}:7"),
+    ]
+    assert written[1]["detail"] == "rate limit" and "2 completions but 1 grades" in written[2]["detail"]
+    assert "4 rows or completions are set aside and not counted (2 cannot be read, 1 no response, 1 err" in caplog.text
+    path = write_rows(tmp_path / "b.jsonl", rows[1:] + broken)
+    with pytest.raises(ProblemFileError, match=r"1 of 3 .*\(3 rows or completions are set aside: 1 no response, 1 err"):
+        profile_completions(PROBLEMS, path, grade_equal)
 
 
 def test_completions_of_several_weights_are_refused(tmp_path):

@@ -103,6 +103,8 @@ def test_another_input_is_named_as_such_and_nothing_is_overwritten(tmp_path, nam
     (tmp_path / name).write_text("{}\n")
     with pytest.raises(OtherRunError, match=r"another run: problems has other content now; choose another --out"):
         claim_output(out, {"problems": "fedcba9876543210", "seed": 0})
+    with pytest.raises(OtherRunError, match=r"now 'whole:0123456789abcdef' \(another version made it in another way\)"):
+        claim_output(out, {"problems": "whole:0123456789abcdef", "seed": 0})
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):

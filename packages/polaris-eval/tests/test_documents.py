@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from polaris_eval.benchmarks import PRESETS
 from polaris_eval.report.browser import COLORS, MAX_PAGE_CHARS, browser_part
 from polaris_eval.report.documents import write_reports
 from polaris_eval.report.plots import draw_scores
@@ -59,6 +60,22 @@ def test_the_markdown_report_has_every_table_and_the_protocol(tmp_path: Path):
     assert r"| pro$ducts\|_x | 2,000 |" in markdown
     assert '"name": "boxed"' in markdown
     assert f"Protocol {protocol_hash({'grader': {'name': 'boxed'}})}, grader boxed" in markdown.split("##")[0]
+
+
+@pytest.mark.parametrize(("model", "stands"), [("org/POLARIS-4B-Preview", True), ("org/other", False)])
+def test_a_published_figure_stands_in_both_reports_beside_its_model_and_settings(
+    tmp_path: Path, model: str, stands: bool
+):
+    out, preset = write_evaluation(tmp_path), PRESETS["polaris-4b"]
+    shared = {name: getattr(preset, name) for name in ("temperature", "top_p", "top_k", "max_tokens", "suffix")}
+    own = {"aime24": {"num_problems": 30, "num_samples": 32}, "aime25": {"num_problems": 30, "num_samples": 8}}
+    content = json.loads((out / "scores.json").read_text(encoding="utf-8"))
+    content["protocol"] = {"model": model, **shared, "benchmarks": own}
+    (out / "scores.json").write_text(json.dumps(content), encoding="utf-8")
+    markdown, page = (path.read_text(encoding="utf-8") for path in write_reports(out))
+    line = "aime24: 81.2 is published for POLARIS-4B-Preview in these settings"
+    assert (line in markdown.split("## pass@k")[0]) == (line in page) == stands
+    assert "aime25: 79.4" not in markdown + page  # published for 32 samples
 
 
 def test_reports_are_the_same_twice_and_load_nothing(tmp_path: Path):

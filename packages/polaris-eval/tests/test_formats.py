@@ -301,6 +301,26 @@ SHAPES: dict[str, list[Rows]] = {
             }
         ),
     ],
+    "OpenCompass, results": [
+        each_sample(
+            lambda n, sample, question, answer, text: {
+                "type": "GEN",
+                "prompt": [{"role": "HUMAN", "prompt": question}],
+                "origin_prediction": text,
+                "predictions": "1",
+                "references": answer,
+                "correct": [False],
+            }
+        ),
+        each_problem(
+            lambda n, question, answer, texts: {
+                "prompt": question,
+                "origin_prediction": texts,
+                "pred": ["1", "2"],
+                "answer": answer,
+            }
+        ),
+    ],
     "NeMo-Skills": [
         each_sample(
             lambda n, sample, question, answer, text: {
@@ -425,6 +445,26 @@ SHAPES: dict[str, list[Rows]] = {
         ),
         each_sample(  # no column for the response, and an accepted answer beside what must be it
             lambda n, sample, question, answer, text: {"question": question, "answer": text, "ground_truth": answer}
+        ),
+        each_problem(
+            lambda n, question, answer, texts: {"question": question, "answers": texts, "ground_truth": answer}
+        ),
+        each_problem(  # numbered columns, in whatever order
+            lambda n, question, answer, texts: {
+                "question": question,
+                "answer": answer,
+                **{f"output_{number}": text for number, text in reversed([*zip((2, 10), texts, strict=True)])},
+                "score_2": 1,
+                "score_10": 0,
+            }
+        ),
+        each_problem(
+            lambda n, question, answer, texts: {
+                "problem": question,
+                "gold": answer,
+                **{f"Answer {number}": text for number, text in enumerate(texts)},
+                "image_1": "x.png",
+            }
         ),
     ],
 }
@@ -552,6 +592,8 @@ def test_a_log_of_inspect_as_one_document_is_read(tmp_path: Path):
     [
         {str(n): row for n, row in enumerate(SHAPES["OpenCompass"][0])},
         {"0": SHAPES["OpenCompass"][0][0]},
+        {"accuracy": 50.0, "details": {str(n): row for n, row in enumerate(SHAPES["OpenCompass, results"][1])}},
+        {"accuracy": 50.0, "details": {"type": "GEN", "0": SHAPES["OpenCompass, results"][1][0]}},
         SHAPES["MathArena, its own files"][0][0],
         {"id": "p0", "prompt": SUM, "answer": "7"} | body(RIGHT, WRONG),
     ],
@@ -560,7 +602,7 @@ def test_documents_that_are_rows_themselves_are_read(document: dict[str, Any], t
     (tmp_path / "x.json").write_text(json.dumps(document, indent=1))
     found = texts_by_question(read_completions(tmp_path / "x.json"))
     assert found[SUM] == EXPECTED[SUM]
-    assert len(found) == (2 if len(document) == 2 else 1)
+    assert len(found) == (2 if "1" in document.get("details", document) else 1)
 
 
 def test_line_separators_inside_json_are_no_ends_of_lines(tmp_path: Path):
@@ -592,6 +634,13 @@ GOOD = {"id": 0, "question": SUM, "response": RIGHT, "answer": "7"}
         ({"id": 1, "response": 3, "answer": "7"}, "cannot be read", "a completion is 3; expected its text"),
         ({"id": 1, "answer": "7", "messages": [{"role": "user", "content": "?"}]}, "cannot be read", "role 'user'"),
         ({"accuracy": 0.5, "total": 30}, "no completion", "found 'accuracy', 'total'"),
+        ({"pred": ["7"], "answer": "7", "correct": [True]}, "no completion", "found 'pred', 'answer', 'correct'"),
+        ({"question": SUM, "answer": "7", "pred": [RIGHT]}, "no completion", "found 'question', 'answer', 'pred'"),
+        (
+            {"id": 1, "answer": "7", "output": RIGHT, "output_1": WRONG},
+            "cannot be read",
+            "'output' stands beside 'output_1'; rename",
+        ),
         ({"id": 1, "responses": [], "answer": "7"}, "no completion", "the row has no completion"),
         ({"id": 1, "response": RIGHT}, "no accepted answer", "found 'id', 'response'"),
         ({"id": 1, "response": RIGHT, "answer": ""}, "no accepted answer", "the accepted answer is ''"),

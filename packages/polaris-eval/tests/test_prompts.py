@@ -363,6 +363,7 @@ def test_a_server_that_knows_nothing_but_chats_is_evaluated_by_its_texts(
     protocol = json.loads((out / "scores.json").read_text())["protocol"]
     assert protocol["engine"] == "texts of an OpenAI-compatible server"
     assert protocol["system_prompt"] == "Be brief."
-    # The server is gone, and everything is sampled: what it was is said.
-    again = ["--endpoint", f"{address}/v1", "--text-only", *options]
-    assert run_cli(monkeypatch, "run", problems, *again) == 0
+    # The server is gone, and everything is sampled: the folder says what it was.
+    for said in ([], ["--text-only"]):
+        assert run_cli(monkeypatch, "run", problems, "--endpoint", f"{address}/v1", *said, *options) == 0
+    assert read_scores(out).evaluations == [evaluation]

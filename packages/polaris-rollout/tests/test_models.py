@@ -7,7 +7,6 @@ from polaris_rollout import ModelError
 from polaris_rollout.models import (
     check_context,
     model_config,
-    model_digest,
     model_positions,
     prefilled_think,
     resolve_model,
@@ -62,13 +61,6 @@ def test_an_unknown_name_is_refused_with_what_is_possible(name):
 
 def test_the_configuration_of_a_folder_is_what_its_file_says(folder):
     assert model_config(str(folder)) == {"max_position_embeddings": 512}
-
-
-def test_a_model_is_named_by_its_files(folder):
-    before = model_digest(str(folder))
-    (folder / "model.safetensors").write_bytes(b"weights")
-    assert model_digest(str(folder)) != before
-    assert model_digest("Qwen/Qwen3-4B") is None
 
 
 @pytest.mark.parametrize(

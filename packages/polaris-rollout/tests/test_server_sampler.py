@@ -15,8 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 
 import pytest
+from polaris_rollout.digest import model_digest
 from polaris_rollout.errors import EndpointError, PromptTooLongError
-from polaris_rollout.models import model_digest
 from polaris_rollout.records import ChatFormat, Prompt, SamplingParams, completion_seed
 from polaris_rollout.servers.sampler import ServerSampler
 from polaris_rollout.servers.server import Patience

@@ -57,11 +57,25 @@ def test_a_yarn_model_keeps_a_factor_that_covers_more():
     assert yarn_config(published, 65536)["rope_parameters"]["factor"] == 4.0
 
 
-@given(positions=st.integers(1, 10**6), extra=st.integers(1, 10**6))
-def test_the_factor_covers_the_context(positions, extra):
+@given(positions=st.integers(1, 10**6), share=st.floats(0, 1))
+def test_the_factor_covers_the_context(positions, share):
     config = {"max_position_embeddings": positions, "rope_theta": 1e4}
-    rope = yarn_config(config, positions + extra)["rope_parameters"]
-    assert rope["factor"] * positions == pytest.approx(positions + extra, rel=1e-12)
+    context = positions + 1 + int(share * (3 * positions - 1))
+    rope = yarn_config(config, context)["rope_parameters"]
+    assert rope["factor"] * positions == pytest.approx(context, rel=1e-12)
+
+
+def test_a_context_far_beyond_the_positions_needs_an_explicit_factor():
+    assert yarn_config(OLDER, 163840)["rope_parameters"]["factor"] == 4.0
+    with pytest.raises(
+        ModelError, match=r"6\.4 times the 40960 positions .* at most 163840, or to .* --yarn-factor 6\.4$"
+    ):
+        yarn_config(OLDER, 262144)
+    assert yarn_config(OLDER, 262144, factor=6.4)["rope_parameters"]["factor"] == 6.4
+    long = YARN | {"rope_scaling": YARN["rope_scaling"] | {"factor": 16.0}}  # its makers went further
+    assert yarn_config(long, 262144)["rope_parameters"]["factor"] == 16.0
+    with pytest.raises(ModelError, match="derived up to 16 times"):
+        yarn_config(long, 16 * 32768 + 1)
 
 
 @pytest.mark.parametrize(

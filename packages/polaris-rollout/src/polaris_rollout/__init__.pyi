@@ -1,4 +1,5 @@
 from .devices import visible_devices as visible_devices
+from .digest import model_digest as model_digest
 from .errors import EndpointError as EndpointError
 from .errors import EngineDiedError as EngineDiedError
 from .errors import EngineMissingError as EngineMissingError
@@ -14,7 +15,6 @@ from .models import encode_prompt as encode_prompt
 from .models import generation_params as generation_params
 from .models import local_folder as local_folder
 from .models import model_config as model_config
-from .models import model_digest as model_digest
 from .models import model_positions as model_positions
 from .models import prefilled_think as prefilled_think
 from .models import prompt_counter as prompt_counter

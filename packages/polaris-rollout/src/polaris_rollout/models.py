@@ -5,7 +5,6 @@ work reads small JSON files only, so that a wrong name or context is refused bef
 to import, is asked for.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -18,8 +17,6 @@ from polaris_rollout.records import USER_TURN, ChatFormat, SamplingParams
 
 ENTRY_POINTS = "polaris_rollout.models"
 """Entry-point group: a package that carries a model names a function there that returns its folder."""
-
-_DIGEST_BYTES = 2**20
 
 PREFILLED_TOKENS = 16
 """Tokens at the end of a prompt that are enough to hold an opening think tag."""
@@ -73,25 +70,6 @@ def local_folder(model: str) -> Path:
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} has no safetensors files; save the model with transformers' save_pretrained")
     return folder
-
-
-def model_digest(model: str) -> str | None:
-    """Return a fingerprint of a resolved model's files; ``None`` for a Hub id.
-
-    Of large files only both ends are read: training changes all weights, so these tell.
-    """
-    if not Path(model).is_dir():
-        return None
-    digest = hashlib.sha256()
-    for pattern in ("*.json", "*.jinja", "*.model", "*.safetensors"):
-        for path in sorted(Path(model).glob(pattern)):
-            size = path.stat().st_size
-            digest.update(f"{path.name}\0{size}\0".encode())
-            with path.open("rb") as file:
-                digest.update(file.read(_DIGEST_BYTES))
-                file.seek(max(0, size - _DIGEST_BYTES))
-                digest.update(file.read())
-    return digest.hexdigest()[:16]
 
 
 def model_config(model: str) -> dict[str, Any]:

@@ -21,6 +21,10 @@ from polaris_rollout.models import model_config, resolve_model
 ATTENTION_FACTOR = 1.0
 """Multiplies cosines and sines; 1 means no attention temperature. A float: transformers warns at an integer."""
 
+MOST_DERIVED = 4.0
+"""Largest factor that a context alone may ask for: the model cards of Qwen2.5, Qwen3 and Ling 2.0 extend 32,768
+positions to 131,072; the recipe uses 1.5."""
+
 _KEPT = ("partial_rotary_factor", "beta_fast", "beta_slow", "truncate")
 
 
@@ -40,8 +44,9 @@ def yarn_config(config: Mapping[str, Any], context: int | None, *, factor: float
         positions or the configuration does not say how many it has, and no factor is given.
 
     Raises:
-        ModelError: If the context is not positive, or longer than model and factor allow, or the model's rotary
-            embedding is of a kind that YaRN cannot replace.
+        ModelError: If the context is not positive, or longer than model and factor allow, or so far beyond the
+            positions that the factor must be given, or the model's rotary embedding is of a kind that YaRN cannot
+            replace.
     """
     if context is not None and context < 1:
         raise ModelError(f"context is {context}; give a positive number of tokens")
@@ -58,7 +63,7 @@ def yarn_config(config: Mapping[str, Any], context: int | None, *, factor: float
     rope = _rope_parameters(config, longest, positions)
     original: int = rope.get("original_max_position_embeddings", positions)
     if factor is None:
-        factor = max(float(rope.get("factor", 1.0)), longest / original)
+        factor = _derived_factor(longest, original, own=float(rope.get("factor", 1.0)))
     else:
         longest = context or int(factor * original)
         _check_factor(factor, longest, original)
@@ -94,6 +99,17 @@ def extended_config(model: str, *, context: int | None, factor: float | None = N
     for key, value in yarn_config(model_config(folder), context, factor=factor).items():
         setattr(config, key, value)
     return config
+
+
+def _derived_factor(context: int, original: int, *, own: float) -> float:
+    needed, most = context / original, max(own, MOST_DERIVED)
+    if needed > most:
+        raise ModelError(
+            f"context is {context} tokens, {needed:.1f} times the {original} positions that the model was made for, "
+            f"and YaRN is derived up to {most:g} times, as far as models are published with it; give a context of at "
+            f"most {int(most * original)}, or to polaris-eval run --yarn-factor {math.ceil(1000 * needed) / 1000}"
+        )
+    return max(own, needed)
 
 
 def _check_factor(factor: float, context: int, original: int) -> None:

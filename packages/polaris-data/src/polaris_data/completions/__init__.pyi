@@ -5,3 +5,9 @@ from .readers import Reader as Reader
 from .readers import to_sampled as to_sampled
 from .sampled import Sampled as Sampled
 from .sampled import to_completion as to_completion
+from .set_aside import SetAside as SetAside
+from .set_aside import put_aside as put_aside
+from .set_aside import put_textless_aside as put_textless_aside
+from .set_aside import put_unreadable_aside as put_unreadable_aside
+from .set_aside import reasons_of as reasons_of
+from .set_aside import write_set_aside as write_set_aside

@@ -1,6 +1,8 @@
 """Rows of any script, read by the names of their columns; also those of open-r1, TRL, verl and the published recipe."""
 
+import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, cast
 
 from polaris_reward import thoughts_apart
@@ -82,6 +84,7 @@ MORE_ID_COLUMNS = ("doc_id", "problem_idx", "question_id", "task_id", "custom_id
 
 def by_names(columns: Columns) -> Sampled:
     """Read a row by the names of its columns, without case and punctuation: one completion, or all of a problem."""
+    columns = _numbered_as_lists(columns)
     name = response_column(columns)
     error = error_text(find(columns, "error", "exception"))
     rest = problem_columns(columns, *_all_named(columns, *LIST_COLUMNS, *TEXT_COLUMNS), *([name] if name else []))
@@ -166,8 +169,9 @@ def response_column(columns: Columns) -> str | None:
     """Return the column of the completions: the first with a value, else the first without."""
     named = _all_named(columns, *LIST_COLUMNS, *TEXT_COLUMNS)
     usable = [name for name in named if isinstance(columns[name], str | list | Mapping)]
-    if "answer" in columns and not usable and has_any(columns, GOLD_COLUMNS):
-        return "answer"
+    answer = next((name for name in ("answer", "answers") if name in columns), None)
+    if answer and not usable and has_any(columns, GOLD_COLUMNS):
+        return answer
     return next(iter(usable or named), None)
 
 
@@ -182,10 +186,49 @@ def _with_row_inside(rest: dict[str, Any]) -> dict[str, Any]:
     return rest
 
 
-def _all_named(columns: Columns, *names: str) -> list[str]:
+_NUMBERED = re.compile(r"(\D+?)(\d+)")
+
+
+def _numbered_as_lists(columns: Columns) -> Columns:
+    """Return a row of ``output_1``, ``output_2``, ... with a list of them, and so of the grades beside them."""
+    found = _numbered(tuple(columns))
+    if not found:
+        return columns
+    stems = [*map(bare_name, TEXT_COLUMNS), *(["answer"] if has_any(columns, GOLD_COLUMNS) else [])]
+    stem = next((each for each in stems if each in found), None)
+    plain = response_column(columns)
+    if stem is None or (plain is not None and bare_name(plain) not in found):
+        return columns
+    if plain is not None:
+        other = next(iter(found[bare_name(plain)].values()))
+        raise ValueError(f"{plain!r} stands beside {other!r}; rename what is no completion")
+    numbers = sorted(found[stem])
+    facts = {each: found[each] for each in map(bare_name, (*VERDICT_COLUMNS, *FINISH_KEYS)) if each in found}
+    taken = {column for named in (found[stem], *facts.values()) for column in named.values()}
+    lists = {name: [columns.get(named.get(each, "")) for each in numbers] for name, named in facts.items()}
+    rest = {name: value for name, value in columns.items() if name not in taken}
+    return {**rest, **lists, "completions": [columns[found[stem][each]] for each in numbers]}
+
+
+@lru_cache(maxsize=4096)
+def _numbered(columns: tuple[str, ...]) -> Mapping[str, Mapping[int, str]]:
+    """Return the columns whose names end with a number, by the name before it and by the number."""
+    found: dict[str, dict[int, str]] = {}
+    for column in columns:
+        if match := _NUMBERED.fullmatch(bare_name(column)):
+            found.setdefault(match[1], {})[int(match[2])] = column
+    return found
+
+
+def _all_named(columns: Columns, *names: str) -> Sequence[str]:
     """Return the columns of these names, in the order of the names."""
-    by_bare_name = {bare_name(column): column for column in reversed(list(columns))}
-    return [by_bare_name[bare] for bare in map(bare_name, names) if bare in by_bare_name]
+    return _places(tuple(columns), names)
+
+
+@lru_cache(maxsize=4096)
+def _places(columns: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
+    by_bare_name = {bare_name(column): column for column in reversed(columns)}
+    return tuple(by_bare_name[bare] for bare in map(bare_name, names) if bare in by_bare_name)
 
 
 def _several(columns: Columns, values: Sequence[Any]) -> list[dict[str, Any]]:

@@ -135,10 +135,7 @@ def matharena_row(columns: Columns) -> Sampled:
 
 def opencompass(columns: Columns) -> Sampled:
     """Read a prediction of OpenCompass: its prompt may be a list of turns with a ``prompt`` each."""
-    prompt = columns["origin_prompt"]
-    if isinstance(prompt, list):
-        said = [turn for turn in cast("list[Any]", prompt) if isinstance(turn, Mapping)]
-        prompt = next((turn.get("prompt") for turn in reversed(said) if str(turn.get("role")).upper() == "HUMAN"), None)
+    prompt = _asked_last(columns["origin_prompt"])
     predictions = columns.get("prediction")
     if isinstance(predictions, list) and isinstance(columns.get("gold"), list) and not _said_once(columns):
         raise ValueError("a conversation of several rounds; give files of one question each")
@@ -149,6 +146,25 @@ def opencompass(columns: Columns) -> Sampled:
     number = next((columns[name] for name in ("id", "idx") if columns.get(name) is not None), None)
     problem = {"id": number, "question": prompt, "answer": columns.get("gold")}
     return Sampled(problem=problem, completions=completions, prompts=columns["origin_prompt"])
+
+
+def opencompass_result(columns: Columns) -> Sampled:
+    """Read a detail of OpenCompass's results, where ``pred`` is what was taken from ``origin_prediction``."""
+    reference = next(
+        (columns[name] for name in ("references", "gold", "answer") if columns.get(name) is not None), None
+    )
+    problem = {"id": columns.get("id"), "question": _asked_last(columns.get("prompt")), "answer": reference}
+    said = columns["origin_prediction"]
+    completions = [to_completion(each) for each in (cast("list[Any]", said) if isinstance(said, list) else [said])]
+    return Sampled(problem=problem, completions=completions, prompts=columns.get("prompt"))
+
+
+def _asked_last(prompt: Any) -> Any:
+    """Return what the user asks last in a prompt of OpenCompass: a text, or turns with a ``prompt`` each."""
+    if not isinstance(prompt, list):
+        return prompt
+    said = [turn for turn in cast("list[Any]", prompt) if isinstance(turn, Mapping)]
+    return next((turn.get("prompt") for turn in reversed(said) if str(turn.get("role")).upper() == "HUMAN"), None)
 
 
 def _said_once(columns: Columns) -> bool:

@@ -42,7 +42,8 @@ def to_sampled(columns: Columns) -> Sampled:
 
 
 def _has(*names: str) -> Callable[[Columns], bool]:
-    return lambda columns: all(name in columns for name in names)
+    wanted = frozenset(names)
+    return lambda columns: wanted <= columns.keys()
 
 
 def _is_batch(columns: Columns) -> bool:
@@ -120,6 +121,7 @@ READERS: tuple[Reader, ...] = (
     Reader("MathArena, its own files", _has("problem", "messages", "gold_answer"), harnesses.matharena_runs),
     Reader("MathArena, published outputs", _has("answer", "gold_answer", "problem_idx"), harnesses.matharena_row),
     Reader("OpenCompass", _has("origin_prompt"), harnesses.opencompass),
+    Reader("OpenCompass, results", _has("origin_prediction"), harnesses.opencompass_result),
     Reader("Qwen2.5-Math", _is_qwen, harnesses.qwen_math),
     Reader("NeMo-Skills", _has("generation", "expected_answer"), harnesses.nemo_skills),
     Reader("ZeroEval", _has("output", "chat_history"), harnesses.zero_eval),

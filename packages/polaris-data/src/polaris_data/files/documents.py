@@ -171,6 +171,8 @@ def _from_columns(document: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     names, data = document.get("columns"), document.get("data")
     if isinstance(names, list) and isinstance(data, list) and all(isinstance(row, list) for row in data):
         return [dict(zip(map(str, names), row, strict=False)) for row in data]
+    if isinstance(details := document.get("details"), dict):  # OpenCompass's results
+        return _from_columns({key: row for key, row in details.items() if isinstance(row, dict)})
     values = list(document.values())
     if values and all(map(str.isdigit, document)) and all(isinstance(row, dict) for row in values):
         return [{"id": name, **row} for name, row in document.items()]

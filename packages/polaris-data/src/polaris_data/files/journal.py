@@ -199,11 +199,15 @@ def _refuse_other(output: Path, old: dict[str, Any], new: dict[str, Any], free: 
 
 def _difference(name: str, old: Any, new: Any) -> str:
     """Say how a setting differs; of an input that is known by a hash, only that it does."""
-    is_hash = all(isinstance(value, str) and _HASH.fullmatch(value) for value in (old, new))
-    return f"{name} has other content now" if is_hash else f"{name} was {old!r}, now {new!r}"
+    hashes = [_HASH.fullmatch(value) if isinstance(value, str) else None for value in (old, new)]
+    kinds = [found["kind"] for found in hashes if found]
+    if len(kinds) == 2 and kinds[0] == kinds[1]:
+        return f"{name} has other content now"
+    made = " (another version made it in another way)" if len(kinds) == 2 else ""
+    return f"{name} was {old!r}, now {new!r}{made}"
 
 
-_HASH = re.compile(r"[0-9a-f]{16,64}")
+_HASH = re.compile(r"(?P<kind>\w+:)?[0-9a-f]{16,64}")
 
 
 def _read_whole_lines(path: Path) -> list[dict[str, Any]]:

@@ -72,7 +72,14 @@ def take(columns: dict[str, Any], candidates: tuple[str, ...]) -> Any:
 
 def find(columns: Mapping[str, Any], *candidates: str) -> Any:
     """Return the first of the candidate columns that has a value, and leave it where it is."""
-    return take(dict(columns), candidates)
+    for column, inside in _places(tuple(columns), candidates):
+        value = columns[column]
+        if inside:
+            nested = structured(value)
+            value = find(cast("dict[str, Any]", nested), inside) if isinstance(nested, dict) else None
+        if value is not None:
+            return value
+    return None
 
 
 def parse_where(text: str) -> tuple[str, list[str]]:

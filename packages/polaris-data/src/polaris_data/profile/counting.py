@@ -19,10 +19,12 @@ from polaris_reward import GradeMany, Outcome, boxed_grader
 from polaris_rollout import Group
 from polaris_rollout.store import iterate_groups, read_columns, read_store
 
+from polaris_data.completions.set_aside import SetAside, reasons_of, write_set_aside
 from polaris_data.errors import OtherRunError, ProblemFileError
 from polaris_data.files.journal import check_output, claim_output, partial_path, settings_path
 from polaris_data.files.lock import locked_output
 from polaris_data.files.progress import track
+from polaris_data.problems.importing import set_aside_path
 from polaris_data.problems.reading import content_hash
 from polaris_data.problems.rows import read_rows
 from polaris_data.profile.files import PROFILE_COMMAND, profile_path, write_profile
@@ -70,13 +72,16 @@ def count_completions(problems: Sequence[Problem], path: Path, out: Path, *, wan
         if out.exists():
             return False
         with boxed_grader() as grader:
-            profile = profile_completions(problems, path, grader.grade_many)
+            aside = set_aside_path(out)
+            profile = profile_completions(problems, path, grader.grade_many, set_aside=aside)
         claim_output(out, settings)
         write_profile(out, profile)
     return True
 
 
-def profile_completions(problems: Sequence[Problem], path: Path, grade_many: GradeMany) -> list[Difficulty]:
+def profile_completions(
+    problems: Sequence[Problem], path: Path, grade_many: GradeMany, *, set_aside: Path | None = None
+) -> list[Difficulty]:
     """Count how often each problem was solved by completions that exist already.
 
     Args:
@@ -86,6 +91,7 @@ def profile_completions(problems: Sequence[Problem], path: Path, grade_many: Gra
             are graded, after the think tag that their prompt ended with, where it is in the row or the completions show
             it; see `ThinkEvidence`.
         grade_many: Grades them.
+        set_aside: File for the rows and completions that cannot be counted, such as those without a response.
 
     Raises:
         ProblemFileError: If nothing can be read there, or a row cannot be used; if completions are of other
@@ -94,7 +100,8 @@ def profile_completions(problems: Sequence[Problem], path: Path, grade_many: Gra
     """
     by_id = {problem.problem_id: problem for problem in problems}
     tallies = {problem_id: _Tally() for problem_id in by_id}
-    answers = iter(track(_read_answers(path, by_id), total=None, label="counting completions"))
+    aside: list[SetAside] = []
+    answers = iter(track(_read_answers(path, by_id, aside), total=None, label="counting completions"))
     while batch := list(islice(answers, _GRADED_AT_ONCE)):
         ungraded = [answer for answer in batch if answer.outcome is None]
         grades = iter(grade_many([(answer.text or "", by_id[answer.problem_id].references) for answer in ungraded]))
@@ -104,7 +111,8 @@ def profile_completions(problems: Sequence[Problem], path: Path, grade_many: Gra
             tally.num_truncated += answer.is_truncated
             tally.num_tokens += answer.num_tokens or 0
             tally.num_unknown_lengths += answer.num_tokens is None
-    _refuse_missing(tallies, path)
+    _report_aside(aside, path, set_aside)
+    _refuse_missing(tallies, path, aside)
     if rejected := [each for each, tally in tallies.items() if tally.outcomes[Outcome.REFERENCE_REJECTED]]:
         logger.warning(
             "the grader cannot read the references of %d problems, %r for one; their profile means nothing",
@@ -174,7 +182,8 @@ def _refuse_unfinished(path: Path) -> None:
         )
 
 
-def _read_answers(path: Path, problems: Mapping[str, Problem]) -> Iterator[Answer]:
+def _read_answers(path: Path, problems: Mapping[str, Problem], aside: list[SetAside]) -> Iterator[Answer]:
+    """Yield the answers; what is set aside is added to a list."""
     if path.is_dir():
         # Servers and the engine in a process name the same weights differently; a profile is of one model anyway.
         is_profile = recorded_settings(path).get("command") == PROFILE_COMMAND
@@ -184,10 +193,15 @@ def _read_answers(path: Path, problems: Mapping[str, Problem]) -> Iterator[Answe
         outcomes = read_columns(path, ["outcome"])["outcome"] if graded else None
         return _from_groups(iterate_groups(path), path, problems, outcomes=outcomes)
 
-    def answers(opened: str) -> Iterator[Answer]:
-        return read_recorded(read_rows(path, split="train", revision=None), problems, opened=opened)
+    def answers(opened: str, aside: list[SetAside]) -> Iterator[Answer]:
+        rows = read_rows(path, split="train", revision=None, keep_broken=True)
+        for each in read_recorded(rows, problems, opened=opened):
+            if isinstance(each, SetAside):
+                aside.append(each)
+            else:
+                yield each
 
-    return answers(opening_tag(answers(""), path))
+    return answers(opening_tag(answers("", []), path), aside)
 
 
 def _is_rollouts(path: Path) -> bool:
@@ -230,11 +244,27 @@ def _from_groups(
             )
 
 
-def _refuse_missing(tallies: Mapping[str, _Tally], path: Path) -> None:
+def _report_aside(aside: Sequence[SetAside], path: Path, out: Path | None) -> None:
+    if aside:
+        where = ""
+        if out is not None:
+            write_set_aside(out, aside)
+            where = f"; {out} has them"
+        logger.warning(
+            "%s: %d rows or completions are set aside and not counted (%s)%s",
+            path,
+            len(aside),
+            reasons_of(aside),
+            where,
+        )
+
+
+def _refuse_missing(tallies: Mapping[str, _Tally], path: Path, aside: Sequence[SetAside]) -> None:
     if missing := [problem_id for problem_id, tally in tallies.items() if not tally.outcomes]:
+        lost = f" ({len(aside)} rows or completions are set aside: {reasons_of(aside)})" if aside else ""
         raise ProblemFileError(
-            f"{path}: {len(missing)} of {len(tallies)} problems have no completion, {missing[0]!r} for one; sample "
-            "them all, or give the --limit that was sampled"
+            f"{path}: {len(missing)} of {len(tallies)} problems have no completion, {missing[0]!r} for one{lost}; "
+            "sample them all, or give the --limit that was sampled"
         )
 
 

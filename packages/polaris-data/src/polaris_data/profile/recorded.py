@@ -17,6 +17,7 @@ from polaris_reward import Outcome, ThinkEvidence, prefilled_think, thoughts_apa
 from polaris_data.completions.by_names import TEXT_COLUMNS, VERDICT_COLUMNS
 from polaris_data.completions.readers import to_sampled
 from polaris_data.completions.sampled import FINISH_KEYS, to_finish_reason
+from polaris_data.completions.set_aside import SetAside, put_textless_aside, put_unreadable_aside
 from polaris_data.errors import ProblemFileError
 from polaris_data.problems.columns import find
 from polaris_data.problems.conversion import take_fields, to_statement, to_text
@@ -55,8 +56,10 @@ class Answer:
     """Whether the token budget ended it."""
 
 
-def read_recorded(rows: Iterable[Row], problems: Mapping[str, Problem], *, opened: str = "") -> Iterator[Answer]:
-    """Yield the completions of rows.
+def read_recorded(
+    rows: Iterable[Row], problems: Mapping[str, Problem], *, opened: str = ""
+) -> Iterator[Answer | SetAside]:
+    """Yield the completions of rows; those without a response, and rows that cannot be read, are set aside.
 
     Args:
         rows: Of one file.
@@ -104,18 +107,25 @@ def other_problems(place: str, problem_id: str) -> ProblemFileError:
 
 def _from_row(
     row: Row, problems: Mapping[str, Problem], by_question: Mapping[str, str], opened: str
-) -> Iterator[Answer]:
+) -> Iterator[Answer | SetAside]:
+    if row.defect is not None:
+        yield put_unreadable_aside(row, row.defect)
+        return
     try:
         sampled = to_sampled(row.columns)
     except ValueError as error:
-        raise ProblemFileError(f"{row.place}: {error}") from error
+        yield put_unreadable_aside(row, str(error))
+        return
     if sampled.is_request:
         return
     problem_id = _identify(row, sampled.problem, problems, by_question)
     prefilled = prefilled_think(sampled.prompts) or opened
     for number, completion in enumerate(sampled.completions, start=1):
         place = row.place if len(sampled.completions) == 1 else f"{row.place}, completion {number}"
-        yield _to_answer(completion, place, problem_id, prefilled)
+        if completion["text"] is None and _to_outcome(completion, place) is None:
+            yield put_textless_aside(row, completion, place=place)
+        else:
+            yield _to_answer(completion, place, problem_id, prefilled)
     if sampled.completions:
         return
     if find(row.columns, *VERDICT_COLUMNS) is None and (rate := published_rate(row.columns)):
@@ -154,9 +164,6 @@ def _identify(
 def _to_answer(columns: Mapping[str, Any], place: str, problem_id: str, prefilled: str) -> Answer:
     text, outcome = columns.get("text"), _to_outcome(columns, place)
     if text is None and outcome is None:
-        if "text" in columns:
-            reason = columns.get("error") or columns.get("defect") or "the response is null"
-            raise ProblemFileError(f"{place}: {reason}; leave it out")
         raise ProblemFileError(
             f"{place}: neither an answer ({', '.join(map(repr, TEXT_COLUMNS))}) nor its grade "
             f"({', '.join(map(repr, VERDICT_COLUMNS))}) nor a pass rate with its number of tries; "

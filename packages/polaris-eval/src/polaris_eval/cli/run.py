@@ -135,7 +135,8 @@ def run_command(
         seeds=seed or [0],
         stop=tuple(stop or ()),
     )
-    engine = _engine(engine, chosen)
+    out = out or Path("eval") / Path(engine.model).absolute().name
+    engine = _engine(engine, chosen, out)
     suffix = suffix if suffix is not None else chosen.suffix if chosen else PROMPT_SUFFIX
     wording = Wording(prefix=read_few_shot(few_shot, suffix=suffix) if few_shot else "", suffix=suffix)
     settings = run_settings(
@@ -146,7 +147,6 @@ def run_command(
         wording=wording,
         seeds=seed or [],
     )
-    out = out or Path("eval") / Path(engine.model).absolute().name
     jobs = plan_jobs(
         benchmarks,
         out=out,
@@ -193,7 +193,7 @@ def _params(
     return SamplingParams(**defaults | said, stop=stop, seed=seeds[0])
 
 
-def _engine(engine: EngineSpec, preset: Preset | None) -> EngineSpec:
+def _engine(engine: EngineSpec, preset: Preset | None, out: Path) -> EngineSpec:
     """Fill in what follows from the preset, from YaRN's factor, and from what the servers are."""
     if preset and engine.chat == ChatFormat():
         chat = ChatFormat(system_prompt=preset.system_prompt, arguments=preset.chat_arguments)
@@ -208,7 +208,9 @@ def _engine(engine: EngineSpec, preset: Preset | None) -> EngineSpec:
     if engine.endpoints and not engine.text_only:
         from polaris_rollout.servers import are_text_only
 
-        engine = replace(engine, text_only=are_text_only(engine.endpoints))
+        from polaris_eval.running.protocol import is_of_texts
+
+        engine = replace(engine, text_only=is_of_texts(out) or are_text_only(engine.endpoints))
     return engine
 
 

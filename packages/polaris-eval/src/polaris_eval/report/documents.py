@@ -9,9 +9,10 @@ from typing import Any
 from polaris_data.files import write_text
 from polaris_data.problems import json_lines
 
+from polaris_eval.benchmarks import published_beside
 from polaris_eval.records import Evaluation
 from polaris_eval.report.tables import detail_tables, summary_rows
-from polaris_eval.running.protocol import protocol_hash
+from polaris_eval.running.protocol import protocol_hash, split_settings
 from polaris_eval.scores.files import Scores, flat, read_scores
 
 _FIRST_SETTINGS = ("temperature", "top_p", "top_k", "max_tokens", "context", "seed", "grader.name")
@@ -55,6 +56,7 @@ def _markdown(scores: Scores) -> str:
     parts = [f"# Evaluation of {_cell(scores.model)}", _cell(_protocol_line(scores.protocol))]
     for heading, rows in (tables | detail_tables(scores.evaluations)).items():
         parts.append(f"## {heading}\n\n{_markdown_table(rows)}")
+        parts += map(_cell, _published(scores) if heading in tables else ())
     parts += map(_cell, _notes(scores.evaluations))
     parts.append(f"## Protocol\n\n```json\n{json.dumps(scores.protocol, indent=2, ensure_ascii=False)}\n```")
     return "\n\n".join(parts) + "\n"
@@ -74,8 +76,9 @@ def _write_page(path: Path, scores: Scores, records: Mapping[str, Sequence[Mappi
         f"<h3>{heading}</h3>{table_part(rows[0], rows[1:])}" for heading, rows in detail_tables(evaluations).items()
     )
     header, *rows = summary_rows(evaluations)
+    published = "".join(map(text_part, _published(scores)))
     sections = {
-        "scores": ("Scores", f"{table_part(header, rows)}{bars or ''}"),
+        "scores": ("Scores", f"{table_part(header, rows)}{published}{bars or ''}"),
         "length": ("Length", lengths),
         "budget": ("Token budget", budgets),
         "tables": ("Tables", details),
@@ -116,6 +119,11 @@ def _protocol_line(protocol: Mapping[str, Any]) -> str:
 def _contents_part(sections: Mapping[str, str]) -> str:
     links = "".join(f'<a href="#{key}">{title}</a>' for key, title in sections.items())
     return f'<nav class="contents">{links}</nav>'
+
+
+def _published(scores: Scores) -> list[str]:
+    """Return what was published for the same model in the same settings."""
+    return [line for settings in split_settings(scores.protocol) for line in published_beside(settings)]
 
 
 def _notes(evaluations: Sequence[Evaluation]) -> list[str]:

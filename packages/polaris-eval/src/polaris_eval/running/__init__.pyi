@@ -3,7 +3,6 @@ from .budgets import default_budgets as default_budgets
 from .budgets import open_decoder as open_decoder
 from .budgets import parse_budgets as parse_budgets
 from .formats import Completions as Completions
-from .formats import SetAside as SetAside
 from .formats import read_completions as read_completions
 from .graded import grade_file as grade_file
 from .graded import grade_file_settings as grade_file_settings
@@ -14,6 +13,7 @@ from .job import plan_jobs as plan_jobs
 from .protocol import join_settings as join_settings
 from .protocol import protocol_hash as protocol_hash
 from .protocol import run_settings as run_settings
+from .protocol import split_settings as split_settings
 from .queue import Task as Task
 from .queue import count_missing as count_missing
 from .queue import evaluate as evaluate

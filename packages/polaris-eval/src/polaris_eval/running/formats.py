@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Any, cast
 
 from polaris_data import Problem
-from polaris_data.completions import LIST_COLUMNS, TEXT_COLUMNS, Sampled, to_sampled
+from polaris_data.completions import (
+    LIST_COLUMNS,
+    TEXT_COLUMNS,
+    Sampled,
+    SetAside,
+    put_aside,
+    put_textless_aside,
+    put_unreadable_aside,
+    to_sampled,
+)
 from polaris_data.files import track
 from polaris_data.problems import (
     DEFAULT_COLUMNS,
@@ -39,33 +48,10 @@ logger = logging.getLogger(__name__)
 _GRADES = frozenset({-1, 0, 1})
 """Scores of which there are no others are grades: they say which completion is right, not which to choose."""
 
-_REASONS = {"error": "error", "defect": "cannot be read"}
-"""Why a completion has no text, by what it has instead."""
-
 _CONVERSION = Conversion(label="")
 
 _NUM_SHOWN = 5
 """Names that a message shows."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetAside:
-    """A row, or a completion of one, that is not graded."""
-
-    place: str
-    """Where it stands: ``dump.jsonl:17``, or ``dump.jsonl:17, completion 2``."""
-
-    reason: str
-    """Why, in the same words wherever it is the same."""
-
-    detail: str
-    """What exactly is wrong there."""
-
-    problem: str | None
-    """The id or question that the row has."""
-
-    row: Any
-    """As it stands there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,14 +131,14 @@ def _parts(file: Path, where: Mapping[str, Sequence[str]] | None, reading: _Read
     variants: list[str | None] = []
     for row in track(rows, total=count_rows(file), label=f"reading {file.name}"):
         if row.defect is not None:
-            reading.set_aside.append(_aside(row, "cannot be read", row.defect))
+            reading.set_aside.append(put_unreadable_aside(row, row.defect))
             continue
         if where and any(str(find(row.columns, name)) not in values for name, values in where.items()):
             continue
         try:
             sampled = to_sampled(row.columns)
         except ValueError as error:
-            reading.set_aside.append(_aside(row, "cannot be read", str(error)))
+            reading.set_aside.append(put_unreadable_aside(row, str(error)))
             continue
         # lm-eval repeats every completion for each of its filters.
         variants = variants or [sampled.variant]
@@ -162,7 +148,7 @@ def _parts(file: Path, where: Mapping[str, Sequence[str]] | None, reading: _Read
         if sampled.is_request and part.problem_id is not None and part.question is not None:
             reading.questions[part.problem_id] = part.question
         elif not sampled.completions:
-            reading.set_aside.append(_aside(row, "no completion", _no_completion(row, sampled)))
+            reading.set_aside.append(put_aside(row, "no completion", _no_completion(row, sampled)))
         else:
             yield part
 
@@ -182,9 +168,7 @@ def _to_part(row: Row, sampled: Sampled, reading: _Reading) -> Part:
         if isinstance(each["text"], str):
             completions.append(_to_completion(each, prefilled))
         else:
-            kind = next((key for key in _REASONS if each.get(key)), None)
-            detail, reason = (each[kind], _REASONS[kind]) if kind else ("the response is null", "no response")
-            reading.set_aside.append(replace(_aside(row, reason, detail), place=place))
+            reading.set_aside.append(put_textless_aside(row, each, place=place))
     return Part(
         place=row.place,
         row=row.columns,
@@ -263,18 +247,6 @@ def _without_grades(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         group | {"completions": [{k: v for k, v in each.items() if k != "score"} for each in group["completions"]]}
         for group in groups
     ]
-
-
-def _aside(row: Row, reason: str, detail: str) -> SetAside:
-    number, question = find(row.columns, "problem_id", "id", "custom_id"), find(row.columns, "question", "problem")
-    problem = number if number is not None else question
-    return SetAside(
-        place=row.place,
-        reason=reason,
-        detail=detail,
-        problem=None if problem is None else str(problem),
-        row=row.columns,
-    )
 
 
 def _put(part: Part, reason: str, detail: str) -> SetAside:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from polaris_data import Problem, content_hash
+from polaris_data.completions import write_set_aside
 from polaris_data.files import claim, track, write_text
 from polaris_reward import BOXED, Convention, GradeMany, Grader, ThinkEvidence
 from polaris_rollout import local_folder, prefilled_think, render_prompt, resolve_model
@@ -170,8 +171,7 @@ def score_graded(
     lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     write_text(out / name / "completions.jsonl", lines)
     if read is not None and read.set_aside:
-        rows = (json.dumps(asdict(each), ensure_ascii=False, default=str) + "\n" for each in read.set_aside)
-        write_text(out / name / SET_ASIDE, rows)
+        write_set_aside(out / name / SET_ASIDE, read.set_aside)
     protocol = {"source": settings["command"], "grader": settings["grader"]}
     write_scores(out, [evaluation], model=model, protocol=protocol)
     return evaluation

