@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from types import TracebackType
 from typing import Any, Self, cast
 
+from polaris_rollout.engines.openmp import openmp_environment
 from polaris_rollout.errors import EngineDiedError
 from polaris_rollout.records import EngineSpec, EngineStatus, Group, Prompt, SamplingParams, distinct
 
@@ -169,6 +170,4 @@ def _place_in_machine(place: int, spec: EngineSpec) -> dict[str, str]:
     first = place * spec.tensor_parallel
     wanted = range(first, first + spec.tensor_parallel)
     devices = [str(number) for number in wanted] if visible is None else visible.split(",")[first : wanted.stop]
-    cores = len(os.sched_getaffinity(0))
-    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores // spec.data_parallel))
-    return {"CUDA_VISIBLE_DEVICES": ",".join(devices), "OMP_NUM_THREADS": threads}
+    return {"CUDA_VISIBLE_DEVICES": ",".join(devices), **openmp_environment(spec.data_parallel)}
