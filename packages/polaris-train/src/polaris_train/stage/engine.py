@@ -1,19 +1,19 @@
-"""The engine of one rank of a stage: asleep while the policy is trained, watched while it samples."""
+"""The engine of one rank of a stage: asleep while the policy is trained."""
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 import torch.distributed as dist
-from polaris_rollout import Engine, EngineSpec, Group, Prompt, Sampler, SamplingParams, WeightSink
-from polaris_rollout.engines import Reference, check_parity, watch
+from polaris_rollout import Engine, EngineSpec, Group, Sampler, WeightSink
+from polaris_rollout.engines import Reference, check_parity
 from polaris_rollout.sharing import SharedSampler, WorkStore, fair_share
 
 from polaris_train.model.packing import TrainingSequence, pack
 from polaris_train.model.policy import Policy
 from polaris_train.recipe import ResolvedStage
+from polaris_train.stage.heartbeat import ENGINE_START, Heartbeat
 
 MAX_IN_FLIGHT = 256
 """Completions that one engine works on at the same time, at most."""
@@ -26,7 +26,9 @@ class TrainedEngine(Engine, WeightSink, Protocol):
 class StageEngine:
     """The rank's engine: started when something must be sampled, asleep while the policy is trained."""
 
-    def __init__(self, config: ResolvedStage, policy: Policy, stack: ExitStack, store: WorkStore) -> None:
+    def __init__(
+        self, config: ResolvedStage, policy: Policy, stack: ExitStack, store: WorkStore, heart: Heartbeat
+    ) -> None:
         """Start nothing yet.
 
         Args:
@@ -34,53 +36,37 @@ class StageEngine:
             policy: Gives the weights.
             stack: Ends the engine.
             store: Reached by all ranks and used for nothing else.
+            heart: Sees what the engine does.
         """
         self._config = config
         self._policy = policy
         self._stack = stack
         self._store = store
+        self._heart = heart
         self._opened: tuple[TrainedEngine, Sampler] | None = None
 
     @contextmanager
     def awake(self, steps_done: int) -> Generator[Sampler]:
         """Hold the policy's current weights until the block ends, and share what is sampled with the other ranks.
 
-        The weights are named by the steps that made them, the same after a resume. While the engine samples it is
-        watched: if it stalls, this process ends.
+        The weights are named by the steps that made them, the same after a resume.
 
         Raises:
             ParityError: If the engine's log-probabilities are not the policy's.
         """
         if self._opened is None:
-            engine = self._stack.enter_context(_open_engine(self._config, dtype=self._policy.dtype))
+            with self._heart.phase(ENGINE_START):
+                engine = self._stack.enter_context(_open_engine(self._config, dtype=self._policy.dtype))
+            self._heart.engine = engine
             parallel = self._config.tensor_parallel
             self._opened = engine, SharedSampler(engine, self._store, rank=dist.get_rank(), tensor_parallel=parallel)
         engine, shared = self._opened
         engine.wake()
         version = self._config.weights_version(steps_done)
         engine.update_weights(self._policy.weights(), version=version)
-        watched = _Watched(shared, engine, self._config.stall_limit_s, label=f"sampling with {version}")
-        with watched.watch():
-            check_parity(engine, policy_logprobs(self._policy), exact=self._policy.dtype == torch.float32)
-        yield watched
+        check_parity(engine, policy_logprobs(self._policy), exact=self._policy.dtype == torch.float32)
+        yield shared
         engine.sleep()
-
-
-@dataclass(frozen=True, slots=True)
-class _Watched:
-    """A sampler whose process ends when its engine stalls: only while it samples, not while it waits for others."""
-
-    sampler: Sampler
-    engine: Engine
-    stall_limit_s: float
-    label: str
-
-    def watch(self) -> AbstractContextManager[None]:
-        return watch(self.engine, stall_limit_s=self.stall_limit_s, label=self.label)
-
-    def sample(self, prompts: Iterable[Prompt], params: SamplingParams, *, n: int) -> Iterator[Group]:
-        with self.watch():
-            yield from self.sampler.sample(prompts, params, n=n)
 
 
 def _open_engine(config: ResolvedStage, *, dtype: torch.dtype) -> AbstractContextManager[TrainedEngine]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from polaris_data import Problem, content_hash, read_problems, write_problems
 from polaris_data.files import claim
 from polaris_rollout import check_context, resolve_model
+from polaris_rollout.engines import STALL_EXIT_CODE, openmp_environment
 
 from polaris_train.errors import RecipeError, RunFolderError
 from polaris_train.recipe import FREE_FIELDS, Recipe, ResolvedStage, Stage, check_ranks
@@ -28,6 +29,13 @@ logger = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 _WORKER = "polaris_train.stage.worker"
+_TORCHRUN = "polaris_train.stage.torchrun"
+
+ROUND = "POLARIS_ROUND"
+"""Variable that differs whenever the ranks are started again, so that they do not read what they wrote before."""
+
+BAD_INPUT = 2
+"""Exit code of a rank that ended with a `TrainError` or its like: it would end so again."""
 
 
 def prepare_stage(
@@ -90,29 +98,61 @@ def prepare_stage(
 def run_stage(folder: Path) -> int:
     """Train a prepared stage on this node, continuing where it stopped; return the exit code.
 
-    One rank runs as a plain child process, several under torchrun. For several nodes see `torchrun_line`.
+    One rank runs as a plain child process, several under torchrun. Where they crash or stall they are started again, at
+    most ``max_restarts`` times; not where an input is wrong. For several nodes see `torchrun_line`.
 
     Raises:
         RecipeError: If the ranks of this node do not divide into engines.
     """
     stage = StageFolder(folder)
-    num_ranks = _num_ranks(stage.read_resolved())
+    resolved = stage.read_resolved()
+    num_ranks = _num_ranks(resolved)
     worker = ["-m", _WORKER, str(folder)]
-    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // num_ranks))} | os.environ
     if num_ranks == 1:
         command = [sys.executable, *worker]
-        environment |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
-        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+        alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+        environment = os.environ | openmp_environment() | alone
     else:
-        torchrun = ["-m", "polaris_train.stage.torchrun", "--standalone", "--nproc-per-node", str(num_ranks)]
-        command = [sys.executable, *torchrun, *worker]
+        ranks = ["--standalone", "--nproc-per-node", str(num_ranks), "--max-restarts", str(resolved.max_restarts)]
+        command = [sys.executable, "-m", _TORCHRUN, *ranks, *worker]
+        environment = dict(os.environ)
+    restarts = 0
     while True:
         allowed = stage.read_allowed_tokens()
         code = subprocess.run(command, check=False, env=environment, preexec_fn=die_with_parent).returncode
-        if code == 0 or stage.read_allowed_tokens() == allowed:
+        if code == 0:
             return code
         now = stage.read_allowed_tokens()
-        logger.warning("out of memory: continuing with micro-batches half as large (microbatch_tokens = %s)", now)
+        if now != allowed:
+            logger.warning("out of memory: continuing with micro-batches half as large (microbatch_tokens = %s)", now)
+        elif code == BAD_INPUT or num_ranks > 1 or restarts == resolved.max_restarts:  # torchrun has counted its own.
+            return shell_code(code)
+        else:
+            restarts += 1
+            said = restart_message("the worker", code, number=restarts, most=resolved.max_restarts)
+            logger.warning("%s", said)
+
+
+def restart_message(who: str, code: int, *, number: int, most: int) -> str:
+    """Say that ranks are started again, and why.
+
+    Args:
+        who: Ended first.
+        code: Its exit code; minus the number of a signal that killed it.
+        number: Of this restart, counted from 1.
+        most: Restarts that there may be.
+    """
+    causes = {
+        STALL_EXIT_CODE: "stalled, as said above",
+        -signal.SIGKILL: "was killed, by a person or because the machine's memory was full (see dmesg)",
+    }
+    cause = causes.get(code, f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}")
+    return f"{who} {cause}: restart {number} of {most} (max_restarts), from the newest checkpoint"
+
+
+def shell_code(code: int) -> int:
+    """Return the exit code of a process as a shell gives it: 128 and the number of a signal that killed it."""
+    return code if code >= 0 else 128 - code
 
 
 def torchrun_line(folder: Path) -> str:
@@ -123,10 +163,11 @@ def torchrun_line(folder: Path) -> str:
     Raises:
         RecipeError: If the ranks of a node do not divide into engines.
     """
-    num_ranks = _num_ranks(StageFolder(folder).read_resolved())
+    resolved = StageFolder(folder).read_resolved()
     return (
-        f"torchrun --nnodes $NUM_NODES --nproc-per-node {num_ranks} --rdzv-backend c10d --rdzv-endpoint $HEAD "
-        f"-m {_WORKER} {shlex.quote(str(folder.absolute()))}"
+        f"python -m {_TORCHRUN} --nnodes $NUM_NODES --nproc-per-node {_num_ranks(resolved)} --max-restarts "
+        f"{resolved.max_restarts} --rdzv-backend c10d --rdzv-endpoint $HEAD -m {_WORKER} "
+        f"{shlex.quote(str(folder.absolute()))}"
     )
 
 
