@@ -292,7 +292,8 @@ def test_an_engine_that_stalls_ends_the_rank_and_says_where(problems, tmp_path):
         [sys.executable, "-c", STALLED, str(folder)], env=os.environ | ranks, capture_output=True, text=True
     )
     assert done.returncode == 75, done.stderr
-    assert "sampling with run/stage-1+1: no engine sampled a token for 6 s" in done.stderr
+    assert "run/stage-1: nothing has moved for 6 s: it is in 'sample' after 1 steps; " in done.stderr
+    assert "engine of rank 0: " in done.stderr and " running, " in done.stderr
     assert [path.name for path in folder.glob("rollouts/*")] == ["step-000001.parquet"]
 
 

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -345,7 +347,15 @@ def test_the_status_looks_on(ask):
     )
     text = describe_status(request.folder)
     assert "step 2 of 4, reward 0.250, at most 00:01:00 left; last alarm at step 1: answers are cut short" in text
-    assert "not running: 'polaris run' continues it" in text
+    assert "not running: 'polaris run' continues it" in text and "sign of life" not in text
+    ranks = [{"rank": rank, "phase": phase, "entered": entered, "seconds": 75.2}
+             for rank, phase, entered in ((0, "update", 9), (1, "sample", 7))]  # fmt: skip
+    spoken = datetime.now(UTC) - timedelta(seconds=5)
+    stage.heartbeat.write_text(json.dumps({"time": spoken.isoformat(), "ranks": ranks}))
+    assert re.search(
+        r"sample on rank 1, the last of 2 for 00:01:15, last sign of life 00:00:0\d ago; step 2",
+        describe_status(request.folder),
+    )
 
 
 def test_the_command_says_in_one_sentence_what_is_wrong(tmp_path):

@@ -120,7 +120,6 @@ def test_every_node_of_a_slurm_job_is_given_the_same_run(job, tmp_path, machine)
             "PET_NNODES": "2",
             "PET_NODE_RANK": str(rank),
             "PET_RDZV_ENDPOINT": "node-1:29400",
-            "PET_MAX_RESTARTS": "3",
         }
     assert len(seen(tmp_path)) == 2
 

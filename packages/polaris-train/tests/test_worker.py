@@ -26,7 +26,7 @@ from polaris_train.errors import RunFolderError
 from polaris_train.recipe import load_recipe
 from polaris_train.run_folder import StageFolder
 from polaris_train.stage.export import export_checkpoint
-from polaris_train.stage.launch import prepare_stage, run_stage
+from polaris_train.stage.launch import prepare_stage, restart_message, run_stage, shell_code
 from polaris_train.stage.rollouts import draw_problems, drawn_by
 from safetensors.torch import load_file, save_file
 
@@ -198,6 +198,7 @@ def test_the_exit_code_of_several_ranks_is_theirs(stage, poisoned, capfd):
     assert run_stage(folder) == 2
     said = capfd.readouterr().err
     assert "error: step 1: loss or gradient was not finite" in said and "Traceback" not in said
+    assert "restart" not in said  # It would end so again.
 
 
 @pytest.fixture
@@ -337,3 +338,160 @@ def test_a_killed_stage_ends_where_it_would_have_ended(plateau, stage):
     assert run_stage(killed) == 0
     assert content(killed) == content(plateau)
     assert StageFolder(killed).checkpoints.steps() == [2, 7]
+
+
+STEPS = 6
+RUN = """
+import sys
+from pathlib import Path
+
+from polaris_train.stage import run_stage
+
+sys.exit(run_stage(Path(sys.argv[1])))
+"""
+
+
+def started(folder):
+    """Run a stage in a process of its own."""
+    return subprocess.Popen([sys.executable, "-c", RUN, str(folder)], stderr=subprocess.PIPE, text=True)
+
+
+def drill(stage, name, *, num_ranks, **settings):
+    return stage(name, steps=STEPS, checkpoint_every=1, num_processes=num_ranks, stall_limit_s=20, **settings)
+
+
+def rank_process(folder, rank):
+    """Return the process of a rank that runs now."""
+    listed = subprocess.run(["pgrep", "-f", f"polaris_train.stage.worker {folder}"], capture_output=True, text=True)
+    for process in map(int, listed.stdout.split()):
+        if f"RANK={rank}".encode() in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):
+            return process
+    raise AssertionError(f"no process of rank {rank}")
+
+
+def signal_after_step(folder, running, *, step, rank, number):
+    while not (folder / "checkpoints" / f"step-{step:06d}").exists():
+        assert running.poll() is None
+        time.sleep(0.01)
+    os.kill(process := rank_process(folder, rank), number)
+    return process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_ranks", [1, 2])
+def test_a_rank_that_is_killed_starts_again_and_the_numbers_are_the_same(stage, num_ranks):
+    whole = drill(stage, "whole/run", num_ranks=num_ranks)
+    assert run_stage(whole) == 0
+    killed = drill(stage, "killed/run", num_ranks=num_ranks)
+    with started(killed) as running:
+        signal_after_step(killed, running, step=2, rank=num_ranks - 1, number=signal.SIGKILL)
+        _, said = running.communicate()
+    assert running.returncode == 0, said
+    who = "the worker" if num_ranks == 1 else "rank 1"
+    assert f"{who} was killed, by a person or because the machine's memory was full (see dmesg): restart 1 of 3" in said
+    assert "continuing after step" in said
+    assert content(killed) == content(whole)
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_stopped_is_named_and_the_same_command_continues(stage):
+    whole = drill(stage, "whole/run", num_ranks=2)
+    assert run_stage(whole) == 0
+    stopped = drill(stage, "stopped/run", num_ranks=2, max_restarts=0)
+    with started(stopped) as running:
+        process = signal_after_step(stopped, running, step=2, rank=1, number=signal.SIGSTOP)
+        _, said = running.communicate()
+    assert running.returncode == 75, said
+    assert "nothing has moved for 20 s: rank 1 gives no sign of life" in said
+    assert f"process {process} on" in said and "state T (stopped)" in said
+    assert not Path(f"/proc/{process}").exists()
+    assert run_stage(stopped) == 0
+    assert content(stopped) == content(whole)
+
+
+HANGS = """
+import os
+import sys
+
+if os.environ.get("RANK") == "1" and os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0":
+    import time
+
+    from polaris_train.stage import loop
+
+    update, calls = loop.update, []
+
+    def late(*arguments, **settings):
+        calls.append(arguments)
+        if len(calls) == 3:
+            time.sleep(3600)
+        return update(*arguments, **settings)
+
+    loop.update = late
+"""
+"""Read by every Python that starts: rank 1 does not come to the collectives of the third step, but once."""
+
+
+@pytest.mark.slow
+def test_a_collective_that_hangs_ends_the_ranks_names_the_late_one_and_they_start_again(stage, tmp_path, monkeypatch):
+    hung = drill(stage, "hung/run", num_ranks=2)
+    (tmp_path / "sitecustomize.py").write_text(HANGS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with started(hung) as running:
+        _, said = running.communicate()
+    assert running.returncode == 0, said
+    assert "nothing has moved for 20 s: the others wait for rank 1, which is in 'update' after 2 steps" in said
+    assert "sitecustomize.py" in said  # in the stacks of the rank that sleeps
+    assert "sitecustomize.py" in (hung / "stalled" / "stacks-1.txt").read_text()
+    assert "stalled, as said above: restart 1 of 3 (max_restarts), from the newest checkpoint" in said
+    monkeypatch.delenv("PYTHONPATH")
+    whole = drill(stage, "whole/run", num_ranks=2)
+    assert run_stage(whole) == 0
+    assert content(hung) == content(whole)
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_stage_and_is_named_and_with_room_the_same_command_continues(stage, tmp_path, capfd):
+    disk = tmp_path / "full"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30m", "none", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a small disk can only be mounted by root")
+    try:
+        folder = drill(stage, "full/run", num_ranks=1)
+        assert run_stage(folder) == 2
+        said = capfd.readouterr().err
+        named = "a checkpoint could not be written: " in said and " GiB are left on its disk" in said
+        assert named or "No space left on device" in said
+        assert "Traceback" not in said and "restart" not in said
+        done = StageFolder(folder).checkpoints.steps()
+        assert done and len(metrics(folder)) <= done[-1] + 2  # what is written while a step runs, and that step
+        subprocess.run(["mount", "-o", "remount,size=300m", disk], check=True)
+        assert run_stage(folder) == 0
+        whole = drill(stage, "whole/run", num_ranks=1)
+        assert run_stage(whole) == 0
+        assert content(folder) == content(whole)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_collective_waits_for_the_longest_answer_and_for_the_watchdog_to_speak_first(stage):
+    folder = stage("run", steps=1, stall_limit_s=60, max_prompt_tokens=24)
+    assert StageFolder(folder).read_resolved().collective_timeout_s == 1000 / 5 + 2 * 60
+
+
+@pytest.mark.parametrize(
+    ("code", "cause", "shell"),
+    [
+        (1, "rank 3 ended with exit code 1: restart 2 of 5", 1),
+        (75, "rank 3 stalled, as said above: restart 2 of 5", 75),
+        (
+            -9,
+            "rank 3 was killed, by a person or because the machine's memory was full (see dmesg): restart 2 of 5",
+            137,
+        ),
+        (-11, "rank 3 was ended by signal 11: restart 2 of 5", 139),
+    ],
+)
+def test_a_restart_is_said_with_its_cause(code, cause, shell):
+    assert restart_message("rank 3", code, number=2, most=5).startswith(cause)
+    assert shell_code(code) == shell

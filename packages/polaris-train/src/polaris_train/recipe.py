@@ -23,6 +23,9 @@ Tracker = Literal["wandb", "tensorboard"]
 _HELD_OUT = "held-out"
 """Name of the evaluation that may decide on training."""
 
+_SLOWEST_TOKENS_PER_S = 5.0
+"""Of one answer: no engine that is worth training with samples it more slowly."""
+
 _NUMBER, _AUTO = "(number)", "(auto)"
 """Kinds of a stage's temperature, which pydantic puts into the path of a mistake."""
 
@@ -123,7 +126,10 @@ class _Constants(BaseModel):
     """Steps in a row whose loss or gradient is not finite, and which are skipped, before the stage gives up."""
 
     stall_limit_s: float = Field(default=1800.0, gt=0)
-    """Longest time in which no token is sampled, in seconds, before a rank ends with exit code 75."""
+    """Longest time in which nothing moves on any rank, in seconds, before the stage ends with exit code 75."""
+
+    max_restarts: int = Field(default=3, ge=0)
+    """Times that ranks which crashed or stalled are started again, from the newest checkpoint, by one command."""
 
     canary: bool = True
     """End the stage where an engine's log-probabilities are not the policy's, even when it was given the weights twice;
@@ -320,6 +326,15 @@ class ResolvedStage(_Constants, _Changing):
         return self.context - self.max_prompt_tokens
 
     @property
+    def collective_timeout_s(self) -> float:
+        """Longest time that a rank waits for the others in one collective, in seconds.
+
+        As long as an engine needs for its longest answer, which the others wait for, and then as long as the watchdog,
+        which says more, needs to notice that nothing moves.
+        """
+        return self.max_answer_tokens / _SLOWEST_TOKENS_PER_S + 2 * self.stall_limit_s
+
+    @property
     def max_microbatch_tokens(self) -> int:
         """Tokens that go through the model at once on each rank, unless one sequence is longer."""
         return self.microbatch_tokens or self.context
@@ -352,6 +367,7 @@ FREE_FIELDS = (
     "max_skipped_steps",
     "stall_limit_s",
     "canary",
+    "max_restarts",
     "trackers",
 )
 """Fields of a resolved stage that may change when it is continued: none alters what a step computes, but for the

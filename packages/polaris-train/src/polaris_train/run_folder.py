@@ -201,6 +201,12 @@ class StageFolder:
     outcome = _Place("outcome.json")
     """Why the stage ended and which weights were chosen; written last, so what it says is there."""
 
+    heartbeat = _Place("heartbeat.json")
+    """While it is trained: where every rank is, and when that was written."""
+
+    stalled = _Place("stalled")
+    """Folder of what every rank left when nothing moved any more: stacks, and torch's record of collectives."""
+
     tensorboard = _Place("tensorboard")
     """Folder of TensorBoard's event files."""
 
@@ -233,7 +239,7 @@ class StageFolder:
     def training_files(self) -> tuple[Path, ...]:
         """All that training writes, as glob patterns."""
         single = (self.resolved, self.problems, *self.logs, self.model, self.outcome, self.wandb_id, self._memory)
-        folders = ("rollouts", "capsules", "eval", "checkpoints", "tensorboard")
+        folders = ("rollouts", "capsules", "eval", "checkpoints", "tensorboard", "heartbeat.json", "stalled")
         return *single, *(self.path / name for name in folders)
 
     def rollout(self, step: int) -> Path:

@@ -1,10 +1,16 @@
 from .copies import EngineCopies as EngineCopies
 from .opening import check_model as check_model
 from .opening import open_engine as open_engine
+from .openmp import openmp_environment as openmp_environment
+from .openmp import usable_cores as usable_cores
 from .parity import Reference as Reference
 from .parity import check_parity as check_parity
 from .parity import measure_parity as measure_parity
 from .parity import transformers_logprobs as transformers_logprobs
 from .sampling import sample_file as sample_file
 from .vllm import VllmSampler as VllmSampler
+from .watchdog import STALL_EXIT_CODE as STALL_EXIT_CODE
+from .watchdog import describe_status as describe_status
+from .watchdog import end_when_stalled as end_when_stalled
+from .watchdog import period_s as period_s
 from .watchdog import watch as watch

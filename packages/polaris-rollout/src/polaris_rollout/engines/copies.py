@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from polaris_rollout.devices import visible_devices
+from polaris_rollout.engines.openmp import openmp_environment
 from polaris_rollout.errors import EngineDiedError
 from polaris_rollout.records import EngineSpec, EngineStatus, Group, Prompt, SamplingParams, distinct
 
@@ -172,6 +173,4 @@ def _place_in_machine(place: int, spec: EngineSpec) -> dict[str, str]:
     # Without nvidia-smi nobody says what there is; the engine looks for itself (`require_devices`).
     names = visible_devices() or [*(numbers if visible is None else visible.split(","))]
     devices = names[first : first + spec.tensor_parallel]
-    cores = len(os.sched_getaffinity(0))
-    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores // spec.data_parallel))
-    return {"CUDA_VISIBLE_DEVICES": ",".join(devices), "OMP_NUM_THREADS": threads}
+    return {"CUDA_VISIBLE_DEVICES": ",".join(devices), **openmp_environment(spec.data_parallel)}

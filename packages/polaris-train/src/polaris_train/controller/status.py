@@ -13,7 +13,7 @@ from polaris_train.controller.manifest import read_manifest
 from polaris_train.controller.steps import Request, Step, plan_steps
 from polaris_train.errors import RunFolderError
 from polaris_train.recipe import Recipe
-from polaris_train.run_folder import RunFolder, partial_path, read_records
+from polaris_train.run_folder import RunFolder, StageFolder, partial_path, read_records
 from polaris_train.stage.stopping import expected_steps
 
 _WINDOW = 12
@@ -134,6 +134,7 @@ def _progress(step: Step, request: Request, seconds: float | None) -> Iterator[s
 def _training(step: Step, request: Request) -> Iterator[str]:
     name = step.name.rpartition(".")[0]
     folder, stage = request.folder.stage(name), request.recipe.stage(name)
+    yield from _sign_of_life(folder)
     metrics, costs = read_records(folder.metrics), read_records(folder.performance)
     if not metrics or not costs:
         yield f"step 0 of {stage.steps}"
@@ -143,9 +144,22 @@ def _training(step: Step, request: Request) -> Iterator[str]:
     last = expected_steps(now, sampled, steps=stage.steps, max_sampled_tokens=stage.max_sampled_tokens)
     left = _clock(seconds * (last - now))
     yield f"step {now} of {last}, reward {metrics[-1]['reward']:.3f}, at most {left} left"
-    alarms = [(each["step"], alarm) for each in metrics for alarm in each["alarms"]]
+    lines = sorted([*metrics, *costs], key=lambda each: each["step"])
+    alarms = [(each["step"], alarm) for each in lines for alarm in each.get("alarms", ())]
     if alarms:
         yield f"last alarm at step {alarms[-1][0]}: {alarms[-1][1]}"
+
+
+def _sign_of_life(folder: StageFolder) -> Iterator[str]:
+    """Say what the last of the ranks is doing and when the ranks last spoke; nothing where none runs."""
+    try:
+        said = json.loads(folder.heartbeat.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    last = min(said["ranks"], key=lambda each: each["entered"])
+    of = f" on rank {last['rank']}, the last of {len(said['ranks'])}" if len(said["ranks"]) > 1 else ""
+    age = (datetime.now(UTC) - datetime.fromisoformat(said["time"])).total_seconds()
+    yield f"{last['phase']}{of} for {_clock(last['seconds'])}, last sign of life {_clock(max(age, 0.0))} ago"
 
 
 def _counted(done: int, total: int, what: str, seconds: float | None) -> Iterator[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from polaris_train.controller import Request, request_of
 from polaris_train.errors import LaunchError
 from polaris_train.recipe import Recipe, check_ranks
-from polaris_train.stage.launch import MAX_RESTARTS
 
 HEAD_PORT = 29400
 """At which the first node is met; torchrun's default."""
@@ -108,7 +107,6 @@ class Job:
         return {
             "PET_NNODES": str(self.cluster.nodes),
             "PET_RDZV_ENDPOINT": f"{head}:{HEAD_PORT}",
-            "PET_MAX_RESTARTS": str(MAX_RESTARTS),
         }
 
 

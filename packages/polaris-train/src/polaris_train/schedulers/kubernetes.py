@@ -5,7 +5,6 @@ from typing import Any
 from polaris_train.errors import LaunchError
 from polaris_train.schedulers.document import to_yaml
 from polaris_train.schedulers.job import HEAD_PORT, Job, servers_function
-from polaris_train.stage.launch import MAX_RESTARTS
 
 _GRACE_S = 60
 """Between the signal to end and the end: what is finished is on disk already."""
@@ -66,7 +65,7 @@ def _job_set(job: Job) -> dict[str, Any]:
         "metadata": {"name": job.name},
         "spec": {
             "network": {"enableDNSHostnames": False, "subdomain": job.name},  # By the Service above.
-            "failurePolicy": {"maxRestarts": MAX_RESTARTS},
+            "failurePolicy": {"maxRestarts": job.recipe.max_restarts},
             "successPolicy": {"operator": "All", "targetReplicatedJobs": ["nodes"]},
             "replicatedJobs": nodes,
         },

@@ -6,7 +6,6 @@ from typing import Any
 from polaris_train.errors import LaunchError
 from polaris_train.schedulers.document import to_yaml
 from polaris_train.schedulers.job import Job, list_servers, servers_function
-from polaris_train.stage.launch import MAX_RESTARTS
 
 _LOOK_S = 5
 """Between two looks of a node of servers at their list."""
@@ -32,7 +31,7 @@ def skypilot_file(job: Job) -> str:
         )
     resources: dict[str, Any] = {
         "accelerators": f"{cluster.gpu_kind}:{cluster.gpus}",
-        "job_recovery": {"max_restarts_on_errors": MAX_RESTARTS},
+        "job_recovery": {"max_restarts_on_errors": job.recipe.max_restarts},
     }
     if cluster.image is not None:
         resources["image_id"] = f"docker:{cluster.image}"

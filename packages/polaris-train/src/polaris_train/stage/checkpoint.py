@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ import torch
 import torch.distributed as dist
 from polaris_data.files import write_json
 from polaris_rollout import Completion, Group
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.staging import BlockingAsyncStager
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -75,7 +77,13 @@ class Checkpointer:
     """
 
     def __init__(
-        self, folder: Checkpoints, *, keep: int, identity: Mapping[str, Any], logs: Sequence[Path] = ()
+        self,
+        folder: Checkpoints,
+        *,
+        keep: int,
+        identity: Mapping[str, Any],
+        logs: Sequence[Path] = (),
+        timeout: timedelta | None = None,
     ) -> None:
         """Prepare to write into a folder.
 
@@ -84,13 +92,14 @@ class Checkpointer:
             keep: Newest checkpoints that are kept.
             identity: What a checkpoint belongs to: one with other values is refused.
             logs: Files that grow with the steps; a checkpoint records their sizes and `restore` cuts them back.
+            timeout: Longest time that a rank waits for another one's part; torch's default.
         """
         self._folder = folder
         self._keep = keep
         self._identity = json.loads(json.dumps(identity))
         self._logs = logs
         # The background thread needs ranks of its own to talk to: its messages must not mix with those of training.
-        self._group = cast(dist.ProcessGroup, dist.new_group(backend="gloo"))
+        self._group = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=timeout))
         self._finishing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
@@ -131,8 +140,11 @@ class Checkpointer:
         """
         error = self._settle()
         if error is not None:
-            reason = " ".join(str(error).split())
-            raise RunFolderError(f"{self._folder.path}: a checkpoint could not be written: {reason}") from error
+            free = shutil.disk_usage(self._folder.path).free / 2**30  # torch's writer does not say that a disk is full
+            raise RunFolderError(
+                f"{self._folder.path}: a checkpoint could not be written: {_reason(error)}; {free:.2f} GiB are left on "
+                "its disk; where that is the cause make room, the same command continues"
+            ) from error
         dist.barrier()
 
     def close(self) -> None:
@@ -253,6 +265,15 @@ def load_state(folder: CheckpointFolder, state: TrainingState, *, identity: Mapp
     if small["scaler"]:
         state.scaler.load_state_dict(small["scaler"])
     return small
+
+
+def _reason(error: BaseException) -> str:
+    """Return what went wrong first, of the failures of the ranks and of what led to them; not their tracebacks."""
+    if isinstance(error, CheckpointException) and error.failures:
+        error, _ = next(iter(error.failures.values()))
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return " ".join(str(error).split())
 
 
 def load_weights(folder: Checkpoints, policy: Policy, *, step: int | None = None) -> int:

@@ -25,8 +25,8 @@ Decision = TypeVar("Decision")
 class Ending:
     """Decides from a stage's records when it ends and which weights it leaves.
 
-    All methods are collective: rank 0 decides for all. Its decisions depend on the records alone, so they are the same
-    after a kill.
+    `stop` and `choice` are collective: rank 0 decides for all. Its decisions depend on the records alone, so they are
+    the same after a kill.
     """
 
     def __init__(self, config: ResolvedStage, folder: StageFolder) -> None:
@@ -39,6 +39,10 @@ class Ending:
         self._config = config
         self._folder = folder
         self._read: dict[int, HeldOut] = {}
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the metrics of the steps that are done, oldest first."""
+        return read_records(self._folder.metrics)
 
     def stop(self, history: Sequence[Mapping[str, Any]]) -> Stop | None:
         """Return why the stage ends with the newest step, or ``None`` if it goes on; see `decide_stop`."""
@@ -94,7 +98,7 @@ def end_stage(
         ending: Of the stage.
         load: Gives the model that the stage started from.
     """
-    history = read_records(folder.metrics)
+    history = ending.history()
     stop, choice = ending.stop(history), ending.choice(history)
     if not _of_rank_0(lambda: is_exported(config, folder, step=choice.step)):
         choice = _available(choice, folder, last=state.step)

@@ -1,20 +1,20 @@
-"""The engine of one rank of a stage: asleep while the policy is trained, watched while it samples."""
+"""The engine of one rank of a stage: asleep while the policy is trained."""
 
 import logging
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 import torch.distributed as dist
-from polaris_rollout import Engine, EngineSpec, Group, ParityError, Prompt, Sampler, SamplingParams, WeightSink
-from polaris_rollout.engines import Reference, measure_parity, watch
+from polaris_rollout import Engine, EngineSpec, Group, ParityError, Sampler, WeightSink
+from polaris_rollout.engines import Reference, measure_parity
 from polaris_rollout.sharing import SharedSampler, WorkStore, fair_share
 
 from polaris_train.model.packing import TrainingSequence, pack
 from polaris_train.model.policy import Policy
 from polaris_train.recipe import ResolvedStage
+from polaris_train.stage.heartbeat import ENGINE_START, Heartbeat
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,9 @@ class TrainedEngine(Engine, WeightSink, Protocol):
 class StageEngine:
     """The rank's engine: started when something must be sampled, asleep while the policy is trained."""
 
-    def __init__(self, config: ResolvedStage, policy: Policy, stack: ExitStack, store: WorkStore) -> None:
+    def __init__(
+        self, config: ResolvedStage, policy: Policy, stack: ExitStack, store: WorkStore, heart: Heartbeat
+    ) -> None:
         """Start nothing yet.
 
         Args:
@@ -37,66 +39,50 @@ class StageEngine:
             policy: Gives the weights.
             stack: Ends the engine.
             store: Reached by all ranks and used for nothing else.
+            heart: Sees what the engine does.
         """
         self._config = config
         self._policy = policy
         self._stack = stack
         self._store = store
+        self._heart = heart
         self._opened: tuple[TrainedEngine, Sampler] | None = None
 
     @contextmanager
     def awake(self, steps_done: int) -> Generator[Sampler]:
         """Hold the policy's current weights until the block ends, and share what is sampled with the other ranks.
 
-        The weights are named by the steps that made them, the same after a resume. While the engine samples it is
-        watched: if it stalls, this process ends.
+        The weights are named by the steps that made them, the same after a resume.
 
         Raises:
             ParityError: If a rank's engine has other log-probabilities than the policy even when it was given the
                 weights twice, and the recipe does not say ``canary = false``.
         """
         if self._opened is None:
-            engine = self._stack.enter_context(_open_engine(self._config, dtype=self._policy.dtype))
+            with self._heart.phase(ENGINE_START):
+                engine = self._stack.enter_context(_open_engine(self._config, dtype=self._policy.dtype))
+            self._heart.engine = engine
             parallel = self._config.tensor_parallel
             self._opened = engine, SharedSampler(engine, self._store, rank=dist.get_rank(), tensor_parallel=parallel)
         engine, shared = self._opened
         engine.wake()
         version = self._config.weights_version(steps_done)
-        watched = _Watched(shared, engine, self._config.stall_limit_s, label=f"sampling with {version}")
-        fault = self._update(engine, watched, version) and self._update(engine, watched, version)
+        fault = self._update(engine, version) and self._update(engine, version)
         if fault and self._config.canary:
             raise ParityError(fault)
-        yield watched
+        yield shared
         engine.sleep()
 
-    def _update(self, engine: TrainedEngine, watched: "_Watched", version: str) -> str | None:
+    def _update(self, engine: TrainedEngine, version: str) -> str | None:
         """Give the engine the policy's weights; return what is wrong with the first engine that has others."""
         engine.update_weights(self._policy.weights(), version=version)
-        with watched.watch():
-            exact = self._policy.dtype == torch.float32
-            own = measure_parity(engine, policy_logprobs(self._policy), exact=exact).fault
+        exact = self._policy.dtype == torch.float32
+        own = measure_parity(engine, policy_logprobs(self._policy), exact=exact).fault
         if own:
             logger.warning("rank %d: %s", dist.get_rank(), own)
         faults: list[str | None] = [None] * dist.get_world_size()
         dist.all_gather_object(faults, own)
         return next(filter(None, faults), None)
-
-
-@dataclass(frozen=True, slots=True)
-class _Watched:
-    """A sampler whose process ends when its engine stalls: only while it samples, not while it waits for others."""
-
-    sampler: Sampler
-    engine: Engine
-    stall_limit_s: float
-    label: str
-
-    def watch(self) -> AbstractContextManager[None]:
-        return watch(self.engine, stall_limit_s=self.stall_limit_s, label=self.label)
-
-    def sample(self, prompts: Iterable[Prompt], params: SamplingParams, *, n: int) -> Iterator[Group]:
-        with self.watch():
-            yield from self.sampler.sample(prompts, params, n=n)
 
 
 def _open_engine(config: ResolvedStage, *, dtype: torch.dtype) -> AbstractContextManager[TrainedEngine]:

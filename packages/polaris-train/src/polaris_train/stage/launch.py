@@ -16,6 +16,7 @@ from pathlib import Path
 from polaris_data import Problem, content_hash, read_problems, write_problems
 from polaris_data.files import claim
 from polaris_rollout import check_context, resolve_model, visible_devices
+from polaris_rollout.engines import STALL_EXIT_CODE, openmp_environment
 
 from polaris_train.errors import RecipeError, RunFolderError
 from polaris_train.recipe import FREE_FIELDS, Recipe, ResolvedStage, Stage, check_ranks
@@ -27,10 +28,14 @@ logger = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
-MAX_RESTARTS = 3
-"""Times that torchrun starts the ranks of several nodes again, from the newest checkpoint, when one of them ends."""
-
 _WORKER = "polaris_train.stage.worker"
+_TORCHRUN = "polaris_train.stage.torchrun"
+
+ROUND = "POLARIS_ROUND"
+"""Variable that differs whenever the ranks are started again, so that they do not read what they wrote before."""
+
+BAD_INPUT = 2
+"""Exit code of a rank that ended with a `TrainError` or its like: it would end so again."""
 
 
 def prepare_stage(
@@ -95,31 +100,64 @@ def run_stage(folder: Path) -> int:
 
     One rank runs as a plain child process, several under torchrun. Where torchrun's own variables (``PET_NNODES``,
     ``PET_RDZV_ENDPOINT``, ...) say that there are several nodes, these are the ranks of one of them; to start them by
-    hand see `torchrun_line`.
+    hand see `torchrun_line`. Ranks that crash or stall are started again, at most ``max_restarts`` times; not where an
+    input is wrong.
 
     Raises:
         RecipeError: If the ranks of this node do not divide into engines.
     """
     stage = StageFolder(folder)
-    num_ranks = _num_ranks(stage.read_resolved())
+    resolved = stage.read_resolved()
+    num_ranks = _num_ranks(resolved)
     worker = ["-m", _WORKER, str(folder)]
-    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // num_ranks))} | os.environ
     is_alone = os.environ.get("PET_NNODES", "1") == "1"
-    if num_ranks == 1 and is_alone:
+    is_child = num_ranks == 1 and is_alone
+    if is_child:
         command = [sys.executable, *worker]
-        environment |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
-        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+        alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+        environment = os.environ | openmp_environment() | alone
     else:
-        torchrun = ["-m", "polaris_train.stage.torchrun", "--nproc-per-node", str(num_ranks)]
-        torchrun += ["--standalone"] if is_alone else []
-        command = [sys.executable, *torchrun, *worker]
+        ranks = ["--nproc-per-node", str(num_ranks), "--max-restarts", str(resolved.max_restarts)]
+        ranks += ["--standalone"] if is_alone else []
+        command = [sys.executable, "-m", _TORCHRUN, *ranks, *worker]
+        environment = dict(os.environ)
+    restarts = 0
     while True:
         allowed = stage.read_allowed_tokens()
         code = subprocess.run(command, check=False, env=environment, preexec_fn=die_with_parent).returncode
-        if code == 0 or stage.read_allowed_tokens() == allowed:
+        if code == 0:
             return code
         now = stage.read_allowed_tokens()
-        logger.warning("out of memory: continuing with micro-batches half as large (microbatch_tokens = %s)", now)
+        if now != allowed:
+            logger.warning("out of memory: continuing with micro-batches half as large (microbatch_tokens = %s)", now)
+        elif code == BAD_INPUT or not is_child or restarts == resolved.max_restarts:  # torchrun has counted its own.
+            return shell_code(code)
+        else:
+            restarts += 1
+            said = restart_message("the worker", code, number=restarts, most=resolved.max_restarts)
+            logger.warning("%s", said)
+
+
+def restart_message(who: str, code: int, *, number: int, most: int) -> str:
+    """Say that ranks are started again, and why.
+
+    Args:
+        who: Ended first.
+        code: Its exit code; minus the number of a signal that killed it.
+        number: Of this restart, counted from 1.
+        most: Restarts that there may be.
+    """
+    causes = {
+        STALL_EXIT_CODE: "stalled, as said above",
+        -signal.SIGKILL: "was killed, by a person or because the machine's memory was full (see dmesg)",
+    }
+    cause = causes.get(code, f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}")
+    return f"{who} {cause}: restart {number} of {most} (max_restarts), from the newest checkpoint"
+
+
+def shell_code(code: int) -> int:
+    """Return the exit code of a process as a shell gives it: 128 and the number of a signal that killed it."""
+    return code if code >= 0 else 128 - code
 
 
 def torchrun_line(folder: Path) -> str:
@@ -130,10 +168,11 @@ def torchrun_line(folder: Path) -> str:
     Raises:
         RecipeError: If the ranks of a node do not divide into engines.
     """
-    num_ranks = _num_ranks(StageFolder(folder).read_resolved())
+    resolved = StageFolder(folder).read_resolved()
     return (
-        f"torchrun --nnodes $NUM_NODES --nproc-per-node {num_ranks} --max-restarts {MAX_RESTARTS} "
-        f"--rdzv-backend c10d --rdzv-endpoint $HEAD -m {_WORKER} {shlex.quote(str(folder.absolute()))}"
+        f"python -m {_TORCHRUN} --nnodes $NUM_NODES --nproc-per-node {_num_ranks(resolved)} --max-restarts "
+        f"{resolved.max_restarts} --rdzv-backend c10d --rdzv-endpoint $HEAD -m {_WORKER} "
+        f"{shlex.quote(str(folder.absolute()))}"
     )
 
 

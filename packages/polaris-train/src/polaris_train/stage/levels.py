@@ -14,3 +14,6 @@ ENTROPY_SHARE = 0.3
 
 SPIKE = 5.0
 """A gradient norm so many times the median of the newest steps is a spike."""
+
+GROWTH = 0.01
+"""Of a process's memory, gained steadily over 60 steps: more, and a stage of thousands of steps may not end."""

@@ -1,6 +1,7 @@
 """The algorithm of a stage, on one page."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ from polaris_train.stage.capsule import TakenStep
 from polaris_train.stage.checkpoint import Checkpointer, TrainingState, random_state
 from polaris_train.stage.ending import Ending
 from polaris_train.stage.evaluation import is_due
-from polaris_train.stage.monitor import Phases, alarms, step_metrics, step_performance
+from polaris_train.stage.monitor import Phases, ResidentMemory, Watched, alarms, step_metrics, step_performance
 from polaris_train.stage.rollouts import Rollouts
 from polaris_train.stage.settings import update_settings
 
@@ -55,7 +56,7 @@ def train_stage(
     ending: Ending,
     checkpointer: Checkpointer,
     reference: Policy | None = None,
-    history: Sequence[Mapping[str, Any]] = (),
+    watched: Watched = nullcontext,
 ) -> Iterator[StepResult]:
     """Run the steps of a stage after ``state.step`` until it ends; collective.
 
@@ -70,18 +71,18 @@ def train_stage(
         ending: Says when the stage ends, and which checkpoint must be kept.
         checkpointer: Of the stage's folder.
         reference: The model that the stage started from, where ``config.kl_coef`` asks for it.
-        history: Metrics of the steps before, which alarms compare with and the end is decided on.
+        watched: Told of each phase while it lasts.
 
     Raises:
         DivergenceError: If loss or gradient was not finite too many steps in a row.
     """
     batching, loss, stepping = update_settings(config)
-    known, waited = list(history), Phases()
+    known, waited, memory = ending.history(), Phases(watched), ResidentMemory()
     evaluate(state.step, waited)
     stop = ending.stop(known)
     while stop is None:
         step = state.step + 1
-        phases, waited = waited, Phases()
+        phases, waited = waited, Phases(watched)
         with phases.phase("sample"):
             rollout = rollouts.next(step)
         with phases.phase("update"):
@@ -101,7 +102,7 @@ def train_stage(
         stop = ending.stop(known)
         if stop is not None:
             metrics |= evaluate(step, phases, last=True)
-        performance = step_performance(metrics, phases, replayed=rollout.replayed)
+        performance = step_performance(metrics, phases, replayed=rollout.replayed) | memory.measure()
         yield StepResult(step=step, groups=rollout.groups, metrics=metrics, performance=performance, taken=taken)
         if state.skipped_in_row > config.max_skipped_steps:
             raise DivergenceError(
@@ -113,7 +114,8 @@ def train_stage(
         if stop is not None or measured or step % config.checkpoint_every == 0:
             with waited.phase("checkpoint"):
                 checkpointer.save(state, rollouts.position(step + 1), chosen=ending.choice(known).step)
-    checkpointer.wait()
+    with waited.phase("checkpoint"):
+        checkpointer.wait()
 
 
 def _diverged(stats: UpdateStats, state: TrainingState) -> bool:

@@ -3,25 +3,33 @@
 import math
 import resource
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from polaris_reward import Outcome
 
 from polaris_train.grpo.batches import UpdateStats
 from polaris_train.records import GradedGroup
-from polaris_train.stage.levels import ENTROPY_SHARE, PROB_GAP, SPIKE, TRUNCATED_SHARE, ZERO_SIGNAL_SHARE
+from polaris_train.stage.levels import ENTROPY_SHARE, GROWTH, PROB_GAP, SPIKE, TRUNCATED_SHARE, ZERO_SIGNAL_SHARE
 
 WINDOW = 20
 """Steps that a median is taken over."""
 
 _FEWEST = 5
 """Steps before an alarm that compares with earlier ones can ring."""
+
+GROWTH_WARM_UP, GROWTH_BLOCKS, GROWTH_BLOCK = 10, 10, 6
+"""Steps before a process holds what it needs; means that a growth of memory is fitted to, and steps of each."""
+
+_T_999 = 5.04
+"""Student's quantile of a 99.9% interval, for the rises between `GROWTH_BLOCKS` means (8 degrees of freedom)."""
 
 _GIB = 2**30
 
@@ -118,6 +126,71 @@ def _skipped(metrics: Mapping[str, Any]) -> str | None:
     return "loss or gradient was not finite: the update was skipped"
 
 
+class ResidentMemory:
+    """Watches the memory of every rank's process for steady growth, which ends in the middle of a long stage.
+
+    The newest `GROWTH_BLOCKS` times `GROWTH_BLOCK` steps are cut into blocks, and a random walk with a drift is fitted
+    to the means of the blocks: memory that wanders or that jumps once has rises that differ from each other, and a leak
+    has equal ones. The alarm rings where the lower end of the 99.9% interval of the drift is worth `GROWTH` of the
+    memory and growth does not die away, as that of caches does. The first `GROWTH_WARM_UP` steps do not
+    count. How often it errs is in ``tests/test_memory_growth.py``.
+    """
+
+    def __init__(self) -> None:
+        """Start with nothing: what a process before this one held says nothing about it."""
+        self._steps: list[list[float]] = []
+
+    def measure(self) -> dict[str, Any]:
+        """Return what the ranks hold now, and alarms, for a step's line of ``performance.jsonl``; collective."""
+        held = torch.zeros(dist.get_world_size(), dtype=torch.float64)
+        held[dist.get_rank()] = _resident_bytes() / _GIB
+        dist.all_reduce(held)
+        self._steps.append(held.tolist())
+        found = [_growth_of(rank, values) for rank, values in enumerate(zip(*self._steps, strict=True))]
+        return {
+            "resident_gib": {str(rank): round(each, 4) for rank, each in enumerate(held.tolist())},
+            "alarms": [each for each in found if each],
+        }
+
+
+def growth(held: Sequence[float]) -> tuple[float, float] | None:
+    """Return the 99.9% interval of how much memory grows with each step; ``None`` if this step ends no block.
+
+    Where the second half of the window rises less than two thirds as fast as the first, growth dies away, and the lower
+    end is 0 at most.
+
+    Args:
+        held: After every step since the process began, in any unit.
+    """
+    num_steps = len(held) - GROWTH_WARM_UP
+    if num_steps < GROWTH_BLOCKS * GROWTH_BLOCK or num_steps % GROWTH_BLOCK:
+        return None
+    newest = held[-GROWTH_BLOCKS * GROWTH_BLOCK :]
+    means = [fmean(newest[start : start + GROWTH_BLOCK]) for start in range(0, len(newest), GROWTH_BLOCK)]
+    rises = [after - before for before, after in pairwise(means)]
+    drift = fmean(rises)
+    variance = sum((rise - drift) ** 2 for rise in rises) / (len(rises) - 1)
+    half = _T_999 * math.sqrt(variance / len(rises))
+    low, high = (drift - half) / GROWTH_BLOCK, (drift + half) / GROWTH_BLOCK
+    middle = len(rises) // 2
+    return (min(low, 0.0) if fmean(rises[-middle:]) < 2 / 3 * fmean(rises[:middle]) else low), high
+
+
+def _growth_of(rank: int, held: Sequence[float]) -> str | None:
+    interval = growth(held)
+    if interval is None or interval[0] * GROWTH_BLOCKS * GROWTH_BLOCK <= GROWTH * held[-1]:
+        return None
+    low, high = (1024 * end for end in interval)
+    return (
+        f"memory of rank {rank} is {held[-1]:.2f} GiB and grows by {low:.1f} to {high:.1f} MiB a step: end the stage "
+        "before the machine's memory is full, and the same command continues with what it needs"
+    )
+
+
+Watched = Callable[[str], AbstractContextManager[None]]
+"""Is told the name of a phase, which lasts as long as the block."""
+
+
 class Phases:
     """Measures the phases of one step on this rank.
 
@@ -126,7 +199,8 @@ class Phases:
         peak_memory_gib: Highest memory in each phase: of the GPU, or of this process where there is none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, watched: Watched = nullcontext) -> None:
+        self._watched = watched
         self.seconds: dict[str, float] = {}
         self.peak_memory_gib: dict[str, float] = {}
 
@@ -135,9 +209,10 @@ class Phases:
         """Measure what happens inside the block."""
         _reset_peak()
         started = time.monotonic()
-        yield
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        with self._watched(name):
+            yield
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
         self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
         self.peak_memory_gib[name] = max(self.peak_memory_gib.get(name, 0.0), _peak_bytes() / _GIB)
 
@@ -151,9 +226,15 @@ def _reset_peak() -> None:
 
 
 def _peak_bytes() -> int:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else _process_bytes("VmHWM")
+
+
+def _resident_bytes() -> int:
+    return _process_bytes("VmRSS")
+
+
+def _process_bytes(name: str) -> int:
     for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("VmHWM"):
+        if line.startswith(name):
             return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,11 +1,13 @@
 """One rank of a stage, started by torchrun: ``torchrun ... -m polaris_train.stage.worker RUN/STAGE``."""
 
+import errno
 import logging
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -30,13 +32,17 @@ from polaris_train.stage.checkpoint import Checkpointer, TrainingState, receipt
 from polaris_train.stage.ending import Ending, end_stage
 from polaris_train.stage.engine import StageEngine
 from polaris_train.stage.evaluation import evaluate_when_due
-from polaris_train.stage.launch import die_with_parent
+from polaris_train.stage.heartbeat import Heartbeat
+from polaris_train.stage.launch import BAD_INPUT, ROUND, die_with_parent
 from polaris_train.stage.loop import StepResult, train_stage
 from polaris_train.stage.output import StepTable, Trackers
 from polaris_train.stage.rollouts import SynchronousRollouts, visits
 from polaris_train.stage.settings import load_reference, load_stage_policy, stage_identity, start_state
 
 logger = logging.getLogger(__name__)
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What a full or read-only disk, a quota or a limit on files answers."""
 
 
 def main() -> None:
@@ -46,7 +52,13 @@ def main() -> None:
         run_rank(StageFolder(Path(sys.argv[1])))
     except (DataError, EvalError, RewardError, RolloutError, TrainError) as error:
         logger.error("error: %s", error)
-        raise SystemExit(2) from None
+        raise SystemExit(BAD_INPUT) from None
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        what, why = error.filename or sys.argv[1], error.strerror
+        logger.error("error: %s: nothing more can be written (%s); make room, the same command continues", what, why)
+        raise SystemExit(BAD_INPUT) from None
 
 
 def run_rank(folder: StageFolder) -> None:
@@ -69,17 +81,20 @@ def run_rank(folder: StageFolder) -> None:
 
 def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None:
     device = _device()
-    store = _join_ranks(device)
+    store = _join_ranks(device, timeout=timedelta(seconds=config.collective_timeout_s))
     stack.callback(_leave_process_group)
+    beating = Heartbeat(PrefixStore("heartbeat", store), folder, stall_limit_s=config.stall_limit_s)
+    heart = stack.enter_context(beating.watched())
     if dist.get_rank() == 0:
         stack.enter_context(folder.locked())
     torch.manual_seed(config.seed)
     load = partial(load_stage_policy, config, device=device)
     state = start_state(config, load())
+    heart.follow(state)
     problems = _usable_problems(read_problems(folder.problems), config)
     ending = Ending(config, folder)
-    engine = StageEngine(config, state.policy, stack, PrefixStore("engines", store))
-    grade_many = stack.enter_context(boxed_grader()).grade_many
+    engine = StageEngine(config, state.policy, stack, PrefixStore("engines", store), heart)
+    grade_many = heart.graded(stack.enter_context(boxed_grader()).grade_many)
     rollouts = SynchronousRollouts(problems, config, folder=folder, open_sampler=engine.awake, grade_many=grade_many)
     rollouts.require_own(after=max(folder.checkpoints.steps(), default=0))  # before anything of the folder is changed
     checkpointer = _resume(state, config, folder, stack)
@@ -91,10 +106,11 @@ def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None
         ending=ending,
         checkpointer=checkpointer,
         reference=load_reference(config, device=device),
-        history=read_records(folder.metrics),
+        watched=heart.phase,
     )
     _follow(_recorded(steps, state.policy, config, folder), config, folder, stack)
-    end_stage(state, config, folder, ending, load=load)
+    with heart.phase("export"):
+        end_stage(state, config, folder, ending, load=load)
 
 
 def _with_less_memory(config: ResolvedStage, folder: StageFolder) -> ResolvedStage:
@@ -108,7 +124,11 @@ def _with_less_memory(config: ResolvedStage, folder: StageFolder) -> ResolvedSta
 def _resume(state: TrainingState, config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> Checkpointer:
     """Continue from the newest checkpoint, or start with empty logs; return what writes the next ones."""
     checkpointer = Checkpointer(
-        folder.checkpoints, keep=config.keep_checkpoints, identity=stage_identity(config), logs=folder.logs
+        folder.checkpoints,
+        keep=config.keep_checkpoints,
+        identity=stage_identity(config),
+        logs=folder.logs,
+        timeout=timedelta(seconds=config.collective_timeout_s),
     )
     stack.callback(checkpointer.close)
     resumed = checkpointer.restore(state)
@@ -148,7 +168,7 @@ def _follow(steps: Iterator[StepResult], config: ResolvedStage, folder: StageFol
             append_records(folder.metrics, [result.metrics])
             append_records(folder.performance, [result.performance])
             table.add(result.metrics, result.performance)
-            for alarm in result.metrics["alarms"]:
+            for alarm in [*result.metrics["alarms"], *result.performance["alarms"]]:
                 logger.warning("step %d: %s", result.step, alarm)
             trackers.log(result.metrics | result.performance)
 
@@ -183,11 +203,12 @@ def _usable_problems(problems: list[Problem], config: ResolvedStage) -> list[Pro
     return usable
 
 
-def _join_ranks(device: torch.device) -> Store:
+def _join_ranks(device: torch.device, *, timeout: timedelta) -> Store:
     """Start the process group that ``torchrun`` or the parent process described; return the ranks' common store."""
-    store, rank, num_ranks = next(rendezvous("env://"))
+    shared, rank, num_ranks = next(rendezvous("env://"))
+    store = PrefixStore(os.environ.get(ROUND, "first"), shared)
     backend = "cuda:nccl,cpu:gloo" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=num_ranks)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=num_ranks, timeout=timeout)
     return store
 
 
