@@ -167,6 +167,10 @@ class Completion:
     reported_tokens: int | None = None
     """How many tokens a server that gives texts only says that it sampled; ``None`` where it does not tell."""
 
+    weights: tuple[tuple[int, str], ...] = ()
+    """From which token on which version of the weights drew it, as ``((0, "v1"), (153, "v2"))``; empty where all are
+    of the group's ``weights_version``."""
+
     @property
     def num_tokens(self) -> int | None:
         """How long it is, in tokens; ``None`` where nobody tells."""
