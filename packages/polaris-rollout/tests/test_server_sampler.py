@@ -146,7 +146,8 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/metrics" and it.has_metrics:
             label = f'{{engine="0",model_name="{it.model_id}"}}'
             self.answer(
-                f"# HELP\nvllm:num_requests_waiting{label} 0.0\n"
+                f"# HELP\nvllm:num_requests_running{label} {float(it.num_waiting)}\n"
+                f"vllm:num_requests_waiting{label} 0.0\n"
                 f"vllm:num_requests_waiting_by_reason{label} 7.0\n"
                 f"vllm:generation_tokens_total{label} {float(it.num_generated)}\n"
             )
@@ -156,7 +157,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         it = self.server.stand_in
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if body["model"] != it.model_id:
+        if self.path not in ("/tokenize", "/detokenize", "/v1/completions"):
+            self.answer({"detail": "Not Found"}, 404)
+        elif body["model"] != it.model_id:
             self.refuse(404, f"The model `{body['model']}` does not exist.")
         elif self.path == "/tokenize":
             self.tokenize(it, body)
@@ -479,7 +482,7 @@ def test_a_server_that_comes_back_as_another_gets_no_work(expected, caplog, chan
                     for name, value in change.items():
                         setattr(it, name, value)
                     it.start()
-                    wait_until(lambda: complaint in sampler._pool.servers[0].last_error)
+                    wait_until(lambda: complaint in sampler._roster.servers[0].last_error)
             assert by_problem(groups) == expected
         assert not it.sampled
 

@@ -44,7 +44,7 @@ _SCHEMA = pa.schema(
 )
 
 _LATER = {"prefilled", "weights"}
-"""Columns that a file may lack: an earlier version wrote it, or no completion in it spans two versions of the weights."""
+"""Columns that a file may lack: an earlier version wrote it, or none of its completions spans versions."""
 
 
 def write_groups(
