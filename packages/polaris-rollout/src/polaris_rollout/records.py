@@ -262,7 +262,8 @@ class EngineSpec:
     """Completions that one engine works on at the same time; ``None`` is 256."""
 
     endpoints: tuple[str, ...] = ()
-    """Addresses of ``vllm serve`` servers such as ``http://host:8000``; none opens vLLM in this process."""
+    """Addresses of ``vllm serve`` servers such as ``http://host:8000``, or files that list some; none opens vLLM in
+    this process."""
 
     text_only: bool = False
     """The addresses are of any servers that speak OpenAI's protocol: asked for texts, with nothing else known."""

@@ -7,7 +7,6 @@ weights from the tokens it has, their keys and values computed anew: that costs 
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
 
 from polaris_rollout.errors import EndpointError
 from polaris_rollout.servers.client import TOKEN_ROUTE, Endpoint
@@ -16,8 +15,10 @@ from polaris_rollout.transfer.files import BACKEND, StoredWeights
 
 _HASH_OF_NOTHING = hashlib.sha256().hexdigest()
 
-_START = f"""VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --enable-scale-out --logprobs-mode processed_logprobs \
---weight-transfer-config '{{"backend": "{BACKEND}"}}'"""
+_START = (
+    "VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --enable-scale-out --logprobs-mode processed_logprobs "
+    f"""--weight-transfer-config '{{"backend": "{BACKEND}"}}'"""
+)
 
 
 async def require_transfer(endpoint: Endpoint) -> None:
@@ -25,18 +26,22 @@ async def require_transfer(endpoint: Endpoint) -> None:
 
     Raises:
         EndpointError: Saying how to start it.
-        EndpointDownError: If it fails.
+        EndpointDownError: If it cannot be reached.
     """
-    backend = await _backend(endpoint)
-    if backend != BACKEND or not endpoint.has_token_route:
-        lacks = f"weight transfer by {BACKEND!r} (it has {backend!r})" if backend != BACKEND else TOKEN_ROUTE
-        release = await endpoint.release()
+    try:
+        await endpoint.request("POST", "/init_weight_transfer_engine", {"init_info": {"backend": BACKEND}})
+        if (await endpoint.ask("GET", "/is_paused"))["is_paused"]:
+            await endpoint.request("POST", "/resume")
+        lacks = "" if endpoint.has_token_route else f"{endpoint.address} does not open {TOKEN_ROUTE}"
+    except (EndpointDownError, EndpointError) as error:
+        if isinstance(error, EndpointDownError) and error.status is None:
+            raise
+        lacks = str(error)
+    if lacks:
         raise EndpointError(
-            f"{endpoint.address}, of vLLM {release or 'of an unknown release'}, lacks {lacks}, which a trainer needs; "
-            f"restart it, on a loopback or private address, with vLLM 0.32 or later: {_START}"
+            f"{lacks} (vLLM {await endpoint.release() or 'of an unknown release'}); for a trainer restart it, on a "
+            f"loopback or private address, with vLLM 0.32 or later: {_START}"
         )
-    if (await endpoint.ask("GET", "/is_paused"))["is_paused"]:
-        await endpoint.request("POST", "/resume")
 
 
 async def load_weights(endpoint: Endpoint, weights: StoredWeights) -> dict[str, str]:
@@ -67,11 +72,3 @@ async def load_weights(endpoint: Endpoint, weights: StoredWeights) -> dict[str, 
 def other_sums(sums: Mapping[str, str], reference: Mapping[str, str]) -> str | None:
     """Return the first tensor of which both have a checksum and not the same; ``None`` if there is none."""
     return next((name for name in sorted(sums.keys() & reference.keys()) if sums[name] != reference[name]), None)
-
-
-async def _backend(endpoint: Endpoint) -> str | None:
-    try:
-        config: Any = (await endpoint.ask("GET", "/server_info?config_format=json"))["vllm_config"]
-        return config["weight_transfer_config"]["backend"]
-    except (EndpointDownError, KeyError, TypeError):  # Not in development mode, or started without a configuration.
-        return None

@@ -282,8 +282,8 @@ class Roster:
                 server.is_leaving |= server.endpoint.address not in addresses
             for address in addresses:
                 if address not in known:
-                    server = Server(endpoint=Endpoint(address, self._chat))
-                    server.set_aside(f"{address} joins")
+                    server = Server(endpoint=Endpoint(address, self._chat), down_since=time.monotonic())
+                    server.failed.set()
                     self.servers = [*self.servers, server]
                     self._begin(self._watch(server))
 

@@ -226,6 +226,8 @@ def _status(server: Server) -> EngineStatus:
         state = "left out"
     elif down_since is not None:
         state = f"down since {time.monotonic() - down_since:.0f} s"
+    elif not server.verified.is_set():
+        state = "taking weights"
     else:
         state = "sampling" if running else "idle"
     waiting = min(running, server.load.waiting) if server.load else 0

@@ -24,7 +24,9 @@ def register() -> None:
 
 @dataclass
 class FileInitInfo(WeightTransferInitInfo):
-    """Nothing: files need no rendezvous."""
+    """Files need no rendezvous: this only tells a trainer that it has found the engine it looks for."""
+
+    backend: str
 
 
 @dataclass
