@@ -4,6 +4,7 @@ import json
 import math
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from polaris_rollout.errors import EndpointError, SettingError
@@ -15,14 +16,12 @@ from polaris_rollout.servers.server import Patience
 
 MODEL = "lab/model"
 PARAMS = SamplingParams(temperature=1.3, max_tokens=40, seed=5)
-PATIENCE = Patience(
-    health_every_s=0.05, health_timeout_s=10, first_wait_s=0.02, longest_wait_s=0.1, lease_s=0.5, give_up_after_s=60
-)
+PATIENCE = Patience(health_every_s=0.05, health_timeout_s=10, first_wait_s=0.02, longest_wait_s=0.1, give_up_after_s=60)
 
 
-def open_sampler(endpoints, **options):
+def open_sampler(endpoints, patience=PATIENCE, **options):
     endpoints = [getattr(each, "address", each) for each in endpoints]
-    return ServerSampler(endpoints, model=MODEL, patience=PATIENCE, **options)
+    return ServerSampler(endpoints, model=MODEL, patience=patience, **options)
 
 
 def make_prompts(num):
@@ -119,7 +118,8 @@ def test_a_server_that_answers_properly_in_between_is_kept(servers, expected):
 
 
 def test_a_server_that_samples_nothing_for_a_lease_loses_its_work(servers, expected):
-    with servers({}, {}) as (it, other), open_sampler([it, other], max_in_flight=4) as sampler:
+    short = replace(PATIENCE, lease_s=0.5)
+    with servers({}, {}) as (it, other), open_sampler([it, other], short, max_in_flight=4) as sampler:
         it.gate.clear()
         assert by_problem(sampler.sample(make_prompts(8), PARAMS, n=4)) == expected
         assert any("sampled 0 tokens for" in server.last_error for server in sampler._roster.servers)
@@ -167,6 +167,14 @@ def test_a_server_of_an_inventory_that_is_not_there_yet_joins_later(servers, exp
             wait_until(lambda: sampler.status()[1].state == "idle")
             assert by_problem(sampler.sample(make_prompts(8), PARAMS, n=4)) == expected
             assert late.sampled
+
+
+def test_servers_of_an_inventory_may_still_be_starting_when_it_is_opened(servers, expected, inventory):
+    with servers({}) as (it,):
+        it.kill()
+        threading.Timer(0.3, it.start).start()
+        with open_sampler([inventory(it)]) as sampler:
+            assert by_problem(sampler.sample(make_prompts(8), PARAMS, n=4)) == expected
 
 
 def test_an_inventory_that_becomes_empty_ends_the_run_in_a_sentence(servers, inventory, tmp_path):

@@ -111,9 +111,10 @@ async def read_contract(endpoint: Endpoint, *, model: str, context: int | None) 
 
 
 async def read_weights_again(endpoint: Endpoint, contract: Contract) -> Contract:
-    """Look at a server that was given other weights since it was looked at."""
+    """Look at a server that was given other weights since it was looked at: its folder does not tell them any more."""
     return replace(
         contract,
+        digest=None,
         probe_logprobs=await _probe_logprobs(endpoint, contract.probe_token_ids),
         trained_version=await endpoint.weight_version(),
     )

@@ -63,6 +63,7 @@ async def load_weights(endpoint: Endpoint, weights: StoredWeights) -> dict[str, 
     await endpoint.request("POST", "/update_weights", {"update_info": weights.update_info()})
     await endpoint.request("POST", "/finish_weight_update", {"weight_version": weights.version})
     if (held := await endpoint.weight_version()) != weights.version:
+        held = held or "default"
         raise EndpointDownError(f"{endpoint.address} holds weights {held!r} after it was given {weights.version!r}")
     sums = await endpoint.ask("POST", "/weight_checker", {"action": "checksum"})
     await endpoint.request("POST", "/resume")

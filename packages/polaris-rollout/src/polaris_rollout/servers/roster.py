@@ -68,12 +68,7 @@ class Roster:
         Raises:
             EndpointError: Naming the servers that cannot be used; of an inventory that may change, if none can.
         """
-        outcomes = await asyncio.gather(
-            *(self._look(server, context) for server in self.servers), return_exceptions=True
-        )
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException) and not isinstance(outcome, EndpointError):
-                raise outcome
+        outcomes = await self._look_at_all(context)
         contracts = [outcome for outcome in outcomes if isinstance(outcome, Contract)]
         refused = [str(outcome) for outcome in outcomes if isinstance(outcome, EndpointError)]
         if refused and not (self._inventory.files and contracts):
@@ -154,6 +149,24 @@ class Roster:
         found = "; ".join(server.last_error for server in self.servers if server.last_error)
         files = " and ".join(map(str, self._inventory.files))
         return found or f"{files} lists no servers; add the address of one"
+
+    async def _look_at_all(self, context: int | None) -> list[Contract | EndpointError]:
+        """Find out what every server holds; those of an inventory may still be starting, so one is waited for."""
+        began = time.monotonic()
+        while True:
+            outcomes = await asyncio.gather(
+                *(self._look(each, context) for each in self.servers), return_exceptions=True
+            )
+            found: list[Contract | EndpointError] = []
+            for outcome in outcomes:
+                if not isinstance(outcome, Contract | EndpointError):
+                    raise outcome
+                found.append(outcome)
+            over = time.monotonic() - began > self._patience.give_up_after_s
+            if over or not self._inventory.files or any(isinstance(each, Contract) for each in found):
+                return found
+            logger.warning("no server works yet: %s", "; ".join(map(str, found)))
+            await asyncio.sleep(self._patience.health_every_s)
 
     async def _load(self, server: Server) -> dict[str, str]:
         """Give a server the current weights and look at what it samples then; returns its checksums."""
@@ -286,6 +299,7 @@ class Roster:
                     server.failed.set()
                     self.servers = [*self.servers, server]
                     self._begin(self._watch(server))
+            self.changed()  # Whoever waits is told if no server is left.
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
