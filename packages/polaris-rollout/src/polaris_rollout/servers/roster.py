@@ -57,7 +57,7 @@ class Roster:
         self.changed: Callable[[], None] = lambda: None
         self.failed: Callable[[Exception], None] = lambda _: None
         self._current: StoredWeights | None = None
-        self._sums: Mapping[str, str] = {}
+        self._held: tuple[Contract, Mapping[str, str]] | None = None
         self._names: dict[str, str] = {}
         self._last_up = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -96,12 +96,13 @@ class Roster:
 
     async def renew(self, weights: StoredWeights) -> None:
         """Give every server that works other weights. One that fails is tried again by its watch, as is one that is
-        down, and gets no work before it holds them.
+        down, and gets no work before it holds them; if all do, the first that succeeds is waited for.
 
         Raises:
-            EndpointError: If no server took them.
+            EndpointError: If none of them takes the first weights, or none takes later ones for long.
         """
-        self._current = weights
+        first, began = self._current is None, time.monotonic()
+        self._current, self._held = weights, None
         self._names[weights.version] = self.weights_version = weights.version
         for server in self.servers:
             server.verified.clear()
@@ -113,16 +114,16 @@ class Roster:
             elif isinstance(outcome, BaseException):
                 raise outcome
         taken = [(each, sums) for each, sums in zip(working, outcomes, strict=True) if isinstance(sums, dict)]
-        if not taken:
-            raise EndpointError(
-                f"no endpoint took the weights {weights.version!r}: {self.errors()}; restart the servers, and the same "
-                "command continues"
-            )
-        contracts = {server: server.contract for server, _ in taken if server.contract}
-        self.contract = most_common(list(contracts.values()))
-        self._sums = next(sums for server, sums in taken if server.contract is self.contract)
-        for server, sums in taken:
-            self._verify(server, sums)
+        if taken:
+            reference = most_common([server.contract for server, _ in taken if server.contract])
+            self._held = reference, next(sums for server, sums in taken if server.contract is reference)
+            for server, sums in taken:
+                self._verify(server, sums)
+        elif first and working:
+            raise EndpointError(f"no endpoint took the weights {weights.version!r}: {self.errors()}")
+        while not any(server.works and server.verified.is_set() for server in self.servers):
+            self.require_hope(began)
+            await asyncio.sleep(self._patience.first_wait_s)
         self.changed()
 
     def name_weights(self, label: str) -> str | None:
@@ -189,8 +190,12 @@ class Roster:
 
     def _verify(self, server: Server, sums: Mapping[str, str]) -> None:
         """Let a server's answers through if it holds what the others hold, else set it aside."""
-        said = server.contract and complaint(server.contract, self.contract)
-        if not said and (other := other_sums(sums, self._sums)):
+        assert server.contract is not None
+        if self._held is None:
+            self._held = server.contract, sums
+        self.contract, expected = self._held
+        said = complaint(server.contract, self.contract)
+        if not said and (other := other_sums(sums, expected)):
             said = (
                 f"{server.endpoint.address} and {self.contract.address} hold other bytes in {other} after both took "
                 f"the weights {self.weights_version!r}"
