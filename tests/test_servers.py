@@ -242,7 +242,7 @@ def test_evaluations_and_profiles_from_servers_are_those_of_the_engine_in_proces
         assert (tmp_path / "served" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
 
 
-PATIENCE = Patience(health_every_s=0.5, health_timeout_s=5, first_wait_s=0.2, longest_wait_s=1)
+PATIENCE = Patience(health_every_s=0.5, health_timeout_s=15, first_wait_s=0.2, longest_wait_s=1)
 
 
 def read(folder):

@@ -118,7 +118,10 @@ class Roster:
             reference = most_common([server.contract for server, _ in taken if server.contract])
             self._held = reference, next(sums for server, sums in taken if server.contract is reference)
             for server, sums in taken:
-                self._verify(server, sums)
+                try:
+                    self._verify(server, sums)
+                except EndpointError as error:
+                    self._fail(server, error)
         elif first and working:
             raise EndpointError(f"no endpoint took the weights {weights.version!r}: {self.errors()}")
         while not any(server.works and server.verified.is_set() for server in self.servers):
@@ -189,21 +192,23 @@ class Roster:
         return sums
 
     def _verify(self, server: Server, sums: Mapping[str, str]) -> None:
-        """Let a server's answers through if it holds what the others hold, else set it aside."""
+        """Let a server's answers through.
+
+        Raises:
+            EndpointError: If it holds something else than the others.
+        """
         assert server.contract is not None
         if self._held is None:
             self._held = server.contract, sums
         self.contract, expected = self._held
-        said = complaint(server.contract, self.contract)
-        if not said and (other := other_sums(sums, expected)):
-            said = (
+        if said := complaint(server.contract, self.contract):
+            raise EndpointError(said)
+        if other := other_sums(sums, expected):
+            raise EndpointError(
                 f"{server.endpoint.address} and {self.contract.address} hold other bytes in {other} after both took "
                 f"the weights {self.weights_version!r}"
             )
-        if said:
-            self._fail(server, EndpointError(said))
-        else:
-            server.verified.set()
+        server.verified.set()
 
     def _fail(self, server: Server, error: Exception) -> None:
         server.set_aside(str(error))

@@ -5,6 +5,7 @@ are there and whole is checked before the model is touched: a transfer that stop
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from vllm.distributed.weight_transfer.base import (
     WeightTransferEngine,
@@ -61,10 +62,11 @@ class FileWeightTransferEngine(WeightTransferEngine[FileInitInfo, FileUpdateInfo
         weights = read_weights(update_info.folder, update_info.shards)
         if self.model_config.hf_config.tie_word_embeddings:
             weights = with_tied_head(weights)
-        parameters = {name for name, _ in self.model.named_parameters()}
-        initialize_layerwise_reload(self.model)
-        loaded = self.model.load_weights(weights)
-        finalize_layerwise_reload(self.model, self.model_config)
+        model: Any = self.model
+        parameters = {name for name, _ in model.named_parameters()}
+        initialize_layerwise_reload(model)
+        loaded = model.load_weights(weights)
+        finalize_layerwise_reload(model, self.model_config)
         if missing := sorted(parameters - (parameters if loaded is None else loaded)):
             raise ValueError(f"{update_info.folder} leaves out {', '.join(missing)}; give all of the model's weights")
 
