@@ -7,6 +7,7 @@ weights from the tokens it has, their keys and values computed anew: that costs 
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 from polaris_rollout.errors import EndpointError
 from polaris_rollout.servers.client import TOKEN_ROUTE, Endpoint
@@ -30,7 +31,7 @@ async def require_transfer(endpoint: Endpoint) -> None:
     """
     try:
         await endpoint.request("POST", "/init_weight_transfer_engine", {"init_info": {"backend": BACKEND}})
-        if (await endpoint.ask("GET", "/is_paused"))["is_paused"]:
+        if await _told(endpoint, "GET", "/is_paused", "is_paused"):
             await endpoint.request("POST", "/resume")
         lacks = "" if endpoint.has_token_route else f"{endpoint.address} does not open {TOKEN_ROUTE}"
     except (EndpointDownError, EndpointError) as error:
@@ -65,11 +66,18 @@ async def load_weights(endpoint: Endpoint, weights: StoredWeights) -> dict[str, 
     if (held := await endpoint.weight_version()) != weights.version:
         held = held or "default"
         raise EndpointDownError(f"{endpoint.address} holds weights {held!r} after it was given {weights.version!r}")
-    sums = await endpoint.ask("POST", "/weight_checker", {"action": "checksum"})
+    sums = await _told(endpoint, "POST", "/weight_checker", "checksums", {"action": "checksum"})
     await endpoint.request("POST", "/resume")
-    return {name: found for name, found in sums["checksums"].items() if found != _HASH_OF_NOTHING}
+    return {name: found for name, found in dict(sums).items() if found != _HASH_OF_NOTHING}
 
 
 def other_sums(sums: Mapping[str, str], reference: Mapping[str, str]) -> str | None:
     """Return the first tensor of which both have a checksum and not the same; ``None`` if there is none."""
     return next((name for name in sorted(sums.keys() & reference.keys()) if sums[name] != reference[name]), None)
+
+
+async def _told(endpoint: Endpoint, method: str, path: str, name: str, body: dict[str, Any] | None = None) -> Any:
+    answer = await endpoint.ask(method, path, body)
+    if not isinstance(answer, dict) or name not in answer:
+        raise EndpointDownError(f"{endpoint.address} answered {path} without {name!r}: {answer!r:.200}", 200)
+    return answer[name]
