@@ -118,7 +118,7 @@ def test_a_server_that_answers_properly_in_between_is_kept(servers, expected):
 
 
 def test_a_server_that_samples_nothing_for_a_lease_loses_its_work(servers, expected):
-    short = replace(PATIENCE, lease_s=0.5)
+    short = replace(PATIENCE, lease_s=1.5)
     with servers({}, {}) as (it, other), open_sampler([it, other], short, max_in_flight=4) as sampler:
         it.gate.clear()
         assert by_problem(sampler.sample(make_prompts(8), PARAMS, n=4)) == expected
