@@ -273,6 +273,34 @@ def test_a_server_that_does_not_take_the_weights_gets_no_work_until_it_does(
         assert bad.label == "v1"
 
 
+def test_answers_are_kept_back_until_their_server_is_known_to_hold_the_weights(servers, weights, tmp_path):
+    begun, updating = threading.Event(), threading.Event()
+
+    def prompts():
+        begun.set()
+        updating.wait()
+        yield from make_prompts(2)
+
+    with servers({"trains": True}) as (it,), open_sampler([it], weights_folder=tmp_path) as sampler:
+        groups = []
+        sampling = threading.Thread(target=lambda: groups.extend(sampler.sample(prompts(), PARAMS, n=2)))
+        sampling.start()
+        begun.wait()
+        it.slow_seeds = {0}  # Of the fixed texts that it is asked about.
+        it.gate.clear()
+        update = threading.Thread(target=lambda: sampler.update_weights(weights, version="v1"))
+        update.start()
+        wait_until(lambda: it.num_waiting)
+        updating.set()
+        wait_until(lambda: len(it.finished) == 4)
+        time.sleep(0.1)
+        assert groups == [] and sampler.status()[0].state == "taking weights"
+        it.gate.set()
+        update.join(60)
+        sampling.join(60)
+        assert [group.weights_version for group in groups] == ["v1", "v1"]
+
+
 def test_where_no_server_takes_the_weights_the_error_says_why(servers, weights, tmp_path):
     with servers({"trains": True}) as (it,), open_sampler([it], weights_folder=tmp_path) as sampler:
         it.update_status = 500
