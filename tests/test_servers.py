@@ -1,4 +1,5 @@
-"""Real ``vllm serve`` processes on the embedded model: same completions as in process, and one killed mid-run."""
+"""Real ``vllm serve`` processes on the embedded model: same completions as in process, other weights while they sample,
+and servers that are stopped, killed, late, or given half of the weights."""
 
 import json
 import os
@@ -7,17 +8,21 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from contextlib import ExitStack, contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
 from polaris_data import synthetic_problems, to_prompt
 from polaris_rollout import Prompt, PromptTooLongError, SamplingParams, encode_prompt
-from polaris_rollout.errors import EndpointError
-from polaris_rollout.servers.sampler import ServerSampler
+from polaris_rollout.engines import check_parity, transformers_logprobs
+from polaris_rollout.errors import EndpointError, SettingError
+from polaris_rollout.servers import Patience, ServerSampler
+from polaris_rollout.transfer import StoredWeights
 from polaris_train.embedded import tiny_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
@@ -37,20 +42,23 @@ ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_SERVER_DEV_MODE": "1",  # With the routes that a trainer needs.
 }
 OPTIONS = [
     *("--dtype", "float32", "--enforce-eager", "--no-enable-chunked-prefill", "--disable-uvicorn-access-log"),
     *("--max-model-len", str(CONTEXT), "--max-num-batched-tokens", "2048", "--max-num-seqs", "256"),
-    *("--logprobs-mode", "processed_logprobs", "--served-model-name", "lab/tiny"),
+    *("--logprobs-mode", "processed_logprobs", "--served-model-name", "lab/tiny", "--enable-scale-out"),
+    *("--weight-transfer-config", json.dumps({"backend": "polaris_files"})),
 ]
 
 
 @contextmanager
-def serving(folder, log):
+def serving(folder, log, port=None):
     """Start a server of a model and yield its process and address; it is killed at the end."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    if port is None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
     # What ``vllm serve`` runs; that command itself does not start where vLLM's CPU build is installed, since it
     # asks for the version of a distribution named vllm (0.32).
     command = [sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry", "--model", str(folder)]
@@ -66,6 +74,17 @@ def serving(folder, log):
         yield process, f"http://127.0.0.1:{port}"
     finally:
         kill(process)
+
+
+def post(address):
+    urllib.request.urlopen(urllib.request.Request(address, method="POST"), timeout=60).close()
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def kill(process):
@@ -223,6 +242,151 @@ def test_evaluations_and_profiles_from_servers_are_those_of_the_engine_in_proces
         assert (tmp_path / "served" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
 
 
+PATIENCE = Patience(health_every_s=0.5, health_timeout_s=15, first_wait_s=0.2, longest_wait_s=1)
+
+
+def read(folder):
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def logprobs_of(folder, other_folder):
+    """Transformers' log-probabilities of completions, by version of the weights."""
+    references = {
+        "old": transformers_logprobs(str(folder), context=CONTEXT),
+        "new": transformers_logprobs(str(other_folder), context=CONTEXT),
+    }
+    return lambda version, groups: references[version](groups, PARAMS.temperature)
+
+
+def largest_gaps(groups, logprobs_of):
+    """How far, at most, tokens are from transformers with the weights that drew them, and with the others."""
+    own, other = 0.0, 0.0
+    for group, old, new in zip(groups, logprobs_of("old", groups), logprobs_of("new", groups), strict=True):
+        for completion, by_old, by_new in zip(group.completions, old, new, strict=True):
+            spans = completion.weights or ((0, group.weights_version),)
+            for (start, version), end in zip(spans, [*[start for start, _ in spans[1:]], None], strict=True):
+                mine, theirs = (by_new, by_old) if version == "new" else (by_old, by_new)
+                gaps = [[abs(a - b) for a, b in zip(completion.logprobs, row, strict=True)] for row in (mine, theirs)]
+                own, other = max(own, *gaps[0][start:end]), max(other, *gaps[1][start:end])
+    return own, other
+
+
+def test_weights_change_within_completions_and_every_token_is_of_the_version_that_it_names(
+    servers, folder, other_folder, prompts, logprobs_of, tmp_path
+):
+    addresses = [address for _, address in servers[:2]]
+    with ServerSampler(addresses, model=str(folder), weights_folder=tmp_path, patience=PATIENCE) as sampler:
+        sampler.update_weights(read(folder).items(), version="old")
+        groups = []
+        thread = threading.Thread(target=lambda: groups.extend(sampler.sample(prompts, PARAMS, n=8)))
+        thread.start()
+        while not groups:
+            time.sleep(0.01)
+        sampler.update_weights(read(other_folder).items(), version="new")
+        thread.join(300)
+        assert len(groups) == len(prompts)
+        spanning = [each for group in groups for each in group.completions if len(each.weights) == 2]
+        assert spanning and all([version for _, version in each.weights] == ["old", "new"] for each in spanning)
+        assert {group.weights_version for group in groups} >= {"old"}
+        own, other = largest_gaps(groups, logprobs_of)
+        assert own < 1e-4 and other > 0.1
+        assert check_parity(sampler, transformers_logprobs(str(other_folder), context=CONTEXT)) < 1e-5
+
+
+def test_weights_without_a_parameter_are_refused_and_the_servers_keep_theirs(
+    servers, folder, other_folder, prompts, logprobs_of, tmp_path
+):
+    addresses = [address for _, address in servers[:2]]
+    with ServerSampler(addresses, model=str(folder), weights_folder=tmp_path, patience=PATIENCE) as sampler:
+        sampler.update_weights(read(folder).items(), version="old")
+        new = read(other_folder)
+        del new["model.layers.0.self_attn.q_proj.weight"]
+        with pytest.raises(
+            SettingError, match=r"weights 'new' lack 1 of .*: model\.layers\.0\.self_attn\.q_proj\.weight;"
+        ):
+            sampler.update_weights(new.items(), version="new")
+        groups = list(sampler.sample(prompts[:8], PARAMS, n=2))
+        assert {group.weights_version for group in groups} == {"old"}
+        assert largest_gaps(groups, logprobs_of)[0] < 1e-4
+
+
+def test_a_transfer_that_stops_half_way_leaves_the_weights_as_they_were_and_can_be_repeated(
+    servers, folder, other_folder, tmp_path, monkeypatch
+):
+    whole = StoredWeights.update_info
+
+    def cut(stored):
+        last = stored.folder / stored.shards[-1][0]
+        last.write_bytes(last.read_bytes()[:-100])
+        return whole(stored)
+
+    old, new = [transformers_logprobs(str(each), context=CONTEXT) for each in (folder, other_folder)]
+    _, address = servers[0]
+    with ServerSampler([address], model=str(folder), weights_folder=tmp_path, patience=PATIENCE) as sampler:
+        sampler.update_weights(read(folder).items(), version="old")
+    with (
+        monkeypatch.context() as patch,
+        ServerSampler([address], model=str(folder), weights_folder=tmp_path, patience=PATIENCE) as sampler,
+    ):
+        patch.setattr(StoredWeights, "update_info", cut)
+        with pytest.raises(EndpointError, match=r"no endpoint took the weights 'new': .* has SHA-256 .* was written"):
+            sampler.update_weights(read(other_folder).items(), version="new")
+    post(f"{address}/resume")
+    with ServerSampler([address], model=str(folder)) as sampler:
+        assert check_parity(sampler, old) < 1e-5
+    with ServerSampler([address], model=str(folder), weights_folder=tmp_path, patience=PATIENCE) as sampler:
+        sampler.update_weights(read(other_folder).items(), version="new")
+        assert check_parity(sampler, new) < 1e-5
+
+
+def test_a_server_left_paused_within_an_update_is_taken_over_by_the_next_trainer(servers, folder, tmp_path):
+    _, address = servers[0]
+    for route in ("/pause?mode=keep", "/start_weight_update"):
+        post(address + route)
+    with ServerSampler([address], model=str(folder), weights_folder=tmp_path, patience=PATIENCE) as sampler:
+        sampler.update_weights(read(folder).items(), version="old")
+        assert check_parity(sampler, transformers_logprobs(str(folder), context=CONTEXT)) < 1e-5
+
+
+def test_a_late_server_gets_the_current_weights_and_a_stopped_one_is_done_without(
+    servers, folder, other_folder, prompts, logprobs_of, tmp_path
+):
+    (_, first), (process, second), _ = servers
+    inventory = tmp_path / "servers.txt"
+    inventory.write_text(f"{first}\n")
+    with ServerSampler([str(inventory)], model=str(folder), weights_folder=tmp_path, patience=PATIENCE) as sampler:
+        sampler.update_weights(read(other_folder).items(), version="new")
+        inventory.write_text(f"{first}\n{second}\n")
+        wait_until(lambda: [each.state for each in sampler.status()] == ["idle", "idle"])
+        groups = list(sampler.sample(prompts[:16], PARAMS, n=8))
+        assert {group.weights_version for group in groups} == {"new"}
+        assert largest_gaps(groups, logprobs_of)[0] < 1e-4
+        assert all(each.sampled_tokens for each in sampler.status())
+        groups = []
+        try:
+            for group in sampler.sample(prompts, PARAMS, n=8):
+                groups.append(group)
+                if len(groups) == 4:
+                    os.killpg(process.pid, signal.SIGSTOP)
+        finally:
+            os.killpg(process.pid, signal.SIGCONT)
+        assert len(groups) == len(prompts) and {group.weights_version for group in groups} == {"new"}
+        wait_until(lambda: [each.state for each in sampler.status()] == ["idle", "idle"])
+        sampler.update_weights(read(folder).items(), version="old")
+
+
+def test_an_address_that_answers_but_is_no_vllm_is_refused(folder, tmp_path):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        with pytest.raises(EndpointError, match=rf"^{address} answered /health with status 404: .*; start a server of"):
+            ServerSampler([address], model=str(folder), weights_folder=tmp_path)
+    finally:
+        server.shutdown()
+
+
 def test_a_server_killed_mid_run_loses_and_repeats_nothing(servers, folder, prompts, in_process):
     """Last in the file: it leaves one server dead."""
     (_, survivor), (process, address), _ = servers
@@ -235,3 +399,22 @@ def test_a_server_killed_mid_run_loses_and_repeats_nothing(servers, folder, prom
                 kill(process)
         assert_same(groups, in_process[PARAMS])
         assert [status.state.split()[0] for status in sampler.status()] == ["idle", "down"]
+
+
+def test_a_server_that_is_started_again_with_the_old_weights_gets_the_current_ones(
+    servers, folder, other_folder, prompts, logprobs_of, tmp_path
+):
+    """After the test above, which killed it."""
+    _, (_, address), _ = servers
+    log = tmp_path / "log"
+    with serving(folder, log, port=int(address.rpartition(":")[2])) as (process, address):
+        wait_for(process, address, log)
+        with ServerSampler([address], model=str(folder), weights_folder=tmp_path, patience=PATIENCE) as sampler:
+            sampler.update_weights(read(other_folder).items(), version="new")
+            kill(process)
+            wait_until(lambda: sampler.status()[0].state.startswith("down"))
+            with serving(folder, log, port=int(address.rpartition(":")[2])) as (process, address):
+                wait_for(process, address, log)
+                groups = list(sampler.sample(prompts[:8], PARAMS, n=2))
+        assert {group.weights_version for group in groups} == {"new"}
+        assert largest_gaps(groups, logprobs_of)[0] < 1e-4

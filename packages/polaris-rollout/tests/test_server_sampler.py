@@ -1,17 +1,11 @@
 """Sampling from servers that fail, against a small stand-in server on loopback."""
 
-import json
-import math
 import random
-import select
-import socket
 import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 
 import pytest
@@ -24,221 +18,6 @@ from polaris_rollout.servers.server import Patience
 MODEL = "lab/model"
 PARAMS = SamplingParams(temperature=1.3, max_tokens=40, seed=5)
 PATIENCE = Patience(health_every_s=0.1, health_timeout_s=10, first_wait_s=0.02, longest_wait_s=0.2, give_up_after_s=60)
-LOGITS = [-0.4 * rank for rank in range(12)]
-
-
-class StandIn:
-    """What one pretended server serves, how it behaves, and what it was asked for."""
-
-    def __init__(self):
-        self.model_id = self.root = MODEL
-        self.max_model_len = 256
-        self.weights = 0.0
-        self.weight_version = None
-        self.logprobs_mode = "processed_logprobs"
-        self.has_chat_template = True
-        self.prefilled = ""
-        self.has_metrics = True
-        self.status = 200  # of completions
-        self.health = 200
-        self.broken_prompt = None
-        self.finish_reason = None
-        self.longest = None
-        self.delay_s = 0.0
-        self.hung = threading.Event()
-        self.gate = threading.Event()
-        self.gate.set()
-        self.slow_seeds = None  # Only these wait; None: all.
-        self.turns = []
-        self.requests = []
-        self.finished = []
-        self.num_waiting = 0
-        self.num_cancelled = 0
-        self.num_generated = 0
-        self.port = 0
-        self.lock = threading.Lock()
-
-    @property
-    def address(self):
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def sampled(self):
-        """Seeds of the completions it was asked for, in order."""
-        return [body["seed"] for body in self.requests if body["seed"] and body["logprobs"] == 0]
-
-    def start(self):
-        self.sockets = set()
-        self.server = Server(("127.0.0.1", self.port), Handler)
-        self.server.stand_in = self
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def kill(self):
-        """Vanish as a killed process does: the port is closed and so is every connection."""
-        self.server.shutdown()
-        self.server.server_close()
-        with self.lock:
-            for each in self.sockets:
-                with suppress(OSError):  # The client was faster.
-                    each.shutdown(socket.SHUT_RDWR)
-            self.sockets.clear()
-
-    def wait(self, connection, seed):
-        """Take the time of an answer; tell whether the client is still there."""
-        if self.slow_seeds is not None and seed not in self.slow_seeds:
-            return True
-        with self.lock:
-            self.num_waiting += 1
-        started = time.monotonic()
-        left = False
-        while not left and (self.hung.is_set() or not self.gate.is_set() or time.monotonic() < started + self.delay_s):
-            left = bool(select.select([connection], [], [], 0.01)[0])
-        with self.lock:
-            self.num_waiting -= 1
-            self.num_cancelled += left
-        return not left
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 256
-
-    def handle_error(self, request, client_address):
-        """Killed connections are part of the tests."""
-
-    def process_request(self, request, client_address):
-        with self.stand_in.lock:
-            self.stand_in.sockets.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request):
-        with self.stand_in.lock:
-            self.stand_in.sockets.discard(request)
-        super().shutdown_request(request)
-
-
-class Handler(BaseHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-    def answer(self, body, status=200):
-        content = (body if isinstance(body, str) else json.dumps(body)).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def refuse(self, status, message):
-        self.answer({"error": {"message": message, "code": status}}, status)
-
-    def do_GET(self):
-        it = self.server.stand_in
-        while it.hung.is_set():
-            time.sleep(0.01)
-        if self.path == "/health":
-            self.answer("", it.health)
-        elif self.path == "/v1/models":
-            card = {"id": it.model_id, "root": it.root, "max_model_len": it.max_model_len, "parent": None}
-            self.answer({"object": "list", "data": [card]})
-        elif self.path == "/weight_info" and it.weight_version:
-            self.answer({"weight_version": it.weight_version})
-        elif self.path == "/metrics" and it.has_metrics:
-            label = f'{{engine="0",model_name="{it.model_id}"}}'
-            self.answer(
-                f"# HELP\nvllm:num_requests_waiting{label} 0.0\n"
-                f"vllm:num_requests_waiting_by_reason{label} 7.0\n"
-                f"vllm:generation_tokens_total{label} {float(it.num_generated)}\n"
-            )
-        else:
-            self.answer({"detail": "Not Found"}, 404)
-
-    def do_POST(self):
-        it = self.server.stand_in
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if body["model"] != it.model_id:
-            self.refuse(404, f"The model `{body['model']}` does not exist.")
-        elif self.path == "/tokenize":
-            self.tokenize(it, body)
-        elif self.path == "/detokenize":
-            self.answer({"prompt": bytes(body["tokens"]).decode()})
-        elif it.status != 200 or body["prompt"] == it.broken_prompt:
-            it.requests.append(body)
-            self.refuse(it.status if it.status != 200 else 500, "the stand-in was told to fail")
-        else:
-            it.requests.append(body)
-            if it.wait(self.connection, body["seed"]):
-                self.complete(it, body)
-
-    def tokenize(self, it, body):
-        if "prompt" in body:
-            self.answer({"tokens": list(body["prompt"].encode())})
-        elif it.has_chat_template:
-            it.turns.append(body)
-            texts = "".join(turn["content"] for turn in body["messages"])
-            self.answer({"tokens": [1, *texts.encode(), 2, *it.prefilled.encode()]})
-        else:
-            self.refuse(400, "default chat template is no longer allowed, so you must provide a chat template")
-
-    def complete(self, it, body):
-        prompt_logprobs = None
-        if "prompt_logprobs" in body:
-            prompt_logprobs = [None] + [
-                {str(token): {"logprob": -1 - token % 7 - it.weights}} for token in body["prompt"][1:]
-            ]
-        drawn = random.Random(json.dumps([body["prompt"], body["seed"], body["temperature"], body["top_k"]]))
-        tokens = [drawn.randrange(3, 256) for _ in range(drawn.randrange(1, 30))] + [0]
-        tokens = tokens[: min(body["max_tokens"], it.longest or 999)]
-        it.num_generated += len(tokens)
-        top = {f"token_id:{token}": value for token, value in enumerate(top_logprobs(it, body))}
-        logprobs = {
-            "token_logprobs": [-drawn.random() for _ in tokens],
-            "top_logprobs": [top] * len(tokens),
-            "tokens": [f"token_id:{token}" for token in tokens],
-        }
-        choice = {
-            "text": "".join(chr(token) for token in tokens if token),
-            "token_ids": tokens,
-            "logprobs": logprobs,
-            "prompt_logprobs": prompt_logprobs,
-            "finish_reason": it.finish_reason or ("length" if tokens[-1] else "stop"),
-        }
-        it.finished += [body["seed"]] if body["seed"] else []
-        self.answer({"choices": [choice]})
-
-
-def top_logprobs(it, body):
-    """What each of the engine's modes reports of the next token, the highest first."""
-    processed = it.logprobs_mode.startswith("processed")
-    values = [logit / body["temperature"] for logit in LOGITS] if processed else LOGITS
-    if processed and body["top_k"]:
-        values = [value if rank < body["top_k"] else -9999.0 for rank, value in enumerate(values)]
-    if it.logprobs_mode.endswith("logprobs"):
-        whole = math.log(sum(map(math.exp, values)))
-        values = [max(value - whole, -9999.0) for value in values]
-    return values[: max(1, body["logprobs"])]
-
-
-@contextmanager
-def servers(*changes):
-    """Start a server for each dict of changed attributes."""
-    with ExitStack() as stack:
-        stand_ins = []
-        for change in changes:
-            it = StandIn()
-            for name, value in change.items():
-                setattr(it, name, value)
-            it.start()
-            stand_ins.append(it)
-
-            @stack.callback
-            def end(it=it):
-                it.hung.clear()
-                it.gate.set()
-                it.server.shutdown()
-                it.server.server_close()
-
-        yield stand_ins
 
 
 def open_sampler(stand_ins, **options):
@@ -266,7 +45,7 @@ def wait_until(condition):
 
 
 @pytest.fixture(scope="module")
-def expected():
+def expected(servers):
     """The groups of 12 prompts as one undisturbed server gives them."""
     with servers({}) as stand_ins, open_sampler(stand_ins) as sampler:
         return by_problem(sampler.sample(make_prompts(12), PARAMS, n=4))
@@ -282,7 +61,7 @@ def test_a_group_is_what_the_server_sampled(expected):
         assert completion.text == "".join(chr(token) for token in completion.token_ids[:-1])
 
 
-def test_several_servers_share_the_work_and_the_answers_do_not_tell_who_gave_them(expected):
+def test_several_servers_share_the_work_and_the_answers_do_not_tell_who_gave_them(servers, expected):
     with servers({"delay_s": 0.01}, {"delay_s": 0.01}, {"delay_s": 0.01}) as stand_ins:
         with open_sampler(stand_ins, max_in_flight=4) as sampler:
             assert by_problem(sampler.sample(make_prompts(12), PARAMS, n=4)) == expected
@@ -293,13 +72,13 @@ def test_several_servers_share_the_work_and_the_answers_do_not_tell_who_gave_the
         )
 
 
-def test_a_free_server_is_given_more_than_a_slow_one():
+def test_a_free_server_is_given_more_than_a_slow_one(servers):
     with servers({"delay_s": 0.2}, {}) as (slow, fast), open_sampler([slow, fast], max_in_flight=2) as sampler:
         assert len(by_problem(sampler.sample(make_prompts(12), PARAMS, n=2))) == 12
         assert len(fast.sampled) > len(slow.sampled)
 
 
-def test_every_sampling_parameter_is_sent_so_that_no_default_of_the_server_counts():
+def test_every_sampling_parameter_is_sent_so_that_no_default_of_the_server_counts(servers):
     params = SamplingParams(temperature=0.7, top_p=0.9, top_k=3, max_tokens=9, seed=2)
     with servers({}) as (it,), open_sampler([it]) as sampler:
         list(sampler.sample(make_prompts(1), params, n=1))
@@ -310,7 +89,7 @@ def test_every_sampling_parameter_is_sent_so_that_no_default_of_the_server_count
     assert {name: sent[name] for name in neutral} == neutral
 
 
-def test_what_stands_around_a_question_is_asked_of_the_server_that_knows_the_template():
+def test_what_stands_around_a_question_is_asked_of_the_server_that_knows_the_template(servers):
     chat = ChatFormat(system_prompt="Be brief. ", arguments={"enable_thinking": False})
     with servers({}) as (it,), open_sampler([it], chat=chat) as sampler:
         assert bytes(sampler.encode("1 + 1?")[1:-1]) == b"Be brief. 1 + 1?"
@@ -321,7 +100,7 @@ def test_what_stands_around_a_question_is_asked_of_the_server_that_knows_the_tem
         assert it.turns == []
 
 
-def test_a_stop_string_ends_the_text_and_not_the_tokens(expected):
+def test_a_stop_string_ends_the_text_and_not_the_tokens(servers, expected):
     whole = expected["p0"].completions[0]
     stop = whole.text[2:4]
     with servers({}) as (it,), open_sampler([it]) as sampler:
@@ -331,7 +110,7 @@ def test_a_stop_string_ends_the_text_and_not_the_tokens(expected):
     assert group.completions[0].token_ids == whole.token_ids
 
 
-def test_an_answer_may_fill_the_context():
+def test_an_answer_may_fill_the_context(servers):
     prompt = Prompt(problem_id="p", text="x" * 50)
     with servers({}) as (it,), open_sampler([it], context=100) as sampler:
         assert sampler.context == 100
@@ -341,19 +120,19 @@ def test_an_answer_may_fill_the_context():
         assert it.requests[-1]["max_tokens"] == 48
 
 
-def test_without_a_context_the_shortest_of_the_servers_is_taken():
+def test_without_a_context_the_shortest_of_the_servers_is_taken(servers):
     with servers({"max_model_len": 200}, {"max_model_len": 100}) as stand_ins, open_sampler(stand_ins) as sampler:
         assert sampler.context == 100
 
 
-def test_a_model_without_a_chat_template_sees_plain_text():
+def test_a_model_without_a_chat_template_sees_plain_text(servers):
     with servers({"has_chat_template": False}) as stand_ins, open_sampler(stand_ins) as sampler:
         assert sampler.encode("2 + 2") == tuple(b"2 + 2")
         (group,) = sampler.sample([Prompt(problem_id="p", text="2 + 2")], PARAMS, n=1)
         assert group.prompt_token_ids == tuple(b"2 + 2")
 
 
-def test_groups_say_what_thought_the_chat_template_opened():
+def test_groups_say_what_thought_the_chat_template_opened(servers):
     with servers({"prefilled": "<think>\n"}) as stand_ins, open_sampler(stand_ins) as sampler:
         (group,) = sampler.sample(make_prompts(1), PARAMS, n=2)
         assert bytes(group.prompt_token_ids).endswith(b"<think>\n")
@@ -366,7 +145,7 @@ def test_groups_say_what_thought_the_chat_template_opened():
         }
 
 
-def test_prompts_are_drawn_only_when_a_server_has_room():
+def test_prompts_are_drawn_only_when_a_server_has_room(servers):
     drawn = []
 
     def source():
@@ -388,7 +167,7 @@ def test_prompts_are_drawn_only_when_a_server_has_room():
         assert len(groups) == len(drawn) == 12
 
 
-def test_a_caller_may_stop_early_and_sample_again(expected):
+def test_a_caller_may_stop_early_and_sample_again(servers, expected):
     with servers({"delay_s": 0.05}) as (it,), open_sampler([it], max_in_flight=8) as sampler:
         stream = sampler.sample(make_prompts(12), PARAMS, n=4)
         first = next(stream)
@@ -403,7 +182,7 @@ def test_a_caller_may_stop_early_and_sample_again(expected):
         assert by_problem(sampler.sample(make_prompts(12), PARAMS, n=4)) == expected
 
 
-def test_two_callers_may_sample_at_the_same_time(expected):
+def test_two_callers_may_sample_at_the_same_time(servers, expected):
     with servers({}) as stand_ins, open_sampler(stand_ins, max_in_flight=8) as sampler:
         one = sampler.sample(make_prompts(12)[:6], PARAMS, n=4)
         other = sampler.sample(make_prompts(12)[6:], PARAMS, n=4)
@@ -411,7 +190,7 @@ def test_two_callers_may_sample_at_the_same_time(expected):
         assert by_problem(groups) == expected
 
 
-def test_a_killed_servers_unfinished_work_is_given_to_the_others(expected, caplog):
+def test_a_killed_servers_unfinished_work_is_given_to_the_others(servers, expected, caplog):
     with servers({"delay_s": 0.02}, {"delay_s": 0.02}) as (dying, other):
         with open_sampler([dying, other], max_in_flight=8) as sampler:
             groups = []
@@ -424,7 +203,7 @@ def test_a_killed_servers_unfinished_work_is_given_to_the_others(expected, caplo
         assert dying.sampled and dying.address in caplog.text
 
 
-def test_finished_completions_of_a_killed_servers_groups_are_kept(expected):
+def test_finished_completions_of_a_killed_servers_groups_are_kept(servers, expected):
     last = {completion_seed(5, f"p{key}", 3) for key in range(8)}
     with servers({"slow_seeds": last}, {"slow_seeds": last}) as (dying, other), open_sampler([dying, other]) as sampler:
         groups = []
@@ -441,7 +220,7 @@ def test_finished_completions_of_a_killed_servers_groups_are_kept(expected):
         assert dying.finished and not set(dying.finished) & set(other.sampled)
 
 
-def test_a_server_that_comes_back_is_checked_and_gets_work_again(expected):
+def test_a_server_that_comes_back_is_checked_and_gets_work_again(servers, expected):
     with servers({"delay_s": 0.01}, {"delay_s": 0.01}) as (it, other):
         with open_sampler([it, other], max_in_flight=4) as sampler:
             groups = []
@@ -466,7 +245,7 @@ def test_a_server_that_comes_back_is_checked_and_gets_work_again(expected):
         ({"max_model_len": 16}, "context of 16 tokens"),
     ],
 )
-def test_a_server_that_comes_back_as_another_gets_no_work(expected, caplog, change, complaint):
+def test_a_server_that_comes_back_as_another_gets_no_work(servers, expected, caplog, change, complaint):
     with servers({"delay_s": 0.01}, {"delay_s": 0.01}) as (it, other):
         with open_sampler([it, other], max_in_flight=4) as sampler:
             groups = []
@@ -479,12 +258,12 @@ def test_a_server_that_comes_back_as_another_gets_no_work(expected, caplog, chan
                     for name, value in change.items():
                         setattr(it, name, value)
                     it.start()
-                    wait_until(lambda: complaint in sampler._pool.servers[0].last_error)
+                    wait_until(lambda: complaint in sampler._roster.servers[0].last_error)
             assert by_problem(groups) == expected
         assert not it.sampled
 
 
-def test_a_server_that_stops_answering_is_found_by_its_health_check(expected):
+def test_a_server_that_stops_answering_is_found_by_its_health_check(servers, expected):
     quick = Patience(health_every_s=0.1, health_timeout_s=0.5, first_wait_s=0.02, longest_wait_s=0.2)
     with (
         servers({"delay_s": 0.02}, {"delay_s": 0.02}) as (it, other),
@@ -499,7 +278,7 @@ def test_a_server_that_stops_answering_is_found_by_its_health_check(expected):
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 429, 404])
-def test_a_server_that_fails_for_a_while_is_asked_again(expected, status):
+def test_a_server_that_fails_for_a_while_is_asked_again(servers, expected, status):
     with servers({"delay_s": 0.01}) as (it,), open_sampler([it], max_in_flight=4) as sampler:
         groups = []
         for group in sampler.sample(make_prompts(12), PARAMS, n=4):
@@ -511,7 +290,7 @@ def test_a_server_that_fails_for_a_while_is_asked_again(expected, status):
         assert by_problem(groups) == expected
 
 
-def test_a_completion_that_a_closing_server_broke_off_is_drawn_again(expected):
+def test_a_completion_that_a_closing_server_broke_off_is_drawn_again(servers, expected):
     with servers({"delay_s": 0.01}) as (it,), open_sampler([it], max_in_flight=4) as sampler:
         groups = []
         for group in sampler.sample(make_prompts(12), PARAMS, n=4):
@@ -523,7 +302,7 @@ def test_a_completion_that_a_closing_server_broke_off_is_drawn_again(expected):
         assert by_problem(groups) == expected
 
 
-def test_a_refused_request_ends_the_run_with_the_servers_message():
+def test_a_refused_request_ends_the_run_with_the_servers_message(servers):
     with servers({}) as (it,), open_sampler([it]) as sampler:
         it.status = 400
         with pytest.raises(EndpointError, match=r"refused /v1/completions with status 400: the stand-in was told"):
@@ -532,7 +311,7 @@ def test_a_refused_request_ends_the_run_with_the_servers_message():
         assert len(list(sampler.sample(make_prompts(4), PARAMS, n=2))) == 4
 
 
-def test_a_request_that_fails_wherever_it_goes_is_named():
+def test_a_request_that_fails_wherever_it_goes_is_named(servers):
     with servers({}, {}) as stand_ins, open_sampler(stand_ins) as sampler:
         for it in stand_ins:
             it.broken_prompt = [1, *b"What is 2 + 2?", 2]
@@ -541,7 +320,7 @@ def test_a_request_that_fails_wherever_it_goes_is_named():
             groups.extend(sampler.sample(make_prompts(6), PARAMS, n=2))
 
 
-def test_when_no_server_works_for_long_the_errors_of_all_are_told_and_no_group_is_lost(expected):
+def test_when_no_server_works_for_long_the_errors_of_all_are_told_and_no_group_is_lost(servers, expected):
     impatient = Patience(health_every_s=0.05, first_wait_s=0.02, longest_wait_s=0.05, give_up_after_s=0.5)
     with (
         servers({"delay_s": 0.02}, {"delay_s": 0.02}) as (dead, ill),
@@ -562,7 +341,7 @@ def test_when_no_server_works_for_long_the_errors_of_all_are_told_and_no_group_i
             sampler.check_prompts(make_prompts(2))
 
 
-def test_a_server_that_cuts_answers_short_is_refused():
+def test_a_server_that_cuts_answers_short_is_refused(servers):
     with servers({}) as (it,), open_sampler([it]) as sampler:
         it.longest, it.finish_reason = 3, "length"
         with pytest.raises(EndpointError, match=r"cut a completion at \d tokens where 40 were asked for"):
@@ -590,7 +369,7 @@ def test_a_server_that_cuts_answers_short_is_refused():
         ({"status": 400}, "refused /v1/completions with status 400: the stand-in was told to fail"),
     ],
 )
-def test_a_server_that_cannot_share_the_work_is_refused_by_name(change, complaint):
+def test_a_server_that_cannot_share_the_work_is_refused_by_name(servers, change, complaint):
     with servers(*[{"weight_version": "step-1"}] * 2, {"weight_version": "step-1", **change}) as stand_ins:
         for order in (stand_ins, stand_ins[::-1]):
             with pytest.raises(EndpointError, match=complaint) as caught:
@@ -598,14 +377,14 @@ def test_a_server_that_cannot_share_the_work_is_refused_by_name(change, complain
             assert str(caught.value).startswith(stand_ins[2].address) or "chat templates" in complaint
 
 
-def test_a_server_that_is_not_there_is_refused_by_name():
+def test_a_server_that_is_not_there_is_refused_by_name(servers):
     with servers({}, {}) as stand_ins:
         stand_ins[1].kill()
         with pytest.raises(EndpointError, match=rf"{stand_ins[1].address} cannot be reached \(.+\); start a server"):
             open_sampler(stand_ins)
 
 
-def test_a_server_that_never_answers_is_refused_by_name():
+def test_a_server_that_never_answers_is_refused_by_name(servers):
     with servers({}) as (it,):
         it.hung.set()
         with pytest.raises(EndpointError, match=r"left a request unanswered for 0\.3 s"):
@@ -618,12 +397,12 @@ def test_addresses_that_name_no_servers_are_refused(endpoints):
         ServerSampler(endpoints, model=MODEL)
 
 
-def test_an_address_may_end_as_other_clients_want_it(expected):
+def test_an_address_may_end_as_other_clients_want_it(servers, expected):
     with servers({}) as (it,), ServerSampler([f"{it.address}/v1/"], model=MODEL, patience=PATIENCE) as sampler:
         assert sampler.status()[0].name == it.address
 
 
-def test_weights_in_a_folder_here_are_known_by_their_content(tmp_path):
+def test_weights_in_a_folder_here_are_known_by_their_content(servers, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "tokenizer.json").write_text("{}")
     folder = {"root": str(tmp_path), "model_id": "served"}
@@ -640,7 +419,7 @@ def test_weights_in_a_folder_here_are_known_by_their_content(tmp_path):
         assert sampler.weights_version == f"{model_digest(str(tmp_path))}+step-7"
 
 
-def test_prompts_without_room_for_an_answer_are_listed():
+def test_prompts_without_room_for_an_answer_are_listed(servers):
     prompts = [*make_prompts(70), Prompt(problem_id="long", text="x" * 254), Prompt(problem_id="fits", text="x" * 253)]
     with servers({}) as stand_ins, open_sampler(stand_ins) as sampler:
         with pytest.raises(
@@ -654,7 +433,7 @@ def test_prompts_without_room_for_an_answer_are_listed():
         sampler.check_prompts(prompts[:70], 100)
 
 
-def test_the_status_tells_of_every_server_while_it_samples():
+def test_the_status_tells_of_every_server_while_it_samples(servers):
     with servers({}, {"has_metrics": False}) as stand_ins, open_sampler(stand_ins, max_in_flight=4) as sampler:
         assert [each.state for each in sampler.status()] == ["idle", "idle"]
         assert [each.name for each in sampler.status()] == [it.address for it in stand_ins]
@@ -674,7 +453,7 @@ def test_the_status_tells_of_every_server_while_it_samples():
         wait_until(lambda: sum(each.sampled_tokens for each in sampler.status()) == 1000 + tokens)
 
 
-def test_any_number_of_failures_loses_and_repeats_no_group(expected):
+def test_any_number_of_failures_loses_and_repeats_no_group(servers, expected):
     """Three servers die and come back at random while 12 groups are drawn."""
     chance = random.Random(0)
     stopped = threading.Event()
@@ -697,7 +476,7 @@ def test_any_number_of_failures_loses_and_repeats_no_group(expected):
         assert by_problem(groups) == expected
 
 
-def test_closing_ends_a_call_that_is_still_waiting():
+def test_closing_ends_a_call_that_is_still_waiting(servers):
     with servers({}) as (it,):
         it_sampler = open_sampler([it])
         it.gate.clear()
@@ -718,12 +497,12 @@ def test_closing_ends_a_call_that_is_still_waiting():
         assert failures == ["the sampler was closed while it was sampling"]
 
 
-def test_a_request_for_no_completions_is_refused():
+def test_a_request_for_no_completions_is_refused(servers):
     with servers({}) as stand_ins, open_sampler(stand_ins) as sampler, pytest.raises(ValueError, match="n is 0"):
         list(sampler.sample(make_prompts(1), PARAMS, n=0))
 
 
-def test_no_prompts_give_no_groups():
+def test_no_prompts_give_no_groups(servers):
     with servers({}) as stand_ins, open_sampler(stand_ins) as sampler:
         assert list(sampler.sample([], PARAMS, n=2)) == []
 

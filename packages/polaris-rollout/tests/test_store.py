@@ -103,6 +103,19 @@ def test_what_the_prompt_opened_is_kept_with_the_group_and_stands_before_its_tex
     assert GROUPS[0].texts == ("text 0", "")
 
 
+def test_a_completion_that_spans_versions_of_the_weights_is_read_as_it_was_written(tmp_path):
+    one, other = group("a", "x", "y"), group("b", "x", "y")
+    spanning = replace(one.completions[1], weights=((0, "v1"), (1, "v2")))
+    groups = [GROUPS[0], replace(one, completions=(one.completions[0], spanning)), other]
+    fill(tmp_path, groups[:2])
+    leave_tail(tmp_path, groups[2:])
+    assert list(read_store(tmp_path)) == groups
+    fill(tmp_path, GROUPS[1:2])
+    assert list(read_store(tmp_path)) == [*groups, GROUPS[1]]
+    names = [pq.read_schema(tmp_path / f"part-00000{number}.parquet").names for number in (1, 2)]
+    assert ["weights" in each for each in names] == [True, False]
+
+
 def test_files_of_earlier_versions_which_know_no_opened_thought_are_read_and_continued(tmp_path, monkeypatch):
     earlier = pa.schema([field for field in table._SCHEMA if field.name != "prefilled"])
     with monkeypatch.context() as patch:

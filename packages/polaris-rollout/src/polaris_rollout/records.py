@@ -167,6 +167,10 @@ class Completion:
     reported_tokens: int | None = None
     """How many tokens a server that gives texts only says that it sampled; ``None`` where it does not tell."""
 
+    weights: tuple[tuple[int, str], ...] = ()
+    """From which token on which version of the weights drew it, as ``((0, "v1"), (153, "v2"))``; empty where all are
+    of the group's ``weights_version``."""
+
     @property
     def num_tokens(self) -> int | None:
         """How long it is, in tokens; ``None`` where nobody tells."""
@@ -258,7 +262,8 @@ class EngineSpec:
     """Completions that one engine works on at the same time; ``None`` is 256."""
 
     endpoints: tuple[str, ...] = ()
-    """Addresses of ``vllm serve`` servers such as ``http://host:8000``; none opens vLLM in this process."""
+    """Addresses of ``vllm serve`` servers such as ``http://host:8000``, or files that list some; none opens vLLM in
+    this process."""
 
     text_only: bool = False
     """The addresses are of any servers that speak OpenAI's protocol: asked for texts, with nothing else known."""

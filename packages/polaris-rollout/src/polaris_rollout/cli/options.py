@@ -72,7 +72,8 @@ def engine_options(
         endpoint: Annotated[
             list[str] | None,
             typer.Option(
-                help="Address of a running `vllm serve`; repeat it for several.  [default: vLLM in here]",
+                help="Address of a running `vllm serve`, or a file of addresses, one a line, which may change; "
+                "repeat it for several.  [default: vLLM in here]",
                 show_default=False,
             ),
         ] = None,

@@ -52,6 +52,7 @@ from polaris_rollout.records import (
     cut_at_stop,
     distinct,
 )
+from polaris_rollout.transfer.files import with_tied_head
 
 try:
     import vllm
@@ -238,7 +239,7 @@ class VllmSampler:
             )
         self._require_idle()
         tied = self._llm.model_config.hf_config.tie_word_embeddings
-        weights = _with_tied_head(weights) if tied else iter(weights)
+        weights = with_tied_head(weights) if tied else iter(weights)
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
         self._llm.reset_prefix_cache()
         self._num_updates += 1
@@ -338,11 +339,3 @@ class _OpenGroup:
             weights_version=weights_version,
             prefilled=self.prefilled,
         )
-
-
-def _with_tied_head(weights: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name a tied head as well: vLLM 0.32 on CPU packs a copy of it, which the embedding alone does not renew."""
-    for name, tensor in weights:
-        yield name, tensor
-        if name == "model.embed_tokens.weight":
-            yield "lm_head.weight", tensor

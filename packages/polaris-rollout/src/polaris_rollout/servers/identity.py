@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from polaris_rollout.digest import model_digest
 from polaris_rollout.errors import EndpointError, ModelError
-from polaris_rollout.models import PREFILLED_TOKENS, prefilled_think, resolve_model
+from polaris_rollout.models import PREFILLED_TOKENS, model_config, prefilled_think, resolve_model
 from polaris_rollout.records import SamplingParams
 from polaris_rollout.servers.client import Endpoint, ServedModel
 
@@ -43,6 +43,9 @@ class Contract:
 
     prompt_token_ids: tuple[int, ...]
     """[P] the first probe text as a user turn: tells tokenizers and chat templates apart."""
+
+    has_chat_template: bool
+    """Whether the tokenizer has one that is used."""
 
     prefilled: str
     """Opening think tag with which the chat template ends every prompt; empty with most."""
@@ -89,6 +92,7 @@ async def read_contract(endpoint: Endpoint, *, model: str, context: int | None) 
             f"with --max-model-len {context} or lower --context to {max_model_len}"
         )
     endpoint.model_id = served.model_id
+    endpoint.vocabulary = _vocabulary(served.root)
     probes = tuple([await endpoint.tokenize(text) for text in PROBE_TEXTS])
     prompt = await _encode_first_prompt(endpoint)
     await _check_processed_logprobs(endpoint, prompt, served.root)
@@ -96,21 +100,49 @@ async def read_contract(endpoint: Endpoint, *, model: str, context: int | None) 
         address=endpoint.address,
         max_model_len=max_model_len,
         prompt_token_ids=prompt,
+        has_chat_template=endpoint.has_chat_template,
         prefilled=prefilled_think(await endpoint.detokenize(prompt[-PREFILLED_TOKENS:])),
         probe_token_ids=probes,
-        probe_logprobs=tuple([value for probe in probes for value in await endpoint.prompt_logprobs(probe)]),
+        probe_logprobs=await _probe_logprobs(endpoint, probes),
         root=served.root,
         digest=model_digest(served.root),
         trained_version=await endpoint.weight_version(),
     )
 
 
-def complaint(contract: Contract, reference: Contract) -> str | None:
-    """Say in a sentence how a server differs from another one; ``None`` if both may share the work."""
+async def read_weights_again(endpoint: Endpoint, contract: Contract) -> Contract:
+    """Look at a server that was given other weights since it was looked at: its folder does not tell them any more."""
+    return replace(
+        contract,
+        digest=None,
+        probe_logprobs=await _probe_logprobs(endpoint, contract.probe_token_ids),
+        trained_version=await endpoint.weight_version(),
+    )
+
+
+def complaint(contract: Contract, reference: Contract, *, weights: bool = True) -> str | None:
+    """Say in a sentence how a server differs from another one; ``None`` if both may share the work.
+
+    Args:
+        contract: Of the server.
+        reference: Of the other one.
+        weights: Whether the weights count; not of servers that are about to be given others.
+    """
     pair = f"{contract.address} and {reference.address}"
     remedy = "serve one model on every endpoint or leave one of them out"
     if contract.probe_token_ids != reference.probe_token_ids:
         return f"{pair} have different tokenizers; {remedy}"
+    if contract.prompt_token_ids != reference.prompt_token_ids:
+        return f"{pair} have different chat templates; {remedy}"
+    return _other_weights(contract, reference, remedy) if weights else None
+
+
+def most_common(contracts: Sequence[Contract]) -> Contract:
+    """Return a server that most of the others agree with; the first of equals."""
+    return min(contracts, key=lambda one: sum(complaint(other, one) is not None for other in contracts))
+
+
+def _other_weights(contract: Contract, reference: Contract, remedy: str) -> str | None:
     gap = _mean_gap(contract.probe_logprobs, reference.probe_logprobs)
     if not gap <= WEIGHTS_BAND:
         return (
@@ -122,14 +154,7 @@ def complaint(contract: Contract, reference: Contract) -> str | None:
             f"{contract.address} holds weights {contract.weights_version!r} and {reference.address} "
             f"{reference.weights_version!r}; {remedy}"
         )
-    if contract.prompt_token_ids != reference.prompt_token_ids:
-        return f"{pair} have different chat templates; {remedy}"
     return None
-
-
-def most_common(contracts: Sequence[Contract]) -> Contract:
-    """Return a server that most of the others agree with; the first of equals."""
-    return min(contracts, key=lambda one: sum(complaint(other, one) is not None for other in contracts))
 
 
 def _find(served: Sequence[ServedModel], model: str, address: str) -> ServedModel:
@@ -151,6 +176,17 @@ def _same_folder(model: str, root: str) -> bool:
     except ModelError:  # A name that only the servers know.
         return False
     return str(folder) == root or (folder.is_dir() and folder.resolve() == Path(root).resolve())
+
+
+async def _probe_logprobs(endpoint: Endpoint, probes: Sequence[Sequence[int]]) -> tuple[float, ...]:
+    return tuple([value for probe in probes for value in await endpoint.prompt_logprobs(probe)])
+
+
+def _vocabulary(root: str) -> int | None:
+    if not (Path(root) / "config.json").is_file():
+        return None
+    config = model_config(root)
+    return config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
 
 
 async def _encode_first_prompt(endpoint: Endpoint) -> tuple[int, ...]:

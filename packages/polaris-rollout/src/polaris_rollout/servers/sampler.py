@@ -1,4 +1,4 @@
-"""Sampling with ``vllm serve`` servers, near or far, as many as there are.
+"""Sampling with ``vllm serve`` servers, near or far, as many as there are, which may take weights from a trainer.
 
 A background thread holds the connections. Servers come and go: what a failed one had not finished is given to
 the others, and since every completion has its own seed, the answers do not tell who gave them.
@@ -10,15 +10,21 @@ import threading
 import time
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from polaris_rollout.errors import EndpointError
+from polaris_rollout.errors import EndpointError, SettingError
 from polaris_rollout.models import check_lengths
 from polaris_rollout.records import USER_TURN, ChatFormat, EngineStatus, Group, Prompt, SamplingParams, distinct
-from polaris_rollout.servers.client import Endpoint
+from polaris_rollout.servers.inventory import Inventory
 from polaris_rollout.servers.pool import EndpointPool
+from polaris_rollout.servers.roster import Roster
 from polaris_rollout.servers.server import Patience, Server
+from polaris_rollout.transfer.files import checkpoint_shapes, store_weights
+
+if TYPE_CHECKING:
+    import torch
 
 Answer = TypeVar("Answer")
 
@@ -28,12 +34,10 @@ _OTHER_FILES = 256
 
 
 class ServerSampler:
-    """Servers that sample one model for us.
+    """Servers that sample one model for us; an `Engine` and, with a folder for weights, a `WeightSink`.
 
     Attributes:
         context: Longest prompt and completion together, in tokens.
-        weights_version: Digest of the model's folder where the servers' folder is on this machine, else the name
-            they loaded it by; followed by ``+`` and the version that a trainer gave the weights, if any.
     """
 
     def __init__(
@@ -45,39 +49,46 @@ class ServerSampler:
         chat: ChatFormat = USER_TURN,
         max_in_flight: int = 256,
         patience: Patience | None = None,
+        weights_folder: Path | None = None,
     ) -> None:
         """Connect to the servers and check what they serve.
 
         Args:
-            endpoints: Addresses such as ``http://host:8000``.
+            endpoints: Addresses such as ``http://host:8000``, or files that list addresses, one a line. Such a file may
+                change while the sampler is open: servers that it names get work once they hold the model and its
+                current weights, and those that it names no more get none.
             model: Name that the servers serve it by, or what they loaded: a folder, a Hub id, a carried name.
             context: Longest prompt and completion together; ``None`` takes the least of the servers'. Beyond the
                 model's positions the servers must have been started with it.
             chat: What stands around every user turn.
             max_in_flight: Completions that each server works on at the same time.
             patience: How long servers are waited for.
+            weights_folder: Where `update_weights` puts weights, seen by the servers under the same path. Which weights
+                they hold at first does then not matter, and they must have been started for a trainer.
 
         Raises:
             EndpointError: If a server cannot be reached, serves another model, holds other weights than the
                 others, has a shorter context, or gives log-probabilities of another distribution than it samples;
                 if this process may not open as many connections.
         """
-        clients = [Endpoint(address, chat) for address in endpoints]
-        addresses = [client.address for client in clients]
-        if not addresses or len(set(addresses)) < len(addresses):
-            raise EndpointError(f"endpoints are {addresses}; give one or more addresses, each once")
-        _allow_connections(len(clients) * max_in_flight)
-        self._pool = EndpointPool(clients, max_in_flight=max_in_flight, patience=patience or Patience())
+        inventory = Inventory(endpoints)
+        _allow_connections(len(inventory.addresses()) * max_in_flight)
+        takes_weights = weights_folder is not None
+        roster = Roster(inventory, model=model, chat=chat, patience=patience or Patience(), takes_weights=takes_weights)
+        self._roster, self._pool = roster, EndpointPool(roster, max_in_flight=max_in_flight)
+        self._weights_folder, self._num_updates = weights_folder, 0
         self._calling = threading.RLock()  # Nothing is asked of the loop while it is being closed.
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="polaris-endpoints", daemon=True)
         self._thread.start()
         with ExitStack() as on_error:
             on_error.callback(self.close)
-            self._call(self._pool.open(model=model, context=context))
+            self._call(roster.open(context))
             on_error.pop_all()
-        self.context: int = self._pool.context
-        self.weights_version: str = self._pool.contract.weights_version
+        self.context: int = roster.context
+        self._first_version = roster.weights_version
+        root = Path(roster.contract.root)
+        self._expected = checkpoint_shapes(root) if root.is_dir() else None
 
     def __enter__(self) -> Self:
         return self
@@ -93,9 +104,43 @@ class ServerSampler:
             if self._loop.is_closed():
                 return
             self._call(self._pool.close())
+            self._call(self._roster.close())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
+
+    @property
+    def weights_version(self) -> str:
+        """Name of the weights: as the trainer gave it, or the digest of the model's folder where that is on this
+        machine, else the name the servers loaded it by, followed by ``+`` and the version that they tell, if any."""
+        return self._roster.weights_version
+
+    def update_weights(self, weights: "Iterable[tuple[str, torch.Tensor]]", *, version: str | None = None) -> None:
+        """Give the servers other weights; see `WeightSink.update_weights`. Callable while another thread samples.
+
+        What is in flight is kept: its later tokens are drawn with the new weights, and `Completion.weights` says from
+        which token on. A server that fails gets no work until it holds them. Of a model whose folder is on this machine
+        every parameter must be given.
+
+        Raises:
+            SettingError: If the sampler was opened without a folder for weights, a parameter is missing or has another
+                shape, or the files cannot be written; the servers keep the weights they have.
+            EndpointError: If no server took the weights.
+        """
+        if self._weights_folder is None:
+            raise SettingError("servers are given weights through files; open them with a weights_folder")
+        version = f"{self._first_version}+{self._num_updates + 1}" if version is None else version
+        # In the other folder are those that a server may be reading, or may yet have to.
+        folder = self._weights_folder / f"weights-{self._num_updates % 2}"
+        stored = store_weights(weights, folder, version=version, expected=self._expected)
+        self._num_updates += 1
+        self._call(self._roster.renew(stored))
+
+    def sleep(self) -> None:
+        """Do nothing: the servers' memory is theirs."""
+
+    def wake(self) -> None:
+        """Do nothing; see `sleep`."""
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the prompt that the model sees for a user turn, chat template included."""
@@ -149,7 +194,7 @@ class ServerSampler:
 
     def status(self) -> list[EngineStatus]:
         """Say what every server is doing, as of its latest health check; callable from another thread."""
-        return [_status(server) for server in self._pool.servers]
+        return [_status(server) for server in self._roster.servers]
 
     async def _encode_all(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         return await asyncio.gather(*(self._pool.encode(text) for text in texts))
@@ -177,8 +222,12 @@ def _allow_connections(num: int) -> None:
 
 def _status(server: Server) -> EngineStatus:
     down_since, running = server.down_since, server.in_flight
-    if down_since is not None:
+    if server.is_left_out:
+        state = "left out"
+    elif down_since is not None:
         state = f"down since {time.monotonic() - down_since:.0f} s"
+    elif not server.verified.is_set():
+        state = "taking weights"
     else:
         state = "sampling" if running else "idle"
     waiting = min(running, server.load.waiting) if server.load else 0

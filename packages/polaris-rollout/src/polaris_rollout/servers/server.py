@@ -6,8 +6,13 @@ import time
 from dataclasses import dataclass, field
 
 from polaris_rollout.servers.client import Endpoint, ServerLoad
+from polaris_rollout.servers.identity import Contract
+from polaris_rollout.servers.lease import Lease
 
 logger = logging.getLogger(__name__)
+
+MAX_FAULTS = 3
+"""Faults of one server in a row, with no good answer between them, after which it is left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +33,9 @@ class Patience:
 
     longest_wait_s: float = 30.0
     """Between two looks at a server that stays down."""
+
+    lease_s: float = 120.0
+    """A server that samples less than a token of each completion that it works on in this time loses them."""
 
     give_up_after_s: float = 300.0
     """Sampling ends with an error when all servers have been down for this time."""
@@ -66,11 +74,52 @@ class Server:
     num_failures: int = 0
     """In a row, since it last finished a completion."""
 
+    num_faults: int = 0
+    """Answers in a row that cannot be right and leases that ran out, since it last finished a completion."""
+
     deadlines: set[asyncio.Timeout] = field(default_factory=set[asyncio.Timeout])
     """Of the requests in flight: none, until they are taken back."""
 
+    lease: Lease = field(default_factory=Lease)
+    """How long what it works on has been without a token."""
+
     failed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while it is down."""
+
+    is_leaving: bool = False
+    """Whether it is no longer in the inventory; what it works on may still finish."""
+
+    contract: Contract | None = None
+    """What it was found to hold."""
+
+    verified: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while it is known to hold the weights that it should: what it answers before is kept back."""
+
+    @property
+    def works(self) -> bool:
+        """Whether it may be given work."""
+        return self.down_since is None and not self.is_leaving
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether it gets no work any more, whatever it says."""
+        return self.num_faults >= MAX_FAULTS
+
+    def room(self, max_in_flight: int) -> int:
+        """Return how many requests it may work on: after a fault one, until it finishes a completion."""
+        return 1 if self.num_faults else max_in_flight
+
+    def finish(self, num_tokens: int) -> None:
+        """Count a completion that it finished."""
+        self.num_failures = self.num_faults = 0
+        self.finished_tokens += num_tokens
+
+    def blame(self, error: str) -> None:
+        """Set it aside for a fault; after several in a row for good."""
+        self.num_faults += 1
+        if self.num_faults == MAX_FAULTS:
+            logger.error("%s is left out: %d faults in a row", self.endpoint.address, MAX_FAULTS)
+        self.set_aside(error)
 
     def set_aside(self, error: str) -> None:
         """Give it no more work until it is brought back; what it works on may still finish."""

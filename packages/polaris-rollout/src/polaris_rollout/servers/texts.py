@@ -30,7 +30,9 @@ from polaris_rollout.records import (
     cut_at_stop,
     distinct,
 )
-from polaris_rollout.servers.client import CONNECT_TIMEOUT_S, Endpoint, EndpointDownError
+from polaris_rollout.servers.client import Endpoint
+from polaris_rollout.servers.connection import CONNECT_TIMEOUT_S, EndpointDownError
+from polaris_rollout.servers.inventory import Inventory
 from polaris_rollout.servers.server import Patience
 
 logger = logging.getLogger(__name__)
@@ -47,7 +49,7 @@ _MISSING = (404, 405, 422, 501)
 
 def are_text_only(endpoints: Sequence[str]) -> bool:
     """Return whether one of these servers answers, and has no page that turns texts into tokens as `vllm serve` has."""
-    return any(_lacks_tokens(Endpoint(address).address) for address in endpoints)
+    return any(_lacks_tokens(address) for address in Inventory(endpoints).addresses())
 
 
 class TextSampler:
@@ -80,7 +82,7 @@ class TextSampler:
             EndpointError: If a server cannot be reached, or has a list of models without this one.
         """
         self.context, self.weights_version = UNKNOWN_CONTEXT, model
-        self._servers = [Endpoint(address, chat) for address in endpoints]
+        self._servers = [Endpoint(address, chat) for address in Inventory(endpoints).addresses()]
         self._model, self._chat, self._patience = model, chat, patience or Patience()
         self._prefilled = _opening_tag(model, chat)
         self._room = max_in_flight * len(self._servers)

@@ -39,11 +39,12 @@ _SCHEMA = pa.schema(
         "weights_version": pa.string(),
         "seed": pa.int64(),
         "prefilled": pa.string(),
+        "weights": pa.list_(pa.struct({"first_token": pa.int32(), "version": pa.string()})),
     }
 )
 
-_LATER = {"prefilled"}
-"""Columns that files of earlier versions lack."""
+_LATER = {"prefilled", "weights"}
+"""Columns that a file may lack: an earlier version wrote it, or none of its completions spans versions."""
 
 
 def write_groups(
@@ -152,11 +153,13 @@ def to_table(groups: Iterable[Group], params: SamplingParams, *, first_sample: i
             "weights_version": group.weights_version,
             "seed": completion_seed(params.seed, group.problem_id, sample),
             "prefilled": group.prefilled,
+            "weights": [{"first_token": first, "version": version} for first, version in completion.weights] or None,
         }
         for group in groups
         for sample, completion in enumerate(group.completions, start=first_sample)
     ]
-    return pa.Table.from_pylist(rows, schema=_SCHEMA)
+    table = pa.Table.from_pylist(rows, schema=_SCHEMA)
+    return table if any(row["weights"] for row in rows) else table.drop_columns("weights")
 
 
 def to_groups(rows: Iterable[Mapping[str, Any]]) -> Iterator[Group]:
@@ -172,6 +175,7 @@ def to_groups(rows: Iterable[Mapping[str, Any]]) -> Iterator[Group]:
                     logprobs=tuple(row["logprobs"]),
                     text=row["text"],
                     finish_reason=row["finish_reason"],
+                    weights=tuple((each["first_token"], each["version"]) for each in row.get("weights") or ()),
                 )
                 for row in (first, *others)
             ),

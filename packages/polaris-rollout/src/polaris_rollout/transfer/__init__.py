@@ -1,0 +1,8 @@
+"""Weights on their way from a trainer to engines that are not in its process.
+
+Names are in ``__init__.pyi`` and imported when they are first used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
