@@ -74,11 +74,13 @@ def test_models_are_rows_and_benchmarks_columns_and_what_differs_is_marked(tmp_p
     assert ["better beside base: sums is in" in said for said in table.warnings] == [True]
 
 
-def test_several_metrics_are_columns_of_each_benchmark(tmp_path: Path):
-    runs = [write_run(tmp_path / name, {"sums": counts}) for name, counts in (("a", HARD), ("b", EASY))]
-    rows = to_rows(put_in_table(runs, metrics=["mean@4", "pass@2", "maj@4"]), plus_minus=True)
-    assert rows[0] == ["model", "sums mean@4", "sums pass@2", "sums maj@4", "average"]
-    assert rows[1][2].startswith("16.7 ±") and rows[2][3].startswith("83.3 ±")
+def test_several_metrics_are_rows_of_each_model_with_an_average_of_their_own(tmp_path: Path):
+    runs = [write_run(tmp_path / name, {"sums": counts, "more": HARD}) for name, counts in (("a", HARD), ("b", EASY))]
+    rows = to_rows(put_in_table(runs, metrics=["mean@4", "pass@2"]), plus_minus=True)
+    assert rows[0] == ["model", "metric", "sums", "more", "average"]
+    assert [row[:2] for row in rows[1:]] == [["a", "mean@4"], ["b", "mean@4"], ["a", "pass@2"], ["b", "pass@2"]]
+    assert rows[3][2].startswith("16.7 ±") and rows[4][2].startswith("83.3 ±")
+    assert [row[4] for row in rows[1:]] == ["8.3", "45.8", "16.7", "50.0"]
 
 
 def test_two_runs_of_one_model_are_told_apart_and_other_protocols_named(tmp_path: Path):

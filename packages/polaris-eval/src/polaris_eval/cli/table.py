@@ -15,7 +15,7 @@ def table_command(
     metric: Annotated[
         list[str] | None,
         typer.Option(
-            help="A column of each benchmark: mean@k, maj@16, pass@64, mg-pass@16, truncated; repeat it for several.  "
+            help="A row of each model: mean@k, maj@16, pass@64, mg-pass@16, truncated; repeat it for several.  "
             "[default: mean@k]",
             show_default=False,
         ),

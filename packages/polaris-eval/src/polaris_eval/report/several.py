@@ -32,10 +32,13 @@ class ModelTable:
     """Several models beside each other."""
 
     models: Sequence[str]
-    """A row of each, the first is what the others are compared with."""
+    """The first is what the others are compared with."""
 
-    columns: Sequence[str]
-    """Benchmarks, with the metric where there are several."""
+    benchmarks: Sequence[str]
+    """The columns."""
+
+    metrics: Sequence[str]
+    """Of each a row for every model, the models of one metric beneath each other."""
 
     cells: Sequence[Sequence[Cell | None]]
     """By row and column; ``None`` where a model has no such score."""
@@ -55,7 +58,7 @@ def put_in_table(runs: Sequence[Path], *, metrics: Sequence[str] = ("mean@k",), 
 
     Args:
         runs: Folders that ``run`` or ``grade`` wrote, or their ``scores.json``.
-        metrics: ``mean@k``, ``pass@16``, ``maj@64``, ...: a column of each benchmark for each.
+        metrics: ``mean@k``, ``pass@16``, ``maj@64``, ...: a row of each model for each.
         common: Compare the problems that both have where one has more; else that is refused.
 
     Raises:
@@ -74,17 +77,18 @@ def put_in_table(runs: Sequence[Path], *, metrics: Sequence[str] = ("mean@k",), 
         compared = compare_scores(read[0], scores, common=common) if shared else []
         comparisons.append({each.benchmark: each for each in compared})
         warnings += [f"{model} beside {models[0]}: {said}" for said in differences_to_know(read[0], scores)]
-    columns = [(name, metric) for name in names for metric in metrics]
     cells = [
-        [_cell(own.get(name), metric, compared.get(name)) for name, metric in columns]
+        [_cell(own.get(name), metric, compared.get(name)) for name in names]
+        for metric in metrics
         for own, compared in zip(found, comparisons, strict=True)
     ]
-    for metric in metrics:
-        if all(row[at] is None for row in cells for at, column in enumerate(columns) if column[1] == metric):
+    for at, metric in enumerate(metrics):
+        if all(cell is None for row in cells[at * len(models) : (at + 1) * len(models)] for cell in row):
             raise SettingError(f"no evaluation has {metric!r}; give one of: {', '.join(_known(read))}")
     return ModelTable(
         models=models,
-        columns=[name if len(metrics) == 1 else f"{name} {metric}" for name, metric in columns],
+        benchmarks=names,
+        metrics=metrics,
         cells=cells,
         averages=[_average(row) for row in cells],
         comparisons=[
@@ -95,17 +99,20 @@ def put_in_table(runs: Sequence[Path], *, metrics: Sequence[str] = ("mean@k",), 
 
 
 def to_rows(table: ModelTable, *, plus_minus: bool) -> list[list[str]]:
-    """Return one row of text for each model, below one that names the columns; shares in percent.
+    """Return one row of text for each model and metric, below one that names the columns; shares in percent.
 
     Args:
         table: As `put_in_table` makes it.
         plus_minus: Half of the interval's width in place of its ends.
     """
     has_average = any(average is not None for average in table.averages)
-    rows = [["model", *table.columns, *(["average"] if has_average else [])]]
-    for model, cells, average in zip(table.models, table.cells, table.averages, strict=True):
+    has_metric = len(table.metrics) > 1
+    rows = [["model", *(["metric"] if has_metric else []), *table.benchmarks, *(["average"] if has_average else [])]]
+    names = [(model, metric) for metric in table.metrics for model in table.models]
+    for (model, metric), cells, average in zip(names, table.cells, table.averages, strict=True):
         shown = MISSING if average is None else f"{100 * average:.1f}"
-        rows.append([model, *(_text(cell, plus_minus) for cell in cells), *([shown] if has_average else [])])
+        row = [model, *([metric] if has_metric else []), *(_text(cell, plus_minus) for cell in cells)]
+        rows.append([*row, *([shown] if has_average else [])])
     return rows
 
 
