@@ -5,6 +5,7 @@ import os
 import shutil
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 import torch.distributed as dist
@@ -19,7 +20,7 @@ from polaris_train.recipe import load_recipe
 from polaris_train.records import GradedGroup
 from polaris_train.run_folder import RunFolder, StageFolder
 from polaris_train.stage.launch import prepare_stage
-from polaris_train.stage.rollouts import SynchronousRollouts, expected_tokens, visits
+from polaris_train.stage.rollouts import StepSource, SynchronousRollouts, expected_tokens, visits
 from safetensors.torch import load_file, save_file
 
 
@@ -93,10 +94,11 @@ def stage(tmp_path, one_rank, grade_many):
         )
         if name != "drawn" and (drawn := tmp_path / "drawn" / "stage-1" / "rollouts").exists():
             shutil.copytree(drawn, folder.path / "rollouts", dirs_exist_ok=True)
-        return SynchronousRollouts(
-            read_problems(folder.problems), folder.read_resolved(), folder=folder, open_sampler=open_sampler,
-            grade_many=grade_many,
-        )  # fmt: skip
+        drawn_from = StepSource(
+            read_problems(folder.problems), folder.read_resolved(), folder=folder, grade_many=grade_many
+        )
+        rollouts = SynchronousRollouts(drawn_from, open_sampler=open_sampler)
+        return SimpleNamespace(next=rollouts.next, require_own=drawn_from.require_own)
 
     rollouts = prepare("drawn", open_sampler=lambda _: nullcontext(Guesser()))
     prepare.groups = [rollouts.next(step).groups for step in (1, 2)]
@@ -186,10 +188,8 @@ def test_a_step_grades_answers_after_the_thought_that_the_prompt_opened(tmp_path
                     prefilled="<think>\n",
                 )  # fmt: skip
 
-    rollouts = SynchronousRollouts(
-        problems, folder.read_resolved(), folder=folder, open_sampler=lambda _: nullcontext(Thinker()),
-        grade_many=grade_many,
-    )  # fmt: skip
+    source = StepSource(problems, folder.read_resolved(), folder=folder, grade_many=grade_many)
+    rollouts = SynchronousRollouts(source, open_sampler=lambda _: nullcontext(Thinker()))
     drawn, again = rollouts.next(1), rollouts.next(1)
     assert [each.outcomes for each in drawn.groups] == [(Outcome.NO_ANSWER, Outcome.CORRECT) * 2] * 2
     assert again.replayed

@@ -13,6 +13,10 @@ class RunFolderError(TrainError, ValueError):
     """A run folder lacks what a stage needs, or is in use."""
 
 
+class WeightsError(TrainError, ValueError):
+    """Servers hold another model than a stage trains, or weights that it did not give them."""
+
+
 class MemoryExhaustedError(TrainError, MemoryError):
     """A micro-batch did not fit into memory; the stage can be continued with smaller ones."""
 

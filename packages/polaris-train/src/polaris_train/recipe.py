@@ -30,6 +30,11 @@ _NUMBER, _AUTO = "(number)", "(auto)"
 """Kinds of a stage's temperature, which pydantic puts into the path of a mistake."""
 
 
+def _is_off(value: object) -> bool:
+    """Leave a setting out of a file where it is off, so that runs from before it existed go on."""
+    return not value
+
+
 class _Constants(BaseModel):
     """What holds in every stage."""
 
@@ -130,6 +135,14 @@ class _Constants(BaseModel):
 
     max_restarts: int = Field(default=3, ge=0)
     """Times that ranks which crashed or stalled are started again, from the newest checkpoint, by one command."""
+
+    endpoints: tuple[str, ...] = Field(default=(), exclude_if=_is_off)
+    """Addresses of ``vllm serve`` servers that sample for this run alone and take its weights, or files that list them,
+    one a line; by default every rank has an engine of its own."""
+
+    sampling_ahead: int = Field(default=0, ge=0, exclude_if=_is_off)
+    """Steps whose groups ``endpoints`` may sample while the policy is updated on those of an earlier step; 0: none,
+    everything waits for everything else and a run can be repeated to the last bit."""
 
     canary: bool = True
     """End the stage where an engine's log-probabilities are not the policy's, even when it was given the weights twice;
@@ -267,6 +280,11 @@ class Recipe(_Constants):
                 f"prompts_per_step is {self.prompts_per_step}, which does not divide into optimizer_steps_per_batch "
                 f"= {self.optimizer_steps_per_batch} equal parts"
             )
+        if self.sampling_ahead and not self.endpoints:
+            raise ValueError(
+                f"sampling_ahead is {self.sampling_ahead}, but engines in the ranks cannot sample while these train; "
+                "start servers with 'vllm serve' and give their addresses as endpoints, or set sampling_ahead to 0"
+            )
         if self.num_processes is not None:
             check_ranks(self.num_processes, self.tensor_parallel)
         return self
@@ -366,6 +384,7 @@ FREE_FIELDS = (
     "microbatch_tokens",
     "max_skipped_steps",
     "stall_limit_s",
+    "endpoints",
     "canary",
     "max_restarts",
     "trackers",

@@ -207,6 +207,9 @@ class StageFolder:
     stalled = _Place("stalled")
     """Folder of what every rank left when nothing moved any more: stacks, and torch's record of collectives."""
 
+    weights = _Place("weights")
+    """Folder of the newest weights on their way to servers, as long as the stage runs."""
+
     tensorboard = _Place("tensorboard")
     """Folder of TensorBoard's event files."""
 
@@ -239,7 +242,7 @@ class StageFolder:
     def training_files(self) -> tuple[Path, ...]:
         """All that training writes, as glob patterns."""
         single = (self.resolved, self.problems, *self.logs, self.model, self.outcome, self.wandb_id, self._memory)
-        folders = ("rollouts", "capsules", "eval", "checkpoints", "tensorboard", "heartbeat.json", "stalled")
+        folders = ("rollouts", "capsules", "eval", "checkpoints", "tensorboard", "weights", "heartbeat.json", "stalled")
         return *single, *(self.path / name for name in folders)
 
     def rollout(self, step: int) -> Path:

@@ -107,16 +107,36 @@ def simulate(
     max_tokens: Annotated[int, typer.Option(help="Token budget that ends a completion.")] = 53248,
     draws: Annotated[int, typer.Option(min=1, help="Steps that are simulated.")] = 100,
     plot: Annotated[Path | None, typer.Option(help="PNG file to draw the table to.")] = None,
+    engines: Annotated[int, typer.Option(min=1, help="Engines of the second table.")] = 8,
+    update: Annotated[
+        float, typer.Option(help="How long an update takes, as a share of the mean time of a step's sampling.")
+    ] = 1.0,
+    finish_times: Annotated[
+        Path | None,
+        typer.Option(help="JSON lines of when the requests of recorded evaluations finished; each is a step."),
+    ] = None,
 ) -> None:
-    r"""Show what sharing work saves: makespan / ideal on 1 to 64 engines.
+    r"""Show what sharing work saves, and what sampling ahead does.
 
-    Lengths are heavy-tailed (lognormal, cut at the token budget). Groups are
-    dealt out in advance, taken from a shared counter by whichever engine has
-    room, or taken so with the longest expected first, as training does it.
+    The first table is makespan / ideal of one step on 1 to 64 engines. Lengths
+    are heavy-tailed (lognormal, cut at the token budget). Groups are dealt out
+    in advance, taken from a shared counter by whichever engine has room, or
+    taken so with the longest expected first, as training does it.
+
+    The second is a run of such steps, or of recorded ones alone, in which 0, 1
+    or 2 steps are sampled ahead of the updates (`sampling_ahead` of a recipe):
+    the time of a step, and how long engines and trainer have nothing to do.
 
     Example: polaris-rollout simulate --problems 64 --slots 32 --plot balance.png
+
+    Example: polaris-rollout simulate --finish-times times.jsonl --update 0.5
     """
+    from polaris_rollout.sharing.ahead import drawn_steps, print_ahead, read_finish_times
     from polaris_rollout.sharing.simulate import Workload, print_simulation
+
+    if finish_times is not None:
+        print_ahead(read_finish_times(finish_times), update=update)
+        return
 
     workload = Workload(
         num_problems=problems,
@@ -126,6 +146,8 @@ def simulate(
         max_tokens=max_tokens,
     )
     print_simulation(workload, num_seeds=draws, plot=plot)
+    steps = {f"{problems} x {samples}": drawn_steps(workload, draws)}
+    print_ahead(steps, update=update, num_engines=engines, slots=slots)
 
 
 def main() -> None:

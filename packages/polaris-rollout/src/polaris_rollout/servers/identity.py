@@ -71,12 +71,13 @@ class Contract:
         return (self.digest or self.root) + (f"+{self.trained_version}" if self.trained_version else "")
 
 
-async def read_contract(endpoint: Endpoint, *, model: str, context: int | None) -> Contract:
+async def read_contract(endpoint: Endpoint, *, model: str | None, context: int | None) -> Contract:
     """Look at a server, and tell the endpoint how to address the model.
 
     Args:
         endpoint: The server's client.
-        model: What it must serve: the name it is served by, or the folder, Hub id or carried name it was loaded from.
+        model: What it must serve: the name it is served by, or the folder, Hub id or carried name it was loaded from;
+            ``None`` takes the only model that it serves.
         context: What its context must hold at least; ``None`` takes any.
 
     Raises:
@@ -157,15 +158,19 @@ def _other_weights(contract: Contract, reference: Contract, remedy: str) -> str 
     return None
 
 
-def _find(served: Sequence[ServedModel], model: str, address: str) -> ServedModel:
-    for each in served:
-        if model in (each.model_id, each.root) or _same_folder(model, each.root):
-            return each
+def _find(served: Sequence[ServedModel], model: str | None, address: str) -> ServedModel:
+    if model is None:
+        found = served if len(served) == 1 else ()
+    else:
+        found = [each for each in served if model in (each.model_id, each.root) or _same_folder(model, each.root)]
+    if found:
+        return found[0]
+    wanted = "one model alone" if model is None else repr(model)
     names = ", ".join(
         repr(each.model_id) + (f" (from {each.root!r})" if each.root != each.model_id else "") for each in served
     )
     raise EndpointError(
-        f"{address} serves {names or 'no model'} and {model!r} was asked for; give one of these names as --model or "
+        f"{address} serves {names or 'no model'} and {wanted} was asked for; give one of these names as --model or "
         "the address of a server of that model"
     )
 

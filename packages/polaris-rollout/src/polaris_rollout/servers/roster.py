@@ -40,7 +40,7 @@ class Roster:
     weights_version: str
 
     def __init__(
-        self, inventory: Inventory, *, model: str, chat: ChatFormat, patience: Patience, takes_weights: bool
+        self, inventory: Inventory, *, model: str | None, chat: ChatFormat, patience: Patience, takes_weights: bool
     ) -> None:
         """Look at nothing yet.
 
@@ -233,8 +233,8 @@ class Roster:
         except EndpointDownError as down:
             error = str(down)
         raise EndpointError(
-            f"{error}; start a server of {self._model} there or leave the endpoint out; of servers other than "
-            "`vllm serve` `polaris-eval run --text-only` takes the texts"
+            f"{error}; start a server of {self._model or 'the model'} there or leave the endpoint out; of servers "
+            "other than `vllm serve` `polaris-eval run --text-only` takes the texts"
         )
 
     async def _watch(self, server: Server) -> None:

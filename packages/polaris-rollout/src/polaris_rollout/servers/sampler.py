@@ -44,7 +44,7 @@ class ServerSampler:
         self,
         endpoints: Sequence[str],
         *,
-        model: str,
+        model: str | None,
         context: int | None = None,
         chat: ChatFormat = USER_TURN,
         max_in_flight: int = 256,
@@ -57,7 +57,8 @@ class ServerSampler:
             endpoints: Addresses such as ``http://host:8000``, or files that list addresses, one a line. Such a file may
                 change while the sampler is open: servers that it names get work once they hold the model and its
                 current weights, and those that it names no more get none.
-            model: Name that the servers serve it by, or what they loaded: a folder, a Hub id, a carried name.
+            model: Name that the servers serve it by, or what they loaded: a folder, a Hub id, a carried name. ``None``
+                takes the only model of each, which is of use where they are given weights.
             context: Longest prompt and completion together; ``None`` takes the least of the servers'. Beyond the
                 model's positions the servers must have been started with it.
             chat: What stands around every user turn.

@@ -3,11 +3,15 @@ from .advantage import group_advantages as group_advantages
 from .advantage import group_multiplicities as group_multiplicities
 from .advantage import soft_overlong_penalty as soft_overlong_penalty
 from .batches import BatchSettings as BatchSettings
+from .batches import LagStats as LagStats
 from .batches import TrainingBatch as TrainingBatch
 from .batches import Update as Update
 from .batches import UpdateStats as UpdateStats
 from .batches import training_batches as training_batches
 from .batches import update as update
+from .lag import spans as spans
+from .lag import steps_done as steps_done
+from .lag import token_lags as token_lags
 from .loss import LossSettings as LossSettings
 from .loss import cispo_loss as cispo_loss
 from .loss import clipped_loss as clipped_loss

@@ -8,6 +8,7 @@ from polaris_rollout import derive_seed
 from torch import Tensor
 
 from polaris_train.grpo.advantage import Substitution, completion_advantages, group_multiplicities
+from polaris_train.grpo.lag import token_lags
 from polaris_train.grpo.loss import Aggregation, LossSettings, token_losses, token_weights
 from polaris_train.model.packing import MicroBatch, TrainingSequence
 from polaris_train.model.policy import Policy
@@ -47,6 +48,9 @@ class BatchSettings:
     num_optimizer_steps: int = 1
     """Equal parts of the groups that are trained on one after the other."""
 
+    max_lag: int = 0
+    """Largest lag that a token may have; at 0 all were drawn with the weights that the step begins with."""
+
     seed: int = 0
     """Of the draw of substitutes."""
 
@@ -74,6 +78,20 @@ class TrainingBatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LagStats:
+    """How the trainer's policy differs from what drew the tokens of one lag."""
+
+    num_tokens: int
+    """That were trained on, rescued completions left out."""
+
+    prob_gap_mean: float | None
+    """Difference between the trainer's probability of a token and the one it was drawn with; ``None`` without any."""
+
+    mismatch_share: float | None
+    """Share of them whose weight the mismatch correction cut; ``None`` without any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateStats:
     """What the optimizer steps on one rollout did, over all ranks; means are over tokens."""
 
@@ -92,11 +110,12 @@ class UpdateStats:
     entropy: float
     """Of the distribution at the sampling temperature, in nats."""
 
-    prob_gap_mean: float
-    """Difference between the trainer's and the engine's probability of a token."""
+    prob_gap_mean: float | None
+    """Difference between the trainer's and the engine's probability of a token; of tokens of lag 0, which tell engine
+    and trainer apart. ``None`` if all are older."""
 
-    logprob_gap_max: float
-    """Largest difference between the trainer's and the engine's log-probability of a token, in nats."""
+    logprob_gap_max: float | None
+    """Largest difference between the trainer's and the engine's log-probability of a token of lag 0, in nats."""
 
     mismatch_share: float
     """Share of tokens whose weight the mismatch correction cut."""
@@ -118,6 +137,9 @@ class UpdateStats:
 
     rescue_share: float
     """Share of the gradient, counted as weight times advantage, that rescued completions have."""
+
+    lags: tuple[LagStats, ...] = ()
+    """Of lag 0, 1, ... up to the largest that a token may have; none where that is 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,15 +166,15 @@ def training_batches(rollout: Sequence[GradedGroup], settings: BatchSettings, *,
     )
     size = len(rollout) // settings.num_optimizer_steps
     every = list(zip(range(len(rollout)), rollout, counts, strict=True))
-    return [_batch(every[start : start + size], settings) for start in range(0, len(every), size)]
+    return [_batch(every[start : start + size], settings, step) for start in range(0, len(every), size)]
 
 
-def _batch(part: Sequence[tuple[int, GradedGroup, int]], settings: BatchSettings) -> TrainingBatch:
+def _batch(part: Sequence[tuple[int, GradedGroup, int]], settings: BatchSettings, step: int) -> TrainingBatch:
     chosen = [(place, each, count) for place, each, count in part if count]
     members = [
         ((place, index), sequence, count)
         for place, each, count in chosen
-        for index, sequence in _sequences(each, settings)
+        for index, sequence in _sequences(each, settings, step)
     ]
     sequences = [(sequence, count) for _, sequence, count in members]
     weights = token_weights(
@@ -169,7 +191,7 @@ def _batch(part: Sequence[tuple[int, GradedGroup, int]], settings: BatchSettings
     )
 
 
-def _sequences(each: GradedGroup, settings: BatchSettings) -> list[tuple[int, TrainingSequence]]:
+def _sequences(each: GradedGroup, settings: BatchSettings, step: int) -> list[tuple[int, TrainingSequence]]:
     """Return the group's completions by number, with their advantages, but for those that are masked."""
     completions = each.group.completions
     advantages = completion_advantages(
@@ -189,6 +211,7 @@ def _sequences(each: GradedGroup, settings: BatchSettings) -> list[tuple[int, Tr
                 advantages=advantage,
                 old_logprobs=completion.logprobs if index == each.rescued else None,
                 off_policy=index == each.rescued,
+                lags=token_lags(each.group, completion, step=step) if settings.max_lag and index != each.rescued else 0,
             ),
         )
         for index, (completion, advantage) in enumerate(zip(completions, advantages, strict=True))
@@ -231,7 +254,7 @@ def update(
         if batch.sequences:
             totals = accumulate(policy, batch.sequences, token_loss, settings, scaler=scaler)
             steps.append(optimizer_step(policy, optimizer, totals, settings, scaler=scaler))
-    return Update(stats=_stats(steps, batches), steps=tuple(steps))
+    return Update(stats=_stats(steps, batches, max_lag=loss.max_lag), steps=tuple(steps))
 
 
 def _with_old_logprobs(policy: Policy, batch: TrainingBatch, settings: StepSettings) -> TrainingBatch:
@@ -247,11 +270,17 @@ def _with_old_logprobs(policy: Policy, batch: TrainingBatch, settings: StepSetti
     )
 
 
-def _stats(steps: Sequence[OptimizerStep], batches: Sequence[TrainingBatch]) -> UpdateStats:
+def _stats(steps: Sequence[OptimizerStep], batches: Sequence[TrainingBatch], *, max_lag: int) -> UpdateStats:
     def total(name: str) -> float:
         return sum(step.sums[name] for step in steps)
 
-    tokens, on_policy = max(total("tokens"), 1.0), max(total("on_policy"), 1.0)
+    def of_lag(lag: int) -> LagStats:
+        num_tokens = int(total(f"lag {lag}"))
+        means = [total(f"{name} {lag}") / num_tokens if num_tokens else None for name in ("prob_gap", "mismatch")]
+        return LagStats(num_tokens=num_tokens, prob_gap_mean=means[0], mismatch_share=means[1])
+
+    tokens, on_policy, fresh = (max(total(name), 1.0) for name in ("tokens", "on_policy", "fresh"))
+    all_older = total("on_policy") > 0 and not total("fresh")
     finite = [step for step in steps if step.finite]
     skipped = len(steps) - len(finite)
     ages = [age for batch in batches for age in batch.rescue_ages]
@@ -261,8 +290,8 @@ def _stats(steps: Sequence[OptimizerStep], batches: Sequence[TrainingBatch]) -> 
         skipped_updates=skipped,
         num_tokens=int(total("tokens")),
         entropy=total("entropy") / tokens,
-        prob_gap_mean=total("prob_gap") / on_policy,
-        logprob_gap_max=max((step.maxima["logprob_gap"] for step in steps), default=0.0),
+        prob_gap_mean=None if all_older else total("prob_gap") / fresh,
+        logprob_gap_max=None if all_older else max((step.maxima["logprob_gap"] for step in steps), default=0.0),
         mismatch_share=total("mismatch") / on_policy,
         clipped_share=total("clipped") / tokens,
         kl=total("kl") / tokens,
@@ -270,4 +299,5 @@ def _stats(steps: Sequence[OptimizerStep], batches: Sequence[TrainingBatch]) -> 
         rescued_groups=len(ages),
         rescue_age=sum(ages) / len(ages) if ages else None,
         rescue_share=total("rescue") / max(total("gradient"), 1e-12),
+        lags=tuple(of_lag(lag) for lag in range(max_lag + 1)) if max_lag else (),
     )

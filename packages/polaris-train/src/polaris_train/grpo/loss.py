@@ -55,6 +55,9 @@ class LossSettings:
     kl_coef: float = 0.0
     """Weight of `kl_penalty`, where there is a reference policy."""
 
+    max_lag: int = 0
+    """Largest lag that a token may have (`polaris_train.grpo.lag`); above 0, each lag is measured by itself."""
+
 
 def token_losses(
     logprobs: PerToken,
@@ -69,12 +72,22 @@ def token_losses(
     Ratios are taken to the batch's old log-probabilities, and how far the engine that sampled is from those is a
     weight. What an earlier policy sampled should have the engine's as its old ones, and so needs no weight.
 
+    With lag this is the decoupled objective, token by token: ``min(rho, C) * clipped(pi / pi_old)`` with
+    ``rho = pi_old / mu``. The proximal policy ``pi_old`` is the one that the step begins with: clipping is centred on
+    it. The behaviour policy ``mu`` is what drew the token, of whichever version and in whichever engine: one weight
+    corrects lag and mismatch together. Where a completion spans versions, each token has the ``mu`` of its own.
+
     Args:
         logprobs: Under the policy being trained.
         entropies: Of its distributions.
         batch: That they are of.
         settings: Which loss.
         reference_logprobs: Under the policy to stay close to.
+
+    References:
+        Hilton et al., "Batch size-invariance for policy optimization" (decoupled objective), 2021.
+        https://arxiv.org/abs/2110.00641
+        Fu et al., "AReaL" (completions that span versions), 2025. https://arxiv.org/abs/2505.24298
     """
     old = batch.old_logprobs.where(batch.has_old_logprobs, logprobs.detach())
     low, high = settings.clip_low, settings.clip_high
@@ -95,12 +108,15 @@ def token_losses(
         losses = losses + settings.kl_coef * kl
     with torch.no_grad():
         on_policy = ~batch.off_policy
+        fresh = on_policy & (batch.lags == 0)
         ratio, rho = (logprobs - old).exp(), (old - batch.engine_logprobs).exp()
         cut = ~torch.isclose(mismatch, rho) & (settings.mismatch_correction != "none")
         pull = (batch.weights * batch.advantages).abs()
+        prob_gap = (old.exp() - batch.engine_logprobs.exp()).abs()
         sums = {
             "entropy": entropies,
-            "prob_gap": (old.exp() - batch.engine_logprobs.exp()).abs() * on_policy,
+            "prob_gap": prob_gap * fresh,
+            "fresh": fresh,
             "on_policy": on_policy,
             "mismatch": on_policy & cut,
             "clipped": (ratio < 1 - low) | (ratio > 1 + high),
@@ -108,7 +124,10 @@ def token_losses(
             "gradient": pull,
             "rescue": pull * batch.off_policy,
         }
-        gaps = (old - batch.engine_logprobs)[on_policy].abs()
+        for lag in range(settings.max_lag + 1 if settings.max_lag else 0):
+            here = on_policy & (batch.lags == lag)
+            sums |= {f"lag {lag}": here, f"prob_gap {lag}": prob_gap * here, f"mismatch {lag}": here & cut}
+        gaps = (old - batch.engine_logprobs)[fresh].abs()
     return TokenLosses(losses=losses, sums=sums, maxima={"logprob_gap": gaps})
 
 

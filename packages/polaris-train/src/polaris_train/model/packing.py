@@ -37,8 +37,11 @@ class TrainingSequence:
     off_policy: bool = False
     """Whether an earlier policy sampled it, so that it says nothing about how engine and trainer differ."""
 
+    lags: int | tuple[int, ...] = 0
+    """Steps by which the weights that drew it are older than those that the step begins with: of all tokens, or [T]."""
+
     def __post_init__(self) -> None:
-        for name in ("advantages", "engine_logprobs", "old_logprobs"):
+        for name in ("advantages", "engine_logprobs", "old_logprobs", "lags"):
             values = getattr(self, name)
             if isinstance(values, tuple) and len(values) != len(self.token_ids):
                 raise ValueError(f"{name} has {len(values)} values for {len(self.token_ids)} tokens; give one a token")
@@ -85,6 +88,9 @@ class MicroBatch:
 
     off_policy: Bool[Tensor, " tokens"]
     """Whether an earlier policy sampled it."""
+
+    lags: Int[Tensor, " tokens"]
+    """Steps by which the weights that drew it are older than those that the step begins with."""
 
     def to(self, device: torch.device) -> "MicroBatch":
         """Return the micro-batch with its tensors on a device."""
@@ -175,4 +181,5 @@ def pack(sequences: Sequence[TrainingSequence]) -> MicroBatch:
         old_logprobs=per_token([each.old_logprobs for each in sequences]),
         has_old_logprobs=torch.tensor([each.old_logprobs is not None for each in sequences]).repeat_interleave(counts),
         off_policy=torch.tensor([each.off_policy for each in sequences]).repeat_interleave(counts),
+        lags=per_token([each.lags for each in sequences]).long(),
     )

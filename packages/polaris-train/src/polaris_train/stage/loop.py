@@ -102,7 +102,9 @@ def train_stage(
         stop = ending.stop(known)
         if stop is not None:
             metrics |= evaluate(step, phases, last=True)
-        performance = step_performance(metrics, phases, replayed=rollout.replayed) | memory.measure()
+        overlapped = config.sampling_ahead > 0
+        performance = step_performance(metrics, phases, replayed=rollout.replayed, overlapped=overlapped)
+        performance |= memory.measure()
         yield StepResult(step=step, groups=rollout.groups, metrics=metrics, performance=performance, taken=taken)
         if state.skipped_in_row > config.max_skipped_steps:
             raise DivergenceError(

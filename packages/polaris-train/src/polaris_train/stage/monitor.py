@@ -16,6 +16,7 @@ import torch.distributed as dist
 from polaris_reward import Outcome
 
 from polaris_train.grpo.batches import UpdateStats
+from polaris_train.grpo.lag import spans, token_lags
 from polaris_train.records import GradedGroup
 from polaris_train.stage.levels import ENTROPY_SHARE, GROWTH, PROB_GAP, SPIKE, TRUNCATED_SHARE, ZERO_SIGNAL_SHARE
 
@@ -40,6 +41,8 @@ def step_metrics(step: int, groups: Sequence[GradedGroup], stats: UpdateStats) -
     outcomes = [outcome for each in groups for outcome in each.outcomes]
     rewards = [reward for each in groups for reward in each.rewards]
     num_tokens = sum(len(completion.token_ids) for completion in completions)
+    updated = asdict(stats)
+    by_lag = updated.pop("lags")
     return {
         "step": step,
         "reward": sum(rewards) / len(rewards),
@@ -50,13 +53,33 @@ def step_metrics(step: int, groups: Sequence[GradedGroup], stats: UpdateStats) -
         "truncated_share": sum(each.num_truncated for each in groups) / len(completions),
         "outcomes": {outcome.value: outcomes.count(outcome) for outcome in Outcome if outcome in outcomes},
         "sampled_tokens": num_tokens,
-        **{name: _finite(value) for name, value in asdict(stats).items()},
+        **{name: _finite(value) for name, value in updated.items()},
+        **(_lag_metrics(step, groups, by_lag) if by_lag else {}),
     }
 
 
-def step_performance(metrics: Mapping[str, Any], phases: "Phases", *, replayed: bool) -> dict[str, Any]:
-    """Return a step's line of ``performance.jsonl``; what was replayed was not sampled."""
-    tokens = {"sample": 0 if replayed else metrics["sampled_tokens"], "update": metrics["num_tokens"]}
+def _lag_metrics(step: int, groups: Sequence[GradedGroup], by_lag: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return how old the weights were that drew a step, and what that does to its tokens' probabilities."""
+    drawn = [(each.group, completion) for each in groups for completion in each.group.completions]
+    lags = [lag for group, completion in drawn for lag in token_lags(group, completion, step=step)]
+    return {
+        "lag_mean": sum(lags) / len(lags),
+        "lag_max": max(lags),
+        "spanning_share": sum(len(spans(*each)) > 1 for each in drawn) / len(drawn),
+        "by_lag": {str(lag): {name: _finite(value) for name, value in each.items()} for lag, each in enumerate(by_lag)},
+    }
+
+
+def step_performance(
+    metrics: Mapping[str, Any], phases: "Phases", *, replayed: bool, overlapped: bool = False
+) -> dict[str, Any]:
+    """Return a step's line of ``performance.jsonl``.
+
+    What was replayed was not sampled, and where sampling overlapped with other work, what the step waited for it says
+    nothing of its speed: neither has a rate.
+    """
+    sampled = 0 if replayed or overlapped else metrics["sampled_tokens"]
+    tokens = {"sample": sampled, "update": metrics["num_tokens"]}
     return {
         "step": metrics["step"],
         "replayed": replayed,

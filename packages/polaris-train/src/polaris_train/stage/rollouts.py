@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
@@ -58,22 +58,15 @@ class Rollouts(Protocol):
         ...
 
 
-class SynchronousRollouts:
-    """Samples a step when it is asked for, with the weights as they are then, and grades while it samples.
+class StepSource:
+    """What the steps of a stage sample, how it is graded, and where it is kept.
 
-    A step whose rollouts are on disk is read, not sampled again: sampling is most of the cost of a step. They keep what
-    drew them, and are refused for anything else. What is sampled does not depend on which rank's engine took which
-    problem.
+    What a step samples is a function of the step: its problems and the seed of each completion. Stored groups keep what
+    drew them, and are refused for anything else.
     """
 
     def __init__(
-        self,
-        problems: Sequence[Problem],
-        config: ResolvedStage,
-        *,
-        folder: StageFolder,
-        open_sampler: OpenSampler,
-        grade_many: GradeMany,
+        self, problems: Sequence[Problem], config: ResolvedStage, *, folder: StageFolder, grade_many: GradeMany
     ) -> None:
         """Sample nothing yet.
 
@@ -81,44 +74,24 @@ class SynchronousRollouts:
             problems: Training problems; at least one step's worth.
             config: Says how they are sampled.
             folder: Keeps what is sampled.
-            open_sampler: Only called when something must be sampled.
-            grade_many: Grades the completions of this rank; called from another thread.
+            grade_many: Grades completions; called from other threads.
         """
         self._problems = problems
         self._references = {problem.problem_id: problem.references for problem in problems}
         self._config = config
         self._folder = folder
         self._drawn_by = drawn_by(config, problems)
-        self._open_sampler = open_sampler
         self._grade_many = grade_many
 
-    def next(self, step: int) -> Rollout:
-        """Return the groups of a step; collective.
+    def problems(self, step: int) -> list[Problem]:
+        """Return the problems of a step; see `draw_problems`."""
+        config = self._config
+        return draw_problems(self._problems, step=step, num_problems=config.prompts_per_step, seed=config.seed)
 
-        Raises:
-            CircuitBreakerError: If too much of the step could not be graded.
-            RunFolderError: If the groups are on disk, but drawn by something else.
-        """
-        config, path = self._config, self._folder.rollout(step)
-        problems = draw_problems(self._problems, step=step, num_problems=config.prompts_per_step, seed=config.seed)
-        in_order = _order_to_sample(path, problems, self._folder.run)
-        if in_order is None:
-            require_drawn_by(path, self._drawn_by, step=step)
-            return Rollout(groups=_read(path), replayed=True)
-        params = config.sampling_params(seed=derive_seed(config.seed, config.stage, step))
-        params.require_untruncated()
-        with self._open_sampler(step - 1) as sampler:
-            prompts = [
-                Prompt(problem_id=each.problem_id, text=to_prompt(each, suffix=config.prompt_suffix))
-                for each in in_order
-            ]
-            sampled = sampler.sample(prompts, params, n=config.samples_per_prompt)
-            mine = list(alongside(sampled, self._grade))
-        groups = _gather(mine, problems)
-        check_failures([one for each in groups for one in each.outcomes], max_failed_share=MAX_FAILED_SHARE)
-        if dist.get_rank() == 0:
-            _write(path, groups, params, self._drawn_by | {"step": step})
-        return Rollout(groups=groups, replayed=False)
+    def longest_first(self, step: int) -> list[Problem]:
+        """Return the problems of a step, those whose answers were long at their latest visit first."""
+        problems, expected = self.problems(step), expected_tokens(self._folder.run)
+        return longest_first(problems, lambda problem: expected.get(problem.problem_id))
 
     def position(self, step: int) -> dict[str, int]:
         """Return where a step begins; see `sampler_position`."""
@@ -135,6 +108,74 @@ class SynchronousRollouts:
             if step > after:
                 require_drawn_by(self._folder.rollout(step), self._drawn_by, step=step)
 
+    def draw(self, step: int, problems: Iterable[Problem], sampler: Sampler) -> list[GradedGroup]:
+        """Sample problems of a step and grade while sampling; return the groups that the sampler yields.
+
+        Args:
+            step: Gives the seed.
+            problems: Taken when the sampler has room for them.
+            sampler: Draws.
+        """
+        config, params = self._config, self._params(step)
+        params.require_untruncated()
+        prompts = (
+            Prompt(problem_id=each.problem_id, text=to_prompt(each, suffix=config.prompt_suffix)) for each in problems
+        )
+        return list(alongside(sampler.sample(prompts, params, n=config.samples_per_prompt), self._grade))
+
+    def is_kept(self, step: int) -> bool:
+        """Return whether the step's groups are on disk."""
+        return self._folder.rollout(step).exists()
+
+    def keep(self, step: int, groups: Sequence[GradedGroup]) -> None:
+        """Write the groups of a step."""
+        columns = {
+            "outcome": [str(outcome) for each in groups for outcome in each.outcomes],
+            "answer": [answer for each in groups for answer in each.answers],
+        }
+        path = self._folder.rollout(step)
+        write_groups(
+            path,
+            [each.group for each in groups],
+            self._params(step),
+            columns=columns,
+            settings=self._drawn_by | {"step": step},
+        )
+
+    def read(self, step: int) -> list[GradedGroup]:
+        """Return what `keep` wrote.
+
+        Raises:
+            RunFolderError: If something else drew it.
+        """
+        path = self._folder.rollout(step)
+        require_drawn_by(path, self._drawn_by, step=step)
+        columns = read_columns(path, ["outcome", "answer"])
+        outcomes, answers = iter(columns["outcome"]), iter(columns["answer"])
+        return [
+            GradedGroup(
+                group=group,
+                outcomes=tuple(Outcome(next(outcomes)) for _ in group.completions),
+                answers=tuple(next(answers) for _ in group.completions),
+            )
+            for group in read_groups(path)
+        ]
+
+    def in_order(self, step: int, groups: Iterable[GradedGroup]) -> list[GradedGroup]:
+        """Return all groups of a step in the order of its problems.
+
+        Raises:
+            CircuitBreakerError: If too much of the step could not be graded.
+        """
+        by_problem = {each.group.problem_id: each for each in groups}
+        ordered = [by_problem[problem.problem_id] for problem in self.problems(step)]
+        check_failures([one for each in ordered for one in each.outcomes], max_failed_share=MAX_FAILED_SHARE)
+        return ordered
+
+    def _params(self, step: int) -> SamplingParams:
+        config = self._config
+        return config.sampling_params(seed=derive_seed(config.seed, config.stage, step))
+
     def _grade(self, groups: Sequence[Group]) -> Iterator[GradedGroup]:
         pairs = [(text, self._references[group.problem_id]) for group in groups for text in group.texts]
         grades = iter(self._grade_many(pairs))
@@ -145,6 +186,48 @@ class SynchronousRollouts:
                 outcomes=tuple(grade.outcome for grade in own),
                 answers=tuple(grade.answer for grade in own),
             )
+
+
+class SynchronousRollouts:
+    """Samples a step when it is asked for, with the weights as they are then.
+
+    A step whose rollouts are on disk is read, not sampled again: sampling is most of the cost of a step. What is
+    sampled does not depend on which rank's engine took which problem.
+    """
+
+    def __init__(self, source: StepSource, *, open_sampler: OpenSampler) -> None:
+        """Sample nothing yet.
+
+        Args:
+            source: What the steps sample.
+            open_sampler: Only called when something must be sampled.
+        """
+        self._source = source
+        self._open_sampler = open_sampler
+
+    def next(self, step: int) -> Rollout:
+        """Return the groups of a step; collective.
+
+        Raises:
+            CircuitBreakerError: If too much of the step could not be graded.
+        """
+        source = self._source
+        planned: list[list[Problem] | None] = [None]
+        if dist.get_rank() == 0 and not source.is_kept(step):
+            planned = [source.longest_first(step)]
+        dist.broadcast_object_list(planned, src=0)
+        if planned[0] is None:
+            return Rollout(groups=source.read(step), replayed=True)
+        with self._open_sampler(step - 1) as sampler:
+            mine = source.draw(step, planned[0], sampler)
+        groups = source.in_order(step, _of_all_ranks(mine))
+        if dist.get_rank() == 0:
+            source.keep(step, groups)
+        return Rollout(groups=groups, replayed=False)
+
+    def position(self, step: int) -> dict[str, int]:
+        """Return where a step begins; see `sampler_position`."""
+        return self._source.position(step)
 
 
 def drawn_by(config: ResolvedStage, problems: Sequence[Problem]) -> dict[str, Any]:
@@ -232,40 +315,8 @@ def expected_tokens(run: RunFolder) -> dict[str, float]:
     return {record["problem_id"]: record["mean_tokens"] for record in records if record.get("mean_tokens") is not None}
 
 
-def _order_to_sample(path: Path, problems: Sequence[Problem], run: RunFolder) -> list[Problem] | None:
-    """Return the problems, those with long answers first, the same on all ranks; ``None`` if the step is on disk."""
-    order: list[list[int] | None] = [None]
-    if dist.get_rank() == 0 and not path.exists():
-        expected = expected_tokens(run)
-        order = [longest_first(range(len(problems)), lambda index: expected.get(problems[index].problem_id))]
-    dist.broadcast_object_list(order, src=0)
-    return None if order[0] is None else [problems[index] for index in order[0]]
-
-
-def _gather(mine: list[GradedGroup], problems: Sequence[Problem]) -> list[GradedGroup]:
-    """Return the groups of all ranks in the order of their problems."""
+def _of_all_ranks(mine: list[GradedGroup]) -> list[GradedGroup]:
+    """Return the groups that any rank has."""
     shares: list[list[GradedGroup]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(shares, mine)
-    by_problem = {each.group.problem_id: each for share in shares for each in share}
-    return [by_problem[problem.problem_id] for problem in problems]
-
-
-def _write(path: Path, groups: Sequence[GradedGroup], params: SamplingParams, settings: Mapping[str, Any]) -> None:
-    columns = {
-        "outcome": [str(outcome) for each in groups for outcome in each.outcomes],
-        "answer": [answer for each in groups for answer in each.answers],
-    }
-    write_groups(path, [each.group for each in groups], params, columns=columns, settings=settings)
-
-
-def _read(path: Path) -> list[GradedGroup]:
-    columns = read_columns(path, ["outcome", "answer"])
-    outcomes, answers = iter(columns["outcome"]), iter(columns["answer"])
-    return [
-        GradedGroup(
-            group=group,
-            outcomes=tuple(Outcome(next(outcomes)) for _ in group.completions),
-            answers=tuple(next(answers) for _ in group.completions),
-        )
-        for group in read_groups(path)
-    ]
+    return [each for share in shares for each in share]

@@ -26,6 +26,7 @@ def update_settings(config: ResolvedStage) -> tuple[BatchSettings, LossSettings,
         mask_truncated=config.truncated == "masked",
         overlong_cache=config.overlong_cache,
         num_optimizer_steps=config.optimizer_steps_per_batch,
+        max_lag=config.sampling_ahead,
         seed=config.seed,
     )
     loss = LossSettings(
@@ -37,6 +38,7 @@ def update_settings(config: ResolvedStage) -> tuple[BatchSettings, LossSettings,
         mismatch_low=config.mismatch_low,
         mismatch_high=config.mismatch_high,
         kl_coef=config.kl_coef,
+        max_lag=config.sampling_ahead,
     )
     steps = StepSettings(
         max_tokens=config.max_microbatch_tokens, temperature=config.temperature, max_grad_norm=config.max_grad_norm

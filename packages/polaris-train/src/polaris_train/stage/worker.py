@@ -27,6 +27,7 @@ from polaris_train.errors import MemoryExhaustedError, RunFolderError, TrainErro
 from polaris_train.model.policy import Policy
 from polaris_train.recipe import ResolvedStage
 from polaris_train.run_folder import StageFolder, read_records
+from polaris_train.stage.ahead import AheadRollouts
 from polaris_train.stage.capsule import record_step
 from polaris_train.stage.checkpoint import Checkpointer, TrainingState, receipt
 from polaris_train.stage.ending import Ending, end_stage
@@ -36,7 +37,8 @@ from polaris_train.stage.heartbeat import Heartbeat
 from polaris_train.stage.launch import BAD_INPUT, ROUND, die_with_parent
 from polaris_train.stage.loop import StepResult, train_stage
 from polaris_train.stage.output import StepTable, Trackers
-from polaris_train.stage.rollouts import SynchronousRollouts, visits
+from polaris_train.stage.rollouts import Rollouts, StepSource, SynchronousRollouts, visits
+from polaris_train.stage.servers import StageServers
 from polaris_train.stage.settings import load_reference, load_stage_policy, stage_identity, start_state
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 def main() -> None:
     """Run this rank; errors a user can mend end the stage with exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # It would tell of every request to a server.
     try:
         run_rank(StageFolder(Path(sys.argv[1])))
     except (DataError, EvalError, RewardError, RolloutError, TrainError) as error:
@@ -93,11 +96,15 @@ def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None
     heart.follow(state)
     problems = _usable_problems(read_problems(folder.problems), config)
     ending = Ending(config, folder)
-    engine = StageEngine(config, state.policy, stack, PrefixStore("engines", store), heart)
     grade_many = heart.graded(stack.enter_context(boxed_grader()).grade_many)
-    rollouts = SynchronousRollouts(problems, config, folder=folder, open_sampler=engine.awake, grade_many=grade_many)
-    rollouts.require_own(after=max(folder.checkpoints.steps(), default=0))  # before anything of the folder is changed
+    source = StepSource(problems, config, folder=folder, grade_many=grade_many)
+    source.require_own(after=max(folder.checkpoints.steps(), default=0))  # before anything of the folder is changed
     checkpointer = _resume(state, config, folder, stack)
+    servers = StageServers(config, state.policy, stack, heart, weights=folder.weights) if config.endpoints else None
+    engine = servers or StageEngine(config, state.policy, stack, PrefixStore("engines", store), heart)
+    rollouts: Rollouts = SynchronousRollouts(source, open_sampler=engine.awake)
+    if servers and config.sampling_ahead:
+        rollouts = AheadRollouts(source, config, servers=servers, stack=stack)
     steps = train_stage(
         config,
         state=state,
