@@ -51,7 +51,9 @@ def draw_curves(report: Mapping[str, Any]) -> Figure:
     if report.get("target_diversity") is not None:
         axes.axhline(report["target_diversity"], color=_DIVERSITY, linestyle=":", linewidth=1, label="target diversity")
     axes.axvline(report["temperature"], color="black", linestyle="--", label=f"chosen: {report['temperature']:.2f}")
-    axes.set(xlabel="sampling temperature", ylabel="share", ylim=(0, _BARS + 0.04), xlim=(low, high))
+    margin = 0.02 * (high - low)  # for the points and the choice at either end
+    xlim = (low - margin, high + margin)
+    axes.set(xlabel="sampling temperature", ylabel="share", ylim=(0, _BARS + 0.04), xlim=xlim)
     axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     axes.set_title(_title(report))
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
@@ -60,8 +62,12 @@ def draw_curves(report: Mapping[str, Any]) -> Figure:
 
 def _title(report: Mapping[str, Any]) -> str:
     target = report.get("target_diversity")
-    sought = "where exploration starts" if target is None else f"diversity {target:.3f}"
-    if report.get("interval") is None and report.get("warnings") is not None and target is None:
+    if target is not None:
+        reached = report.get("diversity")
+        found = f"{reached['value']:.3f}, " if reached else ""
+        return f"temperature {report['temperature']:.2f}: diversity {found}target {target:.3f}"
+    sought = "where exploration starts"
+    if report.get("interval") is None and report.get("warnings") is not None:
         sought = "as given"
     return f"temperature {report['temperature']:.2f}: {sought}"
 
