@@ -16,7 +16,9 @@ from polaris_rollout.models import stop_token_ids
 from polaris_train.embedded import tiny_model
 from polaris_train.model import load_policy
 from polaris_train.recipe import ResolvedStage
+from polaris_train.run_folder import StageFolder
 from polaris_train.stage import engine as stage_engine
+from polaris_train.stage.heartbeat import Heartbeat
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.generation import MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
@@ -313,9 +315,10 @@ def awake(sampler, model, monkeypatch, tmp_path):
         engine = Forgetful(sampler, times=times)
         monkeypatch.setattr(stage_engine, "_open_engine", lambda *_, **__: nullcontext(engine))
         config = ResolvedStage(run="run", stage="stage", model="tiny", temperature=1, **values | settings)
+        heart = Heartbeat(dist.HashStore(), StageFolder(tmp_path), stall_limit_s=config.stall_limit_s)
         with (
             ExitStack() as stack,
-            stage_engine.StageEngine(config, policy, stack, dist.HashStore()).awake(0) as sampling,
+            stage_engine.StageEngine(config, policy, stack, dist.HashStore(), heart).awake(0) as sampling,
         ):
             yield sampling
 

@@ -106,7 +106,7 @@ def test_the_attention_temperature_that_is_cancelled_is_there_by_default(folder)
 
 
 @pytest.mark.parametrize(
-    "rope_scaling", [None, {"type": "yarn", "factor": 2.0, "original_max_position_embeddings": 32}]
+    "rope_scaling", [None, {"type": "yarn", "factor": 2.0, "original_max_position_embeddings": 64}]
 )
 def test_an_older_configuration_is_extended_too(folder, tmp_path, rope_scaling):
     config = json.loads((Path(folder) / "config.json").read_text())

@@ -12,8 +12,8 @@ from polaris_train.errors import RunFolderError
 from polaris_train.run_folder import StageFolder
 
 SOURCES = Path(polaris_train.__file__).parent
-OTHERS = {"assets", "tiny", "recipes", "sharded"}
-"""Folders of the package, and one that torch writes into a model and we remove."""
+OTHERS = {"assets", "tiny", "recipes", "sharded", "."}
+"""Folders of the package, one that torch writes into a model and we remove, and how a job's temporary file begins."""
 
 KNOWERS = {"run_folder.py", "ablation/request.py"}
 """The modules that know a folder: of a run, and of an ablation, which holds runs."""

@@ -46,6 +46,9 @@ class RunFolder:
     events = _Place("events.jsonl")
     """When each step was started, finished, failed or put aside."""
 
+    servers = _Place("servers.txt")
+    """Addresses of the servers of a launched job, as long as it runs."""
+
     holder = _Place("controller.json")
     """The process that runs the recipe, or did last."""
 
@@ -227,6 +230,14 @@ class StageFolder:
     def logs(self) -> tuple[Path, ...]:
         """The files that grow with the steps."""
         return self.visits, self.metrics, self.performance
+
+    def stacks(self, rank: int) -> Path:
+        """Return where a rank leaves the stacks of its threads when nothing moves any more."""
+        return self.stalled / f"stacks-{rank}.txt"
+
+    def collectives(self, rank: int) -> Path:
+        """Return where it leaves torch's record of its collectives then."""
+        return self.stalled / f"collectives-{rank}"
 
     @property
     def checkpoints(self) -> "Checkpoints":

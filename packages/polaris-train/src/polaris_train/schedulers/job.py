@@ -9,6 +9,7 @@ from pathlib import Path
 from polaris_train.controller import Request, request_of
 from polaris_train.errors import LaunchError
 from polaris_train.recipe import Recipe, check_ranks
+from polaris_train.run_folder import RunFolder
 
 HEAD_PORT = 29400
 """At which the first node is met; torchrun's default."""
@@ -90,7 +91,7 @@ class Job:
     @property
     def inventory(self) -> Path:
         """The file that lists the servers, where they are known only when the job runs."""
-        return self.folder / "servers.txt"
+        return RunFolder(self.folder).servers
 
     def run_command(self, inventory: str) -> tuple[str, ...]:
         """Return what every node that trains is given, with the file that lists the servers, if there are any."""

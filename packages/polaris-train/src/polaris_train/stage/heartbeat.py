@@ -190,7 +190,7 @@ class Heartbeat:
 
     def _stacks_of(self, beat: Beat) -> str:
         """Return the stacks that another rank has left; torchrun ends it before it could print them."""
-        path = self._folder.stalled / f"stacks-{beat['rank']}.txt"
+        path = self._folder.stacks(beat["rank"])
         if beat["rank"] == self._rank or "collectives" not in beat or not path.exists():
             return ""
         return f"stacks of rank {beat['rank']}:\n{path.read_text(encoding='utf-8')}stacks of rank {self._rank}:\n"
@@ -201,9 +201,9 @@ class Heartbeat:
         dump = _RECORDER._dump_nccl_trace if cuda else _RECORDER._dump_fr_trace
         with suppress(OSError):  # The disk may be what hangs or is full; the message must still come.
             self._folder.stalled.mkdir(exist_ok=True)
-            with (self._folder.stalled / f"stacks-{self._rank}.txt").open("w") as file:
+            with self._folder.stacks(self._rank).open("w") as file:
                 faulthandler.dump_traceback(file=file, all_threads=True)
-            (self._folder.stalled / f"collectives-{self._rank}").write_bytes(dump())
+            self._folder.collectives(self._rank).write_bytes(dump())
         return last_collective(cuda=cuda)
 
 
