@@ -16,4 +16,4 @@ def test_the_demo_improves_the_tiny_model_beyond_doubt(command, tmp_path):
     assert (tmp_path / "demo" / "report.html").is_file()
     again = command("polaris", "demo", "--out", "demo", cwd=tmp_path, timeout=300)
     assert again.returncode == 0, again.stderr
-    assert again.stdout == done.stdout
+    assert done.stdout.endswith(again.stdout)
