@@ -130,10 +130,10 @@ LINES = b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)
     [
         LINES,
         b"\n" + LINES,
-        gzip.compress(LINES),
+        gzip.compress(LINES, mtime=0),
         json.dumps(ROWS).encode(),
         b"\xef\xbb\xbf" + json.dumps(ROWS, indent=2).encode(),
-        gzip.compress(json.dumps(ROWS).encode()),
+        gzip.compress(json.dumps(ROWS).encode(), mtime=0),
     ],
     ids=["lines", "blank first", "gzip", "array", "indented", "array in gzip"],
 )
@@ -165,8 +165,8 @@ def test_a_pipe_is_named_where_a_row_cannot_be_read() -> None:
         (b"[7]", "r, item 1: 7 is not a JSON object"),
         (b'[{"answer": "7"}]', "r, item 1: needs a field 'response'"),
         (b'[{"response": "7",\n "answer": "7"},\n', "r:1: not JSON"),
-        (gzip.compress(LINES)[:-9], "r: cannot be read (Compressed file ended before"),
-        (gzip.compress(LINES)[:12] + b"x" * 40, "r: cannot be read ("),
+        (gzip.compress(LINES, mtime=0)[:-9], "r: cannot be read (Compressed file ended before"),
+        (gzip.compress(LINES, mtime=0)[:12] + b"x" * 40, "r: cannot be read ("),
     ],
 )
 def test_what_is_wrong_with_an_array_or_a_compressed_file_is_named(

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from polaris_reward.errors import GraderClosedError, WorkerStartError
@@ -101,11 +101,10 @@ class Keeper:
                 env={**os.environ, "PYTHONHASHSEED": "0"},
                 start_new_session=True,
             )
-        try:
+        with ExitStack() as on_error:
+            on_error.callback(self._stop)
             self._await_ready(ours, self._process)
-        except BaseException:
-            self._stop()
-            raise
+            on_error.pop_all()
         return ours
 
     def _await_ready(self, requests: socket.socket, process: "subprocess.Popen[bytes]") -> None:
