@@ -58,6 +58,9 @@ class Run:
     metrics: list[dict[str, Any]]
     """Of its steps."""
 
+    held_out: dict[str, float] | None = None
+    """Share of other problems that it solves after the last step, with its 95% interval, where that was asked for."""
+
 
 def main() -> None:
     """Measure and print."""
@@ -69,6 +72,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=16, help="of a prompt")
     parser.add_argument("--slots", type=int, default=64, help="answers that the server works on at a time")
     parser.add_argument("--microbatch", type=int, default=2048, help="tokens that the trainer works on at a time")
+    parser.add_argument("--held-out", type=int, default=0, help="other problems, solved after the last step; 0: none")
     parser.add_argument("--cores", default="0,1", help="of the trainer and of the server")
     arguments = parser.parse_args()
     trainer_core, server_core = map(int, arguments.cores.split(","))
@@ -79,6 +83,8 @@ def main() -> None:
         "microbatch_tokens": arguments.microbatch,
         "stages.0.steps": arguments.steps,
     }
+    if arguments.held_out:
+        settings |= {"held_out": arguments.held_out, "evaluate_every": arguments.steps}
     runs: list[Run] = []
     with serving(arguments.out / "server.log", core=server_core, slots=arguments.slots) as address:
         for number in range(arguments.runs):
@@ -121,7 +127,7 @@ def serving(log: Path, *, core: int, slots: int) -> Generator[str]:
 
 def train(out: Path, address: str, ahead: int, settings: dict[str, int], *, core: int) -> Run:
     """Train a stage and read what it measured."""
-    values = settings | {
+    values = {
         "stages.0.temperature": 1,
         "stages.0.context": CONTEXT,
         "evaluate_every": 0,
@@ -129,7 +135,7 @@ def train(out: Path, address: str, ahead: int, settings: dict[str, int], *, core
         "num_processes": 1,
         "endpoints": f'["{address}"]',
         "sampling_ahead": ahead,
-    }
+    } | settings
     subprocess.run(
         [sys.executable, "-m", "polaris_train", "stage", "tiny-cpu", "stage-1", "--out", str(out)]
         + [part for name, value in values.items() for part in ("--set", f"{name}={value}")],
@@ -140,10 +146,11 @@ def train(out: Path, address: str, ahead: int, settings: dict[str, int], *, core
         preexec_fn=lambda: os.sched_setaffinity(0, {core}),
     )
     costs = _records(out / "stage-1" / "performance.jsonl")[WARM_UP:]
-    names = sorted({name for cost in costs for name in cost["seconds"]})
+    names = sorted({name for cost in costs for name in cost["seconds"]} - {"evaluate"})
     phases = {name: fmean(cost["seconds"].get(name, 0.0) for cost in costs) for name in names}
     metrics = _records(out / "stage-1" / "metrics.jsonl")
-    return Run(ahead=ahead, step_s=sum(phases.values()), phases_s=phases, metrics=metrics)
+    held_out = metrics[-1].get("evaluations", {}).get("held-out")
+    return Run(ahead=ahead, step_s=sum(phases.values()), phases_s=phases, metrics=metrics, held_out=held_out)
 
 
 def report(runs: Sequence[Run]) -> str:
@@ -157,6 +164,7 @@ def report(runs: Sequence[Run]) -> str:
         said = ", ".join(f"{name} {seconds:.2f}" for name, seconds in phases.items())
         spread = ", ".join(f"{run.step_s:.2f}" for run in own)
         lines.append(f"sampling_ahead = {ahead}: {medians[ahead]:.2f} s a step ({said}); runs {spread}")
+        lines += [f"  held-out after the last step: {_figures(run.held_out)}" for run in own if run.held_out]
     metrics = [each for run in runs if run.ahead for each in run.metrics[WARM_UP:]]
     gaps = {
         lag: fmean(found) if (found := [gap for each in metrics if (gap := _gap(each, lag)) is not None]) else None
@@ -173,6 +181,10 @@ def report(runs: Sequence[Run]) -> str:
 
 def _gap(metrics: dict[str, Any], lag: str) -> float | None:
     return metrics["by_lag"][lag]["prob_gap_mean"]
+
+
+def _figures(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in values.items())
 
 
 def _figure(value: float | None) -> str:
