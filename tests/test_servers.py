@@ -216,10 +216,10 @@ def test_a_prompt_without_room_for_an_answer_is_listed(servers, folder):
             list(sampler.sample([long], PARAMS, n=1))
 
 
-def test_servers_of_other_weights_or_of_another_model_are_refused(servers, folder):
+def test_servers_of_another_template_or_another_model_or_with_less_context_are_refused(servers, folder):
     (_, first), (_, second), (_, other) = servers
     for addresses, address_of_most in (([first, second, other], first), ([other, second, first], second)):
-        with pytest.raises(EndpointError, match=rf"^{other} holds other weights than {address_of_most}"):
+        with pytest.raises(EndpointError, match=rf"^{other} and {address_of_most} have different chat templates"):
             ServerSampler(addresses, model="lab/tiny")
     with pytest.raises(
         EndpointError, match=rf"^{other} serves 'lab/tiny' \(from .*/other'\) and .*/tiny' was asked for"

@@ -10,6 +10,7 @@ longer, a larger ``--microbatch`` updates shorter. A core stands for a device: g
 import argparse
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -115,13 +116,14 @@ def serving(log: Path, *, core: int, slots: int) -> Generator[str]:
             env=os.environ | _ENVIRONMENT,
             stdout=output,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
             preexec_fn=lambda: os.sched_setaffinity(0, {core}),
         )
     try:
         _wait_for(server, f"http://127.0.0.1:{port}", log)
         yield f"http://127.0.0.1:{port}"
     finally:
-        server.kill()
+        os.killpg(server.pid, signal.SIGKILL)  # with its engine, which is a process of its own
         server.wait()
 
 

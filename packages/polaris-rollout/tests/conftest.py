@@ -27,6 +27,7 @@ class StandIn:
         self.max_model_len = 256
         self.weights = 0.0
         self.weight_version = None
+        self.release = "0.32.0"
         self.logprobs_mode = "processed_logprobs"
         self.has_chat_template = True
         self.prefilled = ""
@@ -74,7 +75,6 @@ class StandIn:
             },
             "/is_paused": {"is_paused": False},
             "/weight_info": {"weight_version": self.label},
-            "/version": {"version": "0.32.0"},
         }
 
     def flat(self, body):
@@ -160,6 +160,8 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/v1/models":
             card = {"id": it.model_id, "root": it.root, "max_model_len": it.max_model_len, "parent": None}
             self.answer({"object": "list", "data": [card]})
+        elif self.path == "/version" and it.release:
+            self.answer({"version": it.release})
         elif self.path == "/weight_info" and it.weight_version:
             self.answer({"weight_version": it.weight_version})
         elif self.path == "/metrics" and it.has_metrics:

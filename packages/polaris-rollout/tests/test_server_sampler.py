@@ -365,6 +365,7 @@ def test_a_server_that_cuts_answers_short_is_refused(servers):
         ({"weights": 0.06}, r"holds other weights than http://127.0.0.1:\d+: .* differ by 0.06 nats"),
         ({"weight_version": "step-2"}, r"holds weights 'lab/model\+step-2' and http.* 'lab/model\+step-1'"),
         ({"has_chat_template": False}, "different chat templates"),
+        ({"release": "0.33.1"}, r"runs vLLM 0\.33\.1 and http://127.0.0.1:\d+ runs 0\.32\.0, whose .*; install one"),
         ({"health": 503}, r"answered /health with status 503: .*; start a server of lab/model there"),
         ({"status": 400}, "refused /v1/completions with status 400: the stand-in was told to fail"),
     ],

@@ -65,6 +65,9 @@ class Contract:
     trained_version: str | None
     """Name that a trainer gave the weights, where the server tells one."""
 
+    release: str | None
+    """Of vLLM, where the server tells it."""
+
     @property
     def weights_version(self) -> str:
         """Name of the weights: by content where that is known, else by where they came from."""
@@ -108,6 +111,7 @@ async def read_contract(endpoint: Endpoint, *, model: str | None, context: int |
         root=served.root,
         digest=model_digest(served.root),
         trained_version=await endpoint.weight_version(),
+        release=await endpoint.release(),
     )
 
 
@@ -135,6 +139,11 @@ def complaint(contract: Contract, reference: Contract, *, weights: bool = True) 
         return f"{pair} have different tokenizers; {remedy}"
     if contract.prompt_token_ids != reference.prompt_token_ids:
         return f"{pair} have different chat templates; {remedy}"
+    if _differ(contract.release, reference.release):
+        return (
+            f"{contract.address} runs vLLM {contract.release} and {reference.address} runs {reference.release}, whose "
+            "kernels may sample other tokens; install one release for every endpoint or leave one of them out"
+        )
     return _other_weights(contract, reference, remedy) if weights else None
 
 

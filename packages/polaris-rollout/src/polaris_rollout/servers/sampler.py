@@ -69,11 +69,11 @@ class ServerSampler:
 
         Raises:
             EndpointError: If a server cannot be reached, serves another model, holds other weights than the
-                others, has a shorter context, or gives log-probabilities of another distribution than it samples;
+                others, is of another release of vLLM, has a shorter context, or gives log-probabilities of another distribution than it samples;
                 if this process may not open as many connections.
         """
         inventory = Inventory(endpoints)
-        _allow_connections(len(inventory.addresses()) * max_in_flight)
+        _allow_connections(len(inventory.addresses()) * max_in_flight, may_grow=bool(inventory.files))
         takes_weights = weights_folder is not None
         roster = Roster(inventory, model=model, chat=chat, patience=patience or Patience(), takes_weights=takes_weights)
         self._roster, self._pool = roster, EndpointPool(roster, max_in_flight=max_in_flight)
@@ -208,8 +208,13 @@ class ServerSampler:
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
-def _allow_connections(num: int) -> None:
-    """Raise this process's limit on open files: each completion in flight has its connection."""
+def _allow_connections(num: int, *, may_grow: bool) -> None:
+    """Raise this process's limit on open files: each completion in flight has its connection.
+
+    Args:
+        num: Completions in flight.
+        may_grow: Whether servers may join, so that it is raised as far as it can be.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = num + _OTHER_FILES
     if hard != resource.RLIM_INFINITY and hard < needed:
@@ -217,6 +222,8 @@ def _allow_connections(num: int) -> None:
             f"{num} completions in flight need as many connections and only {hard} files may be open; lower "
             f"max_in_flight or raise the limit: ulimit -Hn {needed}"
         )
+    if may_grow and hard != resource.RLIM_INFINITY:
+        needed = hard
     if soft != resource.RLIM_INFINITY and soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 

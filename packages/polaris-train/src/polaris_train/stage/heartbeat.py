@@ -15,6 +15,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Lock
 from typing import Any, cast
 
 import torch
@@ -72,6 +73,7 @@ class Heartbeat:
         self._store.set_timeout(timedelta(seconds=self._period_s))
         self._phases: list[str] = []
         self._num_entered = self._num_moves = self._num_graded = self._grading = self._num_looks = 0
+        self._counting = Lock()  # Steps that are sampled ahead are graded by threads of their own.
         self._since = time.monotonic()
         self._beats: list[Beat] = []
         self._heard: dict[int, tuple[int, float]] = {}
@@ -105,10 +107,12 @@ class Heartbeat:
         """Return a grader whose work is seen."""
 
         def grade(answers: Sequence[tuple[str, Sequence[str]]]) -> Sequence[Grade]:
-            self._grading += len(answers)
+            with self._counting:
+                self._grading += len(answers)
             grades = grade_many(answers)
-            self._grading -= len(answers)
-            self._num_moves += 1
+            with self._counting:
+                self._grading -= len(answers)
+                self._num_moves += 1
             return grades
 
         return grade
