@@ -68,9 +68,9 @@ class ServerSampler:
                 they hold at first does then not matter, and they must have been started for a trainer.
 
         Raises:
-            EndpointError: If a server cannot be reached, serves another model, holds other weights than the
-                others, is of another release of vLLM, has a shorter context, or gives log-probabilities of another distribution than it samples;
-                if this process may not open as many connections.
+            EndpointError: If a server cannot be reached, serves another model, holds other weights than the others, is
+                of another release of vLLM, has a shorter context, or gives log-probabilities of another distribution
+                than it samples; if this process may not open as many connections.
         """
         inventory = Inventory(endpoints)
         _allow_connections(len(inventory.addresses()) * max_in_flight, may_grow=bool(inventory.files))
