@@ -15,8 +15,11 @@ from polaris_eval.cli.grade import name_of
 from polaris_eval.cli.main import main
 from polaris_eval.errors import CompletionsFileError
 from polaris_eval.running.formats import read_completions
+from polaris_eval.running.graded import grade_file
 from polaris_eval.scores.files import read_evaluations
 from polaris_reward import BOXED
+
+SHARED = Path(__file__).resolve().parents[3] / ".." / "shared"
 
 TEXTS = {"7": [r"so \boxed{7}", r"\boxed{8}"], r"\frac{1}{2}": [r"\boxed{0.5}", "no idea"]}
 
@@ -326,3 +329,59 @@ def test_grades_at_budgets_are_kept_only_by_the_rules_that_made_them(
 )
 def test_the_name_is_what_the_files_have_in_common(files: list[str], name: str):
     assert name_of([Path(each) for each in files]) == name
+
+
+VOTED = [
+    # Of three completions one is right: a majority of two is wrong, and the best score is the right one's.
+    {"id": "a", "answer": "7", "responses": [r"\boxed{7}", r"\boxed{8}", r"\boxed{8}"], "rm_scores": [0.9, 0.2, 0.1]},
+    {"id": "b", "answer": "3", "responses": [r"\boxed{3}", r"\boxed{3}", r"\boxed{3}"], "rm_scores": [0.1, 0.1, 0.2]},
+]
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_scores_of_another_model_choose_whether_they_stand_beside_the_completions_or_in_a_file(
+    beside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    scored = [{"problem_id": row["id"], "scores": row["rm_scores"]} for row in reversed(VOTED)]
+    rows = VOTED if beside else [{name: row[name] for name in ("id", "answer", "responses")} for row in VOTED]
+    files = [write_lines(tmp_path / "x.jsonl", rows)]
+    options = [] if beside else ["--scores", write_lines(tmp_path / "scores.jsonl", scored)]
+    assert run_cli(monkeypatch, "grade", *files, *options, "--out", tmp_path / "out") == 0
+    (evaluation,) = read_evaluations(tmp_path / "out")
+    values = {name: evaluation.score(name).value for name in ("mean@k", "weighted_vote", "best_of")}
+    assert values == {"mean@k": pytest.approx(4 / 6), "weighted_vote": 1, "best_of": 1}
+    assert "own scores" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("lines", "complaint"),
+    [
+        ([{"problem_id": "a", "scores": [1, 0.5]}], "2 scores for problem 'a', which has 3 completions"),
+        ([{"problem_id": "a", "scores": [1, 0.5, 0]}], "0 scores for problem 'b', which has 3 completions"),
+        ([{"problem_id": "a", "scores": [1, 0.5, None]}], r"scores.jsonl:1: no 'problem_id' with 'scores'"),
+        ([{"problem_id": "a", "scores": [1, 0.5, float("nan")]}], r"scores.jsonl:1: no 'problem_id' with 'scores'"),
+        (["text"], r"scores.jsonl:1: no 'problem_id' with 'scores'"),
+    ],
+)
+def test_scores_that_do_not_fit_are_refused_and_nothing_is_written(
+    lines: list[Any],
+    complaint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    rows = [{name: row[name] for name in ("id", "answer", "responses")} for row in VOTED]
+    files = [write_lines(tmp_path / "x.jsonl", rows), "--scores", write_lines(tmp_path / "scores.jsonl", lines)]
+    assert run_cli(monkeypatch, "grade", *files, "--out", tmp_path / "out") == 2
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_real_scores_of_a_reward_model_close_part_of_the_gap(tmp_path: Path):
+    path = SHARED / "data" / "math_cot_100.jsonl"
+    if not path.exists():
+        pytest.skip(f"{path} is not here")
+    evaluation = grade_file(path, name="cot", model="x", out=tmp_path)
+    plain, best = evaluation.score("maj@k", 8).value, evaluation.score("pass@k", 8).value
+    chosen = [evaluation.score(name).value for name in ("weighted_vote", "best_of")]
+    assert evaluation.score("mean@k").value < plain < min(chosen) <= max(chosen) < best

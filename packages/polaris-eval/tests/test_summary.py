@@ -131,6 +131,15 @@ def test_scores_of_another_model_choose_among_completions():
         summarize("x", in_groups([*scored, completion(True)], 4)).score("best_of")
 
 
+def test_votes_are_weighted_by_what_negative_scores_mean_as_logits():
+    scored = [completion(True, score=-3.0)] * 2 + [completion(False, score=-2.5)]
+    # 2 / (1 + e^3) = 0.095 and 1 / (1 + e^2.5) = 0.076; as they stand, -6 would lose to -2.5.
+    assert summarize("x", in_groups(scored, 3)).score("weighted_vote").value == 1
+    assert summarize("x", in_groups(scored, 3)).score("best_of").value == 0
+    extreme = [completion(True, score=-1e4), completion(False, score=1e4)]
+    assert summarize("x", in_groups(extreme, 2)).score("weighted_vote").value == 0
+
+
 def test_an_evaluation_survives_json_and_is_the_same_twice():
     records = in_groups([completion(number % 3 == 0, 10 * number) for number in range(64)], 8)
     first, second = summarize("x", records), summarize("x", records)

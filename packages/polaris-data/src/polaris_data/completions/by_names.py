@@ -53,6 +53,12 @@ VERDICT_COLUMNS = (
 LIST_VERDICT_COLUMNS = ("scores", "rewards", "outcomes", *VERDICT_COLUMNS)
 """Where a row of several may hold their grades."""
 
+SCORE_COLUMNS = (
+    *("reward_scores", "reward_score", "rm_scores", "rm_score", "reward_model_scores", "reward_model_score"),
+    *("verifier_scores", "verifier_score"),
+)
+"""Where another model's opinion of it may stand: a number, the larger the better, and no grade."""
+
 GOLD_COLUMNS = (
     *("gold_answer", "gold", "ground_truth", "reference", "references", "expected_answer", "correct_answer"),
     *("reference_answer", "target", "label", "gts", "gt"),
@@ -105,7 +111,8 @@ def by_names(columns: Columns) -> Sampled:
             completion = {"text": None, "error": error}
         else:
             completion = to_completion("" if said_nothing else value, **facts_of(columns))
-        completions = [{**columns, **completion}]
+        score = find(columns, *SCORE_COLUMNS)
+        completions = [{**columns, **({} if score is None else {"score": score}), **completion}]
     return Sampled(problem=rest, completions=completions, prompts=rest, model=model_of(columns))
 
 
@@ -234,6 +241,7 @@ def _places(columns: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]
 def _several(columns: Columns, values: Sequence[Any]) -> list[dict[str, Any]]:
     """Return the completions of a list, each with what the lists beside it say."""
     verdicts = _list_beside(columns, values, LIST_VERDICT_COLUMNS)
+    scores = _list_beside(columns, values, SCORE_COLUMNS)
     reasons = _list_beside(columns, values, FINISH_KEYS)
     wholes = _list_beside(columns, values, ("is_reasoning_complete",))
     if reasons is None and wholes is not None:
@@ -244,6 +252,8 @@ def _several(columns: Columns, values: Sequence[Any]) -> list[dict[str, Any]]:
         completion = inside[0] if len(inside) == 1 else to_completion(value)
         if verdicts and verdicts[number] is not None:
             completion["outcome" if isinstance(verdicts[number], str) else "reward"] = verdicts[number]
+        if scores and scores[number] is not None:
+            completion["score"] = scores[number]
         if reasons and (reason := to_finish_reason(reasons[number])):
             completion["finish_reason"] = reason
         completions.append(completion)
@@ -256,7 +266,7 @@ def _list_beside(columns: Columns, values: Sequence[Any], names: Sequence[str]) 
     """Return the list that says something of each completion of a row."""
     found = next((each for name in names if isinstance(each := structured(find(columns, name)), list)), None)
     if found is not None and len(found) != len(values):
-        raise ValueError(f"{len(values)} completions but {len(found)} grades or remarks; give one for each")
+        raise ValueError(f"{len(values)} completions but {len(found)} grades, scores or remarks; give one for each")
     return found
 
 

@@ -51,6 +51,14 @@ def grade_command(
             metavar="MODEL",
         ),
     ] = None,
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            help="What another model thinks of the completions, for weighted votes and best-of: JSON lines with "
+            "'problem_id' and 'scores', a number for each completion.",
+            metavar="FILE",
+        ),
+    ] = None,
     second_grader: Annotated[
         str | None,
         typer.Option(
@@ -74,6 +82,7 @@ def grade_command(
 
         polaris-eval grade aime24.parquet --model Qwen3-4B --out eval/qwen3-4b
         polaris-eval grade output-rs0.jsonl output-rs1.jsonl --benchmark aime24
+        polaris-eval grade aime24.parquet --scores verifier.jsonl
     """
     from polaris_data.problems import parse_where
     from polaris_reward import CONVENTIONS
@@ -99,6 +108,7 @@ def grade_command(
         tokenizer=tokenizer,
         benchmark=benchmark,
         where=dict(map(parse_where, where or ())),
+        scores=scores,
     )
     opinion = second_opinion(out / name, second_grader) if second_grader else None
     reports = write_reports(out)

@@ -108,9 +108,9 @@ def detail_tables(evaluations: Sequence[Evaluation]) -> dict[str, list[list[str]
             ),
         ],
         "Choosing by the completions' own scores, in percent": [
-            ["benchmark", "k", "metric", "value"],
+            ["benchmark", "k", "metric", "value", "of the gap from maj@k to pass@k"],
             *(
-                [each.benchmark, str(score.k), score.metric, percent_with_interval(score)]
+                [each.benchmark, str(score.k), score.metric, percent_with_interval(score), _gap_closed(each, score)]
                 for each in evaluations
                 for score in (*_of(each, "weighted_vote"), *_of(each, "best_of"))
             ),
@@ -244,6 +244,14 @@ def _tokens(count: float) -> str:
 
 def _of(evaluation: Evaluation, metric: str) -> list[Score]:
     return [score for score in evaluation.scores if score.metric == metric]
+
+
+def _gap_closed(evaluation: Evaluation, score: Score) -> str:
+    """Return how much of what a perfect choice gains over plain voting a score gains; both at as many completions."""
+    known = {each.metric: each.value for each in evaluation.scores if each.k == score.k}
+    if "maj@k" not in known or known["pass@k"] <= known["maj@k"]:
+        return "-"
+    return f"{(score.value - known['maj@k']) / (known['pass@k'] - known['maj@k']):.0%}"
 
 
 def _num_scored(evaluation: Evaluation) -> str:

@@ -3,12 +3,13 @@
 import hashlib
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from polaris_data import Problem, content_hash
 from polaris_data.completions import write_set_aside
@@ -45,6 +46,7 @@ def grade_file(
     tokenizer: str | None = None,
     benchmark: str | None = None,
     where: Mapping[str, Sequence[str]] | None = None,
+    scores: Path | None = None,
 ) -> Evaluation:
     """Grade and score one or several files of completions.
 
@@ -62,6 +64,7 @@ def grade_file(
         benchmark: Name or file of the problems, as `polaris_eval.benchmarks.load_benchmark` takes it: their accepted
             answers count, in the place of what the files say.
         where: Columns and the values that a row must have one of.
+        scores: What another model thinks of the completions, to choose by: see `with_scores`.
 
     Raises:
         CompletionsFileError: If there is no such file, or none of them can be used.
@@ -70,7 +73,7 @@ def grade_file(
         OtherRunError: If the folder belongs to another run; nothing is overwritten.
         UnscorableError: If no problem has a reference that the grader can read.
     """
-    for file in files:
+    for file in (*files, *([scores] if scores else [])):
         if not file.is_file():
             hint = f"give its files: {file}/*" if file.is_dir() else "give a file of completions"
             raise CompletionsFileError(f"no file {str(file)!r}; {hint}")
@@ -80,7 +83,7 @@ def grade_file(
         raise SettingError(f"--out is {str(out)!r}, which is a file; give a folder")
     problems = load_benchmark(benchmark)[1] if benchmark is not None else None
     settings = grade_file_settings(
-        *files, name=name, convention=convention, tokenizer=tokenizer, problems=problems, where=where
+        *files, name=name, convention=convention, tokenizer=tokenizer, problems=problems, where=where, scores=scores
     )
     count_tokens, template = _open_tokenizer(tokenizer) if tokenizer else (None, "")
     joined = None if benchmark is None or problems is None else (benchmark, problems)
@@ -89,9 +92,55 @@ def grade_file(
     if joined is not None or not all(_was_graded_with(convention, file) for file in files):
         groups = _without_budgets(groups, name=name)
     groups = _after_opened_thought(groups, template=template, name=name)
+    if scores:
+        groups = with_scores(groups, scores)
     with Grader(convention=convention, max_failed_share=None) as grader:
         records = grade_groups(groups, grader.grade_many, count_tokens=count_tokens)
     return score_graded(name, records, settings=settings, model=model, out=out, read=read)
+
+
+def with_scores(groups: Sequence[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
+    """Put scores beside completions.
+
+    Args:
+        groups: As `polaris_eval.running.formats.read_completions` returns them.
+        path: JSON lines with ``problem_id`` and ``scores``: a number for each completion of the problem, in the order
+            of the completions, the larger the better.
+
+    Raises:
+        CompletionsFileError: If a line is something else, or a problem has no scores or another number of them.
+    """
+    known: dict[str, list[float]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        row = _json_object(line)
+        values = row.get("scores")
+        if (
+            not isinstance(values, list)
+            or not all(map(_is_finite, cast("list[Any]", values)))
+            or "problem_id" not in row
+        ):
+            raise CompletionsFileError(
+                f"{path}:{number}: no 'problem_id' with 'scores', a list of numbers; write a line such as "
+                '{"problem_id": "aime24-01", "scores": [0.9, 0.2]}'
+            )
+        known[str(row["problem_id"])] = cast("list[float]", values)
+    for group in groups:
+        found, wanted = len(known.get(group["problem_id"], ())), len(group["completions"])
+        if found != wanted:
+            raise CompletionsFileError(
+                f"{path}: {found} scores for problem {group['problem_id']!r}, which has {wanted} completions; give "
+                "one for each, in their order"
+            )
+    return [
+        group
+        | {
+            "completions": [
+                {**each, "score": score}
+                for each, score in zip(group["completions"], known[group["problem_id"]], strict=True)
+            ]
+        }
+        for group in groups
+    ]
 
 
 def grade_groups(
@@ -120,6 +169,7 @@ def grade_file_settings(
     tokenizer: str | None,
     problems: Sequence[Problem] | None = None,
     where: Mapping[str, Sequence[str]] | None = None,
+    scores: Path | None = None,
 ) -> dict[str, Any]:
     """Return what the scores of graded files depend on, fit for JSON.
 
@@ -140,6 +190,7 @@ def grade_file_settings(
         "tokenizer": tokenizer,
         **({} if problems is None else {"problems": content_hash(problems)}),
         **({} if not where else {"where": {column: list(values) for column, values in where.items()}}),
+        **({} if scores is None else {"scores_sha256": hashlib.sha256(scores.read_bytes()).hexdigest()}),
         "grader": asdict(convention) | {"polaris-reward": version("polaris-reward")},
     }
 
@@ -251,6 +302,18 @@ def _grade(group: dict[str, Any], grade_many: GradeMany, count_tokens: CountToke
     ]
     (classes,) = vote_classes([graded], grade_many)
     return [{**completion, "vote": vote} for completion, vote in zip(graded, classes, strict=True)]
+
+
+def _json_object(line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return {}
+    return cast("dict[str, Any]", row) if isinstance(row, dict) else {}
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _num_tokens(completion: dict[str, Any], count_tokens: CountTokens | None) -> int | None:

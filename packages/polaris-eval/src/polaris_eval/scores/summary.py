@@ -117,14 +117,25 @@ def _subset_metrics(records: Sequence[Mapping[str, Any]], num_samples: int) -> I
 
 
 def _chosen_metrics(records: Sequence[Mapping[str, Any]], num_samples: int) -> Iterator[Metric]:
-    """Yield what choosing by the completions' own scores gives, where every one has a score."""
+    """Yield what choosing by the completions' own scores gives, where every one has a score.
+
+    Where some are negative they are taken for logits, and votes are weighted by ``1 / (1 + exp(-score))``: a sum of
+    negative weights would count against an answer that many agree on.
+    """
     scores = [[completion.get("score") for completion in record["completions"]] for record in records]
     if any(score is None for group in scores for score in group):
         return
     pairs = list(zip(records, scores, strict=True))
+    is_logit = any(score < 0 for group in scores for score in group)
+    weights = [[_sigmoid(score) if is_logit else score for score in group] for group in scores]
+    voting = list(zip(records, weights, strict=True))
     once = [1.0] * len(records)
-    yield "weighted_vote", num_samples, [weighted_vote(_votes(record), group, _RIGHT) for record, group in pairs], once
+    yield "weighted_vote", num_samples, [weighted_vote(_votes(record), group, _RIGHT) for record, group in voting], once
     yield "best_of", num_samples, [best_of(_correct(record), group) for record, group in pairs], once
+
+
+def _sigmoid(score: float) -> float:
+    return 1 / (1 + math.exp(-score)) if score >= 0 else math.exp(score) / (1 + math.exp(score))
 
 
 def _rates(records: Sequence[Mapping[str, Any]], num_samples: int) -> Iterator[Metric]:
