@@ -15,7 +15,7 @@ from polaris_rollout.errors import ModelError, ParityError
 from polaris_rollout.models import stop_token_ids
 from polaris_train.embedded import tiny_model
 from polaris_train.model import load_policy
-from polaris_train.recipe import ResolvedStage
+from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import StageFolder
 from polaris_train.stage import engine as stage_engine
 from polaris_train.stage.heartbeat import Heartbeat

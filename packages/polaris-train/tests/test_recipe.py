@@ -6,7 +6,8 @@ from itertools import takewhile
 import pytest
 from polaris_train.cli.main import app
 from polaris_train.errors import RecipeError
-from polaris_train.recipe import FREE_FIELDS, ResolvedStage, load_recipe, packaged_recipes
+from polaris_train.recipe import load_recipe, packaged_recipes
+from polaris_train.resolved import FREE_FIELDS, ResolvedStage
 from typer.testing import CliRunner
 
 VALID = """

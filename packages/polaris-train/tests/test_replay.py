@@ -20,8 +20,8 @@ from polaris_reward import Outcome
 from polaris_rollout import Completion, Group
 from polaris_train.cli import app
 from polaris_train.errors import RunFolderError
-from polaris_train.recipe import ResolvedStage
 from polaris_train.records import GradedGroup
+from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import StageFolder
 from polaris_train.stage.capsule import read_capsule, record_step
 from polaris_train.stage.checkpoint import Checkpointer

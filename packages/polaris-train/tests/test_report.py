@@ -31,9 +31,10 @@ from polaris_rollout.store import write_groups
 from polaris_train.cli.polaris import app
 from polaris_train.errors import RunFolderError
 from polaris_train.grpo import UpdateStats
-from polaris_train.recipe import Recipe, ResolvedStage, Stage
+from polaris_train.recipe import Recipe, Stage
 from polaris_train.records import GradedGroup
 from polaris_train.report import completions, write_comparison, write_report
+from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import RunFolder
 from polaris_train.stage.monitor import alarms, step_metrics
 from polaris_train.stage.rollouts import visits

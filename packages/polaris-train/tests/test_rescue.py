@@ -13,8 +13,8 @@ from polaris_train.grpo.batches import BatchSettings, training_batches
 from polaris_train.grpo.loss import LossSettings, token_losses
 from polaris_train.grpo.rescue import RescueBuffer
 from polaris_train.model.packing import pack
-from polaris_train.recipe import ResolvedStage
 from polaris_train.records import GradedGroup
+from polaris_train.resolved import ResolvedStage
 from polaris_train.stage.rollouts import visits
 
 MAX_AGE, MAX_TOKENS = 3, 6

@@ -7,7 +7,8 @@ import pytest
 from polaris_data.problems.reading import write_problems
 from polaris_data.problems.synthetic import synthetic_problems
 from polaris_train.errors import RecipeError
-from polaris_train.recipe import ResolvedStage, load_recipe
+from polaris_train.recipe import load_recipe
+from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import StageFolder
 from polaris_train.stage.launch import prepare_stage
 from polaris_train.stage.output import Trackers

@@ -22,8 +22,8 @@ from polaris_rollout import Completion, Group
 from polaris_train.grpo.batches import training_batches, update
 from polaris_train.model.loading import load_policy
 from polaris_train.model.policy import Policy, attention_implementation
-from polaris_train.recipe import ResolvedStage
 from polaris_train.records import GradedGroup
+from polaris_train.resolved import ResolvedStage
 from polaris_train.stage.settings import update_settings
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor

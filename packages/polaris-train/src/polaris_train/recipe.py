@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from polaris_data import PROMPT_SUFFIX
-from polaris_rollout import MAX_TEMPERATURE, SamplingParams
+from polaris_rollout import MAX_TEMPERATURE
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from polaris_train.errors import RecipeError
@@ -23,9 +23,6 @@ Tracker = Literal["wandb", "tensorboard"]
 _HELD_OUT = "held-out"
 """Name of the evaluation that may decide on training."""
 
-_SLOWEST_TOKENS_PER_S = 5.0
-"""Of one answer: no engine that is worth training with samples it more slowly."""
-
 _NUMBER, _AUTO = "(number)", "(auto)"
 """Kinds of a stage's temperature, which pydantic puts into the path of a mistake."""
 
@@ -35,7 +32,7 @@ def _is_off(value: object) -> bool:
     return not value
 
 
-class _Constants(BaseModel):
+class Constants(BaseModel):
     """What holds in every stage."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -184,7 +181,7 @@ class _Constants(BaseModel):
     """Newest checkpoints kept, besides the one that would be the stage's result."""
 
 
-class _Changing(BaseModel):
+class Changing(BaseModel):
     """What may change from stage to stage."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -209,7 +206,7 @@ class _Changing(BaseModel):
     comparisons at equal cost (``polaris ablate``)."""
 
 
-class Stage(_Changing):
+class Stage(Changing):
     """One stage of a recipe."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -223,7 +220,7 @@ class Stage(_Changing):
     the stage's folder."""
 
 
-class Recipe(_Constants):
+class Recipe(Constants):
     """A whole recipe, as its TOML file says it."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -301,7 +298,7 @@ class Recipe(_Constants):
 
     def constants(self) -> dict[str, Any]:
         """Return what holds in every stage."""
-        return self.model_dump(include=set(_Constants.model_fields))
+        return self.model_dump(include=set(Constants.model_fields))
 
     def stage(self, name: str) -> Stage:
         """Return the stage of that name.
@@ -315,96 +312,6 @@ class Recipe(_Constants):
         raise RecipeError(
             f"recipe {self.name!r} has no stage {name!r}; its stages are {[stage.name for stage in self.stages]}"
         )
-
-
-class ResolvedStage(_Constants, _Changing):
-    """Everything that one stage's worker needs, with nothing left to derive from elsewhere."""
-
-    run: str
-    """Name of the run folder."""
-
-    stage: str
-    """Name of the stage."""
-
-    model: str
-    """The folder or Hub id that the stage starts from."""
-
-    temperature: float = Field(gt=0, le=MAX_TEMPERATURE)
-    """Of sampling, and of the log-probabilities in the loss."""
-
-    problems_sha256: str
-    """Content hash of the stage's ``problems.jsonl``."""
-
-    evaluation_hashes: dict[str, str] = {}
-    """Content hash of each set of problems that the stage is evaluated on, by name."""
-
-    @property
-    def max_answer_tokens(self) -> int:
-        """Room for an answer after the longest prompt."""
-        return self.context - self.max_prompt_tokens
-
-    @property
-    def collective_timeout_s(self) -> float:
-        """Longest time that a rank waits for the others in one collective, in seconds.
-
-        As long as an engine needs for its longest answer, which the others wait for, and then as long as the watchdog,
-        which says more, needs to notice that nothing moves.
-        """
-        return self.max_answer_tokens / _SLOWEST_TOKENS_PER_S + 2 * self.stall_limit_s
-
-    @property
-    def max_microbatch_tokens(self) -> int:
-        """Tokens that go through the model at once on each rank, unless one sequence is longer."""
-        return self.microbatch_tokens or self.context
-
-    def sampling_params(self, *, seed: int) -> SamplingParams:
-        """Return how the stage draws completions."""
-        return SamplingParams(temperature=self.temperature, max_tokens=self.max_answer_tokens, seed=seed)
-
-    def decisive(self) -> dict[str, Any]:
-        """Return what decides which completions a stage of given problems samples from a given model, fit for JSON."""
-        return self.model_dump(mode="json", exclude={*FREE_FIELDS, *_INDECISIVE_FIELDS})
-
-    def weights_version(self, step: int) -> str:
-        """Return the name of the weights after a step; 0 is before the first."""
-        return f"{self.run}/{self.stage}+{step}"
-
-
-FREE_FIELDS = (
-    "steps",
-    "plateau_window",
-    "truncation_limit",
-    "max_sampled_tokens",
-    "num_processes",
-    "tensor_parallel",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "record_steps",
-    "cpu_offload",
-    "microbatch_tokens",
-    "max_skipped_steps",
-    "stall_limit_s",
-    "endpoints",
-    "canary",
-    "max_restarts",
-    "trackers",
-)
-"""Fields of a resolved stage that may change when it is continued: none alters what a step computes, but for the
-rounding of sums that are taken in another order."""
-
-_INDECISIVE_FIELDS = (
-    "run",
-    "model",
-    "problems",
-    "limit",
-    "problems_sha256",
-    "held_out",
-    "evaluate_every",
-    "evaluate_on",
-    "evaluate_samples",
-    "evaluation_hashes",
-)
-"""Fields that name what is given, or say only what is measured."""
 
 
 def check_ranks(num_ranks: int, tensor_parallel: int) -> None:

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from polaris_data.files import write_json
 
 from polaris_train.errors import RunFolderError
-from polaris_train.recipe import ResolvedStage
+from polaris_train.resolved import ResolvedStage
 
 _ROLLOUT = re.compile(r"step-(\d{6})\.parquet")
 _CHECKPOINT = re.compile(r"step-(\d{6})")

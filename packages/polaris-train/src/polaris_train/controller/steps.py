@@ -14,8 +14,9 @@ from polaris_data import PROMPT_SUFFIX
 from polaris_data.problems import IMPORTERS
 from polaris_eval import BENCHMARKS
 
-from polaris_train.recipe import FREE_FIELDS, Recipe, Stage
+from polaris_train.recipe import Recipe, Stage
 from polaris_train.recipe_tables import AUTO, DataSource
+from polaris_train.resolved import FREE_FIELDS
 from polaris_train.run_folder import RunFolder, StageFolder
 
 

@@ -23,9 +23,9 @@ from polaris_rollout import StoreError
 from polaris_rollout.store import count_tokens, read_columns
 
 from polaris_train.errors import RunFolderError
-from polaris_train.recipe import ResolvedStage
 from polaris_train.report.document import Markup, Part, Text, Warning
 from polaris_train.report.evidence import RunEvidence, StageEvidence
+from polaris_train.resolved import ResolvedStage
 
 INLINE_BYTES = 8 * 2**20
 """Of all packs in the page: it still opens at once."""

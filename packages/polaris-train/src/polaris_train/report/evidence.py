@@ -12,7 +12,7 @@ from polaris_eval.scores import Scores, read_scores
 from pydantic import ValidationError
 
 from polaris_train.errors import RunFolderError
-from polaris_train.recipe import Recipe, ResolvedStage
+from polaris_train.recipe import Recipe
 from polaris_train.report.files import Reader
 from polaris_train.report.records import (
     Event,
@@ -26,6 +26,7 @@ from polaris_train.report.records import (
     StepPerformance,
     TemperatureSearch,
 )
+from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import RunFolder, StageFolder
 
 EVALUATIONS = {"start": "first model", "final": "last model", "yarn": "last model, YaRN"}

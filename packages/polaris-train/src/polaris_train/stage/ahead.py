@@ -17,8 +17,8 @@ from polaris_rollout import Sampler
 
 from polaris_train.errors import WeightsError
 from polaris_train.grpo.lag import spans
-from polaris_train.recipe import ResolvedStage
 from polaris_train.records import GradedGroup
+from polaris_train.resolved import ResolvedStage
 from polaris_train.stage.rollouts import Rollout, StepSource
 
 Item = TypeVar("Item")

@@ -22,8 +22,8 @@ from polaris_train.errors import RunFolderError
 from polaris_train.grpo.batches import TrainingBatch
 from polaris_train.model.policy import Policy
 from polaris_train.model.step import OptimizerStep
-from polaris_train.recipe import ResolvedStage
 from polaris_train.records import GradedGroup
+from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import StageFolder
 
 _TRAINED = ("optimizer_step", "advantage", "token_weight", "policy_logprobs")

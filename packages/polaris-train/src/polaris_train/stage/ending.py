@@ -10,7 +10,7 @@ from polaris_data.files import write_json
 from polaris_eval import read_evaluations
 
 from polaris_train.model.policy import Policy
-from polaris_train.recipe import ResolvedStage
+from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import StageFolder, read_records
 from polaris_train.stage.checkpoint import TrainingState, damage, load_weights
 from polaris_train.stage.evaluation_problems import HELD_OUT

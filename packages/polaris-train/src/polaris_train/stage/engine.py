@@ -13,7 +13,7 @@ from polaris_rollout.sharing import SharedSampler, WorkStore, fair_share
 
 from polaris_train.model.packing import TrainingSequence, pack
 from polaris_train.model.policy import Policy
-from polaris_train.recipe import ResolvedStage
+from polaris_train.resolved import ResolvedStage
 from polaris_train.stage.heartbeat import ENGINE_START, Heartbeat
 
 logger = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ from polaris_eval.running import (
 from polaris_reward import GradeMany
 from polaris_rollout import EngineSpec, Group, Meter, Sampler
 
-from polaris_train.recipe import ResolvedStage
+from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import StageFolder
 from polaris_train.stage.all_engines import all_engines
 from polaris_train.stage.monitor import Phases

@@ -11,7 +11,7 @@ from polaris_data.files import append_records
 from polaris_train.errors import RunFolderError
 from polaris_train.model.loading import save_policy
 from polaris_train.model.policy import Policy
-from polaris_train.recipe import ResolvedStage
+from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import StageFolder, adapter, origin, partial_path, read_records
 from polaris_train.stage.checkpoint import load_weights
 from polaris_train.stage.settings import load_stage_policy

@@ -19,8 +19,9 @@ from polaris_rollout import check_context, resolve_model, visible_devices
 from polaris_rollout.engines import STALL_EXIT_CODE, openmp_environment
 
 from polaris_train.errors import RecipeError, RunFolderError
-from polaris_train.recipe import FREE_FIELDS, Recipe, ResolvedStage, Stage, check_ranks
+from polaris_train.recipe import Recipe, Stage, check_ranks
 from polaris_train.recipe_tables import AUTO
+from polaris_train.resolved import FREE_FIELDS, ResolvedStage
 from polaris_train.run_folder import RunFolder, StageFolder
 from polaris_train.stage.evaluation_problems import HELD_OUT, evaluation_problems, without
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from polaris_train.errors import DivergenceError
 from polaris_train.grpo.batches import UpdateStats, training_batches, update
 from polaris_train.model.policy import Policy
-from polaris_train.recipe import ResolvedStage
 from polaris_train.records import GradedGroup
+from polaris_train.resolved import ResolvedStage
 from polaris_train.stage.capsule import TakenStep
 from polaris_train.stage.checkpoint import Checkpointer, TrainingState, random_state
 from polaris_train.stage.ending import Ending

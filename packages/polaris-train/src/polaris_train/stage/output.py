@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from polaris_train.recipe import ResolvedStage, Tracker
+from polaris_train.recipe import Tracker
+from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import StageFolder
 from polaris_train.stage.stopping import expected_steps
 

@@ -21,7 +21,7 @@ from polaris_train.errors import RunFolderError
 from polaris_train.grpo.batches import TrainingBatch, training_batches, update
 from polaris_train.model.policy import Policy
 from polaris_train.model.step import OptimizerStep
-from polaris_train.recipe import ResolvedStage
+from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import StageFolder
 from polaris_train.stage.capsule import Capsule, TakenStep, read_capsule
 from polaris_train.stage.checkpoint import TrainingState, damage, load_state, set_random_state

@@ -27,8 +27,8 @@ from polaris_rollout.sharing import longest_first
 from polaris_rollout.store import read_columns, read_groups, read_settings, write_groups
 
 from polaris_train.errors import RunFolderError
-from polaris_train.recipe import ResolvedStage
 from polaris_train.records import GradedGroup
+from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import RunFolder, StageFolder
 
 OpenSampler = Callable[[int], AbstractContextManager[Sampler]]

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 
 from polaris_train.errors import WeightsError
 from polaris_train.model.policy import Policy
-from polaris_train.recipe import ResolvedStage
+from polaris_train.resolved import ResolvedStage
 from polaris_train.stage.engine import MAX_IN_FLIGHT, policy_logprobs
 from polaris_train.stage.heartbeat import Heartbeat
 

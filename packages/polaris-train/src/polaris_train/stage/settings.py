@@ -12,7 +12,7 @@ from polaris_train.grpo.rescue import RescueBuffer
 from polaris_train.model.loading import load_policy
 from polaris_train.model.policy import Policy
 from polaris_train.model.step import StepSettings
-from polaris_train.recipe import FREE_FIELDS, ResolvedStage
+from polaris_train.resolved import FREE_FIELDS, ResolvedStage
 from polaris_train.stage.checkpoint import TrainingState
 
 

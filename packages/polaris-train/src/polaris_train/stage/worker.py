@@ -25,7 +25,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from polaris_train.errors import MemoryExhaustedError, RunFolderError, TrainError
 from polaris_train.model.policy import Policy
-from polaris_train.recipe import ResolvedStage
+from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import StageFolder, read_records
 from polaris_train.stage.ahead import AheadRollouts
 from polaris_train.stage.capsule import record_step

@@ -1,0 +1,101 @@
+"""One stage of a recipe with nothing left to derive: what its worker reads and its folder keeps."""
+
+from typing import Any
+
+from polaris_rollout import MAX_TEMPERATURE, SamplingParams
+from pydantic import Field
+
+from polaris_train.recipe import Changing, Constants
+
+_SLOWEST_TOKENS_PER_S = 5.0
+"""Of one answer: no engine that is worth training with samples it more slowly."""
+
+
+class ResolvedStage(Constants, Changing):
+    """Everything that one stage's worker needs, with nothing left to derive from elsewhere."""
+
+    run: str
+    """Name of the run folder."""
+
+    stage: str
+    """Name of the stage."""
+
+    model: str
+    """The folder or Hub id that the stage starts from."""
+
+    temperature: float = Field(gt=0, le=MAX_TEMPERATURE)
+    """Of sampling, and of the log-probabilities in the loss."""
+
+    problems_sha256: str
+    """Content hash of the stage's ``problems.jsonl``."""
+
+    evaluation_hashes: dict[str, str] = Field(default_factory=dict)
+    """Content hash of each set of problems that the stage is evaluated on, by name."""
+
+    @property
+    def max_answer_tokens(self) -> int:
+        """Room for an answer after the longest prompt."""
+        return self.context - self.max_prompt_tokens
+
+    @property
+    def collective_timeout_s(self) -> float:
+        """Longest time that a rank waits for the others in one collective, in seconds.
+
+        As long as an engine needs for its longest answer, which the others wait for, and then as long as the watchdog,
+        which says more, needs to notice that nothing moves.
+        """
+        return self.max_answer_tokens / _SLOWEST_TOKENS_PER_S + 2 * self.stall_limit_s
+
+    @property
+    def max_microbatch_tokens(self) -> int:
+        """Tokens that go through the model at once on each rank, unless one sequence is longer."""
+        return self.microbatch_tokens or self.context
+
+    def sampling_params(self, *, seed: int) -> SamplingParams:
+        """Return how the stage draws completions."""
+        return SamplingParams(temperature=self.temperature, max_tokens=self.max_answer_tokens, seed=seed)
+
+    def decisive(self) -> dict[str, Any]:
+        """Return what decides which completions a stage of given problems samples from a given model, fit for JSON."""
+        return self.model_dump(mode="json", exclude={*FREE_FIELDS, *_INDECISIVE_FIELDS})
+
+    def weights_version(self, step: int) -> str:
+        """Return the name of the weights after a step; 0 is before the first."""
+        return f"{self.run}/{self.stage}+{step}"
+
+
+FREE_FIELDS = (
+    "steps",
+    "plateau_window",
+    "truncation_limit",
+    "max_sampled_tokens",
+    "num_processes",
+    "tensor_parallel",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "record_steps",
+    "cpu_offload",
+    "microbatch_tokens",
+    "max_skipped_steps",
+    "stall_limit_s",
+    "endpoints",
+    "canary",
+    "max_restarts",
+    "trackers",
+)
+"""Fields of a resolved stage that may change when it is continued: none alters what a step computes, but for the
+rounding of sums that are taken in another order."""
+
+_INDECISIVE_FIELDS = (
+    "run",
+    "model",
+    "problems",
+    "limit",
+    "problems_sha256",
+    "held_out",
+    "evaluate_every",
+    "evaluate_on",
+    "evaluate_samples",
+    "evaluation_hashes",
+)
+"""Fields that name what is given, or say only what is measured."""
