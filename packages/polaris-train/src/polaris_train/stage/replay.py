@@ -19,13 +19,21 @@ from polaris_rollout import local_folder, model_digest
 
 from polaris_train.errors import RunFolderError
 from polaris_train.grpo.batches import TrainingBatch, training_batches, update
+from polaris_train.model.learning_rate import set_learning_rate
 from polaris_train.model.policy import Policy
 from polaris_train.model.step import OptimizerStep
 from polaris_train.recipe import ResolvedStage
 from polaris_train.run_folder import StageFolder
 from polaris_train.stage.capsule import Capsule, TakenStep, read_capsule
 from polaris_train.stage.checkpoint import TrainingState, damage, load_state, set_random_state
-from polaris_train.stage.settings import load_reference, load_stage_policy, stage_identity, start_state, update_settings
+from polaris_train.stage.settings import (
+    learning_rate,
+    load_reference,
+    load_stage_policy,
+    stage_identity,
+    start_state,
+    update_settings,
+)
 
 ROUNDING = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 """Relative difference that rounding explains, by the coarser precision of the two; of log-probabilities, in nats. The
@@ -235,6 +243,7 @@ def _take(state: TrainingState, config: ResolvedStage, reference: Policy | None,
     if capsule.num_ranks == 1:
         set_random_state(capsule.random_states[0])
     batches = training_batches(capsule.groups, batching, step=capsule.step)
+    set_learning_rate(state.optimizer, learning_rate(config, capsule.step))
     updated = update(state.policy, state.optimizer, batches, loss, stepping, scaler=state.scaler, reference=reference)
     return TakenStep(capsule.step, capsule.random_states[0], capsule.groups, batches, updated.steps)
 

@@ -9,6 +9,7 @@ from polaris_rollout import model_digest
 from polaris_train.grpo.batches import BatchSettings
 from polaris_train.grpo.loss import LossSettings
 from polaris_train.grpo.rescue import RescueBuffer
+from polaris_train.model.learning_rate import learning_rate_share
 from polaris_train.model.loading import load_policy
 from polaris_train.model.policy import Policy
 from polaris_train.model.step import StepSettings
@@ -21,6 +22,9 @@ def update_settings(config: ResolvedStage) -> tuple[BatchSettings, LossSettings,
     batches = BatchSettings(
         max_answer_tokens=config.max_answer_tokens,
         normalize_std=config.normalize_std,
+        normalize_mean=config.normalize_mean,
+        mgpo_lambda=config.mgpo_lambda,
+        long2short=config.long2short,
         aggregation=config.aggregation,
         substitution=config.substitution,
         mask_truncated=config.truncated == "masked",
@@ -64,10 +68,24 @@ def start_state(config: ResolvedStage, policy: Policy) -> TrainingState:
     return TrainingState(
         policy=policy,
         optimizer=torch.optim.AdamW(
-            policy.trained_parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            policy.trained_parameters(),
+            lr=config.learning_rate,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
         ),
         scaler=torch.amp.GradScaler(policy.device.type, enabled=policy.dtype == torch.float16),
         rescue=RescueBuffer(max_age=config.rescue_max_age, max_tokens=config.max_answer_tokens, seed=config.seed),
+    )
+
+
+def learning_rate(config: ResolvedStage, step: int) -> float:
+    """Return the learning rate of a step, counted from 1."""
+    return config.learning_rate * learning_rate_share(
+        step,
+        schedule=config.lr_schedule,
+        warmup_steps=config.lr_warmup_steps,
+        decay_steps=config.lr_decay_steps,
+        min_ratio=config.lr_min_ratio,
     )
 
 
