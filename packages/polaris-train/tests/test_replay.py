@@ -80,7 +80,7 @@ def train(folder, model, **settings):
     taken = []
     for result in train_stage(
         config, state=state, rollouts=MadeUp(), evaluate=lambda *_, **__: {}, ending=Ending(config, folder),
-        checkpointer=checkpointer, reference=load_reference(config, device=CPU),
+        checkpointer=checkpointer, reference=load_reference(config, state.policy),
     ):  # fmt: skip
         record_step(result.taken, state.policy, config, folder)
         taken.append(result)

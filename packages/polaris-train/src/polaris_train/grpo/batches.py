@@ -11,7 +11,7 @@ from polaris_train.grpo.advantage import Substitution, completion_advantages, gr
 from polaris_train.grpo.lag import token_lags
 from polaris_train.grpo.loss import Aggregation, LossSettings, token_losses, token_weights
 from polaris_train.model.packing import MicroBatch, TrainingSequence
-from polaris_train.model.policy import Policy
+from polaris_train.model.policy import Policy, WithoutAdapters
 from polaris_train.model.step import (
     OptimizerStep,
     StepSettings,
@@ -247,7 +247,7 @@ def update(
     settings: StepSettings,
     *,
     scaler: torch.amp.GradScaler | None = None,
-    reference: Policy | None = None,
+    reference: Policy | WithoutAdapters | None = None,
 ) -> Update:
     """Take one optimizer step on each batch; collective, every rank passes the same.
 

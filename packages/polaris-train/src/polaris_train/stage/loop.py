@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from polaris_train.errors import DivergenceError
 from polaris_train.grpo.batches import UpdateStats, training_batches, update
 from polaris_train.model.learning_rate import set_learning_rate
-from polaris_train.model.policy import Policy
+from polaris_train.model.policy import Policy, WithoutAdapters
 from polaris_train.recipe import ResolvedStage
 from polaris_train.records import GradedGroup
 from polaris_train.stage.capsule import TakenStep
@@ -56,7 +56,7 @@ def train_stage(
     evaluate: Evaluate,
     ending: Ending,
     checkpointer: Checkpointer,
-    reference: Policy | None = None,
+    reference: Policy | WithoutAdapters | None = None,
     watched: Watched = nullcontext,
 ) -> Iterator[StepResult]:
     """Run the steps of a stage after ``state.step`` until it ends; collective.

@@ -20,7 +20,7 @@ from polaris_rollout import local_folder, model_digest
 from polaris_train.errors import RunFolderError
 from polaris_train.grpo.batches import TrainingBatch, training_batches, update
 from polaris_train.model.learning_rate import set_learning_rate
-from polaris_train.model.policy import Policy
+from polaris_train.model.policy import Policy, WithoutAdapters
 from polaris_train.model.step import OptimizerStep
 from polaris_train.recipe import ResolvedStage
 from polaris_train.run_folder import StageFolder
@@ -148,7 +148,7 @@ def replay_step(folder: StageFolder, step: int, *, cpu: bool = False, float32: b
         state = start_state(config, load_stage_policy(config, device=device))
         if start:
             load_state(folder.checkpoints.step(start), state, identity=stage_identity(capsule.config))
-        take = partial(_take, state, config, load_reference(config, device=device))
+        take = partial(_take, state, config, load_reference(config, state.policy))
         for number in range(start + 1, step):
             take(read_capsule(folder, number))
         taken = take(capsule)
@@ -237,7 +237,9 @@ def _one_process(device: torch.device) -> Generator[None]:
         dist.destroy_process_group()
 
 
-def _take(state: TrainingState, config: ResolvedStage, reference: Policy | None, capsule: Capsule) -> TakenStep:
+def _take(
+    state: TrainingState, config: ResolvedStage, reference: Policy | WithoutAdapters | None, capsule: Capsule
+) -> TakenStep:
     """Take a step as `polaris_train.stage.loop` does, from the rewards on."""
     batching, loss, stepping = update_settings(config)
     if capsule.num_ranks == 1:

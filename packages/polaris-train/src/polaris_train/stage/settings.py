@@ -11,7 +11,7 @@ from polaris_train.grpo.loss import LossSettings
 from polaris_train.grpo.rescue import RescueBuffer
 from polaris_train.model.learning_rate import learning_rate_share
 from polaris_train.model.loading import load_policy
-from polaris_train.model.policy import Policy
+from polaris_train.model.policy import Policy, WithoutAdapters
 from polaris_train.model.step import StepSettings
 from polaris_train.recipe import FREE_FIELDS, ResolvedStage
 from polaris_train.stage.checkpoint import TrainingState
@@ -89,11 +89,16 @@ def learning_rate(config: ResolvedStage, step: int) -> float:
     )
 
 
-def load_reference(config: ResolvedStage, *, device: torch.device) -> Policy | None:
-    """Load the model that a stage's policy is kept close to, where it is; collective."""
+def load_reference(config: ResolvedStage, policy: Policy) -> Policy | WithoutAdapters | None:
+    """Return the model that a stage's policy is kept close to, where it is; collective.
+
+    It is loaded beside the policy, but for a policy with adapters, which is that model without them.
+    """
     if not config.kl_coef:
         return None
-    return load_stage_policy(config, device=device).requires_grad_(requires_grad=False).eval()
+    if config.lora is not None:
+        return WithoutAdapters(policy)
+    return load_stage_policy(config, device=policy.device).requires_grad_(requires_grad=False).eval()
 
 
 def stage_identity(config: ResolvedStage) -> dict[str, Any]:
