@@ -1,23 +1,32 @@
 """LoRA: what is trained, what the engine and exports get, and what a checkpoint holds."""
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
 import torch.distributed as dist
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
+from polaris_rollout import resolve_model
+from polaris_rollout.errors import ModelError
+from polaris_train.cli import app
 from polaris_train.embedded import tiny_model
+from polaris_train.errors import AdapterError
+from polaris_train.grpo.loss import kl_penalty
 from polaris_train.grpo.rescue import RescueBuffer
-from polaris_train.model.adapters import is_adapter
+from polaris_train.model.adapters import is_adapter, load_adapters, read_adapters
 from polaris_train.model.loading import load_policy, save_policy
 from polaris_train.model.packing import TrainingSequence, pack
+from polaris_train.model.policy import WithoutAdapters
 from polaris_train.recipe_tables import Lora
 from polaris_train.run_folder import Checkpoints
 from polaris_train.stage.checkpoint import Checkpointer, TrainingState, load_weights
 from torch.distributed.checkpoint import FileSystemReader
-from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
+from typer.testing import CliRunner
 
 CPU = torch.device("cpu")
 LORA = Lora(rank=4, alpha=6)
@@ -49,13 +58,14 @@ def batch():
     return pack([whole, short])
 
 
-def trained(folder, *, steps=3):
-    """A state after steps towards likelier tokens, far enough that adapters matter."""
+def trained(folder, *, steps=3, second_model=False):
+    """A state after steps towards likelier tokens, far enough that adapters matter, and held near the first model."""
     policy = load_policy(str(folder), device=CPU, context=64, lora=LORA, seed=3)
+    reference = load_policy(str(folder), device=CPU, context=64) if second_model else WithoutAdapters(policy)
     optimizer = torch.optim.AdamW(policy.trained_parameters(), lr=0.05)
     for _ in range(steps):
         logprobs, _ = policy(batch(), temperature=1.4)
-        (-logprobs.sum()).backward()
+        (0.1 * kl_penalty(logprobs, reference.frozen_logprobs(batch(), temperature=1.4)) - logprobs).sum().backward()
         optimizer.step()
         optimizer.zero_grad()
     rescue = RescueBuffer(max_age=10, max_tokens=64, seed=0)
@@ -94,6 +104,21 @@ def test_training_changes_adapters_alone(folder):
             assert torch.equal(parameter.full_tensor(), before[name.replace(".base_layer", "")]), name
         else:
             assert parameter.full_tensor().abs().sum() > 0, name
+
+
+def test_without_adapters_a_policy_is_what_it_was_and_then_again_what_it_is(folder):
+    policy = trained(folder).policy
+    now = logprobs(policy)
+    before = WithoutAdapters(policy).frozen_logprobs(batch(), temperature=1.4)
+    assert torch.equal(before, logprobs(load_policy(str(folder), device=CPU, context=64)))
+    assert torch.equal(logprobs(policy), now)
+    assert not torch.allclose(now, before, atol=0.1)
+
+
+def test_held_by_itself_without_adapters_a_policy_trains_as_held_by_a_second_model(folder):
+    """Between its forward and its backward pass, where it is sharded."""
+    one, two = trained(folder).policy, trained(folder, second_model=True).policy
+    assert torch.equal(logprobs(one), logprobs(two))
 
 
 def test_the_engine_gets_merged_weights_that_compute_the_same(folder):
@@ -177,3 +202,74 @@ def test_two_ranks_train_what_one_does(folder, tmp_path):
     assert torch.allclose(found["logprobs"], logprobs(one), atol=1e-5)
     for name, weight in one.weights():
         assert torch.allclose(found["merged"][name], weight, atol=1e-5), name
+
+
+@pytest.fixture
+def whole(folder, tmp_path):
+    """The model with a tokenizer, and adapters that peft made for it and that are not 0."""
+    shutil.copytree(folder, tmp_path / "base")
+    AutoTokenizer.from_pretrained(tiny_model()).save_pretrained(tmp_path / "base")
+    torch.manual_seed(5)
+    config = LoraConfig(r=3, lora_alpha=6, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    beside = get_peft_model(AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32), config)
+    beside.save_pretrained(tmp_path / "adapters")
+    return beside.eval()
+
+
+@pytest.fixture
+def no_group():
+    """The command starts a process group of its own."""
+    dist.destroy_process_group()
+    yield
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+
+
+@pytest.mark.usefixtures("no_group")
+def test_adapters_of_peft_are_exported_as_a_model_that_computes_the_same(whole, tmp_path):
+    done = CliRunner().invoke(app, ["export", str(tmp_path / "adapters")])
+    assert done.exit_code == 0, done.output
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "adapters-merged", dtype=torch.float32).eval()
+    ids = torch.arange(20)[None]
+    with torch.no_grad():
+        assert torch.allclose(merged(ids).logits, whole(ids).logits, atol=1e-5)
+        with whole.disable_adapter():
+            assert not torch.allclose(merged(ids).logits, whole(ids).logits, atol=0.01)
+
+
+@pytest.mark.usefixtures("whole")
+def test_adapters_are_no_model_to_start_from_and_the_answer_says_where_one_is(tmp_path):
+    with pytest.raises(ModelError, match=r"adapters alone.*polaris-train export \S*adapters --out MODEL"):
+        resolve_model(str(tmp_path / "adapters"))
+    shutil.move(tmp_path / "adapters", tmp_path / "base" / "adapter")
+    with pytest.raises(ModelError, match=r"adapters alone.*give \S*base$"):
+        resolve_model(str(tmp_path / "base" / "adapter"))
+
+
+@pytest.mark.usefixtures("whole")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"r": 4}, r"is \(3, 32\), but the model and the rank .* ask for \(4, 32\); correct r or"),
+        ({"base_model_name_or_path": "tiny"}, r"is \(3, 32\), but the model .* ask for"),
+        ({"use_dora": True}, "'use_dora': True.* merge it with peft"),
+        ({"peft_type": "IA3"}, "only LoRA is known here"),
+        ({"r": None}, "does not say what its adapters are"),
+    ],
+)
+def test_adapters_of_another_model_rank_or_kind_are_refused_in_a_sentence(tmp_path, changes, message):
+    path = tmp_path / "adapters" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(AdapterError, match=message) as caught:
+        base, lora = read_adapters(tmp_path / "adapters")
+        load_adapters(load_policy(resolve_model(base), device=CPU, context=1, lora=lora).model, tmp_path / "adapters")
+    assert str(tmp_path / "adapters") in str(caught.value)
+
+
+@pytest.mark.usefixtures("whole")
+def test_adapters_of_a_deeper_model_are_refused_by_the_layer_that_is_missing(tmp_path):
+    path = tmp_path / "base" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_hidden_layers": 1, "layer_types": None}))
+    base, lora = read_adapters(tmp_path / "adapters")
+    policy = load_policy(base, device=CPU, context=1, lora=lora)
+    with pytest.raises(AdapterError, match=r"layers\.1\..*no linear layer: they belong beside another model"):
+        load_adapters(policy.model, tmp_path / "adapters")

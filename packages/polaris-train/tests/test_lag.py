@@ -124,6 +124,29 @@ def test_an_update_says_of_each_lag_how_far_its_tokens_are_from_the_policy(polic
     assert stats.prob_gap_mean == pytest.approx(stats.lags[0].prob_gap_mean)
 
 
+def test_divergence_and_effective_sample_size_are_those_of_a_loop_over_the_tokens(policy):
+    """Over every token that this run drew; a rescued completion says nothing, however far it is."""
+    rollout = [
+        graded(SPANNING, completion(2, logprob=-2.5)),
+        graded(completion(3, logprob=-9.0), completion(4), rescued=0),
+    ]
+    (batch,) = training_batches(rollout, BatchSettings(max_answer_tokens=9, max_lag=3), step=7)
+    ratios = []
+    for each in batch.sequences:
+        if not each.off_policy:
+            old = policy.frozen_logprobs(pack([each]), temperature=1.0).tolist()
+            ratios += [math.exp(now - drawn) for now, drawn in zip(old, each.engine_logprobs, strict=True)]
+    for loss in (LossSettings(max_lag=3), LossSettings(loss="dppo", max_lag=3)):
+        optimizer = torch.optim.SGD(policy.parameters(), lr=0.0)
+        stats = update(policy, optimizer, [batch], loss, StepSettings(max_tokens=8)).stats
+        expected = sum(ratio - 1 - math.log(ratio) for ratio in ratios) / len(ratios)
+        assert stats.mismatch_kl == pytest.approx(expected, rel=1e-4)
+        expected = sum(ratios) ** 2 / (len(ratios) * sum(ratio**2 for ratio in ratios))
+        assert stats.ess == pytest.approx(expected, rel=1e-4)
+        assert len(ratios) == 11
+    assert stats.mismatch_share == 0  # dppo cuts none: what it leaves out is clipped
+
+
 def test_where_all_tokens_are_older_nothing_is_said_of_engine_and_trainer(policy):
     (batch,) = training_batches(
         [graded(completion(3), completion(4))], BatchSettings(max_answer_tokens=9, max_lag=1), step=5

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from polaris_train.grpo.loss import MAX_LOG_RATIO, cispo_loss, clipped_loss, gspo_loss, kl_penalty
+from polaris_train.grpo.loss import MAX_LOG_RATIO, cispo_loss, clipped_loss, dppo_loss, gspo_loss, kl_penalty
 
 pytestmark = pytest.mark.numerics
 
@@ -138,8 +138,48 @@ def test_cispo_takes_the_gradient_of_no_token_away(ratio, advantage):
 
 
 @pytest.mark.parametrize(
+    ("prob", "drawn", "advantage", "slope"),
+    [
+        (0.69, 0.5, 1.0, -0.69 / 0.5),  # has risen by less than 0.2: still earning
+        (0.71, 0.5, 1.0, 0.0),  # by more: no more to gain
+        (0.71, 0.5, -1.0, 0.71 / 0.5),  # wrong and more likely: not masked
+        (0.31, 0.5, -1.0, 0.31 / 0.5),
+        (0.29, 0.5, -1.0, 0.0),  # wrong, and has fallen enough
+        (0.29, 0.5, 1.0, -0.29 / 0.5),  # right and less likely: not masked
+        (0.011, 0.001, 1.0, -11.0),  # eleven times as likely, and next to nothing has moved
+        (0.1, 0.001, 1.0, -20.0),  # the weight is cut at 20
+        (0.9, 0.1, 0.0, 0.0),
+    ],
+)
+def test_the_dppo_loss_matches_cases_worked_out_by_hand(prob, drawn, advantage, slope):
+    logprob = doubles([math.log(prob)]).requires_grad_()
+    value = dppo_loss(logprob, doubles([math.log(drawn)]), doubles([advantage]), clip_low=0.2, clip_high=0.2)
+    value.sum().backward()
+    assert logprob.grad.item() == pytest.approx(slope)
+    assert value.item() == pytest.approx(slope * math.log(prob))
+
+
+@given(rows=tokens)
+def test_the_dppo_loss_and_its_gradient_are_those_of_a_loop_over_the_tokens(rows):
+    logprobs, drawn, advantages, _ = zip(*rows, strict=True)
+    expected = []
+    for new, before, advantage, _ in rows:
+        moved = math.exp(new) - math.exp(before)
+        masked = moved > HIGH if advantage > 0 else moved < -LOW and advantage < 0
+        slope = 0.0 if masked else -min(math.exp(new - before), 20.0) * advantage
+        expected.append((slope * new, slope))
+    found = losses_and_slopes(dppo_loss, logprobs, doubles(drawn), doubles(advantages), **PUBLISHED)
+    assert list(zip(*found, strict=True)) == [pytest.approx(pair, abs=1e-9) for pair in expected]
+
+
+@pytest.mark.parametrize(
     "loss",
-    [clipped_loss, cispo_loss, lambda *rows, **clips: gspo_loss(*rows, torch.zeros(7, dtype=torch.long), **clips)],
+    [
+        clipped_loss,
+        cispo_loss,
+        dppo_loss,
+        lambda *rows, **clips: gspo_loss(*rows, torch.zeros(7, dtype=torch.long), **clips),
+    ],
 )
 def test_on_policy_every_loss_has_the_policy_gradient(loss):
     logprobs = torch.randn(7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
@@ -148,7 +188,7 @@ def test_on_policy_every_loss_has_the_policy_gradient(loss):
     assert torch.allclose(logprobs.grad, -advantages)
 
 
-@pytest.mark.parametrize("loss", [partial(clipped_loss, dual_clip=DUAL), clipped_loss, cispo_loss])
+@pytest.mark.parametrize("loss", [partial(clipped_loss, dual_clip=DUAL), clipped_loss, cispo_loss, dppo_loss])
 @pytest.mark.parametrize("advantage", [-1.0, 1.0])
 @pytest.mark.parametrize("log_ratio", [-1e4, 1e4])
 def test_a_completion_of_any_age_gives_finite_losses_and_gradients(loss, advantage, log_ratio):

@@ -13,9 +13,10 @@ pytestmark = pytest.mark.numerics
 logprob_pairs = st.lists(st.tuples(st.floats(-9, 0), st.floats(-9, 0)), min_size=1, max_size=20)
 
 
-def weights(old, engine, **options):
+def weights(old, engine, sequences=None, **options):
     rows = (torch.tensor(row, dtype=torch.float64) for row in (old, engine))
-    return mismatch_weights(*rows, **{"low": 0.5, "high": 2.0} | options)
+    index = torch.tensor(sequences) if sequences else torch.arange(len(old))
+    return mismatch_weights(*rows, index, **{"low": 0.5, "high": 2.0} | options)
 
 
 def slow_weight(old, engine, correction):
@@ -46,14 +47,41 @@ def test_weights_are_those_of_a_loop_over_the_tokens(correction, pairs):
     assert weights(old, engine, correction=correction).tolist() == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("correction", ["truncate", "mask", "none"])
+def test_the_geometric_band_keeps_or_drops_a_sequence_as_a_whole_worked_out_by_hand():
+    """Ratios 2 and 1/2 have the geometric mean 1; 1.02, 1.02, 1.02 have 1.02; 4 and 1/4 have 1, and 4 is cut at 2."""
+    ratios = [2.0, 0.5, 1.02, 1.02, 1.02, 4.0, 0.25]
+    found = weights(
+        [math.log(0.05 * ratio) for ratio in ratios], [math.log(0.05)] * 7, [0, 0, 1, 1, 1, 2, 2],
+        correction="geometric", low=0.99, high=1.01,
+    )  # fmt: skip
+    assert found.tolist() == pytest.approx([2.0, 0.5, 0.0, 0.0, 0.0, 2.0, 0.25])
+
+
+@given(rows=st.lists(st.tuples(st.floats(-9, 0), st.floats(-0.05, 0.05), st.integers(0, 3)), min_size=1, max_size=20))
+def test_the_geometric_weights_are_those_of_a_loop_over_the_sequences(rows):
+    expected = []
+    for _, ratio, sequence in rows:
+        ratios = [other for _, other, number in rows if number == sequence]
+        mean = sum(ratios) / len(ratios)
+        if abs(abs(math.exp(mean) - 1) - 0.01) < 1e-9:
+            return  # on the border rounding decides
+        expected.append(math.exp(ratio) if 0.99 <= math.exp(mean) <= 1.01 else 0.0)
+    engine, ratios, sequences = (list(row) for row in zip(*rows, strict=True))
+    old = [before + ratio for before, ratio in zip(engine, ratios, strict=True)]
+    found = weights(old, engine, sequences, correction="geometric", low=0.99, high=1.01)
+    assert found.tolist() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("correction", ["truncate", "mask", "geometric", "none"])
 def test_no_gradient_flows_through_the_weights(correction):
     old = torch.tensor([-1.0, -2.0], requires_grad=True)
-    found = mismatch_weights(old, torch.tensor([-1.1, -1.9]), correction=correction, low=0.5, high=2.0)
+    found = mismatch_weights(
+        old, torch.tensor([-1.1, -1.9]), torch.tensor([0, 0]), correction=correction, low=0.5, high=2.0
+    )
     assert not found.requires_grad
 
 
-@pytest.mark.parametrize("correction", ["truncate", "mask"])
+@pytest.mark.parametrize("correction", ["truncate", "mask", "geometric"])
 def test_a_token_that_the_engine_all_but_excluded_does_not_overflow(correction):
     found = weights([-0.1, -500.0], [-500.0, -0.1], correction=correction)
     assert torch.isfinite(found).all()
@@ -65,5 +93,5 @@ def test_truncated_weights_keep_the_expected_gradient_where_no_weight_is_cut():
     policy = torch.randn(7, dtype=torch.float64, generator=generator).log_softmax(0)
     engine = (policy + 0.1 * torch.randn(7, dtype=torch.float64, generator=generator)).log_softmax(0)
     score = torch.randn(7, dtype=torch.float64, generator=generator)
-    rho = mismatch_weights(policy, engine, correction="truncate", low=0.5, high=2.0)
+    rho = mismatch_weights(policy, engine, torch.arange(7), correction="truncate", low=0.5, high=2.0)
     assert torch.allclose((engine.exp() * rho * score).sum(), (policy.exp() * score).sum(), atol=1e-12)

@@ -116,7 +116,13 @@ def test_all_mistakes_are_reported_at_once_with_their_paths(recipe_file):
         ("optimizer_steps_per_batch=3", "prompts_per_step is 128, which does not divide into .* = 3 equal parts"),
         ("truncated=penalized", '"penalized" needs it'),
         ("overlong_cache=50", "overlong_cache = 50 do not belong together"),
-        ("loss=ppo", "loss: .*'grpo', 'gspo' or 'cispo', got 'ppo'"),
+        ("loss=ppo", "loss: .*'grpo', 'gspo', 'cispo' or 'dppo', got 'ppo'"),
+        ("normalize_mean=true", "set normalize_std = false"),
+        ("loss=dppo", 'mismatch_correction = "truncate" would count them twice; set mismatch_correction = "none"'),
+        ("mismatch_correction=geometric", "a band of 0.5 to 2 keeps every sequence.*set mismatch_low = 0.99"),
+        ("lr_min_ratio=0.1", 'lr_schedule is "constant", so lr_decay_steps and lr_min_ratio say nothing'),
+        ("betas=[0.9, 1.0]", "betas.1: .*less than 1, got 1.0"),
+        ("long2short=1", "long2short: .*less than 1, got 1"),
         ("precision=fp8", "precision: .*got 'fp8'"),
         ("trackers=['mlflow']", "trackers.0: .*got 'mlflow'"),
         ("max_skipped_steps=-1", "max_skipped_steps"),
@@ -127,6 +133,29 @@ def test_all_mistakes_are_reported_at_once_with_their_paths(recipe_file):
 def test_a_wrong_override_is_refused(recipe_file, override, part):
     with pytest.raises(RecipeError, match=part):
         load_recipe(recipe_file(VALID), [override])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "part"),
+    [
+        (["truncated=penalized", "overlong_cache=50"], "can make negative; choose one"),
+        (["lr_schedule=cosine", "lr_warmup_steps=3"], "has fallen by step 3; give fewer"),
+        (["lr_schedule=linear", "lr_decay_steps=2"], "would be 0 after step 2, but stages.0 has 3 steps"),
+    ],
+)
+def test_parts_of_the_objective_that_contradict_each_other_are_refused(recipe_file, overrides, part):
+    also = [] if "lr" in overrides[0] else ["normalize_mean=true", "normalize_std=false"]
+    with pytest.raises(RecipeError, match=part):
+        load_recipe(recipe_file(VALID), [*overrides, *also])
+
+
+def test_what_older_versions_did_not_have_is_not_in_the_files_of_a_recipe_without_it(recipe_file):
+    """So that their run folders go on."""
+    text = load_recipe(recipe_file(VALID)).model_dump_json()
+    new = ("lr_schedule", "lr_warmup_steps", "lr_decay_steps", "lr_min_ratio", "betas")
+    for name in (*new, "normalize_mean", "mgpo_lambda", "long2short"):
+        assert f'"{name}"' not in text, name
+    assert '"betas":[0.9,0.95]' in load_recipe(recipe_file(VALID), ["betas=[0.9, 0.95]"]).model_dump_json()
 
 
 def test_an_unknown_recipe_or_stage_is_answered_with_the_known_ones(recipe_file):

@@ -72,13 +72,15 @@ def train(folder, model, **settings):
     values |= {"context": 20, "max_prompt_tokens": 6, "temperature": 1.3, "steps": STEPS, "learning_rate": 0.01}
     values |= {"prompts_per_step": 4, "samples_per_prompt": SAMPLES, "optimizer_steps_per_batch": 2, "kl_coef": 0.1}
     values |= {"checkpoint_every": CHECKPOINT_EVERY, "keep_checkpoints": 9, "record_steps": 1}
+    # Each step has another rate, which neither a checkpoint nor a capsule holds.
+    values |= {"lr_schedule": "cosine", "lr_warmup_steps": 2, "lr_decay_steps": STEPS, "betas": (0.9, 0.95)}
     config = ResolvedStage(**values | settings)
     state = start_state(config, load_stage_policy(config, device=CPU))
     checkpointer = Checkpointer(folder.checkpoints, keep=config.keep_checkpoints, identity=stage_identity(config))
     taken = []
     for result in train_stage(
         config, state=state, rollouts=MadeUp(), evaluate=lambda *_, **__: {}, ending=Ending(config, folder),
-        checkpointer=checkpointer, reference=load_reference(config, device=CPU),
+        checkpointer=checkpointer, reference=load_reference(config, state.policy),
     ):  # fmt: skip
         record_step(result.taken, state.policy, config, folder)
         taken.append(result)

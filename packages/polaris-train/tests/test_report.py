@@ -184,6 +184,8 @@ def stats(step: int) -> UpdateStats:
         entropy=0.4,
         prob_gap_mean=0.02,
         logprob_gap_max=0.1,
+        mismatch_kl=1e-4,
+        ess=0.99,
         mismatch_share=0.0,
         clipped_share=0.0,
         kl=0.0,

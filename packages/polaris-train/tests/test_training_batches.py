@@ -63,6 +63,20 @@ def test_a_soft_penalty_lowers_the_reward_of_long_answers_before_they_are_compar
     assert [each.advantages for each in batch.sequences] == pytest.approx([reward - mean for reward in rewards])
 
 
+def test_short_correct_answers_are_preferred_where_the_group_has_wrong_ones():
+    groups = [graded([1, 1, 0, 0], [2, 4, 5, 6]), graded([1, 1, 1, 1], [2, 4, 5, 6])]
+    (batch,) = training_batches(groups, settings(long2short=0.2, normalize_std=False), step=1)
+    assert [each.advantages for each in batch.sequences] == pytest.approx([0.7, 0.3, -0.5, -0.5])
+
+
+def test_groups_count_by_how_undecided_they_are():
+    groups = [graded([1, 1, 0, 0], [3] * 4), graded([1, 0, 0, 0], [3] * 4)]
+    (batch,) = training_batches(groups, settings(mgpo_lambda=1.0, normalize_mean=True, normalize_std=False), step=1)
+    weight = 0.25**-0.25 * 0.75**-0.75 / 2  # exp of the entropy, over 2
+    expected = [1, 1, -1, -1, 3 * weight, *[-weight] * 3]
+    assert [each.advantages for each in batch.sequences] == pytest.approx(expected, abs=1e-4)
+
+
 def test_each_optimizer_step_has_its_own_denominator():
     first, second = training_batches(
         [MIXED, ALL_RIGHT, graded([1, 0], [2, 3]), graded([0, 1], [4, 5])], settings(num_optimizer_steps=2), step=1

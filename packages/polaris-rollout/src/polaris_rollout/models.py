@@ -69,6 +69,7 @@ def local_folder(model: str) -> Path:
             raise ModelError(f"{model!r} cannot be had from the Hub ({reason}); give a model folder") from error
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} has no safetensors files; save the model with transformers' save_pretrained")
+    _read_config(folder)
     return folder
 
 
@@ -163,6 +164,10 @@ def _check_folder(folder: Path) -> None:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
+    if not path.is_file() and (folder / "adapter_config.json").is_file():
+        merged = folder.parent if (folder.parent / "config.json").is_file() else None
+        remedy = f"give {merged}" if merged else f"write it with 'polaris-train export {folder} --out MODEL'"
+        raise ModelError(f"{folder} holds adapters alone, and a run starts from a model with them merged: {remedy}")
     if not path.is_file():
         raise ModelError(f"{folder} has no config.json; give a model folder in Hugging Face format")
     try:

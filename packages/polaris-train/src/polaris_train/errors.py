@@ -17,6 +17,10 @@ class WeightsError(TrainError, ValueError):
     """Servers hold another model than a stage trains, or weights that it did not give them."""
 
 
+class AdapterError(TrainError, ValueError):
+    """A folder holds adapters that cannot be put beside their model."""
+
+
 class MemoryExhaustedError(TrainError, MemoryError):
     """A micro-batch did not fit into memory; the stage can be continued with smaller ones."""
 

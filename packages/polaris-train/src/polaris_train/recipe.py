@@ -14,6 +14,7 @@ from polaris_rollout import MAX_TEMPERATURE
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from polaris_train.errors import RecipeError
+from polaris_train.recipe_objective import Objective, is_off
 from polaris_train.recipe_tables import DataTable, EvaluationTable, Lora, TemperatureTable
 
 Precision = Literal["bfloat16", "float16", "float32"]
@@ -27,15 +28,8 @@ _NUMBER, _AUTO = "(number)", "(auto)"
 """Kinds of a stage's temperature, which pydantic puts into the path of a mistake."""
 
 
-def _is_off(value: object) -> bool:
-    """Leave a setting out of a file where it is off, so that runs from before it existed go on."""
-    return not value
-
-
-class Constants(BaseModel):
+class Constants(Objective):
     """What holds in every stage."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     problems: str
     """Training problems: a file, a Hub data set, or ``synthetic``."""
@@ -57,57 +51,6 @@ class Constants(BaseModel):
 
     samples_per_prompt: int = Field(default=8, ge=2)
     """Completions of one problem; they are compared with each other."""
-
-    learning_rate: float = Field(default=1e-6, gt=0)
-    """Of AdamW, constant."""
-
-    weight_decay: float = Field(default=0.01, ge=0)
-    """Of AdamW."""
-
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    """Longer gradients are scaled down to this norm."""
-
-    loss: Literal["grpo", "gspo", "cispo"] = "grpo"
-    """One ratio for each token (grpo), one for each sequence (gspo), or a clipped ratio as a weight (cispo)."""
-
-    clip_low: float = Field(default=0.2, gt=0, le=1)
-    """Probability ratios below ``1 - clip_low`` stop earning."""
-
-    clip_high: float = Field(default=0.28, gt=0)
-    """Probability ratios above ``1 + clip_high`` stop earning ("clip-higher")."""
-
-    dual_clip: float | None = Field(default=3.0, gt=1)
-    """Ratios above it stop costing where the advantage is negative (grpo only)."""
-
-    normalize_std: bool = True
-    """Divide advantages by the group's standard deviation; without it, Dr. GRPO."""
-
-    aggregation: Literal["token-mean", "sequence-mean", "constant"] = "token-mean"
-    """Every token counts the same, every answer counts the same, or both are divided by a constant (Dr. GRPO)."""
-
-    optimizer_steps_per_batch: int = Field(default=1, ge=1)
-    """Parts that a step's problems are trained on one after the other; ratios differ from 1 with more than one."""
-
-    mismatch_correction: Literal["truncate", "mask", "none"] = "truncate"
-    """What is done about tokens that trainer and engine give different probabilities; see `mismatch_weights`."""
-
-    mismatch_low: float = Field(default=0.5, ge=0, lt=1)
-    """Lower end of the band of ``mask``."""
-
-    mismatch_high: float = Field(default=2.0, gt=1)
-    """Largest weight of ``truncate``, upper end of the band of ``mask``."""
-
-    kl_coef: float = Field(default=0.0, ge=0)
-    """Weight of the divergence from the model that the stage starts from; 0 loads no second model."""
-
-    truncated: Literal["negative", "masked", "penalized"] = "negative"
-    """Answers that the token budget ended: wrong like others, left out of the loss, or with DAPO's soft penalty."""
-
-    overlong_cache: int | None = Field(default=None, ge=1)
-    """Tokens before the end of the budget at which ``truncated = "penalized"`` begins to punish."""
-
-    substitution: Literal["reweight", "copy"] = "reweight"
-    """Groups all right or all wrong are left out; ``copy`` fills their place as published (same expected gradient)."""
 
     rescue_max_age: int = Field(default=0, ge=0)
     """Steps for which a correct answer is kept, to replace one failure when all of a later group fail; 0: never."""
@@ -133,11 +76,11 @@ class Constants(BaseModel):
     max_restarts: int = Field(default=3, ge=0)
     """Times that ranks which crashed or stalled are started again, from the newest checkpoint, by one command."""
 
-    endpoints: tuple[str, ...] = Field(default=(), exclude_if=_is_off)
+    endpoints: tuple[str, ...] = Field(default=(), exclude_if=is_off)
     """Addresses of ``vllm serve`` servers that sample for this run alone and take its weights, or files that list them,
     one a line; by default every rank has an engine of its own."""
 
-    sampling_ahead: int = Field(default=0, ge=0, exclude_if=_is_off)
+    sampling_ahead: int = Field(default=0, ge=0, exclude_if=is_off)
     """Steps whose groups ``endpoints`` may sample while the policy is updated on those of an earlier step; 0: none,
     everything waits for everything else and a run can be repeated to the last bit."""
 
@@ -267,11 +210,7 @@ class Recipe(Constants):
                     f"stages.{index}.plateau_window is {stage.plateau_window}, which asks for held-out accuracy, but "
                     f"evaluate_on is {list(self.evaluate_on)}; add {_HELD_OUT!r}"
                 )
-        if (self.truncated == "penalized") != (self.overlong_cache is not None):
-            raise ValueError(
-                f'truncated = "{self.truncated}" and overlong_cache = {self.overlong_cache} do not belong together: '
-                'overlong_cache is for "penalized", and "penalized" needs it'
-            )
+        self.check_objective([stage.steps for stage in self.stages])
         if self.prompts_per_step % self.optimizer_steps_per_batch:
             raise ValueError(
                 f"prompts_per_step is {self.prompts_per_step}, which does not divide into optimizer_steps_per_batch "

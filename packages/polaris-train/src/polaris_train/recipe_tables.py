@@ -127,7 +127,7 @@ class Lora(_Table):
     that was tried (Thinking Machines, "LoRA Without Regret").
     """
 
-    rank: int = Field(ge=1)
+    rank: int = Field(default=64, ge=1)
     """Of each adapter."""
 
     alpha: float | None = Field(default=None, gt=0)

@@ -98,19 +98,31 @@ def show(
 
 @app.command()
 def export(
-    folder: Annotated[Path, typer.Argument(help="Folder of a stage: RUN/STAGE.")],
-    out: Annotated[Path | None, typer.Option(help="Model folder to write; default STAGE/model.")] = None,
+    folder: Annotated[Path, typer.Argument(help="Folder of a stage, RUN/STAGE, or of LoRA adapters alone.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Model folder to write; default STAGE/model, or ADAPTERS-merged.")
+    ] = None,
 ) -> None:
     """Write the newest checkpoint of a stage as a Hugging Face model.
 
     A finished stage has done this already; use it to look at a stage that is still running or was stopped.
 
-    Example:
+    LoRA adapters (of a stage, peft or TRL) are written merged into the model that they name, so that a recipe can
+    start from them.
+
+    Examples:
 
         polaris-train export runs/first/stage-1 --out first-model
+        polaris-train export my-adapters --out merged-model
     """
     from polaris_train.run_folder import StageFolder
 
+    if (folder / "adapter_config.json").is_file():
+        from polaris_train.stage import export_adapters
+
+        export_adapters(folder, merged := out or folder.with_name(f"{folder.name}-merged"))
+        print(f"model: {merged}")
+        return
     stage = StageFolder(folder)
     stage.require_checkpoints()
     from polaris_train.stage import export_checkpoint

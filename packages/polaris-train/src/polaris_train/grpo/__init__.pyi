@@ -1,6 +1,9 @@
 from .advantage import completion_advantages as completion_advantages
 from .advantage import group_advantages as group_advantages
 from .advantage import group_multiplicities as group_multiplicities
+from .advantage import max_entropy_weight as max_entropy_weight
+from .advantage import max_likelihood_advantages as max_likelihood_advantages
+from .advantage import shorter_is_better as shorter_is_better
 from .advantage import soft_overlong_penalty as soft_overlong_penalty
 from .batches import BatchSettings as BatchSettings
 from .batches import LagStats as LagStats
@@ -15,6 +18,7 @@ from .lag import token_lags as token_lags
 from .loss import LossSettings as LossSettings
 from .loss import cispo_loss as cispo_loss
 from .loss import clipped_loss as clipped_loss
+from .loss import dppo_loss as dppo_loss
 from .loss import gspo_loss as gspo_loss
 from .loss import kl_penalty as kl_penalty
 from .loss import mismatch_weights as mismatch_weights

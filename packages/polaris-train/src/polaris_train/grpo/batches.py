@@ -11,7 +11,7 @@ from polaris_train.grpo.advantage import Substitution, completion_advantages, gr
 from polaris_train.grpo.lag import token_lags
 from polaris_train.grpo.loss import Aggregation, LossSettings, token_losses, token_weights
 from polaris_train.model.packing import MicroBatch, TrainingSequence
-from polaris_train.model.policy import Policy
+from polaris_train.model.policy import Policy, WithoutAdapters
 from polaris_train.model.step import (
     OptimizerStep,
     StepSettings,
@@ -32,6 +32,15 @@ class BatchSettings:
 
     normalize_std: bool = True
     """Divide advantages by the group's standard deviation; without it, Dr. GRPO."""
+
+    normalize_mean: bool = False
+    """Divide them by the group's mean reward instead: MaxRL; see `polaris_train.grpo.max_likelihood_advantages`."""
+
+    mgpo_lambda: float = 0.0
+    """Sharpness of `polaris_train.grpo.max_entropy_weight`; 0: every group counts the same."""
+
+    long2short: float = 0.0
+    """Weight of `polaris_train.grpo.shorter_is_better`; 0: length does not matter."""
 
     aggregation: Aggregation = "token-mean"
     """How much each token counts; see `polaris_train.grpo.token_weights`."""
@@ -113,6 +122,14 @@ class UpdateStats:
     prob_gap_mean: float | None
     """Difference between the trainer's and the engine's probability of a token; of tokens of lag 0, which tell engine
     and trainer apart. ``None`` if all are older."""
+
+    mismatch_kl: float | None
+    """Divergence of the trainer's policy from what drew the tokens, in nats a token, as `kl_penalty` estimates it, over
+    tokens of every lag but not of rescued completions; ``None`` where there are no others."""
+
+    ess: float | None
+    """Effective sample size of these tokens as a share of their number, ``(sum rho)^2 / (n * sum rho^2)`` with the
+    weights ``rho`` of `mismatch_weights` before any is cut: 1 where trainer and engine agree."""
 
     logprob_gap_max: float | None
     """Largest difference between the trainer's and the engine's log-probability of a token of lag 0, in nats."""
@@ -200,6 +217,9 @@ def _sequences(each: GradedGroup, settings: BatchSettings, step: int) -> list[tu
         normalize_std=settings.normalize_std,
         max_tokens=settings.max_answer_tokens,
         overlong_cache=settings.overlong_cache,
+        normalize_mean=settings.normalize_mean,
+        mgpo_lambda=settings.mgpo_lambda,
+        long2short=settings.long2short,
     )
     return [
         (
@@ -227,7 +247,7 @@ def update(
     settings: StepSettings,
     *,
     scaler: torch.amp.GradScaler | None = None,
-    reference: Policy | None = None,
+    reference: Policy | WithoutAdapters | None = None,
 ) -> Update:
     """Take one optimizer step on each batch; collective, every rank passes the same.
 
@@ -292,6 +312,8 @@ def _stats(steps: Sequence[OptimizerStep], batches: Sequence[TrainingBatch], *, 
         entropy=total("entropy") / tokens,
         prob_gap_mean=None if all_older else total("prob_gap") / fresh,
         logprob_gap_max=None if all_older else max((step.maxima["logprob_gap"] for step in steps), default=0.0),
+        mismatch_kl=total("mismatch_kl") / on_policy if total("on_policy") else None,
+        ess=total("rho") ** 2 / (on_policy * total("rho_squared")) if total("on_policy") else None,
         mismatch_share=total("mismatch") / on_policy,
         clipped_share=total("clipped") / tokens,
         kl=total("kl") / tokens,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from polaris_train.model.packing import MicroBatch, PerToken
@@ -23,34 +23,42 @@ from polaris_train.model.step import TokenLosses
 MAX_LOG_RATIO = 20.0
 """In nats; beyond it a ratio is constant and has no gradient."""
 
+MAX_DPPO_RATIO = 20.0
+"""Largest weight of a token in `dppo_loss`, that of the authors' own program."""
+
+GEOMETRIC_CAP = 2.0
+"""Largest weight of a token of a sequence that ``geometric`` keeps: a long one may hide a single huge ratio."""
+
+Loss = Literal["grpo", "gspo", "cispo", "dppo"]
 Aggregation = Literal["token-mean", "sequence-mean", "constant"]
-Correction = Literal["truncate", "mask", "none"]
+Correction = Literal["truncate", "mask", "geometric", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossSettings:
     """Which loss; the defaults are DAPO's, with truncated importance sampling between engine and trainer."""
 
-    loss: Literal["grpo", "gspo", "cispo"] = "grpo"
-    """`clipped_loss`, `gspo_loss` or `cispo_loss`."""
+    loss: Loss = "grpo"
+    """`clipped_loss`, `gspo_loss`, `cispo_loss` or `dppo_loss`."""
 
     clip_low: float = 0.2
-    """Ratios are clipped to at least ``1 - clip_low``."""
+    """Ratios are clipped to at least ``1 - clip_low``; of ``dppo``, the most by which a probability may fall."""
 
     clip_high: float = 0.28
-    """Ratios are clipped to at most ``1 + clip_high`` ("clip-higher")."""
+    """Ratios are clipped to at most ``1 + clip_high`` ("clip-higher"); of ``dppo``, the most by which it may rise."""
 
     dual_clip: float | None = 3.0
     """Ratios above it stop costing where the advantage is negative (grpo only)."""
 
     mismatch_correction: Correction = "truncate"
-    """What is done about tokens that trainer and engine give different probabilities; see `mismatch_weights`."""
+    """What is done about tokens that trainer and engine give different probabilities; see `mismatch_weights`. Not with
+    ``dppo``, whose ratios are to the engine's."""
 
     mismatch_low: float = 0.5
-    """Lower end of the band of ``mask``."""
+    """Lower end of the band of ``mask`` and ``geometric``."""
 
     mismatch_high: float = 2.0
-    """Largest weight of ``truncate``, upper end of the band of ``mask``."""
+    """Largest weight of ``truncate``, upper end of the band of ``mask`` and ``geometric``."""
 
     kl_coef: float = 0.0
     """Weight of `kl_penalty`, where there is a reference policy."""
@@ -95,12 +103,15 @@ def token_losses(
         losses = gspo_loss(logprobs, old, batch.advantages, batch.sequences, clip_low=low, clip_high=high)
     elif settings.loss == "cispo":
         losses = cispo_loss(logprobs, old, batch.advantages, clip_low=low, clip_high=high)
+    elif settings.loss == "dppo":
+        losses = dppo_loss(logprobs, batch.engine_logprobs, batch.advantages, clip_low=low, clip_high=high)
     else:
         losses = clipped_loss(
             logprobs, old, batch.advantages, clip_low=low, clip_high=high, dual_clip=settings.dual_clip
         )
+    correction: Correction = "none" if settings.loss == "dppo" else settings.mismatch_correction
     band = {"low": settings.mismatch_low, "high": settings.mismatch_high}
-    mismatch = mismatch_weights(old, batch.engine_logprobs, correction=settings.mismatch_correction, **band)
+    mismatch = mismatch_weights(old, batch.engine_logprobs, batch.sequences, correction=correction, **band)
     losses = losses * mismatch
     kl = torch.zeros_like(old)
     if reference_logprobs is not None:
@@ -109,8 +120,11 @@ def token_losses(
     with torch.no_grad():
         on_policy = ~batch.off_policy
         fresh = on_policy & (batch.lags == 0)
-        ratio, rho = (logprobs - old).exp(), (old - batch.engine_logprobs).exp()
-        cut = ~torch.isclose(mismatch, rho) & (settings.mismatch_correction != "none")
+        ratio, rho = (logprobs - old).exp(), _log_ratio(old, batch.engine_logprobs).exp()
+        cut = ~torch.isclose(mismatch, rho) & (correction != "none")
+        clipped = (ratio < 1 - low) | (ratio > 1 + high)
+        if settings.loss == "dppo":
+            clipped = _outside(logprobs, batch.engine_logprobs, batch.advantages, low=low, high=high)
         pull = (batch.weights * batch.advantages).abs()
         prob_gap = (old.exp() - batch.engine_logprobs.exp()).abs()
         sums = {
@@ -119,7 +133,10 @@ def token_losses(
             "fresh": fresh,
             "on_policy": on_policy,
             "mismatch": on_policy & cut,
-            "clipped": (ratio < 1 - low) | (ratio > 1 + high),
+            "mismatch_kl": kl_penalty(batch.engine_logprobs, old) * on_policy,
+            "rho": rho * on_policy,
+            "rho_squared": rho**2 * on_policy,
+            "clipped": clipped,
             "kl": kl.detach(),
             "gradient": pull,
             "rescue": pull * batch.off_policy,
@@ -175,11 +192,8 @@ def gspo_loss(
     References:
         Zheng et al., "Group Sequence Policy Optimization", 2025. https://arxiv.org/abs/2507.18071
     """
-    num_sequences = int(sequences.max()) + 1 if len(sequences) else 0
-    log_ratio = _log_ratio(logprobs.detach(), old_logprobs)
-    totals = log_ratio.new_zeros(num_sequences).index_add_(0, sequences, log_ratio)
-    lengths = log_ratio.new_zeros(num_sequences).index_add_(0, sequences, log_ratio.new_ones(len(sequences)))
-    ratio = (totals / lengths.clamp(min=1)).exp()[sequences] * (logprobs - logprobs.detach()).exp()
+    of_sequence = _sequence_means(_log_ratio(logprobs.detach(), old_logprobs), sequences).exp()
+    ratio = of_sequence * (logprobs - logprobs.detach()).exp()
     clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
     return -(ratio * advantages).minimum(clipped * advantages)
 
@@ -199,6 +213,25 @@ def cispo_loss(
     return -ratio.clamp(1 - clip_low, 1 + clip_high) * advantages * logprobs
 
 
+def dppo_loss(
+    logprobs: PerToken, drawn_logprobs: PerToken, advantages: PerToken, *, clip_low: float, clip_high: float
+) -> PerToken:
+    """Return the loss of each token, none where the probability itself has moved too far from what drew it (DPPO-TV).
+
+    ``-stop_gradient(min(pi / mu, 20)) * A * logprob``, and 0 where ``A > 0`` and ``pi - mu > clip_high`` or ``A < 0``
+    and ``pi - mu < -clip_low``. ``|pi - mu|`` is the total variation between the policies as far as this token tells
+    it. A bound on the ratio holds rare tokens back that move next to nothing, and lets frequent ones move far; this
+    one does neither. ``drawn_logprobs`` are those of ``mu``, which drew the token: the bound, and the weight that
+    corrects the mismatch, are both relative to it. The authors take 0.2 for both bounds.
+
+    References:
+        Qi et al., "Rethinking the Trust Region in LLM Reinforcement Learning", 2026. https://arxiv.org/abs/2602.04879
+    """
+    weight = _log_ratio(logprobs.detach(), drawn_logprobs).exp().clamp(max=MAX_DPPO_RATIO)
+    outside = _outside(logprobs.detach(), drawn_logprobs, advantages, low=clip_low, high=clip_high)
+    return (-weight * advantages * logprobs).where(~outside, logprobs.new_zeros(()))
+
+
 def kl_penalty(logprobs: PerToken, reference_logprobs: PerToken) -> PerToken:
     """Return an estimate of the divergence from a reference policy at each token: never negative, zero where equal.
 
@@ -214,25 +247,39 @@ def kl_penalty(logprobs: PerToken, reference_logprobs: PerToken) -> PerToken:
 
 
 def mismatch_weights(
-    old_logprobs: PerToken, engine_logprobs: PerToken, *, correction: Correction, low: float, high: float
+    old_logprobs: PerToken,
+    engine_logprobs: PerToken,
+    sequences: Int[Tensor, " tokens"],
+    *,
+    correction: Correction,
+    low: float,
+    high: float,
 ) -> PerToken:
     """Return how much each token's loss counts, given who sampled it; no gradient flows through the weights.
 
     The same model gives slightly different probabilities in two programs, so what the engine sampled is off-policy
     for the trainer even before the first update. With ``rho = pi_old / pi_engine``, at the sampling temperature:
     ``truncate`` gives ``min(rho, high)``, ``mask`` gives ``rho`` inside ``[low, high]`` and 0 outside, ``none`` gives
-    1. The weight multiplies the clipped loss, not its inside.
+    1. ``geometric`` gives ``min(rho, 2)`` to the tokens of a sequence whose geometric mean of ``rho`` is inside
+    ``[low, high]``, and 0 to those of any other: that mean does not grow with the length as the product does, so a band
+    of a hundredth around 1 finds the sequences on which the two programs drift apart. The weight multiplies the clipped
+    loss, not its inside. ``sequences`` is the index of the sequence of each token; a sequence must be here as a whole.
 
     References:
         Yao et al., "Your efficient RL framework secretly brings you off-policy RL training", 2025.
         https://fengyao.notion.site/off-policy-rl
         Ling Team, "IcePop", 2025. https://ringtech.notion.site/icepop
+        Liu et al., "When Speed Kills Stability" (the geometric mean), 2025. https://richardli.xyz/rl-collapse
     """
-    rho = _log_ratio(old_logprobs, engine_logprobs).detach().exp()
+    log_rho = _log_ratio(old_logprobs, engine_logprobs).detach()
+    rho = log_rho.exp()
     if correction == "truncate":
         return rho.clamp(max=high)
     if correction == "mask":
         return rho.where((rho >= low) & (rho <= high), rho.new_zeros(()))
+    if correction == "geometric":
+        mean = _sequence_means(log_rho, sequences).exp()
+        return rho.clamp(max=GEOMETRIC_CAP).where((mean >= low) & (mean <= high), rho.new_zeros(()))
     return rho.new_ones(rho.shape)
 
 
@@ -270,3 +317,19 @@ def token_weights(
 
 def _log_ratio(logprobs: Tensor, old_logprobs: Tensor) -> Tensor:
     return (logprobs - old_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+
+
+def _sequence_means(values: PerToken, sequences: Int[Tensor, " tokens"]) -> PerToken:
+    """Return for each token the mean over its sequence."""
+    num_sequences = int(sequences.max()) + 1 if len(sequences) else 0
+    totals = values.new_zeros(num_sequences).index_add_(0, sequences, values)
+    lengths = values.new_zeros(num_sequences).index_add_(0, sequences, values.new_ones(len(sequences)))
+    return (totals / lengths.clamp(min=1))[sequences]
+
+
+def _outside(
+    logprobs: PerToken, drawn_logprobs: PerToken, advantages: PerToken, *, low: float, high: float
+) -> Bool[Tensor, " tokens"]:
+    """Return which probabilities have moved further than they may in the direction that the advantage asks for."""
+    moved = logprobs.exp() - drawn_logprobs.exp()
+    return ((advantages > 0) & (moved > high)) | ((advantages < 0) & (moved < -low))

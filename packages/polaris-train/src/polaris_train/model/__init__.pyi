@@ -1,3 +1,5 @@
+from .learning_rate import learning_rate_share as learning_rate_share
+from .learning_rate import set_learning_rate as set_learning_rate
 from .loading import load_policy as load_policy
 from .loading import save_policy as save_policy
 from .logprobs import token_logprobs as token_logprobs

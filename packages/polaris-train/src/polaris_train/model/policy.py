@@ -13,7 +13,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 from transformers.utils.import_utils import is_flash_attn_2_available
 
-from polaris_train.model.adapters import merged_parameters
+from polaris_train.model.adapters import adapters_off, merged_parameters
 from polaris_train.model.logprobs import token_logprobs
 from polaris_train.model.packing import MicroBatch, PerToken
 from polaris_train.recipe_tables import Lora
@@ -82,6 +82,18 @@ class Policy(nn.Module):
         for name, parameter in merged_parameters(self.model, self.lora):
             whole = parameter.to(self.device)
             yield name, whole.full_tensor() if isinstance(whole, DTensor) else whole
+
+
+class WithoutAdapters:
+    """A policy as it was before its adapters were trained, with no second model in memory."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    def frozen_logprobs(self, batch: MicroBatch, *, temperature: float) -> PerToken:
+        """Return the log-probabilities without a gradient; collective where the policy is sharded."""
+        with adapters_off(self._policy.model):
+            return self._policy.frozen_logprobs(batch, temperature=temperature)
 
 
 def attention_implementation(device: torch.device, dtype: torch.dtype) -> str:

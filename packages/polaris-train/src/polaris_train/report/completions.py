@@ -212,6 +212,9 @@ def _group(
         normalize_std=config.normalize_std,
         max_tokens=config.max_answer_tokens,
         overlong_cache=config.overlong_cache,
+        normalize_mean=config.normalize_mean,
+        mgpo_lambda=config.mgpo_lambda,
+        long2short=config.long2short,
     )
     problem = questions.get(name)
     return {

@@ -1,3 +1,4 @@
+from .export import export_adapters as export_adapters
 from .export import export_checkpoint as export_checkpoint
 from .launch import prepare_stage as prepare_stage
 from .launch import run_stage as run_stage

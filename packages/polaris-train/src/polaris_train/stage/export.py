@@ -1,15 +1,19 @@
 """A stage's result as a Hugging Face model."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 import torch
 import torch.distributed as dist
 from polaris_data.files import append_records
+from polaris_rollout import model_config, resolve_model
 
 from polaris_train.errors import RunFolderError
-from polaris_train.model.loading import save_policy
+from polaris_train.model.adapters import load_adapters, read_adapters
+from polaris_train.model.loading import Precision, load_policy, save_policy
 from polaris_train.model.policy import Policy
 from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import StageFolder, adapter, origin, partial_path, read_records
@@ -59,16 +63,45 @@ def export_checkpoint(folder: StageFolder, out: Path) -> None:
     Raises:
         RunFolderError: If there is something at ``out``.
     """
-    if out.exists():
-        raise RunFolderError(f"{out} exists, and is not overwritten: give another folder with --out, or remove it")
     config = folder.read_resolved()
-    dist.init_process_group("gloo", init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
-    try:
+    with _written_alone(out) as incoming:
         policy = load_stage_policy(config, device=torch.device("cpu"))
         load_weights(folder.checkpoints, policy)
+        save_policy(policy, incoming, source=config.model, adapters=adapter(incoming))
+
+
+def export_adapters(folder: Path, out: Path) -> None:
+    """Write the model that adapters belong beside, with them merged, on one CPU process.
+
+    Args:
+        folder: As peft, TRL or a stage wrote it.
+        out: Model folder to write.
+
+    Raises:
+        RunFolderError: If there is something at ``out``.
+        AdapterError: If they do not fit the model that they name.
+    """
+    named, lora = read_adapters(folder)
+    base = resolve_model(named)
+    saved = model_config(base)
+    dtype = saved.get("dtype", saved.get("torch_dtype"))
+    precision = dtype if dtype in get_args(Precision) else "float32"
+    with _written_alone(out) as incoming:
+        policy = load_policy(base, device=torch.device("cpu"), context=1, precision=precision, lora=lora)
+        load_adapters(policy.model, folder)
+        save_policy(policy, incoming, source=base)
+
+
+@contextmanager
+def _written_alone(out: Path) -> Generator[Path]:
+    """Give a temporary name for a folder, which has its own when the block ends, and a process group of one."""
+    if out.exists():
+        raise RunFolderError(f"{out} exists, and is not overwritten: give another folder with --out, or remove it")
+    dist.init_process_group("gloo", init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
+    try:
         incoming = partial_path(out)
         shutil.rmtree(incoming, ignore_errors=True)
-        save_policy(policy, incoming, source=config.model, adapters=adapter(incoming))
+        yield incoming
         incoming.replace(out)
     finally:
         dist.destroy_process_group()

@@ -81,7 +81,7 @@ def prepare_stage(
     write_problems(folder.incoming_problems, chosen)
     try:
         resolved = ResolvedStage(
-            **recipe.constants() | {"problems": source},
+            **recipe.constants() | {"problems": source, "lr_decay_steps": recipe.decay_steps(stage.steps)},
             **stage.model_dump(exclude={"name", "temperature"}),
             temperature=temperature,
             run=run.name,

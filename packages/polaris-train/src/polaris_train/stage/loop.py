@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from polaris_train.errors import DivergenceError
 from polaris_train.grpo.batches import UpdateStats, training_batches, update
-from polaris_train.model.policy import Policy
+from polaris_train.model.learning_rate import set_learning_rate
+from polaris_train.model.policy import Policy, WithoutAdapters
 from polaris_train.records import GradedGroup
 from polaris_train.resolved import ResolvedStage
 from polaris_train.stage.capsule import TakenStep
@@ -16,7 +17,7 @@ from polaris_train.stage.ending import Ending
 from polaris_train.stage.evaluation import is_due
 from polaris_train.stage.monitor import Phases, ResidentMemory, Watched, alarms, step_metrics, step_performance
 from polaris_train.stage.rollouts import Rollouts
-from polaris_train.stage.settings import update_settings
+from polaris_train.stage.settings import learning_rate, update_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ def train_stage(
     evaluate: Evaluate,
     ending: Ending,
     checkpointer: Checkpointer,
-    reference: Policy | None = None,
+    reference: Policy | WithoutAdapters | None = None,
     watched: Watched = nullcontext,
 ) -> Iterator[StepResult]:
     """Run the steps of a stage after ``state.step`` until it ends; collective.
@@ -88,14 +89,15 @@ def train_stage(
         with phases.phase("update"):
             rescued = state.rescue.rescue(rollout.groups, step=step)
             batches = training_batches(rescued, batching, step=step)
-            random = random_state()
+            random, rate = random_state(), learning_rate(config, step)
+            set_learning_rate(state.optimizer, rate)
             updated = update(
                 state.policy, state.optimizer, batches, loss, stepping, scaler=state.scaler, reference=reference
             )
             stats, taken = updated.stats, TakenStep(step, random, rescued, batches, updated.steps)
         state.step = step
         state.skipped_in_row = state.skipped_in_row + 1 if _diverged(stats, state) else 0
-        metrics = step_metrics(step, rollout.groups, stats)
+        metrics = step_metrics(step, rollout.groups, stats) | {"learning_rate": rate}
         metrics["alarms"] = alarms(metrics, known)
         known.append(metrics)
         metrics |= evaluate(step, phases)

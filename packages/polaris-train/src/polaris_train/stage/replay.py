@@ -19,13 +19,21 @@ from polaris_rollout import local_folder, model_digest
 
 from polaris_train.errors import RunFolderError
 from polaris_train.grpo.batches import TrainingBatch, training_batches, update
-from polaris_train.model.policy import Policy
+from polaris_train.model.learning_rate import set_learning_rate
+from polaris_train.model.policy import Policy, WithoutAdapters
 from polaris_train.model.step import OptimizerStep
 from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import StageFolder
 from polaris_train.stage.capsule import Capsule, TakenStep, read_capsule
 from polaris_train.stage.checkpoint import TrainingState, damage, load_state, set_random_state
-from polaris_train.stage.settings import load_reference, load_stage_policy, stage_identity, start_state, update_settings
+from polaris_train.stage.settings import (
+    learning_rate,
+    load_reference,
+    load_stage_policy,
+    stage_identity,
+    start_state,
+    update_settings,
+)
 
 ROUNDING = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 """Relative difference that rounding explains, by the coarser precision of the two; of log-probabilities, in nats. The
@@ -140,7 +148,7 @@ def replay_step(folder: StageFolder, step: int, *, cpu: bool = False, float32: b
         state = start_state(config, load_stage_policy(config, device=device))
         if start:
             load_state(folder.checkpoints.step(start), state, identity=stage_identity(capsule.config))
-        take = partial(_take, state, config, load_reference(config, device=device))
+        take = partial(_take, state, config, load_reference(config, state.policy))
         for number in range(start + 1, step):
             take(read_capsule(folder, number))
         taken = take(capsule)
@@ -229,12 +237,15 @@ def _one_process(device: torch.device) -> Generator[None]:
         dist.destroy_process_group()
 
 
-def _take(state: TrainingState, config: ResolvedStage, reference: Policy | None, capsule: Capsule) -> TakenStep:
+def _take(
+    state: TrainingState, config: ResolvedStage, reference: Policy | WithoutAdapters | None, capsule: Capsule
+) -> TakenStep:
     """Take a step as `polaris_train.stage.loop` does, from the rewards on."""
     batching, loss, stepping = update_settings(config)
     if capsule.num_ranks == 1:
         set_random_state(capsule.random_states[0])
     batches = training_batches(capsule.groups, batching, step=capsule.step)
+    set_learning_rate(state.optimizer, learning_rate(config, capsule.step))
     updated = update(state.policy, state.optimizer, batches, loss, stepping, scaler=state.scaler, reference=reference)
     return TakenStep(capsule.step, capsule.random_states[0], capsule.groups, batches, updated.steps)
 

@@ -9,8 +9,9 @@ from polaris_rollout import model_digest
 from polaris_train.grpo.batches import BatchSettings
 from polaris_train.grpo.loss import LossSettings
 from polaris_train.grpo.rescue import RescueBuffer
+from polaris_train.model.learning_rate import learning_rate_share
 from polaris_train.model.loading import load_policy
-from polaris_train.model.policy import Policy
+from polaris_train.model.policy import Policy, WithoutAdapters
 from polaris_train.model.step import StepSettings
 from polaris_train.resolved import FREE_FIELDS, ResolvedStage
 from polaris_train.stage.checkpoint import TrainingState
@@ -21,6 +22,9 @@ def update_settings(config: ResolvedStage) -> tuple[BatchSettings, LossSettings,
     batches = BatchSettings(
         max_answer_tokens=config.max_answer_tokens,
         normalize_std=config.normalize_std,
+        normalize_mean=config.normalize_mean,
+        mgpo_lambda=config.mgpo_lambda,
+        long2short=config.long2short,
         aggregation=config.aggregation,
         substitution=config.substitution,
         mask_truncated=config.truncated == "masked",
@@ -64,18 +68,37 @@ def start_state(config: ResolvedStage, policy: Policy) -> TrainingState:
     return TrainingState(
         policy=policy,
         optimizer=torch.optim.AdamW(
-            policy.trained_parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            policy.trained_parameters(),
+            lr=config.learning_rate,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
         ),
         scaler=torch.amp.GradScaler(policy.device.type, enabled=policy.dtype == torch.float16),
         rescue=RescueBuffer(max_age=config.rescue_max_age, max_tokens=config.max_answer_tokens, seed=config.seed),
     )
 
 
-def load_reference(config: ResolvedStage, *, device: torch.device) -> Policy | None:
-    """Load the model that a stage's policy is kept close to, where it is; collective."""
+def learning_rate(config: ResolvedStage, step: int) -> float:
+    """Return the learning rate of a step, counted from 1."""
+    return config.learning_rate * learning_rate_share(
+        step,
+        schedule=config.lr_schedule,
+        warmup_steps=config.lr_warmup_steps,
+        decay_steps=config.lr_decay_steps,
+        min_ratio=config.lr_min_ratio,
+    )
+
+
+def load_reference(config: ResolvedStage, policy: Policy) -> Policy | WithoutAdapters | None:
+    """Return the model that a stage's policy is kept close to, where it is; collective.
+
+    It is loaded beside the policy, but for a policy with adapters, which is that model without them.
+    """
     if not config.kl_coef:
         return None
-    return load_stage_policy(config, device=device).requires_grad_(requires_grad=False).eval()
+    if config.lora is not None:
+        return WithoutAdapters(policy)
+    return load_stage_policy(config, device=policy.device).requires_grad_(requires_grad=False).eval()
 
 
 def stage_identity(config: ResolvedStage) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None
         evaluate=partial(evaluate_when_due, config, folder, open_sampler=engine.awake, grade_many=grade_many),
         ending=ending,
         checkpointer=checkpointer,
-        reference=load_reference(config, device=device),
+        reference=load_reference(config, state.policy),
         watched=heart.phase,
     )
     _follow(_recorded(steps, state.policy, config, folder), config, folder, stack)
