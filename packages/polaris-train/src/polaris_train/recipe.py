@@ -35,6 +35,11 @@ def _is_off(value: object) -> bool:
     return not value
 
 
+def _is_one(value: int) -> bool:
+    """As `_is_off`, of a number of ranks."""
+    return value == 1
+
+
 class _Constants(BaseModel):
     """What holds in every stage."""
 
@@ -125,7 +130,12 @@ class _Constants(BaseModel):
     """Keep parameters, gradients and optimizer state in the memory of the host."""
 
     microbatch_tokens: int | None = Field(default=None, ge=1)
-    """Tokens that go through the model at once on each rank; by default ``context``. Halved when memory runs out."""
+    """Tokens that go through the model at once on each rank; by default ``context``, or its share of it. Halved when
+    memory runs out."""
+
+    context_parallel: int = Field(default=1, ge=1, exclude_if=_is_one)
+    """Neighbouring ranks that share the tokens of a micro-batch, for sequences that one GPU cannot hold; divides the
+    model's attention heads."""
 
     max_skipped_steps: int = Field(default=3, ge=0)
     """Steps in a row whose loss or gradient is not finite, and which are skipped, before the stage gives up."""
@@ -286,7 +296,7 @@ class Recipe(_Constants):
                 "start servers with 'vllm serve' and give their addresses as endpoints, or set sampling_ahead to 0"
             )
         if self.num_processes is not None:
-            check_ranks(self.num_processes, self.tensor_parallel)
+            check_ranks(self.num_processes, self.tensor_parallel, self.context_parallel)
         return self
 
     @property
@@ -355,7 +365,7 @@ class ResolvedStage(_Constants, _Changing):
     @property
     def max_microbatch_tokens(self) -> int:
         """Tokens that go through the model at once on each rank, unless one sequence is longer."""
-        return self.microbatch_tokens or self.context
+        return self.microbatch_tokens or -(-self.context // self.context_parallel)
 
     def sampling_params(self, *, seed: int) -> SamplingParams:
         """Return how the stage draws completions."""
@@ -382,6 +392,7 @@ FREE_FIELDS = (
     "record_steps",
     "cpu_offload",
     "microbatch_tokens",
+    "context_parallel",
     "max_skipped_steps",
     "stall_limit_s",
     "endpoints",
@@ -407,12 +418,17 @@ _INDECISIVE_FIELDS = (
 """Fields that name what is given, or say only what is measured."""
 
 
-def check_ranks(num_ranks: int, tensor_parallel: int) -> None:
-    """Refuse ranks that do not divide into engines.
+def check_ranks(num_ranks: int, tensor_parallel: int, context_parallel: int = 1) -> None:
+    """Refuse ranks that do not divide into engines, or into groups that share the tokens of a micro-batch.
 
     Raises:
-        RecipeError: If some ranks would be left without an engine.
+        RecipeError: If some ranks would be left over.
     """
+    if num_ranks % context_parallel:
+        raise RecipeError(
+            f"context_parallel is {context_parallel}, which does not divide the {num_ranks} ranks of this node; set "
+            "num_processes to a multiple of it, or lower context_parallel"
+        )
     if num_ranks % tensor_parallel:
         raise RecipeError(
             f"tensor_parallel is {tensor_parallel}, which does not divide the {num_ranks} ranks of this node; set "

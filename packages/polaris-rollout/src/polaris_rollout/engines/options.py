@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from polaris_rollout.errors import SettingError
+from polaris_rollout.models import text_config
 from polaris_rollout.records import EngineSpec
 from polaris_rollout.yarn import yarn_config
 
@@ -37,8 +38,9 @@ def vllm_options(
     if spec.tensor_parallel < 1 or (per_rank and ranks % spec.tensor_parallel):
         wanted = f"a divisor of the {ranks} ranks" if per_rank else "1 or more"
         raise SettingError(f"tensor_parallel is {spec.tensor_parallel}; give {wanted}")
-    positions: int = config.get("max_position_embeddings", 0)
-    yarn = {} if spec.extend_positions else yarn_config(config, spec.context, factor=spec.yarn_factor)
+    text = text_config(config)
+    positions: int = text.get("max_position_embeddings", 0)
+    yarn = {} if spec.extend_positions else yarn_config(text, spec.context, factor=spec.yarn_factor)
     context = yarn.get("max_position_embeddings", spec.context)
     options: dict[str, Any] = {
         "max_model_len": context,
@@ -51,19 +53,22 @@ def vllm_options(
         "use_tqdm_on_load": False,
     }
     if context is not None and spec.extend_positions:
-        options["hf_overrides"] = {"max_position_embeddings": max(context, positions)}
-    elif yarn:
-        options["hf_overrides"] = yarn
+        yarn = {"max_position_embeddings": max(context, positions)}
+    if yarn:
+        options["hf_overrides"] = yarn if text is config else {"text_config": yarn}
+    if text is not config:
+        options["language_model_only"] = True  # Problems are text: what sees images needs no memory.
     if per_rank:
         options["distributed_executor_backend"] = "external_launcher"
     if not on_cpu:
         share = GPU_MEMORY_SHARE if spec.memory_share is None else spec.memory_share
         options |= {"dtype": spec.dtype, "gpu_memory_utilization": share, "enable_sleep_mode": True}
     else:
+        # vLLM 0.32 has linear attention on CPU in bfloat16 alone.
         # A seeded request whose prefill is split raises "CPU Generator does not use offset" (vLLM 0.32): prompts
         # are prefilled whole there, which needs room for the longest of them.
         options |= {
-            "dtype": "float32",
+            "dtype": "bfloat16" if "linear_num_value_heads" in text else "float32",
             "enforce_eager": True,
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(context or positions, CPU_BATCHED_TOKENS),

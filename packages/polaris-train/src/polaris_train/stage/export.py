@@ -61,7 +61,7 @@ def export_checkpoint(folder: StageFolder, out: Path) -> None:
     """
     if out.exists():
         raise RunFolderError(f"{out} exists, and is not overwritten: give another folder with --out, or remove it")
-    config = folder.read_resolved()
+    config = folder.read_resolved().model_copy(update={"context_parallel": 1})
     dist.init_process_group("gloo", init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
     try:
         policy = load_stage_policy(config, device=torch.device("cpu"))
