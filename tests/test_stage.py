@@ -246,8 +246,11 @@ def test_two_ranks_that_share_tokens_give_the_same_loss_and_one_rank_continues(f
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["context_parallel=3", "num_processes=3"], "context_parallel is 3, which does not divide the 4 attention heads"),
-        (["context_parallel=2", "num_processes=3"], "context_parallel is 2, which does not divide the 3 ranks"),
+        (
+            ["context_parallel=3", "num_processes=3"],
+            "which does not divide the 4 attention heads",
+        ),
+        (["context_parallel=2", "num_processes=3"], "which does not divide the 3 ranks"),
     ],
 )
 def test_ranks_that_cannot_share_tokens_are_refused(settings, message, problems, tmp_path, command):

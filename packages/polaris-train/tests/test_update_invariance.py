@@ -1,8 +1,8 @@
 """A step has the loss and the gradient of the paper's formula, however it is cut into micro-batches, ranks and slices.
 
-``torchrun ... test_update_invariance.py FOLDER DEGREE`` takes the steps of every case with real sharded policies and writes
-losses and gradients (a single rank needs no launch); the tests compare them with a loop over padded completions and
-whole logits in float64, and allow what rounding explains.
+``torchrun ... test_update_invariance.py FOLDER DEGREE`` takes the steps of every case with real sharded policies and
+writes losses and gradients (a single rank needs no launch); the tests compare them with a loop over padded completions
+and whole logits in float64, and allow what rounding explains.
 """
 
 import itertools
@@ -147,9 +147,7 @@ def start_policy(folder, dtype, degree):
     device = torch.device("cpu")
     context = MAX_PROMPT + MAX_ANSWER
     if dtype == torch.float32:
-        return load_policy(
-            str(folder), device=device, context=context, precision="float32", context_parallel=degree
-        )
+        return load_policy(str(folder), device=device, context=context, precision="float32", context_parallel=degree)
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, attn_implementation=attention_implementation(device, dtype)
     )

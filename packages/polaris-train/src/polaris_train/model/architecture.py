@@ -57,8 +57,8 @@ def check_architecture(config: Mapping[str, Any], *, model: str, context_paralle
     """
     if capped := [name for name in _SOFT_CAPS if config.get(name)]:
         raise ModelError(
-            f"{model} has {capped[0]} = {config[capped[0]]}, and logits with a soft cap are not trained; choose a model "
-            f"without, for example of type {', '.join(TESTED)}"
+            f"{model} has {capped[0]} = {config[capped[0]]}, and logits with a soft cap are not trained; choose a "
+            f"model without, for example of type {', '.join(TESTED)}"
         )
     if context_parallel == 1:
         return
@@ -70,11 +70,24 @@ def check_architecture(config: Mapping[str, Any], *, model: str, context_paralle
             f"give one of {degrees}"
         )
     if not can_pack(config):
-        others = ", ".join(sorted(set(layer_kinds(config)) - {FULL_ATTENTION}))
         raise ModelError(
-            f"context_parallel is {context_parallel}, but {model} has layers with {others.replace('_', ' ')}, whose "
+            f"context_parallel is {context_parallel}, but {model} has layers with {_other_kinds(config)}, whose "
             "tokens cannot be shared out among ranks; set it to 1"
         )
+
+
+def one_by_one(config: Mapping[str, Any], *, model: str) -> str | None:
+    """Say that, and why, the sequences of a model are trained one by one; ``None`` where they are packed."""
+    if can_pack(config):
+        return None
+    return (
+        f"{model} has layers with {_other_kinds(config)}, where packed sequences would see each other: each is trained "
+        "in a micro-batch of its own, which takes longer"
+    )
+
+
+def _other_kinds(config: Mapping[str, Any]) -> str:
+    return ", ".join(sorted(set(layer_kinds(config)) - {FULL_ATTENTION})).replace("_", " ")
 
 
 def name_in_files(name: str, prefix: str) -> str:

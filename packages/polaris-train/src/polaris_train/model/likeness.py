@@ -1,7 +1,7 @@
-"""Does the policy say what the model itself says? Asked once, of a model of a type that this package is not tested with.
+"""Does the policy say what the model itself says? Asked of a model of a type that this package is not tested with.
 
-The policy reads packed sequences and applies the output head itself. A model with a head of another kind, or with layers
-that do not keep packed sequences apart, would be trained on other log-probabilities than it has.
+The policy reads packed sequences and applies the output head itself. A model with a head of another kind, or with
+layers that do not keep packed sequences apart, would be trained on other log-probabilities than it has.
 """
 
 import logging
@@ -45,8 +45,8 @@ def check_likeness(policy: Policy, *, model: str) -> None:
     gap = float((torch.cat(found) - torch.cat(expected)).abs().mean())
     if not gap <= LARGEST_GAP.get(policy.dtype, HALF_GAP):
         raise ModelError(
-            f"{model}, of type {kind!r}, gives tokens other log-probabilities than its trainer would (by {gap:.3g} nats "
-            f"on average), so it is not trained; choose a model of type {', '.join(TESTED)}"
+            f"{model}, of type {kind!r}, gives tokens other log-probabilities than its trainer would (by {gap:.3g} "
+            f"nats on average), so it is not trained; choose a model of type {', '.join(TESTED)}"
         )
     logger.info("%s is of type %r: its log-probabilities are those of transformers (%.2g nats)", model, kind, gap)
 

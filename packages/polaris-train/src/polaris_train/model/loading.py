@@ -75,7 +75,8 @@ def load_policy(
     folder = local_folder(model)
     dtype = getattr(torch, precision or ("bfloat16" if on_gpu else "float32"))
     reader = HuggingFaceStorageReader(str(folder))
-    empty, in_files = _without_memory(folder, reader, context=context, attention=attention_implementation(device, dtype))
+    attention = attention_implementation(device, dtype)
+    empty, in_files = _without_memory(folder, reader, context=context, attention=attention)
     check_architecture(empty.config.to_dict(), model=model, context_parallel=context_parallel)
     if lora is not None:
         add_adapters(empty, lora)
@@ -108,9 +109,7 @@ def load_policy(
     return policy
 
 
-def _without_memory(
-    folder: Path, reader: HuggingFaceStorageReader, *, context: int, attention: str
-) -> tuple[Any, str]:
+def _without_memory(folder: Path, reader: HuggingFaceStorageReader, *, context: int, attention: str) -> tuple[Any, str]:
     """Return the language model of a folder without its weights, and what ``model.`` is called in its files.
 
     Raises:

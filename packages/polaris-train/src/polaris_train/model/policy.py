@@ -86,9 +86,7 @@ class Policy(nn.Module):
         """Whether what this rank found in its micro-batches is counted: of ranks that share them, once."""
         return self.context_ranks is None or self.context_ranks.rank == 0
 
-    def forward(
-        self, batch: MicroBatch, *, temperature: float, from_logits: bool = False
-    ) -> tuple[PerToken, PerToken]:
+    def forward(self, batch: MicroBatch, *, temperature: float, from_logits: bool = False) -> tuple[PerToken, PerToken]:
         """Return the log-probability and entropy at each of ``batch.targets``; see `token_logprobs`.
 
         Positions that predict no target, of prompts, are left out before the head. Where ranks hold a slice each, each

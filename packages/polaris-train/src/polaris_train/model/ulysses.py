@@ -121,7 +121,9 @@ def _across_ranks(attend: _Attention) -> _Attention:
     return attend_to_whole_sequences
 
 
-def _all_tokens(states: Float[Tensor, "1 heads length size"], ranks: ContextRanks) -> Float[Tensor, "1 part whole size"]:
+def _all_tokens(
+    states: Float[Tensor, "1 heads length size"], ranks: ContextRanks
+) -> Float[Tensor, "1 part whole size"]:
     """Give the heads of this rank's tokens away, and get all tokens of its share of the heads.
 
     Fewer key heads than ranks, or a number that these do not divide, are repeated until they can be shared out: a rank
@@ -135,7 +137,9 @@ def _all_tokens(states: Float[Tensor, "1 heads length size"], ranks: ContextRank
     return _Exchange.apply(given, ranks.group).transpose(0, 1).flatten(1, 2)[None]  # pyright: ignore
 
 
-def _own_tokens(states: Float[Tensor, "1 whole part size"], ranks: ContextRanks) -> Float[Tensor, "1 length heads size"]:
+def _own_tokens(
+    states: Float[Tensor, "1 whole part size"], ranks: ContextRanks
+) -> Float[Tensor, "1 length heads size"]:
     """Give what came out of this rank's heads to the ranks whose tokens it is for, and get all heads of its own."""
     given = states[0].unflatten(0, (ranks.size, -1))
     return _Exchange.apply(given, ranks.group).transpose(0, 1).flatten(1, 2)[None]  # pyright: ignore

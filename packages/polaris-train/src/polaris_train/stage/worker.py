@@ -24,7 +24,7 @@ from transformers import AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from polaris_train.errors import MemoryExhaustedError, RunFolderError, TrainError
-from polaris_train.model.architecture import layer_kinds
+from polaris_train.model.architecture import one_by_one
 from polaris_train.model.policy import Policy
 from polaris_train.recipe import ResolvedStage
 from polaris_train.run_folder import StageFolder, read_records
@@ -43,11 +43,6 @@ from polaris_train.stage.servers import StageServers
 from polaris_train.stage.settings import load_reference, load_stage_policy, stage_identity, start_state
 
 logger = logging.getLogger(__name__)
-
-ONE_BY_ONE = (
-    "%s has layers with %s, which would let sequences of a micro-batch see each other: each is trained in a micro-batch "
-    "of its own, which takes longer"
-)
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """What a full or read-only disk, a quota or a limit on files answers."""
@@ -100,8 +95,9 @@ def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None
     load = partial(load_stage_policy, config, device=device)
     state = start_state(config, load())
     heart.follow(state)
-    if dist.get_rank() == 0 and not state.policy.packs:
-        logger.warning(ONE_BY_ONE, config.model, ", ".join(sorted(set(layer_kinds(state.policy.model.config.to_dict())))))
+    warning = one_by_one(state.policy.model.config.to_dict(), model=config.model)
+    if warning and dist.get_rank() == 0:
+        logger.warning("%s", warning)
     problems = _usable_problems(read_problems(folder.problems), config)
     ending = Ending(config, folder)
     grade_many = heart.graded(stack.enter_context(boxed_grader()).grade_many)
