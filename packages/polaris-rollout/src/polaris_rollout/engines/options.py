@@ -64,13 +64,15 @@ def vllm_options(
         share = GPU_MEMORY_SHARE if spec.memory_share is None else spec.memory_share
         options |= {"dtype": spec.dtype, "gpu_memory_utilization": share, "enable_sleep_mode": True}
     else:
-        # vLLM 0.32 has linear attention on CPU in bfloat16 alone.
         # A seeded request whose prefill is split raises "CPU Generator does not use offset" (vLLM 0.32): prompts
         # are prefilled whole there, which needs room for the longest of them.
         options |= {
-            "dtype": "bfloat16" if "linear_num_value_heads" in text else "float32",
+            "dtype": "float32",
             "enforce_eager": True,
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(context or positions, CPU_BATCHED_TOKENS),
         }
+        if "linear_num_value_heads" in text:
+            # vLLM 0.32 has linear attention on CPU in bfloat16 alone, and its states are cached in parts of a prefill.
+            options |= {"dtype": "bfloat16", "enable_prefix_caching": False}
     return options | dict(spec.options)

@@ -239,7 +239,7 @@ class VllmSampler:
                 "torchrun and give per_rank=True"
             )
         self._require_idle()
-        tied = self._llm.model_config.hf_config.tie_word_embeddings
+        tied = self._llm.model_config.hf_text_config.tie_word_embeddings
         weights = with_tied_head(weights) if tied else iter(weights)
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
         self._llm.reset_prefix_cache()
