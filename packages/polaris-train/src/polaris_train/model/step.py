@@ -200,9 +200,10 @@ def _share(policy: Policy, sequences: Sequence[TrainingSequence], settings: Step
     """Return which sequences each of this rank's micro-batches holds; ranks that share tokens have the same."""
     shares = partition(
         [each.length for each in sequences],
-        max_tokens=settings.max_tokens * policy.num_slices if policy.packs else 1,
+        max_tokens=settings.max_tokens * policy.num_slices,
         num_ranks=_num_ranks() // policy.num_slices,
         quadratic_length=policy.quadratic_length,
+        alone=not policy.packs,
     )
     return shares[(dist.get_rank() if dist.is_initialized() else 0) // policy.num_slices]
 
