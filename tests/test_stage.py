@@ -229,6 +229,38 @@ def test_what_two_ranks_began_one_continues(two_ranks, finished, problems, comma
 
 
 @pytest.mark.slow
+def test_two_ranks_that_share_tokens_give_the_same_loss_and_one_rank_continues(finished, problems, tmp_path, command):
+    """Each has an engine of its own, and a slice of every micro-batch."""
+    extra = ["--set", "num_processes=2", "--set", "context_parallel=2"]
+    done = command(*stage_command(tmp_path, problems, steps=3, every=3, extra=extra), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    continued = command(*stage_command(tmp_path, problems, steps=4), cwd=tmp_path)
+    assert "continuing after step 3" in continued.stderr and "of 2 ranks, now 1" in continued.stderr
+    for one, two in zip(metrics(finished)[:4], metrics(tmp_path / "stage-1"), strict=True):
+        assert (two["reward"], two["num_tokens"]) == (one["reward"], one["num_tokens"])
+        assert abs(two["loss"] - one["loss"]) < 1e-5
+        assert abs(two["grad_norm"] - one["grad_norm"]) < 1e-5 * max(1, one["grad_norm"])
+    assert answers(tmp_path / "stage-1", 0) == answers(finished, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ["context_parallel=3", "num_processes=3"],
+            "which does not divide the 4 attention heads",
+        ),
+        (["context_parallel=2", "num_processes=3"], "which does not divide the 3 ranks"),
+    ],
+)
+def test_ranks_that_cannot_share_tokens_are_refused(settings, message, problems, tmp_path, command):
+    extra = [each for setting in settings for each in ("--set", setting)]
+    done = command(*stage_command(tmp_path, problems, steps=1, extra=extra), cwd=tmp_path)
+    assert done.returncode == 2 and message in done.stderr
+    assert not list(tmp_path.glob("stage-1/rollouts/*"))
+
+
+@pytest.mark.slow
 def test_two_ranks_that_form_one_engine_sample_the_same(finished, problems, tmp_path, command):
     extra = ["--set", "num_processes=2", "--set", "tensor_parallel=2"]
     done = command(*stage_command(tmp_path, problems, steps=1, extra=extra), cwd=tmp_path)

@@ -45,6 +45,15 @@ def test_a_long_answer_runs_beside_several_short_ones():
     assert partition(lengths, max_tokens=200, num_ranks=2) == [[[0, 3]], [[1, 2]]]
 
 
+@given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=12), num_ranks=st.integers(1, 3))
+def test_sequences_that_may_not_be_packed_are_alone_in_as_few_micro_batches_as_can_be(lengths, num_ranks):
+    shares = partition(lengths, max_tokens=1000, num_ranks=num_ranks, alone=True)
+    batches = [batch for share in shares for batch in share]
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    assert max(map(len, batches)) == 1
+    assert {len(share) for share in shares} == {-(-len(lengths) // num_ranks)}
+
+
 def test_sequences_that_fit_together_go_through_together():
     assert partition([60, 50, 40, 30], max_tokens=180, num_ranks=1) == [[[0, 1, 2, 3]]]
     assert partition([60, 50, 40, 30], max_tokens=90, num_ranks=1) == [[[0, 3], [1, 2]]]

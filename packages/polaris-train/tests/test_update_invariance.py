@@ -1,8 +1,8 @@
-"""A step has the loss and the gradient of the paper's formula, however it is cut into micro-batches and ranks.
+"""A step has the loss and the gradient of the paper's formula, however it is cut into micro-batches, ranks and slices.
 
-``torchrun ... test_update_invariance.py FOLDER`` takes the steps of every case with real sharded policies and writes
-losses and gradients (a single rank needs no launch); the tests compare them with a loop over padded completions and
-whole logits in float64, and allow what rounding explains.
+``torchrun ... test_update_invariance.py FOLDER DEGREE`` takes the steps of every case with real sharded policies and
+writes losses and gradients (a single rank needs no launch); the tests compare them with a loop over padded completions
+and whole logits in float64, and allow what rounding explains.
 """
 
 import itertools
@@ -22,6 +22,7 @@ from polaris_rollout import Completion, Group
 from polaris_train.grpo.batches import training_batches, update
 from polaris_train.model.loading import load_policy
 from polaris_train.model.policy import Policy, attention_implementation
+from polaris_train.model.ulysses import join_context_ranks
 from polaris_train.records import GradedGroup
 from polaris_train.resolved import ResolvedStage
 from polaris_train.stage.settings import update_settings
@@ -38,7 +39,13 @@ LEARNING_RATE = 0.5
 """Of plain gradient descent; large, so that the ratios of a second optimizer step leave the clip range."""
 
 MICROBATCHES = (1, 2, 8)
-RANKS = [pytest.param(1, marks=pytest.mark.numerics), 2, pytest.param(4, marks=pytest.mark.slow)]
+RANKS = [
+    pytest.param((1, 1), marks=pytest.mark.numerics),
+    (2, 1),
+    (2, 2),
+    *(pytest.param((4, degree), marks=pytest.mark.slow) for degree in (1, 2, 4)),
+]
+"""And how many of them hold a slice each of the same tokens; four have more slices than there are key heads."""
 DTYPES = (torch.float32, torch.float64)
 
 LOSSES = {
@@ -118,10 +125,10 @@ def microbatch_tokens(num_microbatches, num_ranks):
 # What every rank does.
 
 
-def take_steps(folder):
+def take_steps(folder, degree):
     found = {}
     for dtype in DTYPES:
-        policy, reference = (start_policy(folder, dtype) for _ in range(2))
+        policy, reference = (start_policy(folder, dtype, degree) for _ in range(2))
         start = [each.detach().clone() for each in policy.parameters()]
         torch.set_default_dtype(dtype)  # of advantages, weights and known log-probabilities
         for name, options in CASES.items():
@@ -132,18 +139,20 @@ def take_steps(folder):
         found["few answers", 1, dtype] = take_step(policy, start, small_rollout(), stage(), None)
         torch.set_default_dtype(torch.float32)
     if dist.get_rank() == 0:
-        torch.save(found, folder / f"{dist.get_world_size()}-ranks.pt")
+        torch.save(found, folder / f"{dist.get_world_size()}-ranks-{degree}.pt")
 
 
-def start_policy(folder, dtype):
+def start_policy(folder, dtype, degree):
     """The policy as training loads it; in float64, which no recipe offers, without mixed precision."""
     device = torch.device("cpu")
+    context = MAX_PROMPT + MAX_ANSWER
     if dtype == torch.float32:
-        return load_policy(str(folder), device=device, context=MAX_PROMPT + MAX_ANSWER, precision="float32")
+        return load_policy(str(folder), device=device, context=context, precision="float32", context_parallel=degree)
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, attn_implementation=attention_implementation(device, dtype)
     )
-    policy = Policy(exact_norms(model).train(), dtype=dtype)
+    ranks = join_context_ranks(degree) if degree > 1 else None
+    policy = Policy(exact_norms(model).train(), dtype=dtype, context_ranks=ranks)
     for layer in model.model.layers:
         fully_shard(layer)
     return fully_shard(policy)
@@ -310,21 +319,21 @@ def folder(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="module", params=RANKS, ids="{} ranks".format)
+@pytest.fixture(scope="module", params=RANKS, ids="{0[0]} ranks, {0[1]} slices".format)
 def taken(request, folder):
     """What the ranks computed, a single one in this process: ``[case, micro-batches, precision]``."""
-    if request.param == 1:
+    num_ranks, degree = request.param
+    if num_ranks == 1:
         dist.init_process_group("gloo", init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
         try:
-            take_steps(folder)
+            take_steps(folder, degree)
         finally:
             dist.destroy_process_group()
     else:
-        program = [str(Path(sys.executable).with_name("torchrun")), "--standalone", f"--nproc-per-node={request.param}"]
-        subprocess.run(
-            [*program, __file__, str(folder)], env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=600, check=True
-        )
-    return torch.load(folder / f"{request.param}-ranks.pt", weights_only=False)
+        program = [str(Path(sys.executable).with_name("torchrun")), "--standalone", f"--nproc-per-node={num_ranks}"]
+        command, one_thread = [*program, __file__, str(folder), str(degree)], os.environ | {"OMP_NUM_THREADS": "1"}
+        subprocess.run(command, env=one_thread, timeout=600, check=True)
+    return torch.load(folder / f"{num_ranks}-ranks-{degree}.pt", weights_only=False)
 
 
 @pytest.fixture(scope="module")
@@ -401,5 +410,5 @@ def test_a_second_optimizer_step_has_ratios_to_the_policy_that_started_the_step(
 
 if __name__ == "__main__":
     dist.init_process_group("gloo")
-    take_steps(Path(sys.argv[1]))
+    take_steps(Path(sys.argv[1]), int(sys.argv[2]))
     dist.destroy_process_group()

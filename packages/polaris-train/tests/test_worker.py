@@ -27,6 +27,7 @@ from polaris_train.recipe import load_recipe
 from polaris_train.run_folder import StageFolder
 from polaris_train.stage.export import export_checkpoint
 from polaris_train.stage.launch import prepare_stage, restart_message, run_stage, shell_code
+from polaris_train.stage.replay import replay_step
 from polaris_train.stage.rollouts import draw_problems, drawn_by
 from safetensors.torch import load_file, save_file
 
@@ -243,6 +244,24 @@ def test_two_nodes_give_the_numbers_of_one_node_with_two_ranks(two_nodes, stage)
     assert run_stage(one_node) == 0
     assert (two_nodes / "metrics.jsonl").read_bytes() == (one_node / "metrics.jsonl").read_bytes()
     assert weights(two_nodes) == weights(one_node) != b""
+
+
+def test_ranks_that_share_the_tokens_of_a_step_give_the_numbers_of_one(stage):
+    """With divergence from a reference, two optimizer steps, and answers of which two make three micro-batches."""
+    settings = {"kl_coef": 0.1, "optimizer_steps_per_batch": 2, "record_steps": 1, "checkpoint_every": 1}
+    alone = stage("alone", steps=2, microbatch_tokens=1000, **settings)
+    shared = stage("shared", steps=2, microbatch_tokens=500, num_processes=2, context_parallel=2, **settings)
+    assert run_stage(alone) == run_stage(shared) == 0
+    for one, two in zip(metrics(alone), metrics(shared), strict=True):
+        assert two["num_tokens"] == one["num_tokens"] > 0
+        assert two["loss"] == pytest.approx(one["loss"], abs=1e-5)
+        assert two["kl"] == pytest.approx(one["kl"], abs=1e-5)
+        assert two["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-5)
+        assert two["entropy"] == pytest.approx(one["entropy"], rel=1e-5)
+    assert metrics(alone)[1]["kl"] > 0
+    again = replay_step(StageFolder(shared), 2)
+    assert again.agrees and again.num_ranks == 2
+    assert all(each.largest_gap < 1e-5 for each in again.answers)
 
 
 PLATEAU = [0.5, 0.5, 0.9, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]

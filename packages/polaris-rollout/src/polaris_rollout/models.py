@@ -94,7 +94,12 @@ def model_positions(model: str) -> int | None:
     """Return the positions a resolved model was made for; ``None`` for a Hub id, not yet known."""
     if not Path(model).is_dir():
         return None
-    return _read_config(Path(model)).get("max_position_embeddings")
+    return text_config(_read_config(Path(model))).get("max_position_embeddings")
+
+
+def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a configuration says of the part that reads and writes text, of a model that also sees; else all."""
+    return config.get("text_config") or config
 
 
 def generation_params(model: str, seed: int = 0) -> SamplingParams:

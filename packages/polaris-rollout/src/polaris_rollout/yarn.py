@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from polaris_rollout.errors import ModelError
-from polaris_rollout.models import model_config, resolve_model
+from polaris_rollout.models import model_config, resolve_model, text_config
 
 ATTENTION_FACTOR = 1.0
 """Multiplies cosines and sines; 1 means no attention temperature. A float: transformers warns at an integer."""
@@ -25,7 +25,7 @@ MOST_DERIVED = 4.0
 """Largest factor that a context alone may ask for: the model cards of Qwen2.5, Qwen3 and Ling 2.0 extend 32,768
 positions to 131,072; the recipe uses 1.5."""
 
-_KEPT = ("partial_rotary_factor", "beta_fast", "beta_slow", "truncate")
+_KEPT = ("partial_rotary_factor", "mrope_section", "mrope_interleaved", "beta_fast", "beta_slow", "truncate")
 
 
 def yarn_config(config: Mapping[str, Any], context: int | None, *, factor: float | None = None) -> dict[str, Any]:
@@ -94,9 +94,9 @@ def extended_config(model: str, *, context: int | None, factor: float | None = N
     from transformers import AutoConfig
 
     folder = resolve_model(model)
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder).get_text_config()
     # Set afterwards, as vLLM does: while it is loaded, an older rope_scaling would win.
-    for key, value in yarn_config(model_config(folder), context, factor=factor).items():
+    for key, value in yarn_config(text_config(model_config(folder)), context, factor=factor).items():
         setattr(config, key, value)
     return config
 

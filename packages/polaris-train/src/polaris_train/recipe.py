@@ -28,6 +28,11 @@ _NUMBER, _AUTO = "(number)", "(auto)"
 """Kinds of a stage's temperature, which pydantic puts into the path of a mistake."""
 
 
+def _is_one(value: int) -> bool:
+    """As `is_off`, of a number of ranks."""
+    return value == 1
+
+
 class Constants(Objective):
     """What holds in every stage."""
 
@@ -65,7 +70,12 @@ class Constants(Objective):
     """Keep parameters, gradients and optimizer state in the memory of the host."""
 
     microbatch_tokens: int | None = Field(default=None, ge=1)
-    """Tokens that go through the model at once on each rank; by default ``context``. Halved when memory runs out."""
+    """Tokens that go through the model at once on each rank; by default ``context``, or its share of it. Halved when
+    memory runs out."""
+
+    context_parallel: int = Field(default=1, ge=1, exclude_if=_is_one)
+    """Neighbouring ranks that share the tokens of a micro-batch, for sequences that one GPU cannot hold; divides the
+    model's attention heads."""
 
     max_skipped_steps: int = Field(default=3, ge=0)
     """Steps in a row whose loss or gradient is not finite, and which are skipped, before the stage gives up."""
@@ -222,7 +232,7 @@ class Recipe(Constants):
                 "start servers with 'vllm serve' and give their addresses as endpoints, or set sampling_ahead to 0"
             )
         if self.num_processes is not None:
-            check_ranks(self.num_processes, self.tensor_parallel)
+            check_ranks(self.num_processes, self.tensor_parallel, self.context_parallel)
         return self
 
     @property
@@ -253,12 +263,17 @@ class Recipe(Constants):
         )
 
 
-def check_ranks(num_ranks: int, tensor_parallel: int) -> None:
-    """Refuse ranks that do not divide into engines.
+def check_ranks(num_ranks: int, tensor_parallel: int, context_parallel: int = 1) -> None:
+    """Refuse ranks that do not divide into engines, or into groups that share the tokens of a micro-batch.
 
     Raises:
-        RecipeError: If some ranks would be left without an engine.
+        RecipeError: If some ranks would be left over.
     """
+    if num_ranks % context_parallel:
+        raise RecipeError(
+            f"context_parallel is {context_parallel}, which does not divide the {num_ranks} ranks of this node; set "
+            "num_processes to a multiple of it, or lower context_parallel"
+        )
     if num_ranks % tensor_parallel:
         raise RecipeError(
             f"tensor_parallel is {tensor_parallel}, which does not divide the {num_ranks} ranks of this node; set "

@@ -49,7 +49,7 @@ class ResolvedStage(Constants, Changing):
     @property
     def max_microbatch_tokens(self) -> int:
         """Tokens that go through the model at once on each rank, unless one sequence is longer."""
-        return self.microbatch_tokens or self.context
+        return self.microbatch_tokens or -(-self.context // self.context_parallel)
 
     def sampling_params(self, *, seed: int) -> SamplingParams:
         """Return how the stage draws completions."""
@@ -76,6 +76,7 @@ FREE_FIELDS = (
     "record_steps",
     "cpu_offload",
     "microbatch_tokens",
+    "context_parallel",
     "max_skipped_steps",
     "stall_limit_s",
     "endpoints",

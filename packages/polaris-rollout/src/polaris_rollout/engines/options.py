@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from polaris_rollout.errors import SettingError
+from polaris_rollout.models import text_config
 from polaris_rollout.records import EngineSpec
 from polaris_rollout.yarn import yarn_config
 
@@ -37,8 +38,9 @@ def vllm_options(
     if spec.tensor_parallel < 1 or (per_rank and ranks % spec.tensor_parallel):
         wanted = f"a divisor of the {ranks} ranks" if per_rank else "1 or more"
         raise SettingError(f"tensor_parallel is {spec.tensor_parallel}; give {wanted}")
-    positions: int = config.get("max_position_embeddings", 0)
-    yarn = {} if spec.extend_positions else yarn_config(config, spec.context, factor=spec.yarn_factor)
+    text = text_config(config)
+    positions: int = text.get("max_position_embeddings", 0)
+    yarn = {} if spec.extend_positions else yarn_config(text, spec.context, factor=spec.yarn_factor)
     context = yarn.get("max_position_embeddings", spec.context)
     options: dict[str, Any] = {
         "max_model_len": context,
@@ -51,9 +53,11 @@ def vllm_options(
         "use_tqdm_on_load": False,
     }
     if context is not None and spec.extend_positions:
-        options["hf_overrides"] = {"max_position_embeddings": max(context, positions)}
-    elif yarn:
-        options["hf_overrides"] = yarn
+        yarn = {"max_position_embeddings": max(context, positions)}
+    if yarn:
+        options["hf_overrides"] = yarn if text is config else {"text_config": yarn}
+    if text is not config:
+        options["language_model_only"] = True  # Problems are text: what sees images needs no memory.
     if per_rank:
         options["distributed_executor_backend"] = "external_launcher"
     if not on_cpu:
@@ -68,4 +72,7 @@ def vllm_options(
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(context or positions, CPU_BATCHED_TOKENS),
         }
+        if "linear_num_value_heads" in text:
+            # vLLM 0.32 has linear attention on CPU in bfloat16 alone, and its states are cached in parts of a prefill.
+            options |= {"dtype": "bfloat16", "enable_prefix_caching": False}
     return options | dict(spec.options)

@@ -40,6 +40,7 @@ from polaris_rollout.models import (
     prefilled_think,
     resolve_model,
     stop_token_ids,
+    text_config,
 )
 from polaris_rollout.records import (
     Completion,
@@ -105,7 +106,7 @@ class VllmSampler:
         spec = EngineSpec(model, **fields) if isinstance(model, str) else replace(model, **fields)
         folder = resolve_model(spec.model)
         options = vllm_options(model_config(folder), spec, per_rank=per_rank, on_cpu=current_platform.is_cpu())
-        if rope := options.get("hf_overrides", {}).get("rope_parameters"):
+        if rope := text_config(options.get("hf_overrides", {})).get("rope_parameters"):
             longest = options["max_model_len"]
             logger.warning("%s: YaRN with factor %.4g for a context of %d tokens", spec.model, rope["factor"], longest)
         self.max_in_flight: int = options["max_num_seqs"]
@@ -238,7 +239,7 @@ class VllmSampler:
                 "torchrun and give per_rank=True"
             )
         self._require_idle()
-        tied = self._llm.model_config.hf_config.tie_word_embeddings
+        tied = self._llm.model_config.hf_text_config.tie_word_embeddings
         weights = with_tied_head(weights) if tied else iter(weights)
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
         self._llm.reset_prefix_cache()

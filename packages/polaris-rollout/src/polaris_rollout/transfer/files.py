@@ -105,7 +105,7 @@ def with_tied_head(weights: "Iterable[tuple[str, torch.Tensor]]") -> "Iterator[t
     """Name a tied head as well: vLLM 0.32 on CPU packs a copy of it, which the embedding alone does not renew."""
     for name, tensor in weights:
         yield name, tensor
-        if name == "model.embed_tokens.weight":
+        if name.endswith("embed_tokens.weight"):
             yield "lm_head.weight", tensor
 
 

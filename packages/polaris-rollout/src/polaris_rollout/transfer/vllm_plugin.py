@@ -60,7 +60,7 @@ class FileWeightTransferEngine(WeightTransferEngine[FileInitInfo, FileUpdateInfo
             ValueError: If a file is missing or damaged, or the files leave a parameter out.
         """
         weights = read_weights(update_info.folder, update_info.shards)
-        if self.model_config.hf_config.tie_word_embeddings:
+        if self.model_config.hf_text_config.tie_word_embeddings:
             weights = with_tied_head(weights)
         model: Any = self.model
         parameters = {name for name, _ in model.named_parameters()}

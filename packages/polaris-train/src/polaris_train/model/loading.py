@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from accelerate import init_empty_weights
-from polaris_rollout import local_folder
+from polaris_rollout import ModelError, local_folder
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
@@ -24,13 +24,19 @@ from polaris_train.model.adapters import (
     save_adapters,
     start_adapters,
 )
-from polaris_train.model.policy import Policy, attention_implementation
+from polaris_train.model.architecture import TESTED, can_pack, check_architecture, name_in_files
+from polaris_train.model.likeness import check_likeness
+from polaris_train.model.policy import PACKED_SDPA, Policy, attention_implementation
+from polaris_train.model.ulysses import join_context_ranks
 from polaris_train.recipe_tables import Lora
 
 Precision = Literal["bfloat16", "float16", "float32"]
 
 FILE_BYTES = 5 * 10**9
 """Of one file of an exported model, at most, unless a single tensor is larger."""
+
+_NAMES_OF_MODEL = "model.", "model.language_model.", "language_model.model."
+"""What the layers stand under in checkpoints: of a language model, and of models that also see."""
 
 
 def load_policy(
@@ -42,6 +48,7 @@ def load_policy(
     cpu_offload: bool = False,
     activation_checkpointing: bool | None = None,
     lora: Lora | None = None,
+    context_parallel: int = 1,
     seed: int = 0,
 ) -> Policy:
     """Load a model with float32 master weights, sharded over all ranks; collective.
@@ -58,23 +65,25 @@ def load_policy(
         activation_checkpointing: Compute activations again in the backward pass instead of keeping them; by default on
             a GPU.
         lora: Train adapters beside frozen weights.
+        context_parallel: Neighbouring ranks that hold a slice each of the same tokens; divides the number of ranks.
         seed: Of the adapters.
+
+    Raises:
+        ModelError: If the model would be trained wrongly.
     """
     on_gpu = device.type == "cuda"
     folder = local_folder(model)
     dtype = getattr(torch, precision or ("bfloat16" if on_gpu else "float32"))
-    config = AutoConfig.from_pretrained(folder)
-    config.max_position_embeddings = max(config.max_position_embeddings, context)
-    with init_empty_weights(include_buffers=False):
-        empty: Any = AutoModelForCausalLM.from_config(
-            config, dtype=torch.float32, attn_implementation=attention_implementation(device, dtype)
-        )
-    empty.tie_weights()
+    reader = HuggingFaceStorageReader(str(folder))
+    attention = attention_implementation(device, dtype)
+    empty, in_files = _without_memory(folder, reader, context=context, attention=attention)
+    check_architecture(empty.config.to_dict(), model=model, context_parallel=context_parallel)
     if lora is not None:
         add_adapters(empty, lora)
     if on_gpu if activation_checkpointing is None else activation_checkpointing:
         empty.gradient_checkpointing_enable()
-    policy = Policy(empty.train(), dtype=dtype, device=device, lora=lora)
+    ranks = join_context_ranks(context_parallel) if context_parallel > 1 else None
+    policy = Policy(empty.train(), dtype=dtype, device=device, lora=lora, context_ranks=ranks, in_files=in_files)
     shard = partial(
         fully_shard,
         mp_policy=MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32),
@@ -88,11 +97,42 @@ def load_policy(
     for name, buffer in buffers.items():
         owner, _, attribute = name.rpartition(".")
         setattr(policy.get_submodule(owner), attribute, buffer.to(device))
-    stored = {checkpoint_name(name): each for name, each in empty.named_parameters() if not is_adapter(name)}
-    load(stored, storage_reader=HuggingFaceStorageReader(str(folder)))
+    names = {name: checkpoint_name(name) for name, _ in empty.named_parameters() if not is_adapter(name)}
+    load(
+        {name_in_files(names[name], in_files): each for name, each in empty.named_parameters() if name in names},
+        storage_reader=reader,
+    )
     if lora is not None:
         start_adapters(empty, seed=seed)
+    if empty.config.model_type not in TESTED:
+        check_likeness(policy, model=model)
     return policy
+
+
+def _without_memory(folder: Path, reader: HuggingFaceStorageReader, *, context: int, attention: str) -> tuple[Any, str]:
+    """Return the language model of a folder without its weights, and what ``model.`` is called in its files.
+
+    Raises:
+        ModelError: If it is not made of the parts that a policy is.
+    """
+    whole = AutoConfig.from_pretrained(folder)
+    config = whole.get_text_config()  # Of a model that also sees, the part that reads and writes.
+    names = reader.read_metadata().state_dict_metadata.keys()
+    in_files = next((prefix for prefix in _NAMES_OF_MODEL if f"{prefix}embed_tokens.weight" in names), "")
+    config.max_position_embeddings = max(config.max_position_embeddings, context)
+    config.tie_word_embeddings = config.tie_word_embeddings or "lm_head.weight" not in names
+    if not can_pack(config.to_dict()) and attention == PACKED_SDPA:
+        attention = "sdpa"
+    with init_empty_weights(include_buffers=False):
+        empty: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention)
+    head = getattr(empty, "lm_head", None)
+    if not hasattr(getattr(empty, "model", None), "layers") or getattr(head, "bias", head) is not None:
+        raise ModelError(
+            f"{folder} is a {type(empty).__name__}, which is not layers under an output head without a bias; choose a "
+            f"model of type {', '.join(TESTED)}, or one that is built like these"
+        )
+    empty.tie_weights()
+    return empty, in_files
 
 
 def save_policy(policy: Policy, folder: Path, *, source: str, adapters: Path | None = None) -> None:
@@ -123,6 +163,7 @@ def save_policy(policy: Policy, folder: Path, *, source: str, adapters: Path | N
     if dist.get_rank() == 0:
         shutil.rmtree(folder / "sharded")
         policy.model.config.dtype = policy.dtype
+        policy.model.config.architectures = [type(policy.model).__name__]
         policy.model.config.save_pretrained(folder)
         AutoTokenizer.from_pretrained(source).save_pretrained(folder)
         with suppress(OSError):  # A model need not have a generation config.

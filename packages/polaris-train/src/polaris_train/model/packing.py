@@ -101,7 +101,12 @@ class MicroBatch:
 
 
 def partition(
-    lengths: Sequence[int], *, max_tokens: int, num_ranks: int, quadratic_length: float = float("inf")
+    lengths: Sequence[int],
+    *,
+    max_tokens: int,
+    num_ranks: int,
+    quadratic_length: float = float("inf"),
+    alone: bool = False,
 ) -> list[list[list[int]]]:
     """Share sequences among ranks, in micro-batches of at most ``max_tokens``.
 
@@ -114,14 +119,16 @@ def partition(
         max_tokens: Of one micro-batch, except where a single sequence is longer.
         num_ranks: Number of ranks.
         quadratic_length: Length at which attention costs as much as everything that grows with the length itself.
+        alone: Put each sequence into a micro-batch of its own.
 
     Returns:
         ``[rank][micro-batch]`` lists of indices into ``lengths``; each index appears once.
     """
     costs = [length + length**2 / quadratic_length for length in lengths]
     order = sorted(range(len(lengths)), key=lambda index: (-costs[index], index))
-    num_rounds = max(1, -(-sum(lengths) // (max_tokens * num_ranks)))
-    while (bins := _fill(order, lengths, costs, max_tokens=max_tokens, num_bins=num_rounds * num_ranks)) is None:
+    sizes, room = ([1] * len(lengths), 1) if alone else (lengths, max_tokens)
+    num_rounds = max(1, -(-sum(sizes) // (room * num_ranks)))
+    while (bins := _fill(order, sizes, costs, max_tokens=room, num_bins=num_rounds * num_ranks)) is None:
         num_rounds += 1
     bins.sort(key=lambda members: -sum(costs[index] for index in members))
     return [bins[rank::num_ranks] for rank in range(num_ranks)]

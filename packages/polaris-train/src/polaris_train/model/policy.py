@@ -10,16 +10,21 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
-from transformers.masking_utils import AttentionMaskInterface
+from transformers.masking_utils import AttentionMaskInterface, create_causal_mask
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from polaris_train.model.adapters import adapters_off, merged_parameters
+from polaris_train.model.architecture import FULL_ATTENTION, can_pack, layer_kinds, logit_scale, name_in_files
 from polaris_train.model.logprobs import token_logprobs
 from polaris_train.model.packing import MicroBatch, PerToken
+from polaris_train.model.ulysses import ContextRanks, attend_across_ranks, everywhere, slice_of
 from polaris_train.recipe_tables import Lora
 
 PACKED_SDPA = "polaris_packed_sdpa"
 """Name under which transformers knows `packed_sdpa`."""
+
+_NOT_ATTENDED = "sliding_window", "softcap", "s_aux", "position_bias", "context_ranks"
+"""Arguments that an attention of another kind is given."""
 
 
 class Policy(nn.Module):
@@ -29,6 +34,8 @@ class Policy(nn.Module):
         dtype: Of forward passes and exports; the parameters themselves are float32.
         device: Where the model computes.
         lora: Of its adapters, where these are trained instead of its weights.
+        context_ranks: That hold a slice each of every micro-batch, or ``None`` where each rank has its own.
+        packs: Whether sequences may lie one after the other in a micro-batch; otherwise each is alone in its own.
         quadratic_length: Length of a sequence at which attention costs as much as all the rest.
     """
 
@@ -39,33 +46,83 @@ class Policy(nn.Module):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         lora: Lora | None = None,
+        context_ranks: ContextRanks | None = None,
+        in_files: str = "",
     ) -> None:
+        """Wrap a model.
+
+        Args:
+            model: With attention that keeps packed sequences apart, where its layers let that be done.
+            dtype: See above.
+            device: See above.
+            lora: See above.
+            context_ranks: See above.
+            in_files: What ``model.`` is called in the checkpoint that the engine has loaded, where it is not that.
+        """
         super().__init__()
         self.model: Any = model
         self.dtype = dtype
         self.device = torch.device(device)
         self.lora = lora
+        self.context_ranks = context_ranks
+        if context_ranks is not None:
+            attend_across_ranks(self.model.config._attn_implementation)
+        self._in_files = in_files
         config = self.model.config
+        kinds = layer_kinds(config.to_dict())
+        self.packs = can_pack(config.to_dict())
+        self._logit_scale = logit_scale(config.to_dict())
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        attention = config.num_hidden_layers * config.num_attention_heads * head_dim
+        attention = max(kinds.count(FULL_ATTENTION), 1) * config.num_attention_heads * head_dim
         self.quadratic_length = sum(each.numel() for each in model.parameters()) / attention
 
-    def forward(self, batch: MicroBatch, *, temperature: float) -> tuple[PerToken, PerToken]:
+    @property
+    def num_slices(self) -> int:
+        """How many ranks share the tokens of a micro-batch."""
+        return 1 if self.context_ranks is None else self.context_ranks.size
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether what this rank found in its micro-batches is counted: of ranks that share them, once."""
+        return self.context_ranks is None or self.context_ranks.rank == 0
+
+    def forward(self, batch: MicroBatch, *, temperature: float, from_logits: bool = False) -> tuple[PerToken, PerToken]:
         """Return the log-probability and entropy at each of ``batch.targets``; see `token_logprobs`.
 
-        Positions that predict no target, of prompts, are left out before the head.
+        Positions that predict no target, of prompts, are left out before the head. Where ranks hold a slice each, each
+        of them returns what all have found. ``from_logits`` takes the long way, through all of the model's own logits.
         """
-        hidden = self.model.model(
-            input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False
-        ).last_hidden_state
-        return token_logprobs(
-            hidden[0, batch.predicting], self.model.lm_head.weight, batch.targets, temperature=temperature
-        )
+        if not self.packs and (batch.position_ids == 0).sum() > 1:
+            raise ValueError(f"sequences are packed, which {type(self.model).__name__} cannot keep apart; give one")
+        if from_logits:
+            logits = self.model(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False).logits
+            every = (logits[0, batch.predicting].float() / temperature).log_softmax(dim=-1)
+            return every.gather(-1, batch.targets[:, None])[:, 0], -(every.exp() * every).sum(dim=-1)
+        temperature, ranks = temperature / self._logit_scale, self.context_ranks
+        if ranks is None:
+            hidden = self._hidden(batch.input_ids, batch.position_ids)[batch.predicting]
+            return token_logprobs(hidden, self.model.lm_head.weight, batch.targets, temperature=temperature)
+        part = slice_of(batch, ranks)
+        hidden = self._hidden(part.input_ids, part.position_ids, part.every_position)[part.predicting]
+        found = token_logprobs(hidden, self.model.lm_head.weight, batch.targets[part.here], temperature=temperature)
+        logprobs, entropies = (everywhere(values, part.here, ranks) for values in found)
+        return logprobs, entropies
+
+    def _hidden(self, input_ids: Tensor, position_ids: Tensor, every_position: Tensor | None = None) -> Tensor:
+        """Return the last hidden states; of a slice, given the positions of all slices."""
+        others: dict[str, Any] = {}
+        if every_position is not None:
+            tokens = torch.empty(*every_position.shape, 1, dtype=self.dtype, device=every_position.device)
+            mask = create_causal_mask(self.model.config, tokens, None, None, every_position)
+            others = {"attention_mask": mask, "context_ranks": self.context_ranks, "every_position": every_position}
+        return self.model.model(
+            input_ids=input_ids, position_ids=position_ids, use_cache=False, **others
+        ).last_hidden_state[0]
 
     @torch.no_grad()
-    def frozen_logprobs(self, batch: MicroBatch, *, temperature: float) -> PerToken:
+    def frozen_logprobs(self, batch: MicroBatch, *, temperature: float, from_logits: bool = False) -> PerToken:
         """Return the log-probabilities without a gradient; collective where the policy is sharded."""
-        logprobs, _ = self(batch, temperature=temperature)
+        logprobs, _ = self(batch, temperature=temperature, from_logits=from_logits)
         if isinstance(self, FSDPModule):
             self.reshard()  # no backward pass lets go of what the forward pass gathered
         return logprobs
@@ -81,7 +138,7 @@ class Policy(nn.Module):
         """
         for name, parameter in merged_parameters(self.model, self.lora):
             whole = parameter.to(self.device)
-            yield name, whole.full_tensor() if isinstance(whole, DTensor) else whole
+            yield name_in_files(name, self._in_files), whole.full_tensor() if isinstance(whole, DTensor) else whole
 
 
 class WithoutAdapters:
@@ -102,8 +159,9 @@ def attention_implementation(device: torch.device, dtype: torch.dtype) -> str:
     On a CPU, and in float32, it is `packed_sdpa`, which takes the sequences one by one.
     """
     if device.type != "cuda" or dtype == torch.float32:
-        AttentionInterface.register(PACKED_SDPA, packed_sdpa)
-        AttentionMaskInterface.register(PACKED_SDPA, _no_mask)
+        if PACKED_SDPA not in AttentionInterface():
+            AttentionInterface.register(PACKED_SDPA, packed_sdpa)
+            AttentionMaskInterface.register(PACKED_SDPA, _no_mask)
         return PACKED_SDPA
     return "flash_attention_2" if is_flash_attn_2_available() else "flex_attention"
 
@@ -125,10 +183,12 @@ def packed_sdpa(
     there are no attention weights to return.
 
     Raises:
-        NotImplementedError: If the layer attends within a sliding window.
+        NotImplementedError: If the layer attends in a way that this does not: within a sliding window, for example.
     """
-    if others.get("sliding_window") is not None:
-        raise NotImplementedError(f"a layer with a sliding window of {others['sliding_window']}; use a model without")
+    for name in _NOT_ATTENDED:
+        if others.get(name) is not None:
+            what = f"{name.replace('_', ' ')} of {others[name]}" if isinstance(others[name], int | float) else name
+            raise NotImplementedError(f"a layer with a {what}; use a model without")
     starts = (position_ids[0] == 0).nonzero()[:, 0].tolist()
     sizes = [end - start for start, end in zip(starts, [*starts[1:], query.shape[2]], strict=True)]
     parts = zip(*(states.split(sizes, dim=2) for states in (query, key, value)), strict=True)

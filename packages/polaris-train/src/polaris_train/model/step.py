@@ -26,7 +26,7 @@ class StepSettings:
     """What a step needs beside its loss."""
 
     max_tokens: int
-    """That go through the model at once on each rank, unless one sequence is longer."""
+    """That go through the model at once on each rank, unless one sequence, or its slice, is longer."""
 
     temperature: float = 1.0
     """Of the policy's distribution: that of sampling."""
@@ -110,7 +110,7 @@ def accumulate(
     sums: dict[str, Tensor] = {}
     maxima: dict[str, Tensor] = {}
     computed: dict[int, Tensor] = {}
-    with _named_if_out_of_memory(sequences, settings):
+    with _named_if_out_of_memory(policy, sequences, settings):
         mine = _share(policy, sequences, settings)
         for number, members in enumerate(mine, start=1):
             if isinstance(policy, FSDPModule):
@@ -121,7 +121,8 @@ def accumulate(
             computed |= zip(members, logprobs.detach().split(lengths) if members else (), strict=True)
             terms = token_loss(logprobs, entropies, batch)
             loss = (terms.losses * batch.weights).sum()
-            # FSDP averages gradients over the ranks; the loss is a sum over them.
+            # FSDP averages gradients over the ranks; the loss is a sum over them. Ranks that share tokens all have the
+            # loss of all of these, and each only the gradient of its own.
             scaled = loss * num_ranks
             (scaled if scaler is None else scaler.scale(scaled)).backward()
             with torch.no_grad():
@@ -143,7 +144,8 @@ def optimizer_step(
 ) -> OptimizerStep:
     """Step along what `accumulate` left, unless it is not finite, and clear it; collective."""
     scaler = scaler or torch.amp.GradScaler(policy.device.type, enabled=False)
-    sums = _over_ranks(totals.sums, dist.ReduceOp.SUM)
+    own = totals.sums if policy.is_counted else {name: torch.zeros_like(each) for name, each in totals.sums.items()}
+    sums = _over_ranks(own, dist.ReduceOp.SUM)
     maxima = _over_ranks(totals.maxima, dist.ReduceOp.MAX)
     scaler.unscale_(optimizer)
     norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), settings.max_grad_norm)
@@ -161,7 +163,7 @@ def sequence_logprobs(
 ) -> list[tuple[float, ...]]:
     """Return the log-probabilities of each sequence's tokens under the policy as it is now; collective."""
     found: dict[int, tuple[float, ...]] = {}
-    with _named_if_out_of_memory(sequences, settings):
+    with _named_if_out_of_memory(policy, sequences, settings):
         for members in _share(policy, sequences, settings):
             chosen = [sequences[member] for member in members]
             batch = pack(chosen).to(policy.device)
@@ -182,25 +184,28 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 @contextmanager
-def _named_if_out_of_memory(sequences: Sequence[TrainingSequence], settings: StepSettings) -> Generator[None]:
+def _named_if_out_of_memory(
+    policy: Policy, sequences: Sequence[TrainingSequence], settings: StepSettings
+) -> Generator[None]:
     try:
         yield
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        longest = max(each.length for each in sequences)
+        longest = max(-(-each.length // policy.num_slices) for each in sequences)
         raise MemoryExhaustedError(max_tokens=settings.max_tokens, longest=longest) from error
 
 
 def _share(policy: Policy, sequences: Sequence[TrainingSequence], settings: StepSettings) -> list[list[int]]:
-    """Return which sequences each of this rank's micro-batches holds."""
+    """Return which sequences each of this rank's micro-batches holds; ranks that share tokens have the same."""
     shares = partition(
         [each.length for each in sequences],
-        max_tokens=settings.max_tokens,
-        num_ranks=_num_ranks(),
+        max_tokens=settings.max_tokens * policy.num_slices,
+        num_ranks=_num_ranks() // policy.num_slices,
         quadratic_length=policy.quadratic_length,
+        alone=not policy.packs,
     )
-    return shares[dist.get_rank() if dist.is_initialized() else 0]
+    return shares[(dist.get_rank() if dist.is_initialized() else 0) // policy.num_slices]
 
 
 def _num_ranks() -> int:

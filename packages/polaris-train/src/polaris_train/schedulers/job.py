@@ -140,7 +140,7 @@ def plan_job(recipe: str, overrides: list[str], out: Path | None, cluster: Clust
         raise LaunchError(
             f"num_processes is {job.ranks_per_node} and a node has {cluster.gpus} GPUs; lower it, or give --gpus"
         )
-    check_ranks(job.ranks_per_node, loaded.tensor_parallel)
+    check_ranks(job.ranks_per_node, loaded.tensor_parallel, loaded.context_parallel)
     return job
 
 

@@ -11,8 +11,9 @@ from polaris_rollout import Engine, EngineSpec, Group, ParityError, Sampler, Wei
 from polaris_rollout.engines import Reference, measure_parity
 from polaris_rollout.sharing import SharedSampler, WorkStore, fair_share
 
-from polaris_train.model.packing import TrainingSequence, pack
+from polaris_train.model.packing import TrainingSequence
 from polaris_train.model.policy import Policy
+from polaris_train.model.step import StepSettings, sequence_logprobs
 from polaris_train.resolved import ResolvedStage
 from polaris_train.stage.heartbeat import ENGINE_START, Heartbeat
 
@@ -108,12 +109,17 @@ def policy_logprobs(policy: Policy) -> Reference:
     """
 
     def logprobs(groups: Sequence[Group], temperature: float) -> list[list[list[float]]]:
-        completions = [(group.prompt_token_ids, each) for group in groups for each in group.completions]
-        sequences = [
-            TrainingSequence(prompt_token_ids=prompt, token_ids=each.token_ids) for prompt, each in completions
+        own = [
+            TrainingSequence(prompt_token_ids=group.prompt_token_ids, token_ids=each.token_ids)
+            for group in groups
+            for each in group.completions
         ]
-        values = policy.frozen_logprobs(pack(sequences).to(policy.device), temperature=temperature)
-        rows = iter(values.split([len(each.token_ids) for _, each in completions]))
-        return [[next(rows).tolist() for _ in group.completions] for group in groups]
+        parts: list[list[TrainingSequence]] = [[] for _ in range(dist.get_world_size())]
+        dist.all_gather_object(parts, own)
+        every = [each for part in parts for each in part]
+        settings = StepSettings(max_tokens=sum(each.length for each in every), temperature=temperature)
+        first = sum(len(part) for part in parts[: dist.get_rank()])
+        rows = iter(sequence_logprobs(policy, every, settings)[first : first + len(own)])
+        return [[list(next(rows)) for _ in group.completions] for group in groups]
 
     return logprobs

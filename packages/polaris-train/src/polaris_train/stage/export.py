@@ -63,7 +63,7 @@ def export_checkpoint(folder: StageFolder, out: Path) -> None:
     Raises:
         RunFolderError: If there is something at ``out``.
     """
-    config = folder.read_resolved()
+    config = folder.read_resolved().model_copy(update={"context_parallel": 1})
     with _written_alone(out) as incoming:
         policy = load_stage_policy(config, device=torch.device("cpu"))
         load_weights(folder.checkpoints, policy)

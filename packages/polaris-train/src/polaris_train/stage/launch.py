@@ -15,10 +15,11 @@ from pathlib import Path
 
 from polaris_data import Problem, content_hash, read_problems, write_problems
 from polaris_data.files import claim
-from polaris_rollout import check_context, resolve_model, visible_devices
+from polaris_rollout import check_context, model_config, resolve_model, text_config, visible_devices
 from polaris_rollout.engines import STALL_EXIT_CODE, openmp_environment
 
 from polaris_train.errors import RecipeError, RunFolderError
+from polaris_train.model.architecture import check_architecture
 from polaris_train.recipe import Recipe, Stage, check_ranks
 from polaris_train.recipe_tables import AUTO
 from polaris_train.resolved import FREE_FIELDS, ResolvedStage
@@ -72,6 +73,8 @@ def prepare_stage(
     start = resolve_model(model or _start_model(recipe, stage, folder.run))
     if not recipe.extend_positions:
         check_context(start, stage.context)
+    if recipe.context_parallel > 1:
+        check_architecture(text_config(model_config(start)), model=start, context_parallel=recipe.context_parallel)
     source = problems or recipe.problems
     every = read_problems(source, limit=recipe.limit)
     earlier = [folder.run.stage(each.name) for each in recipe.stages[: recipe.stages.index(stage)]]
@@ -248,5 +251,5 @@ def _temperature(stage: Stage, folder: StageFolder) -> float:
 def _num_ranks(resolved: ResolvedStage) -> int:
     """Return how many ranks a node has, if they divide into engines."""
     num_ranks = resolved.num_processes or len(visible_devices()) or 1
-    check_ranks(num_ranks, resolved.tensor_parallel)
+    check_ranks(num_ranks, resolved.tensor_parallel, resolved.context_parallel)
     return num_ranks

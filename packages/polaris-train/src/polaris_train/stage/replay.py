@@ -140,7 +140,7 @@ def replay_step(folder: StageFolder, step: int, *, cpu: bool = False, float32: b
     capsule = read_capsule(folder, step)
     device = torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
     precision = "float32" if float32 else capsule.precision
-    config = capsule.config.model_copy(update={"precision": precision})
+    config = capsule.config.model_copy(update={"precision": precision, "context_parallel": 1})
     start = _start(folder, capsule)
     if device.type == "cpu":
         torch.set_num_threads(capsule.num_threads)

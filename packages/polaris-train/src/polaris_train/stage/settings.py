@@ -59,6 +59,7 @@ def load_stage_policy(config: ResolvedStage, *, device: torch.device) -> Policy:
         precision=config.precision,
         cpu_offload=config.cpu_offload,
         lora=config.lora,
+        context_parallel=config.context_parallel,
         seed=config.seed,
     )
 

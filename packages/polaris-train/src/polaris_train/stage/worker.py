@@ -24,6 +24,7 @@ from transformers import AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from polaris_train.errors import MemoryExhaustedError, RunFolderError, TrainError
+from polaris_train.model.architecture import one_by_one
 from polaris_train.model.policy import Policy
 from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import StageFolder, read_records
@@ -94,6 +95,9 @@ def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None
     load = partial(load_stage_policy, config, device=device)
     state = start_state(config, load())
     heart.follow(state)
+    warning = one_by_one(state.policy.model.config.to_dict(), model=config.model)
+    if warning and dist.get_rank() == 0:
+        logger.warning("%s", warning)
     problems = _usable_problems(read_problems(folder.problems), config)
     ending = Ending(config, folder)
     grade_many = heart.graded(stack.enter_context(boxed_grader()).grade_many)
