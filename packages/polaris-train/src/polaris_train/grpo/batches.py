@@ -138,7 +138,8 @@ class UpdateStats:
     """Share of tokens whose weight the mismatch correction cut."""
 
     clipped_share: float
-    """Share of tokens whose ratio is outside ``[1 - clip_low, 1 + clip_high]``."""
+    """Share of tokens whose ratio (of their sequence with gspo) is outside ``[1 - clip_low, 1 + clip_high]``; of those
+    that dppo leaves out."""
 
     kl: float
     """Divergence from the reference policy, in nats; 0 without one."""

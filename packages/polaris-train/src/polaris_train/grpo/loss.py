@@ -120,7 +120,9 @@ def token_losses(
     with torch.no_grad():
         on_policy = ~batch.off_policy
         fresh = on_policy & (batch.lags == 0)
-        ratio, rho = (logprobs - old).exp(), _log_ratio(old, batch.engine_logprobs).exp()
+        of_sequences = settings.loss == "gspo"
+        ratio = sequence_ratios(logprobs, old, batch.sequences) if of_sequences else (logprobs - old).exp()
+        rho = _log_ratio(old, batch.engine_logprobs).exp()
         cut = ~torch.isclose(mismatch, rho) & (correction != "none")
         clipped = (ratio < 1 - low) | (ratio > 1 + high)
         if settings.loss == "dppo":
@@ -192,10 +194,18 @@ def gspo_loss(
     References:
         Zheng et al., "Group Sequence Policy Optimization", 2025. https://arxiv.org/abs/2507.18071
     """
-    of_sequence = _sequence_means(_log_ratio(logprobs.detach(), old_logprobs), sequences).exp()
-    ratio = of_sequence * (logprobs - logprobs.detach()).exp()
+    ratio = sequence_ratios(logprobs, old_logprobs, sequences) * (logprobs - logprobs.detach()).exp()
     clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
     return -(ratio * advantages).minimum(clipped * advantages)
+
+
+def sequence_ratios(logprobs: PerToken, old_logprobs: PerToken, sequences: Int[Tensor, " tokens"]) -> PerToken:
+    """Return the ratio of each token's sequence, as in `gspo_loss`; without a gradient."""
+    num_sequences = int(sequences.max()) + 1 if len(sequences) else 0
+    log_ratio = _log_ratio(logprobs.detach(), old_logprobs)
+    totals = log_ratio.new_zeros(num_sequences).index_add_(0, sequences, log_ratio)
+    lengths = log_ratio.new_zeros(num_sequences).index_add_(0, sequences, log_ratio.new_ones(len(sequences)))
+    return (totals / lengths.clamp(min=1)).exp()[sequences]
 
 
 def cispo_loss(
@@ -271,14 +281,13 @@ def mismatch_weights(
         Ling Team, "IcePop", 2025. https://ringtech.notion.site/icepop
         Liu et al., "When Speed Kills Stability" (the geometric mean), 2025. https://richardli.xyz/rl-collapse
     """
-    log_rho = _log_ratio(old_logprobs, engine_logprobs).detach()
-    rho = log_rho.exp()
+    rho = _log_ratio(old_logprobs, engine_logprobs).detach().exp()
     if correction == "truncate":
         return rho.clamp(max=high)
     if correction == "mask":
         return rho.where((rho >= low) & (rho <= high), rho.new_zeros(()))
     if correction == "geometric":
-        mean = _sequence_means(log_rho, sequences).exp()
+        mean = sequence_ratios(old_logprobs, engine_logprobs, sequences)
         return rho.clamp(max=GEOMETRIC_CAP).where((mean >= low) & (mean <= high), rho.new_zeros(()))
     return rho.new_ones(rho.shape)
 
@@ -317,14 +326,6 @@ def token_weights(
 
 def _log_ratio(logprobs: Tensor, old_logprobs: Tensor) -> Tensor:
     return (logprobs - old_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
-
-
-def _sequence_means(values: PerToken, sequences: Int[Tensor, " tokens"]) -> PerToken:
-    """Return for each token the mean over its sequence."""
-    num_sequences = int(sequences.max()) + 1 if len(sequences) else 0
-    totals = values.new_zeros(num_sequences).index_add_(0, sequences, values)
-    lengths = values.new_zeros(num_sequences).index_add_(0, sequences, values.new_ones(len(sequences)))
-    return (totals / lengths.clamp(min=1))[sequences]
 
 
 def _outside(
