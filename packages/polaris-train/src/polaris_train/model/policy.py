@@ -69,11 +69,12 @@ class Policy(nn.Module):
             attend_across_ranks(self.model.config._attn_implementation)
         self._in_files = in_files
         config = self.model.config
-        kinds = layer_kinds(config.to_dict())
-        self.packs = can_pack(config.to_dict())
-        self._logit_scale = logit_scale(config.to_dict())
+        said: dict[str, Any] = config.to_dict()
+        self.packs = can_pack(said)
+        self._logit_scale = logit_scale(said)
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        attention = max(kinds.count(FULL_ATTENTION), 1) * config.num_attention_heads * head_dim
+        num_layers = max(layer_kinds(said).count(FULL_ATTENTION), 1)
+        attention = num_layers * config.num_attention_heads * head_dim
         self.quadratic_length = sum(each.numel() for each in model.parameters()) / attention
 
     @property
