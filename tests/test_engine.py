@@ -8,7 +8,15 @@ import pytest
 import torch
 import torch.distributed as dist
 from polaris_data import synthetic_problems, to_prompt
-from polaris_rollout import ChatFormat, Prompt, PromptTooLongError, SamplingParams, encode_prompt, model_digest
+from polaris_rollout import (
+    ChatFormat,
+    Prompt,
+    PromptTooLongError,
+    SamplingParams,
+    encode_prompt,
+    encode_prompts,
+    model_digest,
+)
 from polaris_rollout.engines import check_parity
 from polaris_rollout.engines.parity import CANARY_PROMPTS, group_logprobs, transformers_logprobs
 from polaris_rollout.errors import ModelError, ParityError
@@ -190,6 +198,10 @@ def test_what_stands_around_a_question_is_what_the_model_sees():
     user = "<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\n"
     assert tokenizer.decode(asked) == f"<|im_start|>system\nBe brief.<|im_end|>\n{user}"
     assert tokenizer.decode(encode_prompt(tokenizer, "2 + 2?")) == user
+    for chat in (ChatFormat(), ChatFormat(is_plain=True)):
+        together = encode_prompts(tokenizer, ["2 + 2?", "", "7 x 8"], chat)
+        assert together == [encode_prompt(tokenizer, text, chat) for text in ("2 + 2?", "", "7 x 8")]
+    assert encode_prompts(tokenizer, []) == []
     assert tokenizer.decode(encode_prompt(tokenizer, "2 + 2?", ChatFormat(is_plain=True))) == "2 + 2?"
 
 
@@ -283,6 +295,36 @@ def test_new_weights_change_the_distribution_at_once(sampler, prompts, model, gr
     sampler.update_weights(model.named_parameters(), version="step 0")
     assert sampler.weights_version == "step 0"
     check_parity(sampler, reference_of(model))
+
+
+def test_memory_for_answers_is_taken_when_the_weights_are_there(sampler, model, monkeypatch):
+    """On a CPU vLLM keeps its books of what sleeps, and nothing does."""
+    executor = sampler._llm.llm_engine.engine_core.engine_core.model_executor
+    ask, asked = executor.collective_rpc, []
+
+    def noted(method, *arguments, **options):
+        if method in ("sleep", "wake_up", "reload_weights"):
+            asked.append((method, (options.get("kwargs") or {}).get("tags")))
+        return ask(method, *arguments, **options)
+
+    def weights():
+        asked.append(("a weight is gathered", None))
+        yield from model.named_parameters()
+
+    monkeypatch.setattr(executor, "collective_rpc", noted)
+    monkeypatch.setattr(sampler, "_can_sleep", True)
+    sampler.sleep()
+    sampler.wake()
+    sampler.update_weights(weights(), version="awake")
+    assert asked == [
+        ("sleep", None), ("wake_up", ["weights"]), ("reload_weights", None), ("a weight is gathered", None),
+        ("wake_up", ["kv_cache"]),
+    ]  # fmt: skip
+    check_parity(sampler, reference_of(model))
+    asked.clear()
+    sampler.wake()  # is awake
+    sampler.update_weights(weights(), version="again")
+    assert [name for name, _ in asked] == ["reload_weights", "a weight is gathered"]
 
 
 class Forgetful:

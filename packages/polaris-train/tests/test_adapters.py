@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from polaris_train.model.loading import load_policy, save_policy
 from polaris_train.model.packing import TrainingSequence, pack
 from polaris_train.model.policy import WithoutAdapters
 from polaris_train.recipe_tables import Lora
-from polaris_train.run_folder import Checkpoints
+from polaris_train.run_folder import Checkpoints, StepFiles
 from polaris_train.stage.checkpoint import Checkpointer, TrainingState, load_weights
 from torch.distributed.checkpoint import FileSystemReader
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
@@ -68,7 +69,7 @@ def trained(folder, *, steps=3, second_model=False):
         (0.1 * kl_penalty(logprobs, reference.frozen_logprobs(batch(), temperature=1.4)) - logprobs).sum().backward()
         optimizer.step()
         optimizer.zero_grad()
-    rescue = RescueBuffer(max_age=10, max_tokens=64, seed=0)
+    rescue = RescueBuffer(StepFiles(Path(folder) / "rescue"), max_age=10, max_tokens=64, seed=0)
     return TrainingState(
         policy=policy, optimizer=optimizer, scaler=torch.amp.GradScaler("cpu", enabled=False), rescue=rescue, step=steps
     )

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -16,8 +17,10 @@ from polaris_rollout.store import write_groups
 from polaris_train.errors import RunFolderError
 from polaris_train.grpo.rescue import RescueBuffer, Stored
 from polaris_train.model.loading import load_policy
-from polaris_train.run_folder import CheckpointFolder, Checkpoints
+from polaris_train.run_folder import Checkpoints, StepFiles
 from polaris_train.stage.checkpoint import Checkpointer, TrainingState, load_weights, receipt
+from torch.distributed.checkpoint import FileSystemReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 POSITION = {"epoch": 1, "cursor": 8, "permutation_seed": 5}
@@ -44,14 +47,14 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture
-def new_state(model):
+def new_state(model, tmp_path):
     def make(*, scaled=False):
         policy = load_policy(str(model), device=torch.device("cpu"), context=64)
         return TrainingState(
             policy=policy,
             optimizer=torch.optim.AdamW(policy.parameters(), lr=0.01),
             scaler=torch.amp.GradScaler("cpu", enabled=scaled),
-            rescue=RescueBuffer(max_age=10, max_tokens=64, seed=0),
+            rescue=RescueBuffer(StepFiles(tmp_path / "rescue"), max_age=10, max_tokens=64, seed=0),
         )
 
     return make
@@ -82,7 +85,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from polaris_train.run_folder import Checkpoints
+from polaris_train.run_folder import Checkpoints, StepFiles
 from polaris_train.stage.checkpoint import Checkpointer, TrainingState
 from polaris_train.model.loading import load_policy
 from polaris_train.grpo.rescue import RescueBuffer
@@ -92,7 +95,7 @@ def new_state():
     policy = load_policy(sys.argv[1], device=torch.device("cpu"), context=64)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=0.01)
     scaler = torch.amp.GradScaler("cpu", enabled=True)
-    rescue = RescueBuffer(max_age=10, max_tokens=64, seed=0)
+    rescue = RescueBuffer(StepFiles(Path(sys.argv[2]).parent / "rescue"), max_age=10, max_tokens=64, seed=0)
     return TrainingState(policy=policy, optimizer=optimizer, scaler=scaler, rescue=rescue)
 
 
@@ -177,9 +180,7 @@ def test_everything_is_restored(new_state, checkpointer, tmp_path):
     state.scaler.scale(torch.ones(1))
     state.scaler.update(512.0)
     state.skipped_in_row = 2
-    completion = Completion(token_ids=(5, 6), logprobs=(-0.25, -1.5), text="ab", finish_reason="stop")
-    group = Group(problem_id="p", prompt_token_ids=(1, 2), completions=(completion,))
-    state.rescue.stored["p"] = Stored(group, "7", 1)
+    state.rescue.adopt({"p": ANSWER})
     random.seed(3), torch.manual_seed(4)
     saved = checkpointer()
     saved.save(state, POSITION)
@@ -192,17 +193,43 @@ def test_everything_is_restored(new_state, checkpointer, tmp_path):
     assert small is not None and small["position"] == POSITION
 
 
-def test_answers_for_rescue_that_an_earlier_version_stored_as_rollouts_are_read(new_state, checkpointer, tmp_path):
+ANSWER = Stored(
+    Group(
+        problem_id="p", prompt_token_ids=(1, 2), weights_version="run/stage+3",
+        completions=(Completion(token_ids=(5, 6), logprobs=(-0.25, -1.5), text="ab", finish_reason="stop"),),
+    ),
+    "7",
+    1,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("version", ["rescue.pt", "rescue.parquet"])
+def test_answers_for_rescue_that_earlier_versions_stored_in_checkpoints_are_read(
+    new_state, checkpointer, tmp_path, version
+):
     state, saved = new_state(), checkpointer()
     train(state, seed=1)
     saved.save(state, POSITION)
     saved.wait()
-    completion = Completion(token_ids=(5, 6), logprobs=(-0.25, -1.5), text="ab", finish_reason="stop")
-    group = Group(problem_id="p", prompt_token_ids=(1, 2), completions=(completion,), weights_version="run/stage+3")
-    older = CheckpointFolder(tmp_path / "checkpoints" / "step-000001").older_rescue
-    write_groups(older, [group], SamplingParams(), columns={"answer": ["7"], "step": [4]})
+    older = tmp_path / "checkpoints" / "step-000001" / version
+    if version == "rescue.pt":
+        torch.save([asdict(ANSWER)], older)
+    else:
+        write_groups(older, [ANSWER.group], SamplingParams(), columns={"answer": ["7"], "step": [1]})
     checkpointer().restore(other := new_state())
-    assert other.rescue.stored == {"p": Stored(group, "7", 4)}
+    assert other.rescue.stored == {"p": 1}
+    assert other.rescue.read(["p"]) == {"p": ANSWER}
+
+
+def test_a_tied_head_is_stored_once(new_state, checkpointer, tmp_path):
+    state, saved = new_state(), checkpointer()
+    train(state, seed=1)
+    saved.save(state, POSITION)
+    saved.wait()
+    stored = FileSystemReader(tmp_path / "checkpoints" / "step-000001").read_metadata().state_dict_metadata
+    embedded = [name for name in stored if "embed_tokens" in name or "lm_head" in name]
+    tensors = [name for name in embedded if isinstance(stored[name], TensorStorageMetadata) and "step" not in name]
+    assert sorted(name.rpartition(".")[2] for name in tensors) == ["exp_avg", "exp_avg_sq", "weight"]
 
 
 def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(new_state, checkpointer):

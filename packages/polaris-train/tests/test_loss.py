@@ -7,7 +7,17 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from polaris_train.grpo.loss import MAX_LOG_RATIO, cispo_loss, clipped_loss, dppo_loss, gspo_loss, kl_penalty
+from polaris_train.grpo.loss import (
+    MAX_LOG_RATIO,
+    LossSettings,
+    cispo_loss,
+    clipped_loss,
+    dppo_loss,
+    gspo_loss,
+    kl_penalty,
+    token_losses,
+)
+from polaris_train.model.packing import TrainingSequence, pack
 
 pytestmark = pytest.mark.numerics
 
@@ -251,3 +261,19 @@ def test_autograd_of_the_losses_agrees_with_finite_differences(seed):
         lambda new: kl_penalty(new, old),
     ):
         assert torch.autograd.gradcheck(loss, logprobs)
+
+
+def test_the_clipped_share_of_gspo_is_that_of_its_sequences():
+    """One token went far up and the other as far down: the tokens' ratios are out of range, their sequence's is 1."""
+    sampled = (-1.0, -1.0)
+    batch = pack(
+        [TrainingSequence(prompt_token_ids=(1,), token_ids=(2, 3), engine_logprobs=sampled, old_logprobs=sampled)]
+    )
+    logprobs = torch.tensor([-0.5, -1.5])
+    clipped = {
+        loss: token_losses(logprobs, torch.zeros(2), batch, LossSettings(loss=loss)).sums["clipped"].tolist()
+        for loss in ("grpo", "gspo")
+    }
+    assert clipped == {"grpo": [True, True], "gspo": [False, False]}
+    both = token_losses(torch.tensor([-0.5, -1.0]), torch.zeros(2), batch, LossSettings(loss="gspo", clip_high=0.2))
+    assert both.sums["clipped"].tolist() == [True, True]  # one moved, and the sequence's ratio is exp(0.25)

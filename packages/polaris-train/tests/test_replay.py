@@ -75,7 +75,7 @@ def train(folder, model, **settings):
     # Each step has another rate, which neither a checkpoint nor a capsule holds.
     values |= {"lr_schedule": "cosine", "lr_warmup_steps": 2, "lr_decay_steps": STEPS, "betas": (0.9, 0.95)}
     config = ResolvedStage(**values | settings)
-    state = start_state(config, load_stage_policy(config, device=CPU))
+    state = start_state(config, load_stage_policy(config, device=CPU), folder)
     checkpointer = Checkpointer(folder.checkpoints, keep=config.keep_checkpoints, identity=stage_identity(config))
     taken = []
     for result in train_stage(

@@ -1,20 +1,24 @@
 """Rescue: one failure of an all-wrong group is replaced by an earlier correct answer, and nothing else changes."""
 
+import tempfile
 from dataclasses import replace
 from math import exp
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polaris_reward import Outcome
-from polaris_rollout import Completion, Group, SamplingParams
+from polaris_rollout import Completion, Group
+from polaris_train.errors import RunFolderError
 from polaris_train.grpo.batches import BatchSettings, training_batches
 from polaris_train.grpo.loss import LossSettings, token_losses
 from polaris_train.grpo.rescue import RescueBuffer
 from polaris_train.model.packing import pack
 from polaris_train.records import GradedGroup
 from polaris_train.resolved import ResolvedStage
+from polaris_train.run_folder import StepFiles
 from polaris_train.stage.rollouts import visits
 
 MAX_AGE, MAX_TOKENS = 3, 6
@@ -45,6 +49,12 @@ def stage(**values):
         **{"run": "run", "stage": "stage", "model": "tiny", "problems": "synthetic", "problems_sha256": ""}
         | {"context": 20, "max_prompt_tokens": 10, "temperature": 1.0, "steps": 1}
         | values
+    )
+
+
+def new_buffer(folder=None, *, max_age=MAX_AGE, seed=0):
+    return RescueBuffer(
+        StepFiles(folder or Path(tempfile.mkdtemp())), max_age=max_age, max_tokens=MAX_TOKENS, seed=seed
     )
 
 
@@ -81,11 +91,11 @@ def usable(rollouts, problem_id, *, step):
     return [], 0
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(history=histories, seed=st.integers(0, 100))
 def test_only_groups_all_wrong_are_rescued_and_only_where_an_answer_is_kept(history, seed):
     rollouts = steps_of(history)
-    buffer = RescueBuffer(max_age=MAX_AGE, max_tokens=MAX_TOKENS, seed=seed)
+    buffer = new_buffer(seed=seed)
     for step, rollout in enumerate(rollouts, start=1):
         before = list(rollout)
         rescued = buffer.rescue(rollout, step=step)
@@ -110,31 +120,79 @@ def test_only_groups_all_wrong_are_rescued_and_only_where_an_answer_is_kept(hist
 
 @settings(max_examples=30, deadline=None)
 @given(history=histories, seed=st.integers(0, 100), cut=st.integers(2, 6))
-def test_what_is_rescued_is_the_same_again_and_after_a_checkpoint(history, seed, cut, tmp_path_factory):
+def test_what_is_rescued_is_the_same_again_and_after_a_kill(history, seed, cut):
     rollouts = steps_of(history)
-    buffer, resumed = (RescueBuffer(max_age=MAX_AGE, max_tokens=MAX_TOKENS, seed=seed) for _ in range(2))
+    buffer, killed = new_buffer(seed=seed), Path(tempfile.mkdtemp())
+    resumed, checkpoint = new_buffer(killed, seed=seed), {}
     for step, rollout in enumerate(rollouts, start=1):
-        if step == cut and resumed.stored:
-            path = tmp_path_factory.mktemp("rescue") / "rescue.parquet"
-            resumed.save(path, SamplingParams())
-            resumed = RescueBuffer(max_age=MAX_AGE, max_tokens=MAX_TOKENS, seed=seed)
-            resumed.load(path)
-            assert resumed.stored == buffer.stored
-        assert resumed.rescue(rollout, step=step) == buffer.rescue(rollout, step=step)
+        expected = buffer.rescue(rollout, step=step)
+        assert resumed.rescue(rollout, step=step) == expected
+        if step == cut - 1:
+            checkpoint = dict(resumed.stored)
+    last = min(cut - 1, len(rollouts))
+    whole = {path.name: path.read_bytes() for path in killed.iterdir()}
+    resumed = new_buffer(killed, seed=seed)
+    resumed.restore(checkpoint if last == cut - 1 else buffer.stored, step=last)
+    assert all(int(path.stem.removeprefix("step-")) <= last for path in killed.iterdir())
+    again = new_buffer(seed=seed)
+    for step, rollout in enumerate(rollouts, start=1):
+        expected = again.rescue(rollout, step=step)
+        assert step <= last or resumed.rescue(rollout, step=step) == expected
+    assert resumed.stored == buffer.stored
+    assert {path.name: path.read_bytes() for path in killed.iterdir()} == whole
 
 
 def test_without_an_age_nothing_is_kept():
-    buffer = RescueBuffer(max_age=0, max_tokens=MAX_TOKENS, seed=0)
+    buffer = new_buffer(max_age=0)
     right, wrong = graded("a", [True, False], [2, 2]), graded("a", [False, False], [2, 2])
     assert buffer.rescue([right], step=1) == [right]
     assert buffer.rescue([wrong], step=2) == [wrong]
     assert buffer.stored == {}
 
 
+def fill(buffer, *, steps):
+    """Keep an answer of problem ``a`` in every other step and of a problem of its own in every step."""
+    for step in range(1, steps + 1):
+        names = [f"only {step}", *(["a"] if step % 2 else [])]
+        buffer.rescue([graded(name, [True, False], [2, 2], first=10 * step) for name in names], step=step)
+
+
+def test_answers_are_on_disk_and_only_their_steps_in_memory(tmp_path):
+    buffer = new_buffer(tmp_path)
+    fill(buffer, steps=3)
+    assert buffer.stored == {"only 1": 1, "a": 3, "only 2": 2, "only 3": 3}
+    found = buffer.read(["a", "only 2"])
+    assert [(each.step, each.answer, each.group.texts) for each in found.values()] in (
+        [(3, "30", ("answer 30",)), (2, "20", ("answer 20",))], [(2, "20", ("answer 20",)), (3, "30", ("answer 30",))],
+    )  # fmt: skip
+
+
+def test_a_file_goes_when_no_step_that_may_still_be_taken_can_need_it(tmp_path):
+    buffer = new_buffer(tmp_path)
+    fill(buffer, steps=6)
+    buffer.remove_before(6)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"step-{step:06d}.parquet" for step in (3, 4, 5, 6)]
+
+
+def test_a_lost_answer_is_named_with_what_to_do(tmp_path):
+    buffer = new_buffer(tmp_path)
+    fill(buffer, steps=3)
+    known = dict(buffer.stored)
+    path = tmp_path / "step-000003.parquet"
+    spoilt = bytearray(path.read_bytes())
+    spoilt[len(spoilt) // 3] ^= 255
+    path.write_bytes(spoilt)
+    with pytest.raises(RunFolderError, match=r"step-000003.parquet has the answers for rescue of step 3 and cannot"):
+        buffer.read(["a", "only 3"])
+    path.unlink()
+    with pytest.raises(RunFolderError, match=r"it is missing\); put it back, or remove the stage's checkpoints"):
+        new_buffer(tmp_path).restore(known, step=3)
+
+
 def test_the_failure_that_is_replaced_and_the_answer_that_is_kept_are_drawn_evenly():
     replaced, kept = set(), set()
     for seed in range(60):
-        buffer = RescueBuffer(max_age=1, max_tokens=MAX_TOKENS, seed=seed)
+        buffer = new_buffer(max_age=1, seed=seed)
         buffer.rescue([graded("a", [True, True, True], [2, 2, 2])], step=1)
         (new,) = buffer.rescue([graded("a", [False] * 3, [2, 2, 2], first=50)], step=2)
         replaced.add(new.rescued), kept.add(new.answers[new.rescued])
@@ -142,7 +200,7 @@ def test_the_failure_that_is_replaced_and_the_answer_that_is_kept_are_drawn_even
 
 
 def rescued_batch():
-    buffer = RescueBuffer(max_age=2, max_tokens=MAX_TOKENS, seed=0)
+    buffer = new_buffer(max_age=2)
     buffer.rescue([graded("a", [True, False, False], [3, 2, 2])], step=1)
     rescued = buffer.rescue([graded("a", [False] * 3, [4, 5, 2], first=50)], step=3)
     (batch,) = training_batches(rescued, BatchSettings(max_answer_tokens=10), step=3)

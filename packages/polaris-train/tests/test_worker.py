@@ -12,8 +12,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from polaris_data import Problem
 from polaris_data.problems.reading import read_problems, write_problems
 from polaris_data.problems.synthetic import synthetic_problems
 from polaris_eval import Evaluation, ProblemResult, mean_at_k
@@ -23,9 +26,13 @@ from polaris_rollout import Completion, Group, SamplingParams
 from polaris_rollout.store.folder import write_groups
 from polaris_train.embedded import tiny_model
 from polaris_train.errors import RunFolderError
+from polaris_train.grpo.rescue import RescueBuffer
 from polaris_train.recipe import load_recipe
-from polaris_train.run_folder import StageFolder
-from polaris_train.stage.export import export_checkpoint
+from polaris_train.resolved import ResolvedStage
+from polaris_train.run_folder import CheckpointFolder, StageFolder, origin
+from polaris_train.stage import worker
+from polaris_train.stage.checksums import write_manifest
+from polaris_train.stage.export import export_checkpoint, is_exported
 from polaris_train.stage.launch import prepare_stage, restart_message, run_stage, shell_code
 from polaris_train.stage.replay import replay_step
 from polaris_train.stage.rollouts import draw_problems, drawn_by
@@ -304,8 +311,65 @@ def test_a_stage_ends_on_a_plateau_and_leaves_the_checkpoint_that_was_best(plate
     export_checkpoint(StageFolder(plateau), tmp_path / "newest" / "model")
     assert weights(tmp_path / "newest") not in (b"", weights(two))
     with pytest.raises(RunFolderError, match=r"model exists, and is not overwritten: give another folder with --out"):
-        export_checkpoint(StageFolder(plateau), StageFolder(plateau).model)
+        export_checkpoint(StageFolder(plateau), tmp_path / "newest" / "model")
+    # What a stage that has ended would be exported as is there.
+    assert export_checkpoint(StageFolder(plateau)) == plateau / "model"
     assert weights(plateau) == weights(two)
+
+
+def test_an_export_has_the_precision_of_the_stage_and_needs_a_whole_checkpoint(stage, tmp_path):
+    folder = stage("run", steps=1, checkpoint_every=1, tokens=20)
+    assert run_stage(folder) == 0
+    (checkpoint,) = (folder / "checkpoints").iterdir()
+    state = json.loads((checkpoint / "state.json").read_text())
+    assert state["precision"] == "float32"
+    # As a GPU would have left it, where the recipe names no precision.
+    (checkpoint / "state.json").write_text(json.dumps(state | {"precision": "bfloat16"}))
+    write_manifest(CheckpointFolder(checkpoint))
+    export_checkpoint(StageFolder(folder), tmp_path / "out")
+    exported = load_file(next((tmp_path / "out").glob("*.safetensors")))
+    assert {each.dtype for each in exported.values()} == {torch.bfloat16}
+    (checkpoint / "state.json").write_text("{")
+    with pytest.raises(RunFolderError, match=r"no checkpoint in .*checkpoints is whole"):
+        export_checkpoint(StageFolder(folder), tmp_path / "other")
+    # A model of as many steps, but of others, is none of this stage any more.
+    left, config = StageFolder(folder), StageFolder(folder).read_resolved()
+    assert is_exported(config, left, step=1) and not is_exported(config, left, step=2)
+    written = metrics(folder)
+    left.metrics.write_text(json.dumps(written[0] | {"reward": 0.25}) + "\n")
+    assert not is_exported(config, left, step=1)
+    origin(left.model).write_text('{"run": "run", "stage": "stage-1", "step": 1}\n')  # of an earlier version
+    assert is_exported(config, left, step=1)
+
+
+@pytest.mark.parametrize(("number", "kept"), [(None, [1, 2, 3, 4, 5, 6, 7]), (0, [5, 6, 7]), (3, [4, 5, 6, 7])])
+def test_rollouts_are_removed_when_no_checkpoint_needs_them_but_so_many(stage, number, kept):
+    chosen = {} if number is None else {"keep_rollouts": number}
+    folder = StageFolder(stage("run", steps=7, **chosen))
+    for step in (4, 6):
+        folder.checkpoints.step(step).path.mkdir(parents=True)
+    state = SimpleNamespace(rescue=RescueBuffer(folder.rescue, max_age=2, max_tokens=9, seed=0))
+    worker._remove_unneeded(state, folder.read_resolved(), folder, 4)
+    assert folder.rollout_steps() == kept
+
+
+def test_prompts_that_are_too_long_are_set_aside_without_comparing_problems(monkeypatch, caplog):
+    """Comparing each with each took 34 minutes for 53,000."""
+
+    def compare(*_):
+        raise AssertionError("problems are compared")
+
+    monkeypatch.setattr(Problem, "__eq__", compare)
+    monkeypatch.setattr(worker.dist, "get_rank", lambda: 0)
+    problems = [
+        Problem(problem_id=str(number), question="1+1=" * (400 if number % 4 == 3 else 1), references=("2",))
+        for number in range(32)
+    ]
+    settings = {"context": 256, "max_prompt_tokens": 160, "temperature": 1.0, "steps": 1, "prompts_per_step": 24}
+    names = {"run": "run", "stage": "stage", "problems": "made up", "problems_sha256": ""}
+    usable = worker._usable_problems(problems, ResolvedStage(model=str(tiny_model()), **settings, **names))
+    assert [int(each.problem_id) for each in usable] == [number for number in range(32) if number % 4 != 3]
+    assert "8 of 32 problems set aside" in caplog.text and "(3, 7, 11, 15, 19, ...)" in caplog.text
 
 
 def test_a_stage_that_ended_on_a_plateau_does_nothing_new_when_given_more_steps(plateau, stage, capfd):

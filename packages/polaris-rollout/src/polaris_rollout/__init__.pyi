@@ -12,6 +12,7 @@ from .errors import StoreError as StoreError
 from .models import chat_template as chat_template
 from .models import check_context as check_context
 from .models import encode_prompt as encode_prompt
+from .models import encode_prompts as encode_prompts
 from .models import generation_params as generation_params
 from .models import local_folder as local_folder
 from .models import model_config as model_config

@@ -7,7 +7,7 @@ to import, is asked for.
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -226,6 +226,13 @@ def encode_prompt(tokenizer: Any, text: str, chat: ChatFormat = USER_TURN) -> tu
     if tokenizer.chat_template is None or chat.is_plain:
         return tuple(tokenizer.encode(render_prompt(tokenizer, text, chat)))
     return tuple(tokenizer.encode(render_prompt(tokenizer, text, chat), add_special_tokens=False))
+
+
+def encode_prompts(tokenizer: Any, texts: Sequence[str], chat: ChatFormat = USER_TURN) -> list[tuple[int, ...]]:
+    """Return what `encode_prompt` does for each text, many times as fast: a tokenizer shares them among threads."""
+    special = tokenizer.chat_template is None or chat.is_plain
+    rendered = [render_prompt(tokenizer, text, chat) for text in texts]
+    return [tuple(ids) for ids in tokenizer(rendered, add_special_tokens=special)["input_ids"]] if rendered else []
 
 
 def render_prompt(tokenizer: Any, text: str, chat: ChatFormat = USER_TURN) -> str:

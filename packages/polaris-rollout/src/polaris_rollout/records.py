@@ -344,7 +344,7 @@ class WeightSink(Protocol):
         ...
 
     def wake(self) -> None:
-        """Take the device memory back; the weights must be updated before sampling."""
+        """Take device memory back, that for answers with the next weights: update them before sampling."""
         ...
 
 

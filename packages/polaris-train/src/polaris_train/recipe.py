@@ -33,6 +33,11 @@ def _is_one(value: int) -> bool:
     return value == 1
 
 
+def _is_none(value: object) -> bool:
+    """Leave a setting out where it is not given, though 0 would say something."""
+    return value is None
+
+
 class Constants(Objective):
     """What holds in every stage."""
 
@@ -132,6 +137,10 @@ class Constants(Objective):
 
     keep_checkpoints: int = Field(default=2, ge=1)
     """Newest checkpoints kept, besides the one that would be the stage's result."""
+
+    keep_rollouts: int | None = Field(default=None, ge=0, exclude_if=_is_none)
+    """Newest steps whose completions stay on disk, besides those that may be needed to continue; by default all stay.
+    What is removed is missing in the report's browser and to ``polaris-data profile``, nowhere else."""
 
 
 class Changing(BaseModel):

@@ -73,6 +73,7 @@ FREE_FIELDS = (
     "tensor_parallel",
     "checkpoint_every",
     "keep_checkpoints",
+    "keep_rollouts",
     "record_steps",
     "cpu_offload",
     "microbatch_tokens",

@@ -245,6 +245,11 @@ class StageFolder:
         return Checkpoints(self.path / "checkpoints")
 
     @property
+    def rescue(self) -> "StepFiles":
+        """The answers for rescue of each step."""
+        return StepFiles(self.path / "rescue")
+
+    @property
     def temperature_files(self) -> tuple[Path, ...]:
         """All that the temperature search writes, as glob patterns."""
         return self.path / "temperature.*", self.path / "probes*"
@@ -253,8 +258,9 @@ class StageFolder:
     def training_files(self) -> tuple[Path, ...]:
         """All that training writes, as glob patterns."""
         single = (self.resolved, self.problems, *self.logs, self.model, self.outcome, self.wandb_id, self._memory)
-        folders = ("rollouts", "capsules", "eval", "checkpoints", "tensorboard", "weights", "heartbeat.json", "stalled")
-        return *single, *(self.path / name for name in folders)
+        folders = ("rollouts", "capsules", "eval", "checkpoints", "tensorboard")
+        passing = (self.rescue.path, self.weights, self.heartbeat, self.stalled)
+        return *single, *(self.path / name for name in folders), *passing
 
     def rollout(self, step: int) -> Path:
         """Return the graded completions of a step."""
@@ -323,6 +329,22 @@ class StageFolder:
 
 
 @dataclass(frozen=True, slots=True)
+class StepFiles:
+    """A folder with a file of completions for each of some steps."""
+
+    path: Path
+    """``runs/NAME/STAGE/rescue``."""
+
+    def step(self, step: int) -> Path:
+        """Return the file of a step."""
+        return self.path / f"step-{step:06d}.parquet"
+
+    def steps(self) -> list[int]:
+        """Return the steps that have a file, oldest first."""
+        return _steps(self.path)
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoints:
     """The resumable states of a stage."""
 
@@ -356,11 +378,14 @@ class CheckpointFolder:
     manifest = _Place("manifest.json")
     """Checksums of all other files."""
 
-    rescue = _Place("rescue.pt")
-    """Answers for rescue."""
+    rescue = _Place("rescue.json")
+    """Which step sampled the answer for rescue of each problem."""
+
+    pickled_rescue = _Place("rescue.pt")
+    """The answers for rescue themselves, as an earlier version wrote them."""
 
     older_rescue = _Place("rescue.parquet")
-    """Answers for rescue as earlier versions wrote them, in the form of rollouts."""
+    """The same, as versions before that wrote them, in the form of rollouts."""
 
     @property
     def partial(self) -> "CheckpointFolder":

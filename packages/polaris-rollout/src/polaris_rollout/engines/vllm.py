@@ -226,6 +226,8 @@ class VllmSampler:
     def update_weights(self, weights: Iterable[tuple[str, torch.Tensor]], *, version: str | None = None) -> None:
         """Replace the model's weights in place and forget what was computed with the old ones.
 
+        After `wake`, the memory for what is computed with them is taken only now, when the caller's are not needed.
+
         Args:
             weights: Names as in the model's ``named_parameters``, and whole tensors; one at a time.
             version: Name of these weights; ``None`` counts updates.
@@ -242,6 +244,8 @@ class VllmSampler:
         tied = self._llm.model_config.hf_text_config.tie_word_embeddings
         weights = with_tied_head(weights) if tied else iter(weights)
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+        if self._is_sleeping:
+            self._llm.wake_up(tags=["kv_cache"])
         self._llm.reset_prefix_cache()
         self._num_updates += 1
         self._weights_version = f"{self._weights}+{self._num_updates}" if version is None else version
@@ -252,9 +256,13 @@ class VllmSampler:
             self._llm.sleep(level=2)
 
     def wake(self) -> None:
-        """Take the device memory back after `sleep`; the weights must be updated before sampling."""
-        if self._can_sleep and self._llm.llm_engine.is_sleeping():
-            self._llm.wake_up()
+        """Take the memory of the weights back after `sleep`; they must be updated before sampling."""
+        if self._is_sleeping:
+            self._llm.wake_up(tags=["weights"])
+
+    @property
+    def _is_sleeping(self) -> bool:
+        return self._can_sleep and self._llm.llm_engine.is_sleeping()
 
     def _require_idle(self) -> None:
         if self._llm.llm_engine.has_unfinished_requests():

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import groupby
+from itertools import groupby, islice
 from json import JSONDecodeError
 from operator import itemgetter
 from pathlib import Path
@@ -54,6 +54,7 @@ def write_groups(
     *,
     columns: Mapping[str, Sequence[Any]] | None = None,
     settings: Mapping[str, Any] | None = None,
+    rows_together: int | None = None,
 ) -> None:
     """Write groups to one parquet file, under a temporary name first.
 
@@ -63,6 +64,7 @@ def write_groups(
         params: What they were sampled with.
         columns: Further columns by name, one value for each completion in order.
         settings: What decided on them, fit for JSON, kept for `read_settings`.
+        rows_together: Completions that are read together: with few, those of some problems are found quickly.
 
     Raises:
         StoreError: If the file cannot be written, because the disk is full for example.
@@ -74,7 +76,7 @@ def write_groups(
         table = table.replace_schema_metadata({_SETTINGS: json.dumps(settings)})
     with explain_writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_table(path, table)
+        write_table(path, table, rows_together=rows_together)
 
 
 def read_groups(path: Path) -> list[Group]:
@@ -96,10 +98,9 @@ def iterate_groups(path: Path, *, problem_ids: Collection[str] | None = None) ->
     with explain_reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         if missing := set(_SCHEMA.names) - _LATER - set(file.schema_arrow.names):
             raise StoreError(f"{path} is not a file of groups: it has no column {', '.join(sorted(missing))}")
-        if problem_ids is not None and not _holds(file, problem_ids):
-            return
+        parts = range(file.num_row_groups) if problem_ids is None else _parts_with(file, problem_ids)
         names = [name for name in _SCHEMA.names if name in file.schema_arrow.names]
-        batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=names)
+        batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, row_groups=list(parts), columns=names)
         if problem_ids is not None:
             batches = (batch.filter(_mask(batch, problem_ids)) for batch in batches)
         yield from to_groups(row for batch in batches for row in batch.to_pylist())
@@ -184,19 +185,21 @@ def to_groups(rows: Iterable[Mapping[str, Any]]) -> Iterator[Group]:
         )
 
 
-def _holds(file: pq.ParquetFile, problem_ids: Collection[str]) -> bool:
-    found = file.read(columns=["problem_id"])["problem_id"].unique().to_pylist()
-    return any(problem_id in problem_ids for problem_id in found)
+def _parts_with(file: pq.ParquetFile, problem_ids: Collection[str]) -> list[int]:
+    """Return the row groups that hold completions of these problems."""
+    found = iter(file.read(columns=["problem_id"])["problem_id"].to_pylist())
+    parts = [set(islice(found, file.metadata.row_group(part).num_rows)) for part in range(file.num_row_groups)]
+    return [number for number, part in enumerate(parts) if not part.isdisjoint(problem_ids)]
 
 
 def _mask(batch: Any, problem_ids: Collection[str]) -> Any:
     return pa.array([problem_id in problem_ids for problem_id in batch["problem_id"].to_pylist()], pa.bool_())
 
 
-def write_table(path: Path, table: Any) -> None:
+def write_table(path: Path, table: Any, *, rows_together: int | None = None) -> None:
     """Write a pyarrow table to a parquet file whose pages have checksums."""
     with renamed_when_whole(path) as file:
-        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+        pq.write_table(table, file, compression="zstd", write_page_checksum=True, row_group_size=rows_together)
 
 
 @contextmanager

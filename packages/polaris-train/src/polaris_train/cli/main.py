@@ -105,7 +105,8 @@ def export(
 ) -> None:
     """Write the newest checkpoint of a stage as a Hugging Face model.
 
-    A finished stage has done this already; use it to look at a stage that is still running or was stopped.
+    In the precision that the stage trains in. A finished stage has done this already, with the weights that were
+    chosen, and without --out its model is only named; use it to look at a stage that is still running or was stopped.
 
     LoRA adapters (of a stage, peft or TRL) are written merged into the model that they name, so that a recipe can
     start from them.
@@ -127,8 +128,7 @@ def export(
     stage.require_checkpoints()
     from polaris_train.stage import export_checkpoint
 
-    export_checkpoint(stage, model := out or stage.model)
-    print(f"model: {model}")
+    print(f"model: {export_checkpoint(stage, out)}")
 
 
 @app.command()

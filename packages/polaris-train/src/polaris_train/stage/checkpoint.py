@@ -10,10 +10,9 @@ import json
 import logging
 import random
 import shutil
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +21,7 @@ import torch
 import torch.distributed as dist
 from polaris_data.files import write_json
 from polaris_rollout import Completion, Group
+from polaris_rollout.store import read_columns, read_groups
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.staging import BlockingAsyncStager
 from torch.distributed.checkpoint.state_dict import (
@@ -38,10 +38,9 @@ from polaris_train.errors import RunFolderError
 from polaris_train.grpo.rescue import RescueBuffer, Stored
 from polaris_train.model.policy import Policy
 from polaris_train.run_folder import CheckpointFolder, Checkpoints
+from polaris_train.stage.checksums import damage, newest_whole, write_manifest
 
 logger = logging.getLogger(__name__)
-
-_READ_BYTES = 2**24
 
 _PARTIAL = StateDictOptions(ignore_frozen_params=True, strict=False)
 """What is missing in a checkpoint is refused where it is read; what is not trained is missing in the policy's state."""
@@ -84,6 +83,7 @@ class Checkpointer:
         identity: Mapping[str, Any],
         logs: Sequence[Path] = (),
         timeout: timedelta | None = None,
+        written: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Prepare to write into a folder.
 
@@ -93,11 +93,14 @@ class Checkpointer:
             identity: What a checkpoint belongs to: one with other values is refused.
             logs: Files that grow with the steps; a checkpoint records their sizes and `restore` cuts them back.
             timeout: Longest time that a rank waits for another one's part; torch's default.
+            written: Called on rank 0, in another thread, when a checkpoint has been written, with the step of the
+                oldest of the newest ones: what only steps up to that one need may go.
         """
         self._folder = folder
         self._keep = keep
         self._identity = json.loads(json.dumps(identity))
         self._logs = logs
+        self._written = written
         # The background thread needs ranks of its own to talk to: its messages must not mix with those of training.
         self._group = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=timeout))
         self._finishing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
@@ -118,7 +121,7 @@ class Checkpointer:
             shutil.rmtree(partial.path, ignore_errors=True)
             partial.path.mkdir(parents=True)
             if state.rescue.stored:
-                torch.save([asdict(each) for each in state.rescue.stored.values()], partial.rescue)
+                write_json(partial.rescue, state.rescue.stored)
             write_json(partial.state, self._small_state(state, position))
         dist.barrier()
         torch.save(random_state(), partial.random(dist.get_rank()))
@@ -176,7 +179,7 @@ class Checkpointer:
             return None
         folder = self._folder.step(chosen[0])
         small = load_state(folder, state, identity=self._identity)
-        _restore_rescue(state.rescue, folder)
+        _restore_rescue(state.rescue, folder, step=state.step)
         if small["num_ranks"] == dist.get_world_size():
             set_random_state(torch.load(folder.random(dist.get_rank()), weights_only=False))
         if dist.get_rank() == 0:
@@ -191,6 +194,7 @@ class Checkpointer:
             "position": dict(position),
             "skipped_in_row": state.skipped_in_row,
             "num_rescue": len(state.rescue.stored),
+            "precision": str(state.policy.dtype).removeprefix("torch."),
             "scaler": state.scaler.state_dict(),
             "num_ranks": dist.get_world_size(),
             "logs": {log.name: log.stat().st_size if log.exists() else 0 for log in self._logs},
@@ -203,14 +207,15 @@ class Checkpointer:
         if dist.get_rank() != 0:
             return
         partial = final.partial
-        names = sorted(path.name for path in partial.path.rglob("*") if path.is_file())
-        write_json(partial.manifest, {name: _checksum(partial.path / name) for name in names})
+        write_manifest(partial)
         partial.path.replace(final.path)
-        for old in self._folder.steps()[: -self._keep]:
+        steps = self._folder.steps()
+        for old in steps[: -self._keep]:
             if old != chosen:
                 shutil.rmtree(self._folder.step(old).path)
         for stale in self._folder.unfinished():
             shutil.rmtree(stale)
+        self._written(steps[-self._keep :][0])
 
     def _newest_whole(self) -> int | None:
         """Return the step of the newest checkpoint that is what was written; others are moved aside."""
@@ -283,12 +288,17 @@ def load_weights(folder: Checkpoints, policy: Policy, *, step: int | None = None
         Its step, or 0 when there is no checkpoint.
     """
     if step is None:
-        step = next((each for each in reversed(folder.steps()) if damage(folder.step(each)) is None), 0)
+        step = newest_whole(folder)
     if step:
         model = _trained(policy, get_model_state_dict(policy))
         load({"model": model}, checkpoint_id=folder.step(step).path)
         set_model_state_dict(policy, model, options=_PARTIAL)
     return step
+
+
+def read_precision(folder: CheckpointFolder) -> Any:
+    """Return the precision of the forward passes that made a checkpoint; ``None`` if an earlier version wrote it."""
+    return json.loads(folder.state.read_text(encoding="utf-8")).get("precision")
 
 
 def receipt(small: Mapping[str, Any], *, num_steps: int, num_ranks: int) -> str:
@@ -327,38 +337,25 @@ def _trained(policy: Policy, model: Mapping[str, Any]) -> dict[str, Any]:
     return {name: each for name, each in model.items() if name in trained or name not in known}
 
 
-def _restore_rescue(buffer: RescueBuffer, folder: CheckpointFolder) -> None:
-    """Fill the buffer as it was; earlier versions stored it as rollouts."""
+def _restore_rescue(buffer: RescueBuffer, folder: CheckpointFolder, *, step: int) -> None:
+    """Let the buffer know the answers that it knew after a step; earlier versions stored them all in the checkpoint."""
+    if folder.pickled_rescue.exists() or folder.older_rescue.exists():
+        buffer.adopt(_stored_answers(folder) if dist.get_rank() == 0 else {})
+    else:
+        buffer.restore(json.loads(folder.rescue.read_text("utf-8")) if folder.rescue.exists() else {}, step=step)
+
+
+def _stored_answers(folder: CheckpointFolder) -> dict[str, Stored]:
     if folder.older_rescue.exists():
-        buffer.load(folder.older_rescue)
-    if folder.rescue.exists():
-        for each in torch.load(folder.rescue):
-            group = each["group"]
-            completions = tuple(Completion(**completion) for completion in group["completions"])
-            stored = Stored(Group(**group | {"completions": completions}), each["answer"], each["step"])
-            buffer.stored[stored.group.problem_id] = stored
-
-
-def damage(folder: CheckpointFolder) -> str | None:
-    """Return what is wrong with a checkpoint, or ``None``."""
-    try:
-        manifest = json.loads(folder.manifest.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return " ".join(str(error).split())
-    for name, checksum in manifest.items():
-        if not (folder.path / name).is_file():
-            return f"{name} is missing"
-        if _checksum(folder.path / name) != checksum:
-            return f"{name} has changed since it was written"
-    return None
-
-
-def _checksum(path: Path) -> int:
-    checksum = 0
-    with path.open("rb") as file:
-        while block := file.read(_READ_BYTES):
-            checksum = zlib.crc32(block, checksum)
-    return checksum
+        columns = read_columns(folder.older_rescue, ["answer", "step"])
+        rows = zip(read_groups(folder.older_rescue), columns["answer"], columns["step"], strict=True)
+        return {group.problem_id: Stored(group, answer, step) for group, answer, step in rows}
+    found: dict[str, Stored] = {}
+    for each in torch.load(folder.pickled_rescue):
+        group = each["group"]
+        completions = tuple(Completion(**completion) for completion in group["completions"])
+        found[group["problem_id"]] = Stored(Group(**group | {"completions": completions}), each["answer"], each["step"])
+    return found
 
 
 def _cut(log: Path, size: int) -> None:

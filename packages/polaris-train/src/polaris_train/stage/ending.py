@@ -12,7 +12,8 @@ from polaris_eval import read_evaluations
 from polaris_train.model.policy import Policy
 from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import StageFolder, read_records
-from polaris_train.stage.checkpoint import TrainingState, damage, load_weights
+from polaris_train.stage.checkpoint import TrainingState, load_weights
+from polaris_train.stage.checksums import damage
 from polaris_train.stage.evaluation_problems import HELD_OUT
 from polaris_train.stage.export import export_model, is_exported
 from polaris_train.stage.stopping import Choice, HeldOut, Stop, choose_checkpoint, decide_stop
@@ -102,7 +103,7 @@ def end_stage(
     stop, choice = ending.stop(history), ending.choice(history)
     if not _of_rank_0(lambda: is_exported(config, folder, step=choice.step)):
         choice = _available(choice, folder, last=state.step)
-        export_model(lambda: _weights(state, folder, choice.step, load), config, folder, step=choice.step)
+        export_model(_weights(state, folder, choice.step, load), config, folder, step=choice.step)
     if dist.get_rank() == 0 and stop is not None:
         write_json(folder.outcome, {"stopped": asdict(stop), "chosen": asdict(choice)})
     dist.barrier()

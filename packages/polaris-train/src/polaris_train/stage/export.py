@@ -1,7 +1,9 @@
 """A stage's result as a Hugging Face model."""
 
+import hashlib
+import json
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
@@ -17,57 +19,78 @@ from polaris_train.model.loading import Precision, load_policy, save_policy
 from polaris_train.model.policy import Policy
 from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import StageFolder, adapter, origin, partial_path, read_records
-from polaris_train.stage.checkpoint import load_weights
-from polaris_train.stage.settings import load_stage_policy
+from polaris_train.stage.checkpoint import load_weights, read_precision
+from polaris_train.stage.checksums import newest_whole
+from polaris_train.stage.settings import load_stage_policy, stage_identity
 
 
 def is_exported(config: ResolvedStage, folder: StageFolder, *, step: int) -> bool:
-    """Return whether the stage's model is there and of that step."""
-    return read_records(origin(folder.model)) == [_origin(config, step)]
+    """Return whether the stage's model is there and was made by the very steps that the stage has recorded.
+
+    A model that an earlier version wrote does not say which steps those were.
+    """
+    found, expected = read_records(origin(folder.model)), _origin(config, folder, step)
+    return found in ([expected], [{name: expected[name] for name in ("run", "stage", "step")}])
 
 
-def export_model(weights: Callable[[], Policy], config: ResolvedStage, folder: StageFolder, *, step: int) -> None:
-    """Write the stage's model, under a temporary name first, unless the same step's is there; collective.
+def export_model(policy: Policy, config: ResolvedStage, folder: StageFolder, *, step: int) -> None:
+    """Write the stage's model, under a temporary name first; collective.
 
     Args:
-        weights: Gives those of the step; only called when they must be written.
+        policy: Has the weights of the step.
         config: The stage.
         folder: Of the stage.
         step: Steps that made the weights.
     """
-    if is_exported(config, folder, step=step):
-        return
-    policy, incoming = weights(), partial_path(folder.model)
+    incoming = partial_path(folder.model)
     if dist.get_rank() == 0:
         shutil.rmtree(incoming, ignore_errors=True)
     dist.barrier()
     save_policy(policy, incoming, source=config.model, adapters=adapter(incoming))
     if dist.get_rank() == 0:
-        append_records(origin(incoming), [_origin(config, step)])
+        append_records(origin(incoming), [_origin(config, folder, step)])
         shutil.rmtree(folder.model, ignore_errors=True)
         incoming.replace(folder.model)
     dist.barrier()
 
 
-def _origin(config: ResolvedStage, step: int) -> dict[str, str | int]:
-    return {"run": config.run, "stage": config.stage, "step": step}
+def _origin(config: ResolvedStage, folder: StageFolder, step: int) -> dict[str, str | int]:
+    """Return what a model comes from; ``made_by`` is a fingerprint of the stage and of its steps up to that one."""
+    made_by = hashlib.sha256(json.dumps(stage_identity(config), sort_keys=True).encode())
+    if folder.metrics.exists():
+        for line in folder.metrics.read_bytes().splitlines():
+            if json.loads(line)["step"] <= step:
+                made_by.update(line)
+    return {"run": config.run, "stage": config.stage, "step": step, "made_by": made_by.hexdigest()[:16]}
 
 
-def export_checkpoint(folder: StageFolder, out: Path) -> None:
-    """Write the newest checkpoint of a stage in Hugging Face format, on one CPU process.
+def export_checkpoint(folder: StageFolder, out: Path | None = None) -> Path:
+    """Write the newest checkpoint of a stage in Hugging Face format, in the stage's precision, on one CPU process.
 
     Args:
         folder: Of the stage.
-        out: Model folder to write.
+        out: Model folder to write; by default the stage's own, where a stage that has ended has its model already.
+
+    Returns:
+        The model's folder.
 
     Raises:
-        RunFolderError: If there is something at ``out``.
+        RunFolderError: If there is something else at ``out``, or no checkpoint is whole.
     """
-    config = folder.read_resolved().model_copy(update={"context_parallel": 1})
+    out = out or folder.model
+    if out == folder.model and folder.outcome.exists() and origin(out).exists():
+        return out
     with _written_alone(out) as incoming:
+        step = newest_whole(folder.checkpoints)
+        if not step:
+            raise RunFolderError(f"no checkpoint in {folder.checkpoints.path} is whole; give the stage's command again")
+        config = folder.read_resolved()
+        precision = read_precision(folder.checkpoints.step(step)) or config.precision
+        config = config.model_copy(update={"context_parallel": 1, "precision": precision})
         policy = load_stage_policy(config, device=torch.device("cpu"))
-        load_weights(folder.checkpoints, policy)
+        load_weights(folder.checkpoints, policy, step=step)
         save_policy(policy, incoming, source=config.model, adapters=adapter(incoming))
+    return out
 
 
 def export_adapters(folder: Path, out: Path) -> None:

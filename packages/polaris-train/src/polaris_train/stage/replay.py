@@ -25,7 +25,8 @@ from polaris_train.model.step import OptimizerStep
 from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import StageFolder
 from polaris_train.stage.capsule import Capsule, TakenStep, read_capsule
-from polaris_train.stage.checkpoint import TrainingState, damage, load_state, set_random_state
+from polaris_train.stage.checkpoint import TrainingState, load_state, set_random_state
+from polaris_train.stage.checksums import damage
 from polaris_train.stage.settings import (
     learning_rate,
     load_reference,
@@ -145,7 +146,7 @@ def replay_step(folder: StageFolder, step: int, *, cpu: bool = False, float32: b
     if device.type == "cpu":
         torch.set_num_threads(capsule.num_threads)
     with _one_process(device):
-        state = start_state(config, load_stage_policy(config, device=device))
+        state = start_state(config, load_stage_policy(config, device=device), folder)
         if start:
             load_state(folder.checkpoints.step(start), state, identity=stage_identity(capsule.config))
         take = partial(_take, state, config, load_reference(config, state.policy))

@@ -14,6 +14,7 @@ from polaris_train.model.loading import load_policy
 from polaris_train.model.policy import Policy, WithoutAdapters
 from polaris_train.model.step import StepSettings
 from polaris_train.resolved import FREE_FIELDS, ResolvedStage
+from polaris_train.run_folder import StageFolder
 from polaris_train.stage.checkpoint import TrainingState
 
 
@@ -64,8 +65,8 @@ def load_stage_policy(config: ResolvedStage, *, device: torch.device) -> Policy:
     )
 
 
-def start_state(config: ResolvedStage, policy: Policy) -> TrainingState:
-    """Return everything that changes while a stage is trained, as it is before the first step."""
+def start_state(config: ResolvedStage, policy: Policy, folder: StageFolder) -> TrainingState:
+    """Return everything that changes while a stage is trained, as it is before the first step; touches no file."""
     return TrainingState(
         policy=policy,
         optimizer=torch.optim.AdamW(
@@ -75,7 +76,9 @@ def start_state(config: ResolvedStage, policy: Policy) -> TrainingState:
             weight_decay=config.weight_decay,
         ),
         scaler=torch.amp.GradScaler(policy.device.type, enabled=policy.dtype == torch.float16),
-        rescue=RescueBuffer(max_age=config.rescue_max_age, max_tokens=config.max_answer_tokens, seed=config.seed),
+        rescue=RescueBuffer(
+            folder.rescue, max_age=config.rescue_max_age, max_tokens=config.max_answer_tokens, seed=config.seed
+        ),
     )
 
 

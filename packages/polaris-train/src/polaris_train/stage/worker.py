@@ -3,12 +3,14 @@
 import errno
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
+from itertools import compress
 from pathlib import Path
 
 import torch
@@ -17,7 +19,7 @@ from polaris_data import DataError, Problem, read_problems, to_prompt
 from polaris_data.files import append_records
 from polaris_eval import EvalError
 from polaris_reward import RewardError, boxed_grader
-from polaris_rollout import RolloutError, encode_prompt
+from polaris_rollout import RolloutError, encode_prompts
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from transformers import AutoTokenizer
@@ -93,7 +95,7 @@ def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None
         stack.enter_context(folder.locked())
     torch.manual_seed(config.seed)
     load = partial(load_stage_policy, config, device=device)
-    state = start_state(config, load())
+    state = start_state(config, load(), folder)
     heart.follow(state)
     warning = one_by_one(state.policy.model.config.to_dict(), model=config.model)
     if warning and dist.get_rank() == 0:
@@ -140,6 +142,7 @@ def _resume(state: TrainingState, config: ResolvedStage, folder: StageFolder, st
         identity=stage_identity(config),
         logs=folder.logs,
         timeout=timedelta(seconds=config.collective_timeout_s),
+        written=partial(_remove_unneeded, state, config, folder),
     )
     stack.callback(checkpointer.close)
     resumed = checkpointer.restore(state)
@@ -147,10 +150,21 @@ def _resume(state: TrainingState, config: ResolvedStage, folder: StageFolder, st
         if resumed is None:
             for log in folder.logs:
                 log.unlink(missing_ok=True)
+            shutil.rmtree(folder.rescue.path, ignore_errors=True)
         else:
             logger.info("%s", receipt(resumed, num_steps=config.steps, num_ranks=dist.get_world_size()))
     dist.barrier()
     return checkpointer
+
+
+def _remove_unneeded(state: TrainingState, config: ResolvedStage, folder: StageFolder, oldest: int) -> None:
+    """Remove what no step after ``oldest`` needs, the step of the oldest checkpoint that may be continued from."""
+    state.rescue.remove_before(oldest + 1)
+    if config.keep_rollouts is not None:
+        newest = max(folder.checkpoints.steps())
+        for step in folder.rollout_steps():
+            if step <= min(oldest, newest - config.keep_rollouts):
+                folder.rollout(step).unlink()
 
 
 def _recorded(
@@ -191,13 +205,11 @@ def _usable_problems(problems: list[Problem], config: ResolvedStage) -> list[Pro
         RunFolderError: If fewer problems than one step needs are left.
     """
     tokenizer = AutoTokenizer.from_pretrained(config.model)
-    usable = [
-        problem
-        for problem in problems
-        if len(encode_prompt(tokenizer, to_prompt(problem, suffix=config.prompt_suffix))) <= config.max_prompt_tokens
-    ]
+    prompts = encode_prompts(tokenizer, [to_prompt(problem, suffix=config.prompt_suffix) for problem in problems])
+    fits = [len(prompt) <= config.max_prompt_tokens for prompt in prompts]
+    usable = list(compress(problems, fits))
     if dist.get_rank() == 0 and len(usable) < len(problems):
-        set_aside = [problem.problem_id for problem in problems if problem not in usable]
+        set_aside = [problem.problem_id for problem, fit in zip(problems, fits, strict=True) if not fit]
         logger.warning(
             "%d of %d problems set aside: prompt longer than max_prompt_tokens = %d (%s%s)",
             len(set_aside),
