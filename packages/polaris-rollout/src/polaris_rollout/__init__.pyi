@@ -36,5 +36,6 @@ from .records import Sampler as Sampler
 from .records import SamplingParams as SamplingParams
 from .records import WeightSink as WeightSink
 from .records import completion_seed as completion_seed
+from .records import deciding_options as deciding_options
 from .records import derive_seed as derive_seed
 from .yarn import yarn_config as yarn_config

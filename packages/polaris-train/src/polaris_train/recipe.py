@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from polaris_data import PROMPT_SUFFIX
-from polaris_rollout import MAX_TEMPERATURE
+from polaris_rollout import MAX_TEMPERATURE, SettingError, deciding_options
+from polaris_rollout.engines import check_engine_options
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from polaris_train.errors import RecipeError
@@ -26,6 +27,15 @@ _HELD_OUT = "held-out"
 
 _NUMBER, _AUTO = "(number)", "(auto)"
 """Kinds of a stage's temperature, which pydantic puts into the path of a mistake."""
+
+
+FIRST_STEP_TRUNCATION = 0.3
+"""Share of answers cut short with which a stage is not begun."""
+
+
+def _is_usual(value: float) -> bool:
+    """As `is_off`, of that share."""
+    return value == FIRST_STEP_TRUNCATION
 
 
 def _is_one(value: int) -> bool:
@@ -66,12 +76,13 @@ class Constants(Objective):
     lora: Lora | None = None
     """Train adapters beside frozen weights; by default the weights themselves."""
 
-    cpu_offload: bool = False
-    """Keep parameters, gradients and optimizer state in the memory of the host."""
+    cpu_offload: bool | None = None
+    """Keep parameters, gradients and optimizer state in the memory of the host; by default where a card has no room for
+    them: see ``polaris-train plan``."""
 
     microbatch_tokens: int | None = Field(default=None, ge=1)
-    """Tokens that go through the model at once on each rank; by default ``context``, or its share of it. Halved when
-    memory runs out."""
+    """Tokens that go through the model at once on each rank; by default ``context``, or its share of it, and on a GPU a
+    multiple of that which has room. Halved when memory runs out."""
 
     context_parallel: int = Field(default=1, ge=1, exclude_if=_is_one)
     """Neighbouring ranks that share the tokens of a micro-batch, for sequences that one GPU cannot hold; divides the
@@ -150,6 +161,10 @@ class Changing(BaseModel):
     known by their intervals (see `polaris_train.stage.stopping`). With few prompts a step or few held-out problems
     that takes several windows to know. ``None``: never. Published: ended by hand, on curves."""
 
+    first_step_truncation: float = Field(default=FIRST_STEP_TRUNCATION, ge=0, le=1, exclude_if=_is_usual)
+    """Refuse to go on after the first step has been sampled when a larger share of its answers was cut short: what a
+    stage would learn from these is to be short. 1: never."""
+
     truncation_limit: float | None = Field(default=None, gt=0, lt=1)
     """End the stage when a larger share of the answers of 10 steps is cut short, by the lower end of its 95% interval;
     the next stage is longer. DeepScaleR's reason to lengthen; ``None``: never."""
@@ -187,6 +202,9 @@ class Recipe(Constants):
 
     data: DataTable = DataTable()
     """Before the stages and between them: what is trained on."""
+
+    engine: dict[str, Any] = Field(default={}, exclude_if=is_off)
+    """Options of vLLM, by the names of its ``EngineArgs``, for every engine that the run starts."""
 
     temperature: TemperatureTable = TemperatureTable()
     """Before a stage: how its temperature is found."""
@@ -233,6 +251,12 @@ class Recipe(Constants):
             )
         if self.num_processes is not None:
             check_ranks(self.num_processes, self.tensor_parallel, self.context_parallel)
+        if self.engine and self.endpoints:
+            raise ValueError("[engine] is for engines that the run starts; start the endpoints with these options")
+        try:
+            check_engine_options(self.engine)
+        except SettingError as error:
+            raise ValueError(f"engine: {error}") from error
         return self
 
     @property
@@ -244,6 +268,14 @@ class Recipe(Constants):
     def uses_yarn(self) -> bool:
         """Whether the last model is also read out beyond the context of the other evaluations."""
         return self.evaluation.yarn_context > self.evaluation_context
+
+    def engine_tables(self) -> dict[str, dict[str, Any]]:
+        """Return the options of vLLM as a stage has them: ``engine``, which decides, and ``engine_room``."""
+        deciding = deciding_options(self.engine)
+        return {
+            "engine": deciding,
+            "engine_room": {name: value for name, value in self.engine.items() if name not in deciding},
+        }
 
     def constants(self) -> dict[str, Any]:
         """Return what holds in every stage."""
@@ -314,7 +346,7 @@ def load_recipe(recipe: str, overrides: list[str] | None = None) -> Recipe:
         raise RecipeError(f"{path}: " + "; ".join(_explain(each) for each in error.errors())) from error
 
 
-_TABLES = ("data", "temperature", "evaluation", "lora")
+_TABLES = ("data", "temperature", "evaluation", "lora", "engine")
 """What a file may leave out and an override still set a part of."""
 
 

@@ -147,6 +147,7 @@ def calibrate(
         "model_digest": check_model(spec),
         "context": spec.context,
         "suffix": calibration.suffix,
+        **spec.option_settings(),
     }
     target = _target(chosen, calibration, earlier)
     with ExitStack() as stack:

@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+from polaris_train.cli.arguments import RecipeArgument, SetOption
+from polaris_train.cli.plan import plan_command
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -13,14 +16,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Train a reasoning model with GRPO, a stage at a time.",
 )
-
-RecipeArgument = Annotated[
-    str, typer.Argument(help="A recipe's TOML file, or a packaged recipe: see 'polaris-train show'.")
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Override one value, e.g. --set stages.0.temperature=1.2; repeatable."),
-]
 
 
 @app.command()
@@ -185,6 +180,9 @@ def make_tiny(
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     make(out, seed=seed, num_steps=steps or NUM_STEPS)
     print(f"model: {out}")
+
+
+app.command("plan")(plan_command)
 
 
 def main() -> None:

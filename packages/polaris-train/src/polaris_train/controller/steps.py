@@ -4,6 +4,7 @@ No command depends on what is only found out on the way: a temperature that is s
 stage chooses and the problems that are left lie in the run folder under names that are known beforehand.
 """
 
+import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -265,6 +266,7 @@ def _profile(request: Request) -> Step:
         inputs=(folder.training, *_model_input(recipe.model, folder)),
         outputs=(folder.profile,),
         owns=_beside(folder.profile),
+        free=_free_options(recipe),
     )
 
 
@@ -310,9 +312,10 @@ def _stage(request: Request, index: int, stage: Stage) -> Iterator[Step]:
         outputs=(own.model, own.outcome, own.visits),
         trains=own.path,
         owns=own.training_files,
-        recipe=_deciding(recipe.constants()) | {"stage": stage.model_dump()},
+        recipe=_deciding(recipe.constants() | recipe.engine_tables()) | {"stage": stage.model_dump()},
         extending=frozenset(
-            f"stage.{name}" for name in ("steps", "plateau_window", "truncation_limit", "max_sampled_tokens")
+            f"stage.{name}"
+            for name in ("steps", "plateau_window", "first_step_truncation", "truncation_limit", "max_sampled_tokens")
         ),
         free=(request.argument, *_set(request.overrides)),
     )
@@ -325,7 +328,8 @@ def _how_long(stage: Stage) -> str:
 
 def _deciding(constants: dict[str, Any]) -> dict[str, Any]:
     """Leave out what alters nothing that a stage computes."""
-    return {name: value for name, value in constants.items() if name not in FREE_FIELDS}
+    kept = {name: value for name, value in constants.items() if name not in FREE_FIELDS}
+    return kept if kept.get("engine") else {name: value for name, value in kept.items() if name != "engine"}
 
 
 def _temperature(request: Request, stage: Stage, own: StageFolder, start: str, *, like: StageFolder | None) -> Step:
@@ -353,7 +357,7 @@ def _temperature(request: Request, stage: Stage, own: StageFolder, start: str, *
         outputs=(own.temperature,),
         owns=own.temperature_files,
         # A temperature that an older version found, with YaRN in its place, is kept.
-        free=("--extend-positions",) if recipe.extend_positions else (),
+        free=(*(("--extend-positions",) if recipe.extend_positions else ()), *_free_options(recipe)),
     )
 
 
@@ -381,6 +385,7 @@ def _evaluation(request: Request, name: str, model: str, *, context: int | None)
         ),
         outputs=(request.folder.scores(name),),
         owns=(out,),
+        free=_free_options(recipe),
     )
 
 
@@ -413,6 +418,18 @@ def _engine(recipe: Recipe, model: str, *, context: int | None) -> Iterator[str]
         yield from ("--context", str(context))
     if recipe.tensor_parallel > 1:
         yield from ("--tensor-parallel", str(recipe.tensor_parallel))
+    for option in _engine_options(recipe.engine):
+        yield from ("--engine-option", option)
+
+
+def _engine_options(options: Mapping[str, Any]) -> list[str]:
+    return [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in options.items()]
+
+
+def _free_options(recipe: Recipe) -> tuple[str, ...]:
+    """Return the words of a command that say how much room an engine has."""
+    room = _engine_options(recipe.engine_tables()["engine_room"])
+    return tuple(word for option in room for word in ("--engine-option", option))
 
 
 def _model_input(model: str, folder: RunFolder) -> tuple[Path, ...]:

@@ -85,6 +85,7 @@ def prepare_stage(
     try:
         resolved = ResolvedStage(
             **recipe.constants() | {"problems": source, "lr_decay_steps": recipe.decay_steps(stage.steps)},
+            **recipe.engine_tables(),
             **stage.model_dump(exclude={"name", "temperature"}),
             temperature=temperature,
             run=run.name,

@@ -34,6 +34,7 @@ from polaris_train.stage.checkpoint import Checkpointer, TrainingState, receipt
 from polaris_train.stage.ending import Ending, end_stage
 from polaris_train.stage.engine import StageEngine
 from polaris_train.stage.evaluation import evaluate_when_due
+from polaris_train.stage.fitting import fitted
 from polaris_train.stage.heartbeat import Heartbeat
 from polaris_train.stage.launch import BAD_INPUT, ROUND, die_with_parent
 from polaris_train.stage.loop import StepResult, train_stage
@@ -84,9 +85,10 @@ def run_rank(folder: StageFolder) -> None:
 
 
 def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None:
-    device = _device()
-    store = _join_ranks(device, timeout=timedelta(seconds=config.collective_timeout_s))
+    device = rank_device()
+    store = join_ranks(device, timeout=timedelta(seconds=config.collective_timeout_s))
     stack.callback(_leave_process_group)
+    config = fitted(config, device)
     beating = Heartbeat(PrefixStore("heartbeat", store), folder, stall_limit_s=config.stall_limit_s)
     heart = stack.enter_context(beating.watched())
     if dist.get_rank() == 0:
@@ -214,7 +216,7 @@ def _usable_problems(problems: list[Problem], config: ResolvedStage) -> list[Pro
     return usable
 
 
-def _join_ranks(device: torch.device, *, timeout: timedelta) -> Store:
+def join_ranks(device: torch.device, *, timeout: timedelta) -> Store:
     """Start the process group that ``torchrun`` or the parent process described; return the ranks' common store."""
     shared, rank, num_ranks = next(rendezvous("env://"))
     store = PrefixStore(os.environ.get(ROUND, "first"), shared)
@@ -229,7 +231,8 @@ def _leave_process_group() -> None:
         dist.destroy_process_group()
 
 
-def _device() -> torch.device:
+def rank_device() -> torch.device:
+    """Return the GPU of this rank, or the CPU where there is none."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
