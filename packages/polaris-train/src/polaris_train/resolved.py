@@ -6,6 +6,7 @@ from polaris_rollout import MAX_TEMPERATURE, SamplingParams
 from pydantic import Field
 
 from polaris_train.recipe import Changing, Constants
+from polaris_train.recipe_sft import Supervised
 
 _SLOWEST_TOKENS_PER_S = 5.0
 """Of one answer: no engine that is worth training with samples it more slowly."""
@@ -27,7 +28,10 @@ class ResolvedStage(Constants, Changing):
     """Of sampling, and of the log-probabilities in the loss."""
 
     problems_sha256: str
-    """Content hash of the stage's ``problems.jsonl``."""
+    """Content hash of the stage's ``problems.jsonl``, or of what it learns from instead, its ``sequences.arrow``."""
+
+    sft: Supervised | None = Field(default=None, exclude_if=lambda sft: sft is None)
+    """What a stage of supervised fine-tuning learns from; ``None``: it learns by reinforcement."""
 
     evaluation_hashes: dict[str, str] = Field(default_factory=dict)
     """Content hash of each set of problems that the stage is evaluated on, by name."""
