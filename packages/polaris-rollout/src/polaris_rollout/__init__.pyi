@@ -20,6 +20,7 @@ from .models import prefilled_think as prefilled_think
 from .models import prompt_counter as prompt_counter
 from .models import render_prompt as render_prompt
 from .models import resolve_model as resolve_model
+from .models import stop_token_ids as stop_token_ids
 from .models import text_config as text_config
 from .overlap import alongside as alongside
 from .progress import Meter as Meter

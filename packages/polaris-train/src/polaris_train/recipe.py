@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from polaris_train.errors import RecipeError
 from polaris_train.recipe_objective import Objective, is_off
+from polaris_train.recipe_sft import OWN_TRACES, SftStage
 from polaris_train.recipe_tables import DataTable, EvaluationTable, Lora, TemperatureTable
 
 Precision = Literal["bfloat16", "float16", "float32"]
@@ -25,8 +26,8 @@ Tracker = Literal["wandb", "tensorboard"]
 _HELD_OUT = "held-out"
 """Name of the evaluation that may decide on training."""
 
-_NUMBER, _AUTO = "(number)", "(auto)"
-"""Kinds of a stage's temperature, which pydantic puts into the path of a mistake."""
+_NUMBER, _AUTO, _GRPO, _SFT = "(number)", "(auto)", "(grpo)", "(sft)"
+"""Kinds of a stage and of its temperature, which pydantic puts into the path of a mistake."""
 
 
 FIRST_STEP_TRUNCATION = 0.3
@@ -175,7 +176,10 @@ class Changing(BaseModel):
 
 
 class Stage(Changing):
-    """One stage of a recipe."""
+    """One stage of a recipe that learns from its own graded answers."""
+
+    kind: Literal["grpo"] = Field(default="grpo", exclude_if=lambda kind: kind == "grpo")
+    """Tells it from a stage of supervised fine-tuning."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Names the stage's folder."""
@@ -188,6 +192,22 @@ class Stage(Changing):
     the stage's folder."""
 
 
+def _kind(stage: Any) -> str:
+    kind = stage.get("kind", "grpo") if isinstance(stage, dict) else getattr(stage, "kind", "grpo")
+    return f"({kind})"
+
+
+AnyStage = Annotated[
+    Annotated[Stage, Tag(_GRPO)] | Annotated[SftStage, Tag(_SFT)],
+    Discriminator(
+        _kind,
+        custom_error_type="stage_kind",
+        custom_error_message='kind is "grpo" (by default) or "sft"',
+    ),
+]
+"""A stage of reinforcement learning or of supervised fine-tuning."""
+
+
 class Recipe(Constants):
     """A whole recipe, as its TOML file says it."""
 
@@ -197,7 +217,7 @@ class Recipe(Constants):
     model: str
     """The model that stage 1 starts from: a folder, a Hub id, or ``tiny``."""
 
-    stages: tuple[Stage, ...] = Field(min_length=1)
+    stages: tuple[AnyStage, ...] = Field(min_length=1)
     """In the order in which they run; each starts from the model of the one before."""
 
     data: DataTable = DataTable()
@@ -228,6 +248,13 @@ class Recipe(Constants):
                     f"overlong_cache is {self.overlong_cache}, but stages.{index} has answers of at most "
                     f"{stage.context - self.max_prompt_tokens} tokens; give fewer"
                 )
+            if isinstance(stage, SftStage):
+                if stage.traces == OWN_TRACES and not self.data.select:
+                    raise ValueError(
+                        f'stages.{index}.traces is "{OWN_TRACES}", but with data.select = [] nothing is profiled; give '
+                        "a rule of selection, or a file of traces"
+                    )
+                continue
             if stage.plateau_window is not None and not self.evaluate_every:
                 raise ValueError(
                     f"stages.{index}.plateau_window is {stage.plateau_window}, which asks for held-out accuracy; "
@@ -238,7 +265,7 @@ class Recipe(Constants):
                     f"stages.{index}.plateau_window is {stage.plateau_window}, which asks for held-out accuracy, but "
                     f"evaluate_on is {list(self.evaluate_on)}; add {_HELD_OUT!r}"
                 )
-        self.check_objective([stage.steps for stage in self.stages])
+        self.check_objective([stage.steps for stage in self.stages if isinstance(stage, Stage)])
         if self.prompts_per_step % self.optimizer_steps_per_batch:
             raise ValueError(
                 f"prompts_per_step is {self.prompts_per_step}, which does not divide into optimizer_steps_per_batch "
@@ -281,7 +308,7 @@ class Recipe(Constants):
         """Return what holds in every stage."""
         return self.model_dump(include=set(Constants.model_fields))
 
-    def stage(self, name: str) -> Stage:
+    def stage(self, name: str) -> Stage | SftStage:
         """Return the stage of that name.
 
         Raises:
@@ -382,7 +409,7 @@ _HINTS: dict[str, str] = {"top_p": _WHOLE_DISTRIBUTION, "top_k": _WHOLE_DISTRIBU
 
 
 def _explain(error: Any) -> str:
-    path = ".".join(str(part) for part in error["loc"] if part not in (_NUMBER, _AUTO))
+    path = ".".join(str(part) for part in error["loc"] if part not in (_NUMBER, _AUTO, _GRPO, _SFT))
     if error["type"] == "extra_forbidden":
         return f"{path}: unknown key{_HINTS.get(str(error['loc'][-1]), '')}"
     if error["type"] == "missing":

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from polaris_train.recipe import Changing, Constants
 from polaris_train.recipe_objective import is_off
+from polaris_train.recipe_sft import Supervised
 
 _SLOWEST_TOKENS_PER_S = 5.0
 """Of one answer: no engine that is worth training with samples it more slowly."""
@@ -28,7 +29,10 @@ class ResolvedStage(Constants, Changing):
     """Of sampling, and of the log-probabilities in the loss."""
 
     problems_sha256: str
-    """Content hash of the stage's ``problems.jsonl``."""
+    """Content hash of the stage's ``problems.jsonl``, or of what it learns from instead, its ``sequences.arrow``."""
+
+    sft: Supervised | None = Field(default=None, exclude_if=lambda sft: sft is None)
+    """What a stage of supervised fine-tuning learns from; ``None``: it learns by reinforcement."""
 
     engine: dict[str, Any] = Field(default={}, exclude_if=is_off)
     """Options of vLLM that can change what is drawn: a stage is not continued with others."""

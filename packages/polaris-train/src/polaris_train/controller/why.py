@@ -12,7 +12,7 @@ from polaris_eval import Evaluation
 from polaris_eval.scores import Comparison, Scores, compare_scores, read_scores
 
 from polaris_train.controller.status import read_request
-from polaris_train.controller.steps import Request
+from polaris_train.controller.step import Request
 from polaris_train.errors import RunFolderError
 from polaris_train.run_folder import RunFolder, StageFolder, read_records
 

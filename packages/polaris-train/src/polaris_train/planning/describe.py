@@ -141,6 +141,8 @@ def _time_line(stage: StagePlan) -> str:
 
 def _sum(plan: RecipePlan) -> str:
     said = f"All stages: {summary(plan)}."
+    if plan.unplanned:
+        said += f" Not planned, as they learn from traces: {', '.join(plan.unplanned)}."
     if plan.machine.on_cpu:
         return said
     mean = ", ".join(f"{stage.answer_tokens:,.0f}" for stage in plan.stages)

@@ -102,8 +102,8 @@ def alarms(metrics: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> 
         _above("truncated_share", metrics, TRUNCATED_SHARE, "answers are cut short: give a longer context"),
         _zero_signal(metrics),
         _collapse(metrics, trained),
-        _spike(metrics, trained),
-        _skipped(metrics),
+        spike(metrics, trained),
+        skipped(metrics),
     ]
     return [each for each in found if each]
 
@@ -134,7 +134,13 @@ def _collapse(metrics: Mapping[str, Any], trained: Sequence[Mapping[str, Any]]) 
     return f"entropy is {metrics['entropy']:.3g}, of {first:.3g} at the start: raise the temperature"
 
 
-def _spike(metrics: Mapping[str, Any], trained: Sequence[Mapping[str, Any]]) -> str | None:
+def spike(metrics: Mapping[str, Any], trained: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return what to say of a gradient that is far longer than usual.
+
+    Args:
+        metrics: Of the step.
+        trained: Of the earlier steps that learned something, oldest first.
+    """
     if len(trained) < _FEWEST or metrics["grad_norm"] is None:
         return None
     usual = median(each["grad_norm"] for each in trained[-WINDOW:])
@@ -143,7 +149,8 @@ def _spike(metrics: Mapping[str, Any], trained: Sequence[Mapping[str, Any]]) -> 
     return f"grad_norm is {metrics['grad_norm']:.3g}, usually {usual:.3g}: look at this step's answers"
 
 
-def _skipped(metrics: Mapping[str, Any]) -> str | None:
+def skipped(metrics: Mapping[str, Any]) -> str | None:
+    """Return what to say of a step that was left out."""
     if not metrics["skipped_updates"]:
         return None
     return "loss or gradient was not finite: the update was skipped"

@@ -29,7 +29,7 @@ from polaris_train.errors import PlanError, TrainError
 from polaris_train.model.packing import MicroBatch, PerToken, TrainingSequence
 from polaris_train.model.step import TokenLosses, accumulate, optimizer_step
 from polaris_train.planning import GIB
-from polaris_train.recipe import Recipe
+from polaris_train.recipe import Recipe, Stage
 from polaris_train.resolved import ResolvedStage
 from polaris_train.stage.fitting import derived_here, fitted
 from polaris_train.stage.monitor import peak_bytes, reset_peak, resident_bytes
@@ -53,7 +53,7 @@ def probe_recipe(recipe: Recipe) -> dict[str, Any]:
     Raises:
         PlanError: If the step failed; what the ranks said is on stderr.
     """
-    stage = max(recipe.stages, key=lambda each: each.context)
+    stage = max((each for each in recipe.stages if isinstance(each, Stage)), key=lambda each: each.context)
     num_ranks = recipe.num_processes or len(visible_devices()) or 1
     resolved = ResolvedStage.model_validate(
         recipe.constants()
