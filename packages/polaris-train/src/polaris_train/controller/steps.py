@@ -227,7 +227,9 @@ def _stage(request: Request, index: int, stage: Stage) -> Iterator[Step]:
     if earlier and recipe.data.drop:
         yield _drop(request, own, before=earlier[-1])
     first = folder.stage(recipe.stages[earlier[0]].name) if earlier else None
-    if stage.temperature == AUTO or (first is None and any(each.temperature == AUTO for each in recipe.stages)):
+    # What a first stage's diversity is, later ones restore.
+    is_first = first is None and recipe.temperature.target_entropy is None
+    if stage.temperature == AUTO or (is_first and any(each.temperature == AUTO for each in recipe.stages)):
         yield _temperature(request, stage, own, start, like=first)
     yield Step(
         name=f"{stage.name}.train",
@@ -285,8 +287,12 @@ def _how_long(stage: Stage) -> str:
 
 def _temperature(request: Request, stage: Stage, own: StageFolder, start: str, *, like: StageFolder | None) -> Step:
     recipe, folder, table = request.recipe, request.folder, request.recipe.temperature
-    if like is not None:
-        meaning, sought = "restore the diversity of stage 1", ("--like", str(like.path))
+    restored = like if table.target_entropy is None else None
+    if table.target_entropy is not None:
+        sought = ("--num-problems", str(table.num_problems), "--target-entropy", f"{table.target_entropy:g}")
+        meaning = f"find where the entropy of a token is {table.target_entropy:g}"
+    elif restored is not None:
+        meaning, sought = "restore the diversity of stage 1", ("--like", str(restored.path))
     else:
         sought = ("--num-problems", str(table.num_problems), "--max-loss", f"{table.max_loss:g}")
         meaning = "find where controlled exploration starts"
@@ -304,7 +310,11 @@ def _temperature(request: Request, stage: Stage, own: StageFolder, start: str, *
             *_suffix(recipe),
             *("--seed", str(recipe.seed), "--out", str(own.path)),
         ),
-        inputs=(folder.held_out, *model_input(start, folder), *(() if like is None else (like.temperature,))),
+        inputs=(
+            folder.held_out,
+            *model_input(start, folder),
+            *(() if restored is None else (restored.temperature,)),
+        ),
         outputs=(own.temperature,),
         owns=own.temperature_files,
         # A temperature that an older version found, with YaRN in its place, is kept.
