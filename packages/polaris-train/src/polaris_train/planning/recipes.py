@@ -133,7 +133,9 @@ def _costing_time(recipe: Recipe, machine: Machine) -> Iterator[tuple[str, ...]]
     yield from offload
     single: list[tuple[str, ...]] = []
     heads = model_shape(recipe.model).heads
-    single += [(f"context_parallel={each}",) for each in parallel if each > recipe.context_parallel and heads % each == 0]
+    single += [
+        (f"context_parallel={each}",) for each in parallel if each > recipe.context_parallel and heads % each == 0
+    ]
     if not recipe.endpoints:
         single += [(f"tensor_parallel={degree}",) for degree in parallel if degree > recipe.tensor_parallel]
     if "gpu_memory_utilization" in recipe.engine:

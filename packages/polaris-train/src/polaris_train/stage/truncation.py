@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from statistics import NormalDist, fmean, stdev
 
 from polaris_train.errors import RecipeError
-from polaris_train.resolved import ResolvedStage
 from polaris_train.records import GradedGroup
+from polaris_train.resolved import ResolvedStage
 
 FITTING_SHARE = 0.1
 """Of the answers may be cut short where a length is said to fit: the level at which a step's alarm rings."""
