@@ -19,7 +19,7 @@ from polaris_rollout import (
 )
 from polaris_rollout.engines import check_parity
 from polaris_rollout.engines.parity import CANARY_PROMPTS, group_logprobs, transformers_logprobs
-from polaris_rollout.errors import ModelError, ParityError
+from polaris_rollout.errors import ModelError, ParityError, SettingError
 from polaris_rollout.models import stop_token_ids
 from polaris_train.embedded import tiny_model
 from polaris_train.model import load_policy
@@ -388,3 +388,33 @@ def test_the_canary_finds_a_stale_tied_head(sampler, model):
         check_parity(sampler, reference_of(changed))
     sampler.update_weights(changed.named_parameters())
     check_parity(sampler, reference_of(changed))
+
+
+def test_a_small_cache_admits_fewer_answers_and_draws_the_same(sampler, prompts, groups):
+    from polaris_rollout.engines import VllmSampler
+
+    cache = sampler._llm.llm_engine.vllm_config.cache_config
+    assert sampler.max_in_flight == 128 < cache.kv_cache_size_tokens / (0.375 * 512)
+    blocks = {"num_gpu_blocks_override": -(-1024 // cache.block_size) + 1}  # one block is the engine's own
+    with VllmSampler("tiny", context=512, options=blocks) as small:
+        assert 2 <= small.max_in_flight < 10
+        drawn = list(small.sample(prompts[:2], PARAMS, n=8))
+    assert {each.problem_id: each.completions for each in drawn} == {
+        each.problem_id: groups[each.problem_id].completions for each in drawn
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kv_cache_dtyp": "fp8"}, "vLLM has no engine option 'kv_cache_dtyp'; near it are kv_cache_dtype"),
+        ({"kv_cache_dtype": "int3"}, "vLLM refuses the engine options {'kv_cache_dtype': 'int3'}: "),
+        ({"seed": 3}, "engine option 'seed' cannot be set: every completion has a seed of its own"),
+    ],
+)
+def test_an_option_that_the_engine_cannot_take_is_one_sentence(options, message):
+    from polaris_rollout.engines import VllmSampler
+
+    with pytest.raises(SettingError) as refused:
+        VllmSampler("tiny", context=512, options=options)
+    assert message in str(refused.value) and "\n" not in str(refused.value)

@@ -1,18 +1,20 @@
 """Correct completions of a store become traces; every other one is counted with its reason."""
 
 import json
+import math
 import sys
 from dataclasses import replace
 
+import pyarrow.parquet as pq
 import pytest
-from polaris_data import OtherRunError, ProblemFileError, read_problems
+from polaris_data import OtherRunError, ProblemFileError, read_problems, to_prompt
 from polaris_data.cli.main import main
 from polaris_data.problems import Source
-from polaris_data.profile.traces import trace_problems, write_traces
+from polaris_data.profile.traces import TraceChoice, trace_problems, write_traces
 from polaris_reward import boxed_grader
 from polaris_reward.records import Grade, Outcome
 from polaris_rollout import Completion, Group, SamplingParams
-from polaris_rollout.store import RolloutStore
+from polaris_rollout.store import RolloutStore, write_groups
 
 PROBLEMS = read_problems("synthetic", limit=4)
 A, B, C, D = PROBLEMS
@@ -23,7 +25,7 @@ def completion(text, num_tokens, finish_reason="stop"):
 
 
 def right(problem, num_tokens, **how):
-    return completion(f"\\boxed{{{problem.references[0]}}}" + " " * num_tokens, num_tokens, **how)
+    return completion("so " * num_tokens + f"\\boxed{{{problem.references[0]}}}", num_tokens, **how)
 
 
 WRONG = completion("\\boxed{no}", 3)
@@ -54,11 +56,17 @@ def grade_many(items):
     ]
 
 
-LEFT_OUT = {"incorrect": 2, "no_answer": 2, "truncated": 1, "not among the problems": 1}
+LEFT_OUT = {
+    "incorrect": 2,
+    "no_answer": 2,
+    "said before, word for word": 2,
+    "truncated": 1,
+    "not among the problems": 1,
+}
 
 
 def write(store, out, **how):
-    counts = write_traces(PROBLEMS, store, out, grade_many, **how)
+    counts = write_traces(PROBLEMS, store, out, grade_many, TraceChoice(**how))
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert counts.num_traces == len(rows)
     assert counts.num_traces + sum(counts.left_out.values()) == counts.num_completions == 11
@@ -80,13 +88,22 @@ def test_an_answer_within_the_thought_that_the_prompt_opened_is_no_trace(tmp_pat
 
 def test_all_correct_completions_are_written_in_the_order_of_the_store(store, tmp_path):
     rows, counts = write(store, tmp_path / "t.jsonl")
-    expected = [(A, 9), (A, 5), (B, 6), (B, 6), (A, 5)]
+    expected = [(A, 9), (A, 5), (B, 6)]
     assert rows == [
         {
+            "messages": [
+                {"role": "user", "content": to_prompt(problem)},
+                {"role": "assistant", "content": right(problem, num_tokens).text},
+            ],
             "problem_id": problem.problem_id,
             "question": problem.question,
             "response": right(problem, num_tokens).text,
             "num_tokens": num_tokens,
+            "references": list(problem.references),
+            "surprise": 0.0,
+            "model": None,
+            "weights_version": None,
+            "sampling": "{}",
         }
         for problem, num_tokens in expected
     ]
@@ -96,7 +113,7 @@ def test_all_correct_completions_are_written_in_the_order_of_the_store(store, tm
 def test_the_shortest_of_each_problem_is_written_and_the_first_of_equals(store, tmp_path):
     rows, counts = write(store, tmp_path / "t.jsonl", choose="shortest")
     assert [(row["problem_id"], row["num_tokens"]) for row in rows] == [(A.problem_id, 5), (B.problem_id, 6)]
-    assert counts.left_out == LEFT_OUT | {"another of the problem was chosen": 3}
+    assert counts.left_out == LEFT_OUT | {"another of the problem was chosen": 1}
 
 
 def test_one_of_each_problem_is_chosen_by_a_hash_of_the_seed(store, tmp_path):
@@ -121,7 +138,7 @@ def test_traces_of_other_settings_are_not_overwritten(store, tmp_path):
     before = out.read_bytes()
     assert trace_problems(Source("synthetic", limit=4), store, out) == first and out.read_bytes() == before
     with pytest.raises(OtherRunError, match="choose was 'all', now 'one'"):
-        trace_problems(Source("synthetic", limit=4), store, out, choose="one")
+        trace_problems(Source("synthetic", limit=4), store, out, TraceChoice(choose="one"))
     assert out.read_bytes() == before
 
 
@@ -132,5 +149,58 @@ def test_the_command_says_what_was_left_out_and_why(store, tmp_path, monkeypatch
         main()
     assert not ended.value.code
     lines = capfd.readouterr().out.splitlines()
-    assert lines[:2] == ["       11  answers in store", "        5  traces, of 2 problems"]
+    assert lines[:2] == ["       11  answers in store", "        3  traces, of 2 problems"]
     assert "        2  left out: no answer" in lines and lines[-1] == "wrote t.jsonl"
+
+
+def test_lengths_and_the_number_of_a_problems_answers_are_bounded(store, tmp_path):
+    rows, counts = write(store, tmp_path / "t.jsonl", min_tokens=6)
+    assert [row["num_tokens"] for row in rows] == [9, 6] and counts.left_out["shorter than 6 tokens"] == 2
+    rows, counts = write(store, tmp_path / "t.jsonl", max_tokens=6, choose="shortest", per_problem=2)
+    assert [row["num_tokens"] for row in rows] == [5, 6] and counts.left_out["longer than 6 tokens"] == 1
+    rows, _ = write(store, tmp_path / "t.jsonl", choose="shortest", per_problem=2)
+    assert [row["num_tokens"] for row in rows] == [9, 5, 6]
+
+
+def test_a_stage_of_training_is_not_graded_again_and_its_surprising_answers_are_kept_at_each_length(tmp_path):
+    """Of 20 answers, two of each length, half are kept: of each length the one that was less likely a token."""
+    for step in (1, 2):
+        answers = [
+            replace(right(A, length, finish_reason="stop"), logprobs=(-surprise,) * length, text=f"{step} {length}")
+            for length in range(10, 20)
+            for surprise in [step + length / 100 if length % 2 else 3 - step]
+        ]
+        group = Group(problem_id=A.problem_id, prompt_token_ids=(1,), completions=tuple(answers),
+                      weights_version=f"r/s+{step - 1}")  # fmt: skip
+        path = tmp_path / "s" / "rollouts" / f"step-{step:06d}.parquet"
+        write_groups(path, [group], SamplingParams(), columns={"outcome": ["correct"] * 10},
+                     settings={"model": "abc", "temperature": 1.4, "step": step})  # fmt: skip
+
+    def refuse(items):
+        raise AssertionError("graded again")
+
+    out = tmp_path / "t.parquet"
+    choice = TraceChoice(learning_value=0.5)
+    counts = write_traces(PROBLEMS, tmp_path / "s", out, refuse, choice, form=".parquet")
+    rows = pq.read_table(out).to_pylist()
+    assert counts.num_completions == 20 and counts.left_out == {"of lower learning value": 10}
+    assert {row["response"] for row in rows} == {f"{2 if n % 2 else 1} {n}" for n in range(10, 20)}
+    assert {row["weights_version"] for row in rows} == {"r/s+0", "r/s+1"} and rows[0]["model"] == "abc"
+    assert json.loads(rows[0]["sampling"]) == {"step": 1, "temperature": 1.4}
+    assert all(math.isclose(row["surprise"], 2 + (n % 2) * n / 100, rel_tol=1e-6)
+               for row in rows for n in [row["num_tokens"]])  # fmt: skip
+    assert rows[0]["messages"][0]["content"] == to_prompt(A)
+
+
+def test_the_style_of_the_traces_is_told(tmp_path):
+    with RolloutStore(tmp_path / "store") as store:
+        thought = completion("<think>x</think>" + right(A, 0).text, 8)
+        group = Group(problem_id=A.problem_id, prompt_token_ids=(1,), completions=(thought, right(A, 2)))
+        store.append(group, SamplingParams())
+    _, counts = write_any(tmp_path / "store", tmp_path / "t.jsonl")
+    assert (counts.thinking_share, counts.median_tokens) == (0.5, 5.0)
+
+
+def write_any(store, out):
+    counts = write_traces(PROBLEMS, store, out, grade_many)
+    return [json.loads(line) for line in out.read_text().splitlines()], counts

@@ -5,9 +5,11 @@ import sys
 
 import pytest
 import typer
-from polaris_rollout import ChatFormat, EngineSpec
+from polaris_rollout import ChatFormat, EngineSpec, SettingError
 from polaris_rollout.cli import engine_options
 from polaris_rollout.cli.main import main
+from polaris_rollout.cli.options import parse_engine_options
+from polaris_rollout.engines import answers_within
 from typer.testing import CliRunner
 
 
@@ -89,3 +91,38 @@ def test_a_wrong_option_of_the_prompt_is_one_sentence(options, message, tmp_path
     assert stopped.value.code == 2
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_options_of_vllm_are_read_as_json_or_text_and_belong_to_the_spec():
+    asked = ["kv_cache_dtype=fp8", "max-num-batched-tokens=4096", 'speculative_config={"method": "ngram"}']
+    spec = parsed(*(word for each in asked for word in ("--engine-option", each)))[1]
+    deciding = {"kv_cache_dtype": "fp8", "speculative_config": {"method": "ngram"}}
+    assert spec.options == deciding | {"max_num_batched_tokens": 4096}
+    assert spec.option_settings() == {"engine_options": deciding}
+    assert EngineSpec("m", options={"gpu_memory_utilization": 0.5}).option_settings() == {}
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("kv_cache_dtype", "--engine-option 'kv_cache_dtype': write it as name=value"),
+        ("max_model_len=4", "engine option 'max_model_len' cannot be set: it is the context"),
+        ("logprobs_mode=raw_logits", "log-probabilities are those of the temperature"),
+    ],
+)
+def test_an_option_of_vllm_that_cannot_be_is_refused(option, message):
+    with pytest.raises(SettingError) as refused:
+        parse_engine_options([option])
+    assert message in str(refused.value)
+
+
+def test_an_option_is_not_given_twice_nor_to_servers():
+    with pytest.raises(SettingError, match="given twice, as 1 and '2'; give one"):
+        parse_engine_options(["block_size=1", "block-size=2"])
+    with pytest.raises(AssertionError):
+        parsed("--endpoint", "http://a:1", "--engine-option", "block_size=1")
+
+
+def test_a_cache_holds_as_many_answers_as_have_three_eighths_of_their_context():
+    assert answers_within(48_000, 16_000) == 8
+    assert answers_within(100, 16_000) == 1

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from polaris_rollout import Completion, Group, SamplingParams, StoreError, completion_seed
+from polaris_rollout import Completion, EngineSpec, Group, SamplingParams, StoreError, completion_seed
 from polaris_rollout.errors import SettingError
 from polaris_rollout.temperature.budget import ProbeRun
+from polaris_rollout.temperature.calibration import Calibration, calibrate
 from polaris_rollout.temperature.diversity import distinct_n, expected_distinct_n
 from polaris_rollout.temperature.drawing import draw_report
 from polaris_rollout.temperature.graders import open_grader
@@ -245,6 +246,36 @@ def test_the_published_measure_is_that_of_whole_answers_and_named(tmp_path, prob
     assert "published score" in describe_columns(report)
     write_report(tmp_path, report)
     assert read_earlier(tmp_path).measure == DiversityMeasure(name="published", num_samples=4)
+
+
+def test_a_temperature_is_found_by_the_entropy_of_its_tokens(tmp_path, problems):
+    """The parrot's is the logarithm of its vocabulary: 8 words from 1.22 to 1.32."""
+    probe = make_probe(tmp_path / "probes", Parrot(), problems, name="entropy")
+    assert probe.measure(1.0, 8, EVERY).diversity.tolist() == pytest.approx([np.log(6)] * NUM_PROBLEMS)
+    run = ProbeRun(probe.measure, num_problems=NUM_PROBLEMS, batch=4, max_answers=40, quantity="entropy")
+    choice = find_diversity(run, float(np.log(8)))
+    assert 1.15 < choice.temperature < 1.35
+    assert "the temperature at which entropy is 2.079" in choice.reason
+    report = to_report(run, choice, probe, target=2.079, max_loss=0.02, warnings=[], settings={})
+    assert "entropy: of a token at the temperature that drew it, in nats" in describe_columns(report)
+    assert "entropy there 2." in describe_decision(report)
+    draw_report(report, tmp_path)
+    write_report(tmp_path, report)
+    assert read_earlier(tmp_path).measure == DiversityMeasure(name="entropy", num_samples=4)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"target_entropy": 0.3, "target_diversity": 0.5}, "one of --target-diversity, --target-entropy and --like"),
+        ({"target_entropy": 0.3, "at": 1.0}, "--at searches for nothing"),
+        ({"target_entropy": -0.3}, "--target-entropy is -0.3; give nats above 0"),
+        ({"target_entropy": 0.3, "measure": "published"}, "leave --measure out"),
+    ],
+)
+def test_targets_that_contradict_each_other_are_refused(tmp_path, problems, given, message):
+    with pytest.raises(SettingError, match=message):
+        calibrate(problems, tmp_path / "out", EngineSpec("tiny"), Calibration(**given))
 
 
 def test_fresh_problems_are_reported_and_the_others_carried_to_the_next_stage(tmp_path, problems):

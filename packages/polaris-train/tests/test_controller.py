@@ -153,6 +153,15 @@ def test_a_number_is_measured_where_a_later_stage_restores_its_diversity(ask):
     assert " --like runs/mine/short " in lines["long.temperature"]
 
 
+def test_every_stage_may_have_the_temperature_of_one_entropy(ask):
+    entropy = "temperature.target_entropy=0.3"
+    lines = {step.name: step.line for step in plan_steps(ask(entropy))}
+    for stage in ("short", "long"):
+        assert " --target-entropy 0.3 " in lines[f"{stage}.temperature"]
+        assert "--like" not in lines[f"{stage}.temperature"] and "--max-loss" not in lines[f"{stage}.temperature"]
+    assert "short.temperature" not in {step.name for step in plan_steps(ask(entropy, "stages.0.temperature=1.0"))}
+
+
 def test_several_sources_are_put_together(ask):
     sources = 'data.sources=[{importer = "deepscaler"}, {path = "raw.jsonl", columns = "question=problem"}]'
     lines = [step.line for step in plan_steps(ask(sources))]

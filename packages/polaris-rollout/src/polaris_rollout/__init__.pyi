@@ -21,6 +21,7 @@ from .models import prefilled_think as prefilled_think
 from .models import prompt_counter as prompt_counter
 from .models import render_prompt as render_prompt
 from .models import resolve_model as resolve_model
+from .models import stop_token_ids as stop_token_ids
 from .models import text_config as text_config
 from .overlap import alongside as alongside
 from .progress import Meter as Meter
@@ -37,5 +38,6 @@ from .records import Sampler as Sampler
 from .records import SamplingParams as SamplingParams
 from .records import WeightSink as WeightSink
 from .records import completion_seed as completion_seed
+from .records import deciding_options as deciding_options
 from .records import derive_seed as derive_seed
 from .yarn import yarn_config as yarn_config

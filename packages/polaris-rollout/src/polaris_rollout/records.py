@@ -226,6 +226,19 @@ class EngineStatus:
     """Since the engine was opened, unfinished completions included where it tells; it grows while work goes on."""
 
 
+ROOM_OPTIONS = frozenset(
+    "gpu_memory_utilization kv_cache_memory_bytes max_num_seqs max_num_batched_tokens max_num_partial_prefills "
+    "max_long_partial_prefills long_prefill_token_threshold enable_prefix_caching enforce_eager cpu_offload_gb "
+    "kv_offloading_size load_format download_dir disable_log_stats use_tqdm_on_load".split()
+)
+"""Engine options that say how much room there is and how work is cut up: but for rounding they change no answer."""
+
+
+def deciding_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the engine options that can change what is drawn, such as the precision of the cache or speculation."""
+    return {name: options[name] for name in sorted(options) if name not in ROOM_OPTIONS}
+
+
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
     """Everything that an engine is opened with."""
@@ -256,10 +269,11 @@ class EngineSpec:
     """Copies of the model that share the work, each in a process of its own on ``tensor_parallel`` GPUs of its own."""
 
     memory_share: float | None = None
-    """Of each GPU, when the engine is awake; ``None`` is the published recipe's figure."""
+    """Of each GPU, when the engine is awake; ``None``: it has the GPU for itself."""
 
     max_in_flight: int | None = None
-    """Completions that one engine works on at the same time; ``None`` is 256."""
+    """Completions that one engine works on at the same time, at most; ``None`` is 256. Fewer where its cache holds
+    fewer."""
 
     endpoints: tuple[str, ...] = ()
     """Addresses of ``vllm serve`` servers such as ``http://host:8000``, or files that list some; none opens vLLM in
@@ -279,7 +293,12 @@ class EngineSpec:
     """Longest time without a token, in seconds, until the process is ended."""
 
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Passed to the engine in this process as they are: keyword arguments of ``vllm.LLM``."""
+    """Passed to the engine in this process as they are: names of vLLM's ``EngineArgs``; they win."""
+
+    def option_settings(self) -> dict[str, Any]:
+        """Return the options that can change what is drawn, as settings of a file; nothing where there are none."""
+        deciding = deciding_options(self.options)
+        return {"engine_options": deciding} if deciding else {}
 
 
 class Sampler(Protocol):

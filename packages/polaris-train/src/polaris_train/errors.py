@@ -45,3 +45,7 @@ class LaunchError(TrainError, ValueError):
 
 class DivergenceError(TrainError, ArithmeticError):
     """Loss or gradient was not finite too many steps in a row."""
+
+
+class PlanError(TrainError, ValueError):
+    """A recipe does not fit a machine, or what is asked for cannot be planned."""

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from polaris_data import PROMPT_SUFFIX
-from polaris_rollout import MAX_TEMPERATURE
+from polaris_rollout import MAX_TEMPERATURE, SettingError, deciding_options
+from polaris_rollout.engines import check_engine_options
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from polaris_train.errors import RecipeError
 from polaris_train.recipe_objective import Objective, is_off
+from polaris_train.recipe_sft import OWN_TRACES, SftStage
 from polaris_train.recipe_tables import DataTable, EvaluationTable, Lora, TemperatureTable
 
 Precision = Literal["bfloat16", "float16", "float32"]
@@ -24,8 +26,17 @@ Tracker = Literal["wandb", "tensorboard"]
 _HELD_OUT = "held-out"
 """Name of the evaluation that may decide on training."""
 
-_NUMBER, _AUTO = "(number)", "(auto)"
-"""Kinds of a stage's temperature, which pydantic puts into the path of a mistake."""
+_NUMBER, _AUTO, _GRPO, _SFT = "(number)", "(auto)", "(grpo)", "(sft)"
+"""Kinds of a stage and of its temperature, which pydantic puts into the path of a mistake."""
+
+
+FIRST_STEP_TRUNCATION = 0.3
+"""Share of answers cut short with which a stage is not begun."""
+
+
+def _is_usual(value: float) -> bool:
+    """As `is_off`, of that share."""
+    return value == FIRST_STEP_TRUNCATION
 
 
 def _is_one(value: int) -> bool:
@@ -71,12 +82,13 @@ class Constants(Objective):
     lora: Lora | None = None
     """Train adapters beside frozen weights; by default the weights themselves."""
 
-    cpu_offload: bool = False
-    """Keep parameters, gradients and optimizer state in the memory of the host."""
+    cpu_offload: bool | None = None
+    """Keep parameters, gradients and optimizer state in the memory of the host; by default where a card has no room for
+    them: see ``polaris-train plan``."""
 
     microbatch_tokens: int | None = Field(default=None, ge=1)
-    """Tokens that go through the model at once on each rank; by default ``context``, or its share of it. Halved when
-    memory runs out."""
+    """Tokens that go through the model at once on each rank; by default ``context``, or its share of it, and on a GPU a
+    multiple of that which has room. Halved when memory runs out."""
 
     context_parallel: int = Field(default=1, ge=1, exclude_if=_is_one)
     """Neighbouring ranks that share the tokens of a micro-batch, for sequences that one GPU cannot hold; divides the
@@ -159,6 +171,10 @@ class Changing(BaseModel):
     known by their intervals (see `polaris_train.stage.stopping`). With few prompts a step or few held-out problems
     that takes several windows to know. ``None``: never. Published: ended by hand, on curves."""
 
+    first_step_truncation: float = Field(default=FIRST_STEP_TRUNCATION, ge=0, le=1, exclude_if=_is_usual)
+    """Refuse to go on after the first step has been sampled when a larger share of its answers was cut short: what a
+    stage would learn from these is to be short. 1: never."""
+
     truncation_limit: float | None = Field(default=None, gt=0, lt=1)
     """End the stage when a larger share of the answers of 10 steps is cut short, by the lower end of its 95% interval;
     the next stage is longer. DeepScaleR's reason to lengthen; ``None``: never."""
@@ -169,7 +185,10 @@ class Changing(BaseModel):
 
 
 class Stage(Changing):
-    """One stage of a recipe."""
+    """One stage of a recipe that learns from its own graded answers."""
+
+    kind: Literal["grpo"] = Field(default="grpo", exclude_if=lambda kind: kind == "grpo")
+    """Tells it from a stage of supervised fine-tuning."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Names the stage's folder."""
@@ -182,6 +201,22 @@ class Stage(Changing):
     the stage's folder."""
 
 
+def _kind(stage: Any) -> str:
+    kind = stage.get("kind", "grpo") if isinstance(stage, dict) else getattr(stage, "kind", "grpo")
+    return f"({kind})"
+
+
+AnyStage = Annotated[
+    Annotated[Stage, Tag(_GRPO)] | Annotated[SftStage, Tag(_SFT)],
+    Discriminator(
+        _kind,
+        custom_error_type="stage_kind",
+        custom_error_message='kind is "grpo" (by default) or "sft"',
+    ),
+]
+"""A stage of reinforcement learning or of supervised fine-tuning."""
+
+
 class Recipe(Constants):
     """A whole recipe, as its TOML file says it."""
 
@@ -191,11 +226,14 @@ class Recipe(Constants):
     model: str
     """The model that stage 1 starts from: a folder, a Hub id, or ``tiny``."""
 
-    stages: tuple[Stage, ...] = Field(min_length=1)
+    stages: tuple[AnyStage, ...] = Field(min_length=1)
     """In the order in which they run; each starts from the model of the one before."""
 
     data: DataTable = DataTable()
     """Before the stages and between them: what is trained on."""
+
+    engine: dict[str, Any] = Field(default={}, exclude_if=is_off)
+    """Options of vLLM, by the names of its ``EngineArgs``, for every engine that the run starts."""
 
     temperature: TemperatureTable = TemperatureTable()
     """Before a stage: how its temperature is found."""
@@ -219,6 +257,13 @@ class Recipe(Constants):
                     f"overlong_cache is {self.overlong_cache}, but stages.{index} has answers of at most "
                     f"{stage.context - self.max_prompt_tokens} tokens; give fewer"
                 )
+            if isinstance(stage, SftStage):
+                if stage.traces == OWN_TRACES and not self.data.select:
+                    raise ValueError(
+                        f'stages.{index}.traces is "{OWN_TRACES}", but with data.select = [] nothing is profiled; give '
+                        "a rule of selection, or a file of traces"
+                    )
+                continue
             if stage.plateau_window is not None and not self.evaluate_every:
                 raise ValueError(
                     f"stages.{index}.plateau_window is {stage.plateau_window}, which asks for held-out accuracy; "
@@ -229,7 +274,7 @@ class Recipe(Constants):
                     f"stages.{index}.plateau_window is {stage.plateau_window}, which asks for held-out accuracy, but "
                     f"evaluate_on is {list(self.evaluate_on)}; add {_HELD_OUT!r}"
                 )
-        self.check_objective([stage.steps for stage in self.stages])
+        self.check_objective([stage.steps for stage in self.stages if isinstance(stage, Stage)])
         if self.prompts_per_step % self.optimizer_steps_per_batch:
             raise ValueError(
                 f"prompts_per_step is {self.prompts_per_step}, which does not divide into optimizer_steps_per_batch "
@@ -242,6 +287,12 @@ class Recipe(Constants):
             )
         if self.num_processes is not None:
             check_ranks(self.num_processes, self.tensor_parallel, self.context_parallel)
+        if self.engine and self.endpoints:
+            raise ValueError("[engine] is for engines that the run starts; start the endpoints with these options")
+        try:
+            check_engine_options(self.engine)
+        except SettingError as error:
+            raise ValueError(f"engine: {error}") from error
         return self
 
     @property
@@ -254,11 +305,19 @@ class Recipe(Constants):
         """Whether the last model is also read out beyond the context of the other evaluations."""
         return self.evaluation.yarn_context > self.evaluation_context
 
+    def engine_tables(self) -> dict[str, dict[str, Any]]:
+        """Return the options of vLLM as a stage has them: ``engine``, which decides, and ``engine_room``."""
+        deciding = deciding_options(self.engine)
+        return {
+            "engine": deciding,
+            "engine_room": {name: value for name, value in self.engine.items() if name not in deciding},
+        }
+
     def constants(self) -> dict[str, Any]:
         """Return what holds in every stage."""
         return self.model_dump(include=set(Constants.model_fields))
 
-    def stage(self, name: str) -> Stage:
+    def stage(self, name: str) -> Stage | SftStage:
         """Return the stage of that name.
 
         Raises:
@@ -323,7 +382,7 @@ def load_recipe(recipe: str, overrides: list[str] | None = None) -> Recipe:
         raise RecipeError(f"{path}: " + "; ".join(_explain(each) for each in error.errors())) from error
 
 
-_TABLES = ("data", "temperature", "evaluation", "lora")
+_TABLES = ("data", "temperature", "evaluation", "lora", "engine")
 """What a file may leave out and an override still set a part of."""
 
 
@@ -359,7 +418,7 @@ _HINTS: dict[str, str] = {"top_p": _WHOLE_DISTRIBUTION, "top_k": _WHOLE_DISTRIBU
 
 
 def _explain(error: Any) -> str:
-    path = ".".join(str(part) for part in error["loc"] if part not in (_NUMBER, _AUTO))
+    path = ".".join(str(part) for part in error["loc"] if part not in (_NUMBER, _AUTO, _GRPO, _SFT))
     if error["type"] == "extra_forbidden":
         return f"{path}: unknown key{_HINTS.get(str(error['loc'][-1]), '')}"
     if error["type"] == "missing":

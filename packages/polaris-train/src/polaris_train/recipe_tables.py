@@ -90,6 +90,10 @@ class TemperatureTable(_Table):
     max_loss: float = Field(default=0.02, gt=0, lt=1)
     """Share of the accuracy that may be lost where exploration starts; published: "begins to decline"."""
 
+    target_entropy: float | None = Field(default=None, gt=0, exclude_if=lambda value: value is None)
+    """Find for each stage the temperature at which sampled tokens have this entropy, in nats, instead. AceReason 1.1
+    (arXiv 2506.13284) holds it near 0.3."""
+
 
 class EvaluationTable(_Table):
     """How the first model and the last are measured."""

@@ -6,6 +6,8 @@ from polaris_rollout import MAX_TEMPERATURE, SamplingParams
 from pydantic import Field
 
 from polaris_train.recipe import Changing, Constants
+from polaris_train.recipe_objective import is_off
+from polaris_train.recipe_sft import Supervised
 
 _SLOWEST_TOKENS_PER_S = 5.0
 """Of one answer: no engine that is worth training with samples it more slowly."""
@@ -27,7 +29,16 @@ class ResolvedStage(Constants, Changing):
     """Of sampling, and of the log-probabilities in the loss."""
 
     problems_sha256: str
-    """Content hash of the stage's ``problems.jsonl``."""
+    """Content hash of the stage's ``problems.jsonl``, or of what it learns from instead, its ``sequences.arrow``."""
+
+    sft: Supervised | None = Field(default=None, exclude_if=lambda sft: sft is None)
+    """What a stage of supervised fine-tuning learns from; ``None``: it learns by reinforcement."""
+
+    engine: dict[str, Any] = Field(default={}, exclude_if=is_off)
+    """Options of vLLM that can change what is drawn: a stage is not continued with others."""
+
+    engine_room: dict[str, Any] = Field(default={}, exclude_if=is_off)
+    """Options of vLLM that say how much room it has and how work is cut up."""
 
     evaluation_hashes: dict[str, str] = Field(default_factory=dict)
     """Content hash of each set of problems that the stage is evaluated on, by name."""
@@ -67,6 +78,7 @@ class ResolvedStage(Constants, Changing):
 FREE_FIELDS = (
     "steps",
     "plateau_window",
+    "first_step_truncation",
     "truncation_limit",
     "max_sampled_tokens",
     "num_processes",
@@ -81,6 +93,7 @@ FREE_FIELDS = (
     "max_skipped_steps",
     "stall_limit_s",
     "endpoints",
+    "engine_room",
     "canary",
     "max_restarts",
     "trackers",

@@ -177,6 +177,18 @@ class StageFolder:
     problems = _Place("problems.jsonl")
     """What it trains on."""
 
+    traces = _Place("traces.jsonl")
+    """What a stage of supervised fine-tuning learns from, where the run itself makes it."""
+
+    sequences = _Place("sequences.arrow")
+    """The tokens that it learns from."""
+
+    sequences_made = _Place("sequences.json")
+    """What they were made from, and how many."""
+
+    traces_set_aside = _Place("traces.set-aside.jsonl")
+    """Traces that it cannot learn from, and why."""
+
     selected = _Place("selection", "selected.jsonl")
     """What was kept of it."""
 
@@ -257,10 +269,11 @@ class StageFolder:
     @property
     def training_files(self) -> tuple[Path, ...]:
         """All that training writes, as glob patterns."""
+        learned = (self.sequences, self.sequences_made, self.traces_set_aside)
         single = (self.resolved, self.problems, *self.logs, self.model, self.outcome, self.wandb_id, self._memory)
         folders = ("rollouts", "capsules", "eval", "checkpoints", "tensorboard")
         passing = (self.rescue.path, self.weights, self.heartbeat, self.stalled)
-        return *single, *(self.path / name for name in folders), *passing
+        return *learned, *single, *(self.path / name for name in folders), *passing
 
     def rollout(self, step: int) -> Path:
         """Return the graded completions of a step."""

@@ -185,6 +185,7 @@ def profile_settings(
         "num_samples": num_samples,
         **params.settings(),
         "suffix": suffix,
+        **spec.option_settings(),
         **({"adaptive": asdict(settling)} if settling else {}),
     }
 

@@ -79,6 +79,7 @@ def run_settings(
         "chat_template": _chat_template_digest(folder) if folder else None,
         **wording.settings(),
         **spec.chat.settings(),
+        **spec.option_settings(),
         **params.settings(),
         **({"seed": list(seeds)} if len(seeds) > 1 else {}),
         "context": spec.context,

@@ -4,7 +4,7 @@ import functools
 import inspect
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -109,6 +109,15 @@ def engine_options(
                 show_default=False,
             ),
         ] = None,
+        engine_option: Annotated[
+            list[str] | None,
+            typer.Option(
+                metavar="NAME=VALUE",
+                help="Any option of vLLM for the engine in here, such as kv_cache_dtype=fp8 or "
+                "gpu_memory_utilization=0.6; repeatable. Those that can change an answer are recorded with it.",
+                show_default=False,
+            ),
+        ] = None,
         stall_limit: Annotated[
             float, typer.Option(min=1, help="Seconds without a new token until the job is ended with exit code 75.")
         ] = 1800.0,
@@ -130,6 +139,9 @@ def engine_options(
             raise SettingError(
                 "--extend-positions is for the engine in this process; start the servers with max_position_embeddings"
             )
+        options = parse_engine_options(engine_option or [])
+        if endpoint and options:
+            raise SettingError("--engine-option is for the engine in this process; start the servers with it instead")
         return EngineSpec(
             model or "",
             context=context,
@@ -146,6 +158,7 @@ def engine_options(
             data_parallel=data_parallel or (1 if endpoint else _copies(tensor_parallel)),
             stall_limit_s=stall_limit,
             canary=canary,
+            options=options,
         )
 
     defaults = {} if demo_model else {"model": None}
@@ -183,6 +196,30 @@ def parse_arguments(text: str) -> dict[str, Any]:
             f"--chat-template-kwargs is {text!r}; give a JSON object such as '{{\"enable_thinking\": false}}'"
         )
     return arguments
+
+
+def parse_engine_options(given: Sequence[str]) -> dict[str, Any]:
+    """Read ``NAME=VALUE`` options of vLLM; a value is JSON, or else text.
+
+    Raises:
+        SettingError: If one has another form, is given twice, or vLLM does not know it.
+    """
+    from polaris_rollout.engines.options import check_engine_options
+
+    options: dict[str, Any] = {}
+    for each in given:
+        name, equals, text = each.partition("=")
+        name = name.strip().removeprefix("--").replace("-", "_")
+        if not equals or not name:
+            raise SettingError(f"--engine-option {each!r}: write it as name=value, such as kv_cache_dtype=fp8")
+        if name in options:
+            raise SettingError(f"--engine-option {name!r} is given twice, as {options[name]!r} and {text!r}; give one")
+        try:
+            options[name] = json.loads(text)
+        except ValueError:
+            options[name] = text
+    check_engine_options(options)
+    return options
 
 
 def _expanded(

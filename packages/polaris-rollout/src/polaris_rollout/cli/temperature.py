@@ -20,6 +20,12 @@ def temperature(
     target_diversity: Annotated[
         float | None, typer.Option(help="Find the temperature with this diversity, between 0 and 1.")
     ] = None,
+    target_entropy: Annotated[
+        float | None,
+        typer.Option(
+            help="Find the temperature at which sampled tokens have this entropy, in nats: AceReason 1.1's 0.3."
+        ),
+    ] = None,
     like: Annotated[
         Path | None,
         typer.Option(help="Find the temperature with the diversity chosen in this folder (RUN/STAGE), by problem."),
@@ -78,8 +84,9 @@ def temperature(
     Without a target: where controlled exploration starts, the highest
     temperature whose loss of accuracy stays within --max-loss (stage 1).
     With --like or --target-diversity: the temperature whose diversity equals
-    that of an earlier stage, never in collapse (later stages). With --at:
-    a temperature that was decided already is measured.
+    that of an earlier stage, never in collapse (later stages). With
+    --target-entropy the same for the entropy of a token. With --at: a
+    temperature that was decided already is measured.
 
     Diversity is the share of distinct 4-grams of tokens expected in BATCH
     answers of a fixed length, so it depends on neither the number nor the
@@ -105,6 +112,7 @@ def temperature(
 
     calibration = Calibration(
         target_diversity=target_diversity,
+        target_entropy=target_entropy,
         like=like,
         at=at,
         max_loss=max_loss,

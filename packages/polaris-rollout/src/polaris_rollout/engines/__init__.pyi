@@ -3,6 +3,8 @@ from .opening import check_model as check_model
 from .opening import open_engine as open_engine
 from .openmp import openmp_environment as openmp_environment
 from .openmp import usable_cores as usable_cores
+from .options import answers_within as answers_within
+from .options import check_engine_options as check_engine_options
 from .parity import Reference as Reference
 from .parity import check_parity as check_parity
 from .parity import measure_parity as measure_parity

@@ -68,6 +68,7 @@ def sample_file(
         "context": spec.context,
         "suffix": suffix,
         **spec.chat.settings(),
+        **spec.option_settings(),
     }
     with RolloutStore(out, settings) as store:
         missing = [prompt for prompt in wanted if prompt.problem_id not in store.finished]

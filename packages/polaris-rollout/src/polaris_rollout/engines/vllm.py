@@ -8,7 +8,7 @@ import gc
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
 from types import TracebackType
@@ -29,7 +29,7 @@ logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
 
 from polaris_rollout.digest import model_digest
-from polaris_rollout.engines.options import vllm_options
+from polaris_rollout.engines.options import answers_within, check_engine_options, vllm_options
 from polaris_rollout.errors import EngineMissingError, SettingError
 from polaris_rollout.models import (
     PREFILLED_TOKENS,
@@ -96,7 +96,7 @@ class VllmSampler:
 
         Raises:
             ModelError: If the model cannot be used with this context.
-            SettingError: If the ranks cannot be shared out, or there is no process group.
+            SettingError: If the ranks cannot be shared out, there is no process group, or vLLM refuses an option.
         """
         # vLLM would make a process group of its own, of as many ranks as one engine has.
         if per_rank and not torch.distributed.is_initialized():
@@ -104,20 +104,21 @@ class VllmSampler:
                 "per_rank needs the ranks' process group; call torch.distributed.init_process_group first"
             )
         spec = EngineSpec(model, **fields) if isinstance(model, str) else replace(model, **fields)
+        check_engine_options(spec.options)
         folder = resolve_model(spec.model)
         options = vllm_options(model_config(folder), spec, per_rank=per_rank, on_cpu=current_platform.is_cpu())
         if rope := text_config(options.get("hf_overrides", {})).get("rope_parameters"):
             longest = options["max_model_len"]
             logger.warning("%s: YaRN with factor %.4g for a context of %d tokens", spec.model, rope["factor"], longest)
-        self.max_in_flight: int = options["max_num_seqs"]
         self._request_ids = count()
         self._can_sleep = not current_platform.is_cpu()
         self._shares_weights = per_rank or spec.tensor_parallel == 1
         self._name = f"rank {os.environ['RANK']}" if per_rank else "engine"
         self._weights = self._weights_version = model_digest(folder) or spec.model
         self._num_updates = self._num_sampled = 0
-        self._llm = vllm.LLM(model=folder, **options)
+        self._llm = _start(folder, options, chosen=spec.options)
         self._context: int = self._llm.model_config.max_model_len
+        self.max_in_flight = min(options["max_num_seqs"], answers_within(_cache_tokens(self._llm), self._context))
         self._dtype = str(self._llm.model_config.dtype).removeprefix("torch.")
         self.tokenizer: Any = self._llm.get_tokenizer()
         self._stop_token_ids = stop_token_ids(folder)
@@ -316,6 +317,22 @@ class VllmSampler:
             text=cut_at_stop(self.tokenizer.decode(token_ids, skip_special_tokens=True), stop),
             finish_reason=output.finish_reason,
         )
+
+
+def _start(folder: str, options: Mapping[str, Any], *, chosen: Mapping[str, Any]) -> vllm.LLM:
+    try:
+        return vllm.LLM(model=folder, **options)
+    except (TypeError, ValueError) as error:
+        if not chosen:
+            raise
+        raise SettingError(f"vLLM refuses the engine options {dict(chosen)}: {' '.join(str(error).split())}") from error
+
+
+def _cache_tokens(llm: vllm.LLM) -> int:
+    """Return how many tokens of all answers together an engine holds the keys and values of."""
+    tokens = llm.llm_engine.vllm_config.cache_config.kv_cache_size_tokens
+    assert tokens is not None, "the engine has started"
+    return tokens
 
 
 def require_devices(num: int) -> None:

@@ -10,5 +10,6 @@ from .measure import ProbeProblem as ProbeProblem
 from .measure import read_probe_problems as read_probe_problems
 from .report import describe_decision as describe_decision
 from .report import describe_measure as describe_measure
+from .report import quantity_of as quantity_of
 from .stored import StoredDiversity as StoredDiversity
 from .stored import stored_diversity as stored_diversity

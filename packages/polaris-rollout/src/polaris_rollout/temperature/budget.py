@@ -80,6 +80,7 @@ class ProbeRun:
     Attributes:
         probes: By temperature, rising.
         fresh: Of further problems, each asked once, at a temperature that is in ``probes``.
+        quantity: What the probes' ``diversity`` is called in sentences.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class ProbeRun:
         bounds: tuple[float, float] = (0.6, MAX_TEMPERATURE),
         given: float | None = None,
         num_fresh: int = 0,
+        quantity: str = "diversity",
     ) -> None:
         """Prepare a run.
 
@@ -105,6 +107,7 @@ class ProbeRun:
             bounds: Lowest and highest temperature to be probed.
             given: Between them, and in the grid wherever it lies.
             num_fresh: Problems after the first ones.
+            quantity: What the probes' ``diversity`` is called in sentences.
 
         Raises:
             SettingError: If the range is empty or negative, or the budget does not allow three batches.
@@ -124,6 +127,7 @@ class ProbeRun:
         self.fresh: list[Probe] = []
         self.lowest, self.highest = lowest, highest
         self.num_problems = num_problems
+        self.quantity = quantity
         self._num_fresh = num_fresh
         self._given = [] if given is None else [given]
         self._measure = measure

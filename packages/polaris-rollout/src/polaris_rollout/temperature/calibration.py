@@ -1,6 +1,7 @@
 """Finding a model's temperature on problems that are not trained on: sample, grade, search, report."""
 
 import logging
+import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -37,7 +38,7 @@ from polaris_rollout.temperature.measure import (
     draw_problems,
     read_probe_problems,
 )
-from polaris_rollout.temperature.report import Earlier, read_earlier, to_report, write_report
+from polaris_rollout.temperature.report import Earlier, quantity_of, read_earlier, to_report, write_report
 from polaris_rollout.temperature.search import (
     TARGET_ANSWERS,
     ZONES_ANSWERS,
@@ -49,7 +50,7 @@ from polaris_rollout.temperature.search import (
 
 logger = logging.getLogger(__name__)
 
-BATCHES: dict[MeasureName, int] = {"expected": 4, "published": 32}
+BATCHES: dict[MeasureName, int] = {"expected": 4, "published": 32, "entropy": 4}
 """Answers of a problem that diversity is taken of: the published figures are of 32, the published search of 16."""
 
 LEAST_BASE = 16
@@ -70,7 +71,10 @@ class Calibration:
     """What is searched for, and how."""
 
     target_diversity: float | None = None
-    """To be reached, between 0 and 1; without it and ``like``, where exploration starts is searched for."""
+    """To be reached, between 0 and 1; without any target, where exploration starts is searched for."""
+
+    target_entropy: float | None = None
+    """Mean entropy of a token at the temperature that draws it, in nats, to be reached instead of a diversity."""
 
     like: Path | None = None
     """Folder of an earlier stage whose diversity is to be reached, problem by problem."""
@@ -147,6 +151,7 @@ def calibrate(
         "model_digest": check_model(spec),
         "context": spec.context,
         "suffix": calibration.suffix,
+        **spec.option_settings(),
     }
     target = _target(chosen, calibration, earlier)
     with ExitStack() as stack:
@@ -180,9 +185,8 @@ def calibrate(
 
 
 def _measure(calibration: Calibration) -> DiversityMeasure:
-    return DiversityMeasure(
-        name=calibration.measure, num_samples=calibration.batch or BATCHES[calibration.measure], num_tokens=None
-    )
+    name = calibration.measure if calibration.target_entropy is None else "entropy"
+    return DiversityMeasure(name=name, num_samples=calibration.batch or BATCHES[name], num_tokens=None)
 
 
 def _prepare(probe: ModelProbe, calibration: Calibration, *, num_base: int, searches_zones: bool) -> ProbeRun:
@@ -195,7 +199,8 @@ def _prepare(probe: ModelProbe, calibration: Calibration, *, num_base: int, sear
 
     def measure(temperature: float, num_samples: int, asked: Sequence[int]) -> Probe:
         measured = probe.measure(temperature, num_samples, asked)
-        logger.info("%s of %d problems; %d answers a problem before", _describe(measured), len(asked), run.num_answers)
+        said = _describe(measured, run.quantity)
+        logger.info("%s of %d problems; %d answers a problem before", said, len(asked), run.num_answers)
         return measured
 
     run = ProbeRun(
@@ -210,6 +215,7 @@ def _prepare(probe: ModelProbe, calibration: Calibration, *, num_base: int, sear
         ),
         given=at,
         num_fresh=num_problems - num_base,
+        quantity=quantity_of(probe.name),
     )
     return run
 
@@ -252,10 +258,15 @@ class _LazyEngine:
 def _check(calibration: Calibration) -> None:
     target, max_loss = calibration.target_diversity, calibration.max_loss
     at = calibration.at
-    if target is not None and calibration.like is not None:
-        raise SettingError("give --target-diversity or --like, not both")
-    if at is not None and (target is not None or calibration.like is not None):
-        raise SettingError("--at searches for nothing; leave it out, or --target-diversity and --like")
+    entropy = calibration.target_entropy
+    if sum(each is not None for each in (target, entropy, calibration.like)) > 1:
+        raise SettingError("give one of --target-diversity, --target-entropy and --like, not two")
+    if at is not None and not target is entropy is calibration.like is None:
+        raise SettingError("--at searches for nothing; leave it out, or what is to be reached")
+    if entropy is not None and not 0 < entropy < math.inf:
+        raise SettingError(f"--target-entropy is {entropy:g}; give nats above 0, such as 0.3")
+    if entropy is not None and calibration.measure != "expected":
+        raise SettingError("--target-entropy is no diversity; leave --measure out")
     if at is not None and not 0 < at <= MAX_TEMPERATURE:
         raise SettingError(f"--at is {at:g}; give a temperature above 0, at most {MAX_TEMPERATURE:g}")
     if calibration.like is not None and (calibration.measure != "expected" or calibration.batch is not None):
@@ -274,7 +285,7 @@ def _choose(
     if earlier is not None:
         found = _found_again(given, earlier, str(problems) if isinstance(problems, Path) else "what is given")
         return found, len(found)
-    if calibration.target_diversity is None:
+    if _given_target(calibration) is None:
         drawn = draw_problems(given, calibration.num_problems, seed=calibration.seed)
         return drawn, len(drawn)
     num_base = min(len(given), calibration.num_problems, max(LEAST_BASE, calibration.num_problems // 2))
@@ -296,15 +307,19 @@ def _found_again(given: Sequence[ProbeProblem], earlier: Earlier, name: str) -> 
 def _target(chosen: Sequence[ProbeProblem], calibration: Calibration, earlier: Earlier | None) -> float | Floats | None:
     """Return the diversity to be reached, on average or [P] of each problem."""
     if earlier is None:
-        return calibration.target_diversity
+        return _given_target(calibration)
     return np.array([earlier.diversity_by_problem[each.prompt.problem_id] for each in chosen])
 
 
-def _describe(probe: Probe) -> str:
+def _given_target(calibration: Calibration) -> float | None:
+    return calibration.target_diversity if calibration.target_entropy is None else calibration.target_entropy
+
+
+def _describe(probe: Probe, quantity: str) -> str:
     known = probe.diversity[~np.isnan(probe.diversity)]
     diversity = f"{known.mean():.3f}" if len(known) else "-"
     return (
         f"temperature {probe.temperature:.2f}: accuracy {probe.accuracy.mean():.3f}, "
-        f"diversity {diversity}, truncated {probe.truncated.mean():.1%}, "
+        f"{quantity} {diversity}, truncated {probe.truncated.mean():.1%}, "
         f"{probe.tokens.mean():,.0f} tokens"
     )

@@ -60,9 +60,10 @@ def _missing(run: ProbeRun) -> Iterator[str]:
         num_missing = int(np.isnan(probe.diversity).sum())
         if num_missing:
             counts = num_missing <= (1 - LEAST_SHARE) * run.num_problems
+            then = "the others count" if counts else "it does not count there"
             yield (
-                f"at temperature {temperature:g} {num_missing} of {run.num_problems} problems have no diversity, their "
-                f"answers being shorter than the window; {'the others count' if counts else 'it does not count there'}"
+                f"at temperature {temperature:g} {num_missing} of {run.num_problems} problems have no {run.quantity}, "
+                f"their answers being shorter than the window; {then}"
             )
 
 
@@ -121,7 +122,7 @@ def _diversity_falls(run: ProbeRun, choice: Choice, target: float | Floats) -> I
     if fall is None or means[fall[0]] - means[fall[1]] < _LEAST_FALL:
         return
     start, end = fit.temperatures[fall[0]], fit.temperatures[fall[1]]
-    sentence = f"diversity is not monotone: it falls between {start:g} and {end:g}, and a rising curve was fitted"
+    sentence = f"{run.quantity} is not monotone: it falls between {start:g} and {end:g}, and a rising curve was fitted"
     ups = [index for index in range(1, len(means)) if means[index - 1] < 0 <= means[index]]
     if means[0] >= 0:
         ups.insert(0, 0)

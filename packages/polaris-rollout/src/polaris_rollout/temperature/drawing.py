@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from polaris_rollout.store.table import renamed_when_whole
+from polaris_rollout.temperature.report import quantity_of
 
 PLOT_NAMES = ("temperature.png", "temperature.svg")
 
@@ -47,9 +48,15 @@ def draw_curves(report: Mapping[str, Any]) -> Figure:
     _draw_points(axes, report["curve"], "accuracy", _ACCURACY, "o")
     if fit.get("diversity"):
         _draw_band(axes, fit["diversity_temperatures"], fit, "diversity", _DIVERSITY)
-    _draw_points(axes, report["curve"], "diversity", _DIVERSITY, "s")
+    _draw_points(axes, report["curve"], "diversity", _DIVERSITY, "s", label=_quantity(report))
     if report.get("target_diversity") is not None:
-        axes.axhline(report["target_diversity"], color=_DIVERSITY, linestyle=":", linewidth=1, label="target diversity")
+        axes.axhline(
+            report["target_diversity"],
+            color=_DIVERSITY,
+            linestyle=":",
+            linewidth=1,
+            label=f"target {_quantity(report)}",
+        )
     axes.axvline(report["temperature"], color="black", linestyle="--", label=f"chosen: {report['temperature']:.2f}")
     margin = 0.02 * (high - low)  # for the points and the choice at either end
     xlim = (low - margin, high + margin)
@@ -60,12 +67,17 @@ def draw_curves(report: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def _quantity(report: Mapping[str, Any]) -> str:
+    return quantity_of((report.get("measure") or {}).get("name"))
+
+
 def _title(report: Mapping[str, Any]) -> str:
     target = report.get("target_diversity")
+    quantity = _quantity(report)
     if target is not None:
         reached = report.get("diversity")
         found = f"{reached['value']:.3f}, " if reached else ""
-        return f"temperature {report['temperature']:.2f}: diversity {found}target {target:.3f}"
+        return f"temperature {report['temperature']:.2f}: {quantity} {found}target {target:.3f}"
     sought = "where exploration starts"
     if report.get("interval") is None and report.get("warnings") is not None:
         sought = "as given"
@@ -84,12 +96,19 @@ def _draw_band(axes: Any, temperatures: Sequence[float], fit: Mapping[str, Any],
     axes.fill_between(temperatures, fit[f"{name}_low"], fit[f"{name}_high"], color=colour, alpha=0.2, linewidth=0)
 
 
-def _draw_points(axes: Any, curve: Any, name: str, colour: str, marker: str) -> None:
+def _draw_points(axes: Any, curve: Any, name: str, colour: str, marker: str, *, label: str | None = None) -> None:
     known = [point for point in curve if point[name]]
     values = [point[name]["value"] for point in known]
     below = [point[name]["value"] - point[name]["low"] for point in known]
     above = [point[name]["high"] - point[name]["value"] for point in known]
     temperatures = [point["temperature"] for point in known]
     axes.errorbar(
-        temperatures, values, yerr=[below, above], fmt=marker, color=colour, markersize=4, capsize=2, label=name
+        temperatures,
+        values,
+        yerr=[below, above],
+        fmt=marker,
+        color=colour,
+        markersize=4,
+        capsize=2,
+        label=label or name,
     )

@@ -50,9 +50,10 @@ class ProbeProblem:
     """Accepted answers."""
 
 
-MeasureName = Literal["expected", "published"]
+MeasureName = Literal["expected", "published", "entropy"]
 """``expected``: distinct 4-grams of tokens expected in answers of a fixed length, which depends on neither number nor
-length of the answers. ``published``: distinct 4-grams of words in whole answers, which falls with both."""
+length of the answers. ``published``: distinct 4-grams of words in whole answers, which falls with both. ``entropy``: of
+a token, in nats, at the temperature that drew it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +183,10 @@ class ModelProbe:
         )
 
     def _diversity(self, answers: Sequence["_Answers"]) -> Floats:
+        if self.name == "entropy":
+            for each in answers:
+                each.shorten(0)
+            return np.array([each.surprise / max(sum(each.num_tokens), 1) for each in answers])
         if self.name == "published":
             for each in answers:
                 each.shorten(0)
@@ -234,6 +239,8 @@ class _Answers:
     """Of each batch, for whose number of answers alone the published score is defined."""
     token_entropy: float = math.nan
     """Of the first batch."""
+    surprise: float = 0.0
+    """Sum of ``-logprob`` over all tokens."""
 
     def add(self, group: Group, grades: Grades) -> None:
         if not self.correct:
@@ -245,6 +252,7 @@ class _Answers:
             self.truncated.append(completion.finish_reason == "length")
             self.num_tokens.append(len(completion.token_ids))
             self.token_ids.append(np.array(completion.token_ids))
+            self.surprise -= math.fsum(completion.logprobs)
 
     def shorten(self, num_tokens: int) -> None:
         """Forget what is beyond the window: answers of 50,000 tokens would fill the memory."""

@@ -66,7 +66,7 @@ def read_earlier(path: Path) -> Earlier:
             temperature=temperature,
             diversity_by_problem={key: float(value) for key, value in report["diversity_by_problem"].items()},
             measure=DiversityMeasure(
-                name="published" if measure.get("name") == "published" else "expected",
+                name=name if (name := measure.get("name")) in ("published", "entropy") else "expected",
                 num_samples=int(measure["num_samples"]),
                 num_tokens=int(measure["num_tokens"]) if measure.get("num_tokens") else None,
             ),
@@ -92,7 +92,7 @@ def to_report(
         run: All probes.
         choice: What was decided.
         probe: That measured them.
-        target: Diversity that was to be reached, if any.
+        target: Diversity, or what the probe measures in its place, that was to be reached, if any.
         max_loss: Share of accuracy whose loss marks the start of exploration.
         warnings: What is in doubt; see `polaris_rollout.temperature.doubts`.
         settings: Of the search, as the user gave them.
@@ -143,12 +143,19 @@ def _measure(probe: ModelProbe) -> dict[str, Any]:
         "unit": unit,
         "n": NGRAM,
         "num_samples": probe.batch,
-        "num_tokens": None if probe.name == "published" else probe.num_tokens or 0,
+        "num_tokens": (probe.num_tokens or 0) if probe.name == "expected" else None,
     }
 
 
+def quantity_of(name: str | None) -> str:
+    """Return what a measure, by its name, is a measure of."""
+    return "entropy" if name == "entropy" else "diversity"
+
+
 def describe_measure(measure: Mapping[str, Any]) -> str:
-    """Say what diversity means in a report."""
+    """Say what diversity, or what stands in its place, means in a report."""
+    if measure.get("name") == "entropy":
+        return "of a token at the temperature that drew it, in nats: the mean of -log p over the tokens of all answers"
     ngrams = f"distinct {measure['n']}-grams of {measure['unit']}s"
     if measure.get("name") == "published":
         return f"the published score: share of {ngrams} in {measure['num_samples']} whole answers"
@@ -206,7 +213,18 @@ def _by_problem(run: ProbeRun, temperature: float, problem_ids: Sequence[str]) -
 def report_table(report: Mapping[str, Any]) -> Table:
     """Return the curve as a table of at most 80 columns, a row for each temperature."""
     table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, collapse_padding=True)
-    for name in ("T", "n", "accuracy", "diversity", "published", "cut", "tokens", "entropy", "zone"):
+    quantity = quantity_of(report["measure"].get("name"))
+    for name in (
+        "T",
+        "n",
+        "accuracy",
+        quantity,
+        "published",
+        "cut",
+        "tokens",
+        "answers" if quantity == "entropy" else "entropy",
+        "zone",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     for point in report["curve"]:
         table.add_row(
@@ -225,11 +243,13 @@ def report_table(report: Mapping[str, Any]) -> Table:
 
 def describe_columns(report: Mapping[str, Any]) -> str:
     """Say what the columns of the table are."""
+    quantity = quantity_of(report["measure"].get("name"))
+    last = "answers: entropy of the final answers" if quantity == "entropy" else "entropy of the final answers"
     return (
         f"n answers of each problem; means with {report['level']:.0%} intervals over problems\n"
-        f"diversity: {describe_measure(report['measure'])}\n"
+        f"{quantity}: {describe_measure(report['measure'])}\n"
         f"published: distinct 4-grams of words in {report['measure']['num_samples']} whole answers\n"
-        "cut short by the budget of tokens; entropy of the final answers, in nats"
+        f"cut short by the budget of tokens; {last}, in nats"
     )
 
 
@@ -241,7 +261,7 @@ def describe_decision(report: Mapping[str, Any]) -> str:
     between = f" [{interval['low']:.2f}, {interval['high']:.2f}]" if interval and report["target_diversity"] else ""
     lines = (
         f"temperature {report['temperature']:.2f}{between}: {report['reason']}",
-        f"diversity there {_describe(report['diversity'])}",
+        f"{quantity_of(report['measure'].get('name'))} there {_describe(report['diversity'])}",
         f"exploration starts at {_describe(zones['exploration'], 2)}, collapse at {collapse}",
         *(f"warning: {each}" for each in report.get("warnings", ())),
     )

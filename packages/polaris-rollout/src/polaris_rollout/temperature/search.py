@@ -172,15 +172,15 @@ def _reached(run: ProbeRun, target: float, wanted: float | None, safe: float) ->
     if wanted is not None and wanted <= safe:
         return round(
             min(max(wanted, run.lowest), run.highest), 2
-        ), f"the temperature at which diversity is {target:.3f}"
+        ), f"the temperature at which {run.quantity} is {target:.3f}"
     below_collapse = max(min(_round_down(safe), highest), run.lowest)
     if wanted is None:
         return below_collapse, (
-            f"no temperature up to {highest:g} reaches diversity {target:.3f}, as the earlier stage did or as was "
+            f"no temperature up to {highest:g} reaches {run.quantity} {target:.3f}, as the earlier stage did or as was "
             "asked for; this is the highest at which accuracy has not collapsed"
         )
     return below_collapse, (
-        f"diversity {target:.3f} is reached at {wanted:.2f}, where accuracy may have collapsed; this is the "
+        f"{run.quantity} {target:.3f} is reached at {wanted:.2f}, where accuracy may have collapsed; this is the "
         "closest temperature that has not"
     )
 
@@ -299,7 +299,7 @@ def _unreached(run: ProbeRun, target: float | Floats) -> str:
     means = run.means("diversity")
     closest = int(np.nanargmin(np.abs(means - _mean(target))))
     return (
-        f"no temperature probed from {run.lowest:g} to {run.highest:g} reaches diversity {_mean(target):.3f}; "
+        f"no temperature probed from {run.lowest:g} to {run.highest:g} reaches {run.quantity} {_mean(target):.3f}; "
         f"the closest is {means[closest]:.3f} at {run.temperatures[closest]:g}: give a target that the model has, "
         "a wider range of temperatures, or a larger budget"
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from polaris_train.errors import RecipeError
 from polaris_train.recipe import Recipe, Stage
+from polaris_train.recipe_sft import SftStage
 
 PLAIN_TEMPERATURE = 1.0
 """Of arms without calibration: the distribution that the model has."""
@@ -169,14 +170,17 @@ def same_arms(recipe: Recipe) -> dict[str, str]:
     return {arm.name: _why(arm, same) for arm, same in found if same is not None}
 
 
-def _stages(recipe: Recipe, arm: Arm) -> Sequence[Stage]:
-    first, last = recipe.stages[0], recipe.stages[-1]
+def _stages(recipe: Recipe, arm: Arm) -> Sequence[Stage | SftStage]:
+    """Return the stages of an arm; what is learned from traces stays as it is."""
+    learned = [stage for stage in recipe.stages if isinstance(stage, SftStage)]
+    stages = [stage for stage in recipe.stages if isinstance(stage, Stage)]
+    first, last = stages[0], stages[-1]
     if arm.name == "single":
-        return [first.model_copy(update={"context": last.context})]
+        return [*learned, first.model_copy(update={"context": last.context})]
     if not arm.heated:
-        return [first.model_copy(update={"temperature": PLAIN_TEMPERATURE})]
+        return [*learned, first.model_copy(update={"temperature": PLAIN_TEMPERATURE})]
     if not arm.staged:
-        return [stage.model_copy(update={"context": first.context}) for stage in recipe.stages]
+        return [*learned, *(stage.model_copy(update={"context": first.context}) for stage in stages)]
     return recipe.stages
 
 

@@ -48,7 +48,8 @@ def spent_tokens(folder: RunFolder, recipe: Recipe) -> Spent:
             name: json.loads(path.read_text(encoding="utf-8"))["sampled_tokens"] for name, path in searches.items()
         },
         training={
-            name: sum(step["sampled_tokens"] for step in read_records(own.metrics)) for name, own in stages.items()
+            name: sum(step.get("sampled_tokens", 0) for step in read_records(own.metrics))
+            for name, own in stages.items()
         },
     )
 

@@ -13,6 +13,7 @@ from polaris_train.ablation.request import Ablation
 from polaris_train.ablation.toml import to_toml
 from polaris_train.controller import Request, Step, plan_steps, run_recipe, step_states
 from polaris_train.controller.manifest import fingerprint, read_manifest, write_manifest
+from polaris_train.recipe_sft import SftStage
 from polaris_train.run_folder import RunFolder
 
 
@@ -51,6 +52,8 @@ def _run_arm(ablation: Ablation, arm: Arm, seed: int) -> int:
     overrides: list[str] = []
     request = ablation.run(arm, seed, overrides)
     for index, stage in enumerate(recipe.stages if limits.budget is not None else ()):
+        if isinstance(stage, SftStage):
+            continue  # It samples nothing.
         before = f"{stage.name}.train"
         if not _is_done_before(request, before):
             _take_over(request, ablation, seed)

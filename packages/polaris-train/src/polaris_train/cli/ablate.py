@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from polaris_train.cli.main import RecipeArgument, SetOption
+from polaris_train.cli.arguments import RecipeArgument, SetOption
 
 
 def ablate_command(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from polaris_train.cli.main import RecipeArgument, SetOption
+from polaris_train.cli.arguments import RecipeArgument, SetOption
 
 OutOption = Annotated[
     Path | None, typer.Option(file_okay=False, help="Run folder.  [default: runs/RECIPE]", show_default=False)
@@ -30,6 +30,7 @@ def plan_command(recipe: RecipeArgument, out: OutOption = None, set_: SetOption 
     print(describe_plan(step_states(steps, request.folder)))
     for line in missing_inputs(request, steps):
         print(f"\nmissing: {line}")
+    print(f"\nmemory and hours: polaris-train plan {recipe} --gpus N")
 
 
 def run_command(

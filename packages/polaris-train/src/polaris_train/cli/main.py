@@ -6,6 +6,10 @@ from typing import Annotated
 
 import typer
 
+from polaris_train.cli.arguments import RecipeArgument, SetOption
+from polaris_train.cli.plan import plan_command
+from polaris_train.cli.sft import sft_command
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -13,14 +17,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Train a reasoning model with GRPO, a stage at a time.",
 )
-
-RecipeArgument = Annotated[
-    str, typer.Argument(help="A recipe's TOML file, or a packaged recipe: see 'polaris-train show'.")
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Override one value, e.g. --set stages.0.temperature=1.2; repeatable."),
-]
 
 
 @app.command()
@@ -55,13 +51,18 @@ def stage(
         polaris-train stage tiny-cpu stage-1 --out runs/first --set stages.0.temperature=1.0
         polaris-train stage qwen3-4b stage-1 --out /shared/runs/4b --prepare-only
     """
+    from polaris_train.errors import RecipeError
     from polaris_train.recipe import load_recipe
+    from polaris_train.recipe_sft import SftStage
     from polaris_train.run_folder import StageFolder
     from polaris_train.stage import prepare_stage, run_stage, torchrun_line
 
     loaded = load_recipe(recipe, set_)
+    chosen = loaded.stage(stage)
+    if isinstance(chosen, SftStage):
+        raise RecipeError(f"stage {stage!r} learns from traces: train it with 'polaris-train sft {recipe} {stage}'")
     run = out or Path("runs") / loaded.name
-    prepared = prepare_stage(loaded, loaded.stage(stage), run, model=model, problems=problems, held_out=held_out)
+    prepared = prepare_stage(loaded, chosen, run, model=model, problems=problems, held_out=held_out)
     folder = StageFolder(prepared)
     if prepare_only:
         print(f"prepared: {folder.path}\nOn every node, with NUM_NODES and HEAD (host:port of one of them) set:")
@@ -72,6 +73,9 @@ def stage(
     outcome = folder.read_outcome()
     print(f"stopped: {outcome['stopped']['sentence']}\nchosen: {outcome['chosen']['sentence']}")
     print(f"model: {folder.model}\nmetrics: {folder.metrics}")
+
+
+app.command("sft")(sft_command)
 
 
 @app.command()
@@ -185,6 +189,9 @@ def make_tiny(
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     make(out, seed=seed, num_steps=steps or NUM_STEPS)
     print(f"model: {out}")
+
+
+app.command("plan")(plan_command)
 
 
 def main() -> None:

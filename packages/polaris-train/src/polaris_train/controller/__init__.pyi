@@ -6,8 +6,8 @@ from .plan import request_of as request_of
 from .running import run_recipe as run_recipe
 from .status import describe_status as describe_status
 from .status import read_status as read_status
-from .steps import Request as Request
-from .steps import Step as Step
+from .step import Request as Request
+from .step import Step as Step
 from .steps import plan_steps as plan_steps
 from .why import describe_reasons as describe_reasons
 from .why import explain_run as explain_run

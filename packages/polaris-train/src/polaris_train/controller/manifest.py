@@ -15,7 +15,7 @@ from typing import Any, Literal
 from polaris_data.files import write_json
 from polaris_rollout import model_digest, resolve_model
 
-from polaris_train.controller.steps import Step
+from polaris_train.controller.step import Step
 from polaris_train.errors import RunFolderError
 from polaris_train.run_folder import RunFolder
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from polaris_train.controller.manifest import StepState
-from polaris_train.controller.steps import Request
+from polaris_train.controller.step import Request
 from polaris_train.recipe import load_recipe
 from polaris_train.run_folder import RunFolder
 

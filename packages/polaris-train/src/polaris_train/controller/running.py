@@ -18,7 +18,8 @@ from rich.console import Console
 from polaris_train.controller.inputs import missing_inputs
 from polaris_train.controller.manifest import StepState, fingerprint, step_states, write_manifest
 from polaris_train.controller.nodes import Leader, follow, read_nodes
-from polaris_train.controller.steps import Request, Step, plan_steps
+from polaris_train.controller.step import Request, Step
+from polaris_train.controller.steps import plan_steps
 from polaris_train.errors import RecipeError, RunFolderError
 from polaris_train.run_folder import RunFolder
 from polaris_train.stage.launch import die_with_parent

@@ -10,9 +10,11 @@ from statistics import median
 from typing import Any
 
 from polaris_train.controller.manifest import read_manifest
-from polaris_train.controller.steps import Request, Step, plan_steps
+from polaris_train.controller.step import Request, Step
+from polaris_train.controller.steps import plan_steps
 from polaris_train.errors import RunFolderError
-from polaris_train.recipe import Recipe
+from polaris_train.recipe import Recipe, Stage
+from polaris_train.recipe_sft import SftStage
 from polaris_train.run_folder import RunFolder, StageFolder, partial_path, read_records
 from polaris_train.stage.stopping import expected_steps
 
@@ -136,14 +138,19 @@ def _training(step: Step, request: Request) -> Iterator[str]:
     folder, stage = request.folder.stage(name), request.recipe.stage(name)
     yield from _sign_of_life(folder)
     metrics, costs = read_records(folder.metrics), read_records(folder.performance)
-    if not metrics or not costs:
-        yield f"step 0 of {stage.steps}"
+    most = None if isinstance(stage, SftStage) else stage.max_sampled_tokens
+    steps = folder.read_resolved().steps if isinstance(stage, SftStage) and folder.resolved.exists() else None
+    steps = stage.steps if isinstance(stage, Stage) else steps
+    if not metrics or not costs or steps is None:
+        yield "traces are encoded" if steps is None else f"step 0 of {steps}"
         return
     seconds = median(sum(each["seconds"].values()) for each in costs[-_WINDOW:])
     now, sampled = metrics[-1]["step"], sum(each.get("sampled_tokens", 0) for each in metrics)
-    last = expected_steps(now, sampled, steps=stage.steps, max_sampled_tokens=stage.max_sampled_tokens)
+    last = expected_steps(now, sampled, steps=steps, max_sampled_tokens=most)
     left = _clock(seconds * (last - now))
-    yield f"step {now} of {last}, reward {metrics[-1]['reward']:.3f}, at most {left} left"
+    name = "reward" if "reward" in metrics[-1] else "loss"
+    value = metrics[-1][name]
+    yield f"step {now} of {last}, {name} {'-' if value is None else f'{value:.3f}'}, at most {left} left"
     lines = sorted([*metrics, *costs], key=lambda each: each["step"])
     alarms = [(each["step"], alarm) for each in lines for alarm in each.get("alarms", ())]
     if alarms:

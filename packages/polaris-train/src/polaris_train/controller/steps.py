@@ -4,9 +4,8 @@ No command depends on what is only found out on the way: a temperature that is s
 stage chooses and the problems that are left lie in the run folder under names that are known beforehand.
 """
 
-import shlex
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,64 +13,12 @@ from polaris_data import PROMPT_SUFFIX
 from polaris_data.problems import IMPORTERS
 from polaris_eval import BENCHMARKS
 
+from polaris_train.controller.sft_step import sft_steps
+from polaris_train.controller.step import Request, Step, deciding, model_input, of_stages, set_options
 from polaris_train.recipe import Recipe, Stage
+from polaris_train.recipe_sft import SftStage
 from polaris_train.recipe_tables import AUTO, DataSource
-from polaris_train.resolved import FREE_FIELDS
-from polaris_train.run_folder import RunFolder, StageFolder
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One command of a run."""
-
-    name: str
-    """``profile``, ``stage-1.train``; names its manifest."""
-
-    meaning: str
-    """What it is for, in a few words."""
-
-    argv: tuple[str, ...]
-    """The command, as it is typed."""
-
-    inputs: tuple[Path, ...] = ()
-    """Files and model folders that earlier steps or the user made, and that decide what comes out."""
-
-    outputs: tuple[Path, ...]
-    """What is there when it is done."""
-
-    owns: tuple[Path, ...] = ()
-    """What else it writes, as glob patterns; put aside with its outputs when they are out of date."""
-
-    recipe: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """The part of the recipe that the command reads itself."""
-
-    trains: Path | None = None
-    """Folder of the stage that it trains, with all nodes of the run."""
-
-    free: tuple[str, ...] = ()
-    """Words of the command that decide nothing: the recipe's name, what stands in `recipe` already."""
-
-    extending: frozenset[str] = frozenset()
-    """Names in `recipe` that may change without beginning anew: the command continues what is there."""
-
-    @property
-    def line(self) -> str:
-        """The command for a shell."""
-        return shlex.join(self.argv)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What was asked for: a recipe as it was named on the command line, and where it is to run."""
-
-    recipe: Recipe
-    argument: str
-    """The recipe's file or name."""
-
-    overrides: tuple[str, ...]
-    """Of ``--set``."""
-
-    folder: RunFolder
+from polaris_train.run_folder import StageFolder
 
 
 def plan_steps(request: Request) -> list[Step]:
@@ -82,7 +29,7 @@ def plan_steps(request: Request) -> list[Step]:
         request, "start", recipe.model, context=None if recipe.extend_positions else recipe.evaluation_context
     )
     for index, stage in enumerate(recipe.stages):
-        steps += _stage(request, index, stage)
+        steps += sft_steps(request, index, stage) if isinstance(stage, SftStage) else _stage(request, index, stage)
     model = str(folder.stage(recipe.stages[-1].name).model)
     steps += _evaluation(request, "final", model, context=recipe.evaluation_context)
     if recipe.uses_yarn:
@@ -117,7 +64,7 @@ def _prepare(request: Request) -> Iterator[Step]:
             *("polaris-data", "check", str(folder.imported), "--out", str(folder.checked)),
             *("--model", recipe.model, "--max-prompt-tokens", str(recipe.max_prompt_tokens), *_suffix(recipe)),
         ),
-        inputs=(folder.imported, *_model_input(recipe.model, folder)),
+        inputs=(folder.imported, *model_input(recipe.model, folder)),
         outputs=(folder.checked,),
         owns=_beside(folder.checked),
     )
@@ -250,7 +197,7 @@ def _import(request: Request) -> Iterator[Step]:
 
 def _profile(request: Request) -> Step:
     recipe, folder = request.recipe, request.folder
-    first = recipe.stages[0]
+    first = next((each for each in recipe.stages if isinstance(each, Stage)), recipe.stages[0])
     return Step(
         name="profile",
         meaning=f"sample each problem {recipe.data.profile_samples} times with the model",
@@ -262,9 +209,10 @@ def _profile(request: Request) -> Step:
             *_suffix(recipe),
             *("--seed", str(recipe.seed), "--out", str(folder.profile)),
         ),
-        inputs=(folder.training, *_model_input(recipe.model, folder)),
+        inputs=(folder.training, *model_input(recipe.model, folder)),
         outputs=(folder.profile,),
         owns=_beside(folder.profile),
+        free=_free_options(recipe),
     )
 
 
@@ -272,26 +220,17 @@ def _stage(request: Request, index: int, stage: Stage) -> Iterator[Step]:
     """Yield the steps of one stage: what it trains on, how hot, and the training."""
     recipe, folder = request.recipe, request.folder
     own = folder.stage(stage.name)
-    before = folder.stage(recipe.stages[index - 1].name) if index else None
-    if before is None:
-        problems, start = _given(request, index), recipe.model
-    else:
-        problems, start = _given(request, index), str(before.model)
-        if recipe.data.drop:
-            yield Step(
-                name=f"{stage.name}.drop",
-                meaning="drop what has been mastered",
-                argv=(
-                    *("polaris-data", "select", str(_given(request, index - 1)), "--visits", str(before.visits)),
-                    *_rules(recipe.data.drop),
-                    *("--seed", str(recipe.seed), "--out", str(own.selected.parent)),
-                ),
-                inputs=(_given(request, index - 1), before.visits),
-                outputs=(own.selected,),
-                owns=(own.selected.parent,),
-            )
-    if stage.temperature == AUTO or (index == 0 and any(each.temperature == AUTO for each in recipe.stages)):
-        yield _temperature(request, stage, own, start, like=folder.stage(recipe.stages[0].name) if index else None)
+    problems, start = _given(request, index), recipe.model
+    if index:
+        start = str(folder.stage(recipe.stages[index - 1].name).model)
+    earlier = _reinforced(request, index)
+    if earlier and recipe.data.drop:
+        yield _drop(request, own, before=earlier[-1])
+    first = folder.stage(recipe.stages[earlier[0]].name) if earlier else None
+    # What a first stage's diversity is, later ones restore.
+    is_first = first is None and recipe.temperature.target_entropy is None
+    if stage.temperature == AUTO or (is_first and any(each.temperature == AUTO for each in recipe.stages)):
+        yield _temperature(request, stage, own, start, like=first)
     yield Step(
         name=f"{stage.name}.train",
         meaning=f"train {_how_long(stage)} at a context of {stage.context:,}",
@@ -299,22 +238,45 @@ def _stage(request: Request, index: int, stage: Stage) -> Iterator[Step]:
             *("polaris-train", "stage", request.argument, stage.name, "--out", str(folder.path)),
             *("--problems", str(problems)),
             *(("--held-out", str(folder.held_out)) if recipe.evaluate_every else ()),
-            *_set(_of_stages(request.overrides)),
+            *set_options(of_stages(request.overrides)),
         ),
         inputs=(
             problems,
             *((folder.held_out,) if recipe.evaluate_every else ()),
             *((own.temperature,) if stage.temperature == AUTO else ()),
-            *_model_input(start, folder),
+            *model_input(start, folder),
         ),
         outputs=(own.model, own.outcome, own.visits),
         trains=own.path,
         owns=own.training_files,
-        recipe=_deciding(recipe.constants()) | {"stage": stage.model_dump()},
+        recipe=deciding(recipe.constants() | recipe.engine_tables()) | {"stage": stage.model_dump()},
         extending=frozenset(
-            f"stage.{name}" for name in ("steps", "plateau_window", "truncation_limit", "max_sampled_tokens")
+            f"stage.{name}"
+            for name in ("steps", "plateau_window", "first_step_truncation", "truncation_limit", "max_sampled_tokens")
         ),
-        free=(request.argument, *_set(request.overrides)),
+        free=(request.argument, *set_options(request.overrides)),
+    )
+
+
+def _reinforced(request: Request, index: int) -> list[int]:
+    """Return which of the stages before one learn from their own answers."""
+    return [number for number, each in enumerate(request.recipe.stages[:index]) if isinstance(each, Stage)]
+
+
+def _drop(request: Request, own: StageFolder, *, before: int) -> Step:
+    recipe, problems = request.recipe, _given(request, before)
+    visits = request.folder.stage(recipe.stages[before].name).visits
+    return Step(
+        name=f"{own.path.name}.drop",
+        meaning="drop what has been mastered",
+        argv=(
+            *("polaris-data", "select", str(problems), "--visits", str(visits)),
+            *_rules(recipe.data.drop),
+            *("--seed", str(recipe.seed), "--out", str(own.selected.parent)),
+        ),
+        inputs=(problems, visits),
+        outputs=(own.selected,),
+        owns=(own.selected.parent,),
     )
 
 
@@ -323,15 +285,14 @@ def _how_long(stage: Stage) -> str:
     return f"up to {stage.steps} steps" if most is None else f"until {most:,} tokens are sampled"
 
 
-def _deciding(constants: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what alters nothing that a stage computes."""
-    return {name: value for name, value in constants.items() if name not in FREE_FIELDS}
-
-
 def _temperature(request: Request, stage: Stage, own: StageFolder, start: str, *, like: StageFolder | None) -> Step:
     recipe, folder, table = request.recipe, request.folder, request.recipe.temperature
-    if like is not None:
-        meaning, sought = "restore the diversity of stage 1", ("--like", str(like.path))
+    restored = like if table.target_entropy is None else None
+    if table.target_entropy is not None:
+        sought = ("--num-problems", str(table.num_problems), "--target-entropy", f"{table.target_entropy:g}")
+        meaning = f"find where the entropy of a token is {table.target_entropy:g}"
+    elif restored is not None:
+        meaning, sought = "restore the diversity of stage 1", ("--like", str(restored.path))
     else:
         sought = ("--num-problems", str(table.num_problems), "--max-loss", f"{table.max_loss:g}")
         meaning = "find where controlled exploration starts"
@@ -349,11 +310,15 @@ def _temperature(request: Request, stage: Stage, own: StageFolder, start: str, *
             *_suffix(recipe),
             *("--seed", str(recipe.seed), "--out", str(own.path)),
         ),
-        inputs=(folder.held_out, *_model_input(start, folder), *(() if like is None else (like.temperature,))),
+        inputs=(
+            folder.held_out,
+            *model_input(start, folder),
+            *(() if restored is None else (restored.temperature,)),
+        ),
         outputs=(own.temperature,),
         owns=own.temperature_files,
         # A temperature that an older version found, with YaRN in its place, is kept.
-        free=("--extend-positions",) if recipe.extend_positions else (),
+        free=(*(("--extend-positions",) if recipe.extend_positions else ()), *_free_options(recipe)),
     )
 
 
@@ -377,10 +342,11 @@ def _evaluation(request: Request, name: str, model: str, *, context: int | None)
         ),
         inputs=(
             *(Path(each) for each in table.benchmarks if Path(each).is_file()),
-            *_model_input(model, request.folder),
+            *model_input(model, request.folder),
         ),
         outputs=(request.folder.scores(name),),
         owns=(out,),
+        free=_free_options(recipe),
     )
 
 
@@ -402,7 +368,7 @@ def _report(request: Request, steps: Sequence[Step]) -> Step:
 def _given(request: Request, index: int) -> Path:
     """Return the problems that a stage is given."""
     stages, folder = request.recipe.stages, request.folder
-    if index and request.recipe.data.drop:
+    if _reinforced(request, index) and request.recipe.data.drop:
         return folder.stage(stages[index].name).selected
     return folder.selected if request.recipe.data.select else folder.training
 
@@ -413,29 +379,23 @@ def _engine(recipe: Recipe, model: str, *, context: int | None) -> Iterator[str]
         yield from ("--context", str(context))
     if recipe.tensor_parallel > 1:
         yield from ("--tensor-parallel", str(recipe.tensor_parallel))
+    for option in _engine_options(recipe.engine):
+        yield from ("--engine-option", option)
 
 
-def _model_input(model: str, folder: RunFolder) -> tuple[Path, ...]:
-    """Return the model where its files decide what comes out; of a Hub id there is only the name, in the command."""
-    path = Path(model)
-    return (path,) if path.is_relative_to(folder.path) or path.is_dir() or "/" not in model else ()
+def _engine_options(options: Mapping[str, Any]) -> list[str]:
+    return [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in options.items()]
+
+
+def _free_options(recipe: Recipe) -> tuple[str, ...]:
+    """Return the words of a command that say how much room an engine has."""
+    room = _engine_options(recipe.engine_tables()["engine_room"])
+    return tuple(word for option in room for word in ("--engine-option", option))
 
 
 def _rules(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         yield from ("--rule", line)
-
-
-def _set(overrides: Iterable[str]) -> Iterator[str]:
-    for override in overrides:
-        yield from ("--set", override)
-
-
-def _of_stages(overrides: Sequence[str]) -> list[str]:
-    """Leave out what is set in tables that no stage reads; other stages stay, for a recipe is checked as a whole."""
-    return [
-        each for each in overrides if each.partition("=")[0].split(".")[0] not in ("data", "temperature", "evaluation")
-    ]
 
 
 def _beside(path: Path) -> tuple[Path, ...]:

@@ -10,9 +10,10 @@ from typing import Any, cast
 from polaris_data.selection import tell_history
 from polaris_eval import Evaluation
 from polaris_eval.scores import Comparison, Scores, compare_scores, read_scores
+from polaris_rollout.temperature import quantity_of
 
 from polaris_train.controller.status import read_request
-from polaris_train.controller.steps import Request
+from polaris_train.controller.step import Request
 from polaris_train.errors import RunFolderError
 from polaris_train.run_folder import RunFolder, StageFolder, read_records
 
@@ -91,10 +92,10 @@ def _about_stage(name: str, stage: StageFolder) -> Iterator[Reasons]:
     yield from _about_selection(f"{name}: problems", stage.decisions)
     if stage.temperature.exists():
         found = _read(stage.temperature)
-        diversity = found["diversity"]
+        diversity, quantity = found["diversity"], quantity_of((found.get("measure") or {}).get("name"))
         lines = (
             f"temperature {found['temperature']:g}: {found['reason']}",
-            f"diversity there {diversity['value']:.3f} [{diversity['low']:.3f}, {diversity['high']:.3f}]",
+            f"{quantity} there {diversity['value']:.3f} [{diversity['low']:.3f}, {diversity['high']:.3f}]",
         )
         yield Reasons(title=f"{name}: temperature", lines=lines, evidence=stage.temperature)
     if stage.outcome.exists():

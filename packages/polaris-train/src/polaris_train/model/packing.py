@@ -22,8 +22,9 @@ class TrainingSequence:
     token_ids: tuple[int, ...]
     """[T] tokens that are trained on, at least one."""
 
-    weight: float = 1.0
-    """How much each token counts in the loss of the step, on all ranks: the loss is the weighted sum over tokens."""
+    weight: float | tuple[float, ...] = 1.0
+    """How much each token counts in the loss of the step, on all ranks: the loss is the weighted sum over tokens. One
+    number, or [T] where some count nothing, such as what a user says between two answers."""
 
     advantages: float | tuple[float, ...] = 0.0
     """Of all tokens, or [T] of each."""
@@ -41,7 +42,7 @@ class TrainingSequence:
     """Steps by which the weights that drew it are older than those that the step begins with: of all tokens, or [T]."""
 
     def __post_init__(self) -> None:
-        for name in ("advantages", "engine_logprobs", "old_logprobs", "lags"):
+        for name in ("weight", "advantages", "engine_logprobs", "old_logprobs", "lags"):
             values = getattr(self, name)
             if isinstance(values, tuple) and len(values) != len(self.token_ids):
                 raise ValueError(f"{name} has {len(values)} values for {len(self.token_ids)} tokens; give one a token")

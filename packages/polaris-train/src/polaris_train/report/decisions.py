@@ -191,7 +191,7 @@ def _temperature(run: RunEvidence, stage: StageEvidence, prefix: str) -> RecipeS
         other = f"; the stage was given {used:g}" if used != search.temperature else ""
         collapse = with_interval(zones.collapse) if zones.collapse else "beyond what was probed"
         return (
-            f"{search.temperature:.2f}: {search.reason}; diversity there {with_interval(search.diversity)}, "
+            f"{search.temperature:.2f}: {search.reason}; {search.quantity} there {with_interval(search.diversity)}, "
             f"exploration starts at {with_interval(zones.exploration)}, collapse at {collapse}{other}"
         )
 

@@ -163,7 +163,7 @@ def _temperature_parts(run: RunEvidence) -> list[Part]:
                 parts.append(Missing(f"{stage.name}: no temperature is there yet."))
             continue
         pictures.append(draw_temperature(f"{stage.name}: temperature {search.temperature:.2f}", search.model_dump()))
-        target = f", to reach diversity {search.target_diversity:.3f}" if search.target_diversity is not None else ""
+        target = f", to reach {search.quantity} {search.target_diversity:.3f}" if search.target_diversity else ""
         rows = [
             [
                 f"{point.temperature:.2f}",
@@ -175,9 +175,9 @@ def _temperature_parts(run: RunEvidence) -> list[Part]:
             ]
             for point in search.curve
         ]
-        header = ("temperature", "answers", "accuracy", "diversity", "cut", "tokens")
+        header = ("temperature", "answers", "accuracy", search.quantity, "cut", "tokens")
         heading = f"{stage.name}: {search.temperature:.2f}{target}, from {search.sampled_tokens:,} sampled tokens"
-        measured = [Text(f"diversity: {describe_measure(search.measure)}")] if search.measure else []
+        measured = [Text(f"{search.quantity}: {describe_measure(search.measure)}")] if search.measure else []
         parts.append(Fold(heading, [Text(search.reason), *measured, Table(header, rows)]))
         parts += [Warning(f"{stage.name}: {each}") for each in search.warnings]
     return [*([Pictures(pictures)] if pictures else []), *parts]

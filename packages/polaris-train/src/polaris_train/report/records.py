@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
+from polaris_rollout.temperature import quantity_of
 from pydantic import BeforeValidator, Field
 
 from polaris_train.report.files import Record
@@ -126,6 +127,11 @@ class TemperatureSearch(Record):
     curve: list[CurvePoint]
     fit: Fit
     sampled_tokens: int
+
+    @property
+    def quantity(self) -> str:
+        """What ``diversity`` stands for."""
+        return quantity_of((self.measure or {}).get("name"))
 
 
 class Stopped(Record):

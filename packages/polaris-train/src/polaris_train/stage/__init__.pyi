@@ -3,6 +3,8 @@ from .export import export_checkpoint as export_checkpoint
 from .launch import prepare_stage as prepare_stage
 from .launch import run_stage as run_stage
 from .launch import torchrun_line as torchrun_line
+from .probe import describe_probe as describe_probe
+from .probe import probe_recipe as probe_recipe
 from .replay import describe_replay as describe_replay
 from .replay import replay_step as replay_step
 from .rollouts import Rollout as Rollout

@@ -10,10 +10,12 @@ import torch.distributed as dist
 from polaris_rollout import Engine, EngineSpec, Group, ParityError, Sampler, WeightSink
 from polaris_rollout.engines import Reference, measure_parity
 from polaris_rollout.sharing import SharedSampler, WorkStore, fair_share
+from torch.distributed.tensor import DTensor
 
 from polaris_train.model.packing import TrainingSequence
 from polaris_train.model.policy import Policy
 from polaris_train.model.step import StepSettings, sequence_logprobs
+from polaris_train.planning import DEVICE_RESERVE, engine_share, transfer_bytes
 from polaris_train.resolved import ResolvedStage
 from polaris_train.stage.heartbeat import ENGINE_START, Heartbeat
 
@@ -61,11 +63,13 @@ class StageEngine:
         """
         if self._opened is None:
             with self._heart.phase(ENGINE_START):
-                engine = self._stack.enter_context(_open_engine(self._config, dtype=self._policy.dtype))
+                engine = self._stack.enter_context(_open_engine(self._config, self._policy))
             self._heart.engine = engine
             parallel = self._config.tensor_parallel
             self._opened = engine, SharedSampler(engine, self._store, rank=dist.get_rank(), tensor_parallel=parallel)
         engine, shared = self._opened
+        if self._policy.device.type == "cuda":
+            torch.cuda.empty_cache()  # What the update left unused is the engine's.
         engine.wake()
         version = self._config.weights_version(steps_done)
         fault = self._update(engine, version) and self._update(engine, version)
@@ -86,7 +90,7 @@ class StageEngine:
         return next(filter(None, faults), None)
 
 
-def _open_engine(config: ResolvedStage, *, dtype: torch.dtype) -> AbstractContextManager[TrainedEngine]:
+def _open_engine(config: ResolvedStage, policy: Policy) -> AbstractContextManager[TrainedEngine]:
     from polaris_rollout.engines import VllmSampler  # takes many seconds; a replayed step needs none
 
     num_ranks = dist.get_world_size()
@@ -97,9 +101,37 @@ def _open_engine(config: ResolvedStage, *, dtype: torch.dtype) -> AbstractContex
         extend_positions=config.extend_positions,
         max_in_flight=min(fair_share(num_completions, num_ranks // config.tensor_parallel), MAX_IN_FLIGHT),
         tensor_parallel=config.tensor_parallel,
-        dtype=str(dtype).removeprefix("torch."),
+        memory_share=_memory_share(policy),
+        dtype=str(policy.dtype).removeprefix("torch."),
+        options=config.engine | config.engine_room,
     )
     return VllmSampler(spec, per_rank=num_ranks > 1)
+
+
+def _memory_share(policy: Policy) -> float | None:
+    """Return the share of the GPU that an engine may have beside this trainer, the least of all ranks'; collective.
+
+    What the trainer keeps there is what it holds by now, or what it will hold once its optimizer has stepped, whichever
+    is more: an engine is first opened before that.
+    """
+    if policy.device.type != "cuda":
+        return None
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info(policy.device)
+    local = [(each.requires_grad, _local(each)) for each in policy.parameters()]
+    kept = sum(each.nbytes * (3 if trained else 1) for trained, each in local if each.device.type == "cuda")
+    largest = max(each.numel() for each in policy.parameters())
+    share = engine_share(
+        memory=total, resident=max(total - free, kept), reserve=DEVICE_RESERVE + transfer_bytes(largest)
+    )
+    shares = torch.tensor(share)
+    dist.all_reduce(shares, op=dist.ReduceOp.MIN)
+    return float(shares)
+
+
+def _local(parameter: torch.nn.Parameter) -> torch.Tensor:
+    data = parameter.detach()
+    return data.to_local() if isinstance(data, DTensor) else data
 
 
 def policy_logprobs(policy: Policy) -> Reference:

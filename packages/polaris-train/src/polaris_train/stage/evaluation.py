@@ -99,7 +99,7 @@ def _unfinished_jobs(config: ResolvedStage, folder: StageFolder, step: int) -> l
         return []
     # The files of these weights are not on disk, but all else is that of the model which the stage starts from.
     settings = run_settings(
-        EngineSpec(config.model, tensor_parallel=config.tensor_parallel),
+        EngineSpec(config.model, tensor_parallel=config.tensor_parallel, options=config.engine),
         params=config.sampling_params(seed=config.seed),
         convention=CONVENTION,
         budgets=(),

@@ -21,6 +21,7 @@ from polaris_rollout.engines import STALL_EXIT_CODE, openmp_environment
 from polaris_train.errors import RecipeError, RunFolderError
 from polaris_train.model.architecture import check_architecture
 from polaris_train.recipe import Recipe, Stage, check_ranks
+from polaris_train.recipe_sft import SftStage
 from polaris_train.recipe_tables import AUTO
 from polaris_train.resolved import FREE_FIELDS, ResolvedStage
 from polaris_train.run_folder import RunFolder, StageFolder
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
-_WORKER = "polaris_train.stage.worker"
+_WORKER, _SFT_WORKER = "polaris_train.stage.worker", "polaris_train.sft.worker"
 _TORCHRUN = "polaris_train.stage.torchrun"
 
 ROUND = "POLARIS_ROUND"
@@ -67,10 +68,10 @@ def prepare_stage(
     Raises:
         TrainError: If an input is wrong or the folder belongs to another run; nothing is overwritten.
     """
-    _refuse_missing_trackers(recipe)
+    refuse_missing_trackers(recipe)
     folder = RunFolder(run).stage(stage.name)
     temperature = _temperature(stage, folder)
-    start = resolve_model(model or _start_model(recipe, stage, folder.run))
+    start = resolve_model(model or start_model(recipe, stage, folder.run))
     if not recipe.extend_positions:
         check_context(start, stage.context)
     if recipe.context_parallel > 1:
@@ -85,6 +86,7 @@ def prepare_stage(
     try:
         resolved = ResolvedStage(
             **recipe.constants() | {"problems": source, "lr_decay_steps": recipe.decay_steps(stage.steps)},
+            **recipe.engine_tables(),
             **stage.model_dump(exclude={"name", "temperature"}),
             temperature=temperature,
             run=run.name,
@@ -113,7 +115,7 @@ def run_stage(folder: Path) -> int:
     stage = StageFolder(folder)
     resolved = stage.read_resolved()
     num_ranks = _num_ranks(resolved)
-    worker = ["-m", _WORKER, str(folder)]
+    worker = ["-m", _worker(resolved), str(folder)]
     is_alone = os.environ.get("PET_NNODES", "1") == "1"
     is_child = num_ranks == 1 and is_alone
     if is_child:
@@ -175,9 +177,13 @@ def torchrun_line(folder: Path) -> str:
     resolved = StageFolder(folder).read_resolved()
     return (
         f"python -m {_TORCHRUN} --nnodes $NUM_NODES --nproc-per-node {_num_ranks(resolved)} --max-restarts "
-        f"{resolved.max_restarts} --rdzv-backend c10d --rdzv-endpoint $HEAD -m {_WORKER} "
+        f"{resolved.max_restarts} --rdzv-backend c10d --rdzv-endpoint $HEAD -m {_worker(resolved)} "
         f"{shlex.quote(str(folder.absolute()))}"
     )
+
+
+def _worker(resolved: ResolvedStage) -> str:
+    return _WORKER if resolved.sft is None else _SFT_WORKER
 
 
 def die_with_parent() -> None:
@@ -185,7 +191,12 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _refuse_missing_trackers(recipe: Recipe) -> None:
+def refuse_missing_trackers(recipe: Recipe) -> None:
+    """Refuse a recipe with trackers that are not installed.
+
+    Raises:
+        RecipeError: Naming the first.
+    """
     for name in recipe.trackers:
         if importlib.util.find_spec(name) is None:
             raise RecipeError(
@@ -216,8 +227,12 @@ def _claim(folder: StageFolder, resolved: ResolvedStage, evaluated: Mapping[str,
     folder.incoming_problems.replace(folder.problems)
 
 
-def _start_model(recipe: Recipe, stage: Stage, run: RunFolder) -> str:
-    """Return the recipe's model for the first stage, and what the stage before left for later ones."""
+def start_model(recipe: Recipe, stage: Stage | SftStage, run: RunFolder) -> str:
+    """Return the recipe's model for the first stage, and what the stage before left for later ones.
+
+    Raises:
+        RunFolderError: If the stage before has left none.
+    """
     index = recipe.stages.index(stage)
     if index == 0:
         return recipe.model

@@ -18,6 +18,7 @@ from polaris_train.stage.evaluation import is_due
 from polaris_train.stage.monitor import Phases, ResidentMemory, Watched, alarms, step_metrics, step_performance
 from polaris_train.stage.rollouts import Rollouts
 from polaris_train.stage.settings import learning_rate, update_settings
+from polaris_train.stage.truncation import refuse_truncated_start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,7 @@ def train_stage(
 
     Raises:
         DivergenceError: If loss or gradient was not finite too many steps in a row.
+        RecipeError: If too many answers of the first step were cut short.
     """
     batching, loss, stepping = update_settings(config)
     known, waited, memory = ending.history(), Phases(watched), ResidentMemory()
@@ -86,6 +88,8 @@ def train_stage(
         phases, waited = waited, Phases(watched)
         with phases.phase("sample"):
             rollout = rollouts.next(step)
+        if step == 1:
+            refuse_truncated_start(rollout.groups, config)
         with phases.phase("update"):
             rescued = state.rescue.rescue(rollout.groups, step=step)
             batches = training_batches(rescued, batching, step=step)

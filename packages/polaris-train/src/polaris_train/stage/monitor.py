@@ -102,8 +102,8 @@ def alarms(metrics: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> 
         _above("truncated_share", metrics, TRUNCATED_SHARE, "answers are cut short: give a longer context"),
         _zero_signal(metrics),
         _collapse(metrics, trained),
-        _spike(metrics, trained),
-        _skipped(metrics),
+        spike(metrics, trained),
+        skipped(metrics),
     ]
     return [each for each in found if each]
 
@@ -134,7 +134,13 @@ def _collapse(metrics: Mapping[str, Any], trained: Sequence[Mapping[str, Any]]) 
     return f"entropy is {metrics['entropy']:.3g}, of {first:.3g} at the start: raise the temperature"
 
 
-def _spike(metrics: Mapping[str, Any], trained: Sequence[Mapping[str, Any]]) -> str | None:
+def spike(metrics: Mapping[str, Any], trained: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return what to say of a gradient that is far longer than usual.
+
+    Args:
+        metrics: Of the step.
+        trained: Of the earlier steps that learned something, oldest first.
+    """
     if len(trained) < _FEWEST or metrics["grad_norm"] is None:
         return None
     usual = median(each["grad_norm"] for each in trained[-WINDOW:])
@@ -143,7 +149,8 @@ def _spike(metrics: Mapping[str, Any], trained: Sequence[Mapping[str, Any]]) -> 
     return f"grad_norm is {metrics['grad_norm']:.3g}, usually {usual:.3g}: look at this step's answers"
 
 
-def _skipped(metrics: Mapping[str, Any]) -> str | None:
+def skipped(metrics: Mapping[str, Any]) -> str | None:
+    """Return what to say of a step that was left out."""
     if not metrics["skipped_updates"]:
         return None
     return "loss or gradient was not finite: the update was skipped"
@@ -166,7 +173,7 @@ class ResidentMemory:
     def measure(self) -> dict[str, Any]:
         """Return what the ranks hold now, and alarms, for a step's line of ``performance.jsonl``; collective."""
         held = torch.zeros(dist.get_world_size(), dtype=torch.float64)
-        held[dist.get_rank()] = _resident_bytes() / _GIB
+        held[dist.get_rank()] = resident_bytes() / _GIB
         dist.all_reduce(held)
         self._steps.append(held.tolist())
         found = [_growth_of(rank, values) for rank, values in enumerate(zip(*self._steps, strict=True))]
@@ -230,17 +237,18 @@ class Phases:
     @contextmanager
     def phase(self, name: str) -> Generator[None]:
         """Measure what happens inside the block."""
-        _reset_peak()
+        reset_peak()
         started = time.monotonic()
         with self._watched(name):
             yield
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
         self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
-        self.peak_memory_gib[name] = max(self.peak_memory_gib.get(name, 0.0), _peak_bytes() / _GIB)
+        self.peak_memory_gib[name] = max(self.peak_memory_gib.get(name, 0.0), peak_bytes() / _GIB)
 
 
-def _reset_peak() -> None:
+def reset_peak() -> None:
+    """Let what is held now be the highest that was held."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     else:
@@ -248,11 +256,13 @@ def _reset_peak() -> None:
             Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to what is in use
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
+    """Return the highest memory since `reset_peak`: of the GPU, or of this process where there is none."""
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else _process_bytes("VmHWM")
 
 
-def _resident_bytes() -> int:
+def resident_bytes() -> int:
+    """Return the memory of this process."""
     return _process_bytes("VmRSS")
 
 

@@ -6,7 +6,7 @@ A live table in a terminal, a line a step in a log, and the trackers of the reci
 import secrets
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -26,13 +26,22 @@ from polaris_train.stage.stopping import expected_steps
 
 SHOWN_STEPS = 12
 
-_COLUMNS = ("step", "reward", "informative", "truncated", "tokens", "entropy", "loss", "grad norm", "gap", "s")
+COLUMNS = ("step", "reward", "informative", "truncated", "tokens", "entropy", "loss", "grad norm", "gap", "s")
 
 
 class StepTable:
     """The newest steps of a stage, on stderr."""
 
-    def __init__(self, title: str, *, num_steps: int, max_tokens: int | None = None, sampled_tokens: int = 0) -> None:
+    def __init__(
+        self,
+        title: str,
+        *,
+        num_steps: int,
+        max_tokens: int | None = None,
+        sampled_tokens: int = 0,
+        columns: Sequence[str] = COLUMNS,
+        cells: Callable[[dict[str, Any]], tuple[str, ...]] | None = None,
+    ) -> None:
         """Show nothing yet.
 
         Args:
@@ -40,7 +49,11 @@ class StepTable:
             num_steps: Of the stage.
             max_tokens: That the stage samples, where they end it.
             sampled_tokens: Of steps that were done before.
+            columns: What is shown of a step; the first is its number, the last its seconds.
+            cells: Gives all but the last from a line of ``metrics.jsonl``; by default of reinforcement learning.
         """
+        self._columns = columns
+        self._cells = cells or _cells
         self._title = title
         self._num_steps = num_steps
         self._max_tokens = max_tokens
@@ -69,19 +82,21 @@ class StepTable:
             performance: The step's line of ``performance.jsonl``.
         """
         seconds = sum(performance["seconds"].values())
-        self._rows.append((*_cells(metrics), f"{seconds:.1f}"))
+        self._rows.append((*self._cells(metrics), f"{seconds:.1f}"))
         self._seconds.append(seconds)
         step = metrics["step"]
-        self._sampled_tokens += metrics["sampled_tokens"]
+        self._sampled_tokens += metrics.get("sampled_tokens", 0)
         last = expected_steps(step, self._sampled_tokens, steps=self._num_steps, max_sampled_tokens=self._max_tokens)
         left = sum(self._seconds) / len(self._seconds) * (last - step)
         heading = f"{self._title}  step {step}/{last}  {_clock(left)} left"
         if self._live is None:
-            cells = "  ".join(f"{name} {cell}" for name, cell in zip(_COLUMNS[1:], self._rows[-1][1:], strict=True))
+            cells = "  ".join(
+                f"{name} {cell}" for name, cell in zip(self._columns[1:], self._rows[-1][1:], strict=True)
+            )
             print(f"{heading}  {cells}", file=sys.stderr, flush=True)
             return
         table = Table(title=heading, title_justify="left")
-        for name in _COLUMNS:
+        for name in self._columns:
             table.add_column(name, justify="right")
         for row in self._rows:
             table.add_row(*row)
@@ -95,14 +110,15 @@ def _cells(metrics: dict[str, Any]) -> tuple[str, ...]:
         f"{metrics['informative_share']:.0%}",
         f"{metrics['truncated_share']:.1%}",
         f"{metrics['mean_tokens']:.0f}",
-        _number(metrics["entropy"], ".3f"),
-        _number(metrics["loss"], "+.4f"),
-        _number(metrics["grad_norm"], ".3f"),
-        _number(metrics["logprob_gap_max"], ".1e"),
+        number(metrics["entropy"], ".3f"),
+        number(metrics["loss"], "+.4f"),
+        number(metrics["grad_norm"], ".3f"),
+        number(metrics["logprob_gap_max"], ".1e"),
     )
 
 
-def _number(value: float | None, form: str) -> str:
+def number(value: float | None, form: str) -> str:
+    """Return a number as a cell."""
     return "-" if value is None else format(value, form)
 
 

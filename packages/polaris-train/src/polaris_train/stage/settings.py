@@ -58,7 +58,7 @@ def load_stage_policy(config: ResolvedStage, *, device: torch.device) -> Policy:
         device=device,
         context=config.context,
         precision=config.precision,
-        cpu_offload=config.cpu_offload,
+        cpu_offload=bool(config.cpu_offload),
         lora=config.lora,
         context_parallel=config.context_parallel,
         seed=config.seed,

@@ -5,9 +5,9 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import partial
 from itertools import compress
@@ -36,6 +36,7 @@ from polaris_train.stage.checkpoint import Checkpointer, TrainingState, receipt
 from polaris_train.stage.ending import Ending, end_stage
 from polaris_train.stage.engine import StageEngine
 from polaris_train.stage.evaluation import evaluate_when_due
+from polaris_train.stage.fitting import fitted
 from polaris_train.stage.heartbeat import Heartbeat
 from polaris_train.stage.launch import BAD_INPUT, ROUND, die_with_parent
 from polaris_train.stage.loop import StepResult, train_stage
@@ -50,12 +51,36 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """What a full or read-only disk, a quota or a limit on files answers."""
 
 
-def main() -> None:
-    """Run this rank; errors a user can mend end the stage with exit code 2."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rank:
+    """What a rank has once it has met the others and holds its part of the policy."""
+
+    config: ResolvedStage
+    """The stage, with what was derived for this machine."""
+
+    store: Store
+    """Reached by all ranks."""
+
+    heart: Heartbeat
+    state: TrainingState
+    load: Callable[[], Policy]
+    """Gives the model that the stage starts from once more; collective."""
+
+
+Train = Callable[[ResolvedStage, StageFolder, ExitStack], None]
+"""Trains a stage and writes its model, on every rank."""
+
+
+def main(train: Train | None = None) -> None:
+    """Run this rank; errors a user can mend end the stage with exit code 2.
+
+    Args:
+        train: Does the work; by default reinforcement learning.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # It would tell of every request to a server.
     try:
-        run_rank(StageFolder(Path(sys.argv[1])))
+        run_rank(StageFolder(Path(sys.argv[1])), train or _train)
     except (DataError, EvalError, RewardError, RolloutError, TrainError) as error:
         logger.error("error: %s", error)
         raise SystemExit(BAD_INPUT) from None
@@ -67,28 +92,31 @@ def main() -> None:
         raise SystemExit(BAD_INPUT) from None
 
 
-def run_rank(folder: StageFolder) -> None:
-    """Train a stage that `prepare_stage` has prepared and write its model.
+def run_rank(folder: StageFolder, train: Train) -> None:
+    """Train a stage that was prepared and write its model.
 
     Args:
         folder: Shared by all ranks.
+        train: Does the work.
     """
     die_with_parent()
     disable_progress_bar()
     config = _with_less_memory(folder.read_resolved(), folder)
     try:
         with ExitStack() as stack:
-            _train(config, folder, stack)
+            train(config, folder, stack)
     except MemoryExhaustedError as error:
         if error.max_tokens > error.longest:  # Micro-batches of single answers cannot become smaller.
             folder.write_allowed_tokens(max(error.max_tokens // 2, error.longest))
         raise
 
 
-def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None:
-    device = _device()
-    store = _join_ranks(device, timeout=timedelta(seconds=config.collective_timeout_s))
+def start_rank(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> Rank:
+    """Meet the other ranks and load this one's part of the model that the stage starts from."""
+    device = rank_device()
+    store = join_ranks(device, timeout=timedelta(seconds=config.collective_timeout_s))
     stack.callback(_leave_process_group)
+    config = fitted(config, device)
     beating = Heartbeat(PrefixStore("heartbeat", store), folder, stall_limit_s=config.stall_limit_s)
     heart = stack.enter_context(beating.watched())
     if dist.get_rank() == 0:
@@ -100,17 +128,22 @@ def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None
     warning = one_by_one(state.policy.model.config.to_dict(), model=config.model)
     if warning and dist.get_rank() == 0:
         logger.warning("%s", warning)
+    return Rank(config=config, store=store, heart=heart, state=state, load=load)
+
+
+def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None:
+    rank = start_rank(config, folder, stack)
+    config, state, heart = rank.config, rank.state, rank.heart
     problems = _usable_problems(read_problems(folder.problems), config)
     ending = Ending(config, folder)
     grade_many = heart.graded(stack.enter_context(boxed_grader()).grade_many)
     source = StepSource(problems, config, folder=folder, grade_many=grade_many)
     source.require_own(after=max(folder.checkpoints.steps(), default=0))  # before anything of the folder is changed
-    checkpointer = _resume(state, config, folder, stack)
-    servers = StageServers(config, state.policy, stack, heart, weights=folder.weights) if config.endpoints else None
-    engine = servers or StageEngine(config, state.policy, stack, PrefixStore("engines", store), heart)
+    checkpointer = resume(state, config, folder, stack)
+    engine = open_engine(config, folder, stack, rank)
     rollouts: Rollouts = SynchronousRollouts(source, open_sampler=engine.awake)
-    if servers and config.sampling_ahead:
-        rollouts = AheadRollouts(source, config, servers=servers, stack=stack)
+    if isinstance(engine, StageServers) and config.sampling_ahead:
+        rollouts = AheadRollouts(source, config, servers=engine, stack=stack)
     steps = train_stage(
         config,
         state=state,
@@ -123,7 +156,14 @@ def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None
     )
     _follow(_recorded(steps, state.policy, config, folder), config, folder, stack)
     with heart.phase("export"):
-        end_stage(state, config, folder, ending, load=load)
+        end_stage(state, config, folder, ending, load=rank.load)
+
+
+def open_engine(config: ResolvedStage, folder: StageFolder, stack: ExitStack, rank: Rank) -> StageServers | StageEngine:
+    """Return what samples for the stage; nothing is started before something must be sampled."""
+    if config.endpoints:
+        return StageServers(config, rank.state.policy, stack, rank.heart, weights=folder.weights)
+    return StageEngine(config, rank.state.policy, stack, PrefixStore("engines", rank.store), rank.heart)
 
 
 def _with_less_memory(config: ResolvedStage, folder: StageFolder) -> ResolvedStage:
@@ -134,7 +174,7 @@ def _with_less_memory(config: ResolvedStage, folder: StageFolder) -> ResolvedSta
     return config.model_copy(update={"microbatch_tokens": min(allowed, config.max_microbatch_tokens)})
 
 
-def _resume(state: TrainingState, config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> Checkpointer:
+def resume(state: TrainingState, config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> Checkpointer:
     """Continue from the newest checkpoint, or start with empty logs; return what writes the next ones."""
     checkpointer = Checkpointer(
         folder.checkpoints,
@@ -226,7 +266,7 @@ def _usable_problems(problems: list[Problem], config: ResolvedStage) -> list[Pro
     return usable
 
 
-def _join_ranks(device: torch.device, *, timeout: timedelta) -> Store:
+def join_ranks(device: torch.device, *, timeout: timedelta) -> Store:
     """Start the process group that ``torchrun`` or the parent process described; return the ranks' common store."""
     shared, rank, num_ranks = next(rendezvous("env://"))
     store = PrefixStore(os.environ.get(ROUND, "first"), shared)
@@ -241,7 +281,8 @@ def _leave_process_group() -> None:
         dist.destroy_process_group()
 
 
-def _device() -> torch.device:
+def rank_device() -> torch.device:
+    """Return the GPU of this rank, or the CPU where there is none."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))

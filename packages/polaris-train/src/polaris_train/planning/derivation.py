@@ -1,0 +1,151 @@
+"""What a recipe leaves to the machine, derived: the fastest way to train that fits, and an engine beside it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from polaris_rollout.engines import answers_within
+
+from polaris_train.planning.cards import GIB, Machine
+from polaris_train.planning.memory import EngineMemory, Training, TrainingMemory, engine_memory, training_memory
+from polaris_train.planning.shapes import ModelShape
+from polaris_train.recipe import Recipe
+from polaris_train.resolved import ResolvedStage
+
+MOST_IN_FLIGHT = 256
+"""Answers that one engine works on."""
+
+MICROBATCH_TOKENS = 32768
+"""Of one micro-batch: more brings no speed."""
+
+ROOM = 0.95
+"""Of a card that a micro-batch larger than the longest sequence may fill."""
+
+REDUCING = "reduce_each_microbatch"
+"""Field of a recipe, where there is one, that shares gradients out after every micro-batch."""
+
+_CACHE_BYTES = {"fp8": 1.0, "fp8_e4m3": 1.0, "fp8_e5m2": 1.0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Derived:
+    """One way to run a stage."""
+
+    training: Training
+    memory: TrainingMemory
+    engine: EngineMemory | None
+    """``None`` on a CPU and where servers sample."""
+    in_flight: int
+    """Answers that each engine works on at the same time."""
+    problems: tuple[str, ...]
+    """Why it does not fit; nothing where it does."""
+
+
+def derive(
+    recipe: Recipe | ResolvedStage, context: int, options: Mapping[str, Any], shape: ModelShape, machine: Machine
+) -> Derived:
+    """Return the fastest way to run a stage that fits, or that which is the nearest to it.
+
+    Args:
+        recipe: What it leaves open is derived; what it says is kept.
+        context: Of the stage.
+        options: Of vLLM.
+        shape: Of the model.
+        machine: Its ranks share the parameters.
+    """
+    ways = [_derived(recipe, context, options, machine, each) for each in _ways(recipe, context, shape, machine)]
+    return next((each for each in ways if not each.problems), min(ways, key=lambda each: each.memory.total))
+
+
+def cache_value_bytes(options: Mapping[str, Any]) -> float:
+    """Return the bytes of a number in the engine's cache."""
+    return _CACHE_BYTES.get(options.get("kv_cache_dtype", "auto"), 2.0)
+
+
+def _ways(recipe: Recipe | ResolvedStage, context: int, shape: ModelShape, machine: Machine) -> Iterator[Training]:
+    """Yield what may be derived for a stage, the fastest first."""
+    wide = machine.on_cpu or recipe.precision == "float32"
+    degree = recipe.context_parallel
+    plain = Training(
+        shape=shape,
+        tokens=max(context, (recipe.microbatch_tokens or 0) * degree),
+        num_ranks=machine.num_ranks,
+        context_parallel=degree,
+        rank=recipe.lora.rank if recipe.lora else None,
+        on_cpu=machine.on_cpu,
+        num_bytes=4 if wide else 2,
+        references=1 if recipe.kl_coef else 0,
+    )
+    is_open = recipe.cpu_offload is None and not machine.on_cpu
+    for offloads in (False, True) if is_open else (bool(recipe.cpu_offload),):
+        for reduces in _reducing(recipe, machine, offloads=offloads):
+            way = replace(plain, offloads=offloads, reduces_each=reduces)
+            yield way if recipe.microbatch_tokens or machine.on_cpu else _with_room(way, machine)
+
+
+def _reducing(recipe: Recipe | ResolvedStage, machine: Machine, *, offloads: bool) -> tuple[bool, ...]:
+    """Return whether gradients may be shared out after every micro-batch: no, then yes, where that saves memory."""
+    if REDUCING not in Recipe.model_fields or getattr(recipe, REDUCING):
+        return (REDUCING in Recipe.model_fields,)
+    return (False, True) if machine.num_ranks > 1 or offloads else (False,)
+
+
+def _with_room(training: Training, machine: Machine) -> Training:
+    """Return the training with as large a micro-batch as has room; not below the longest sequence."""
+    for times in range(MICROBATCH_TOKENS // training.tokens, 1, -1):
+        larger = replace(training, tokens=times * training.tokens)
+        if training_memory(larger).total <= ROOM * machine.memory_gib * GIB:
+            return larger
+    return training
+
+
+def _derived(
+    recipe: Recipe | ResolvedStage, context: int, options: Mapping[str, Any], machine: Machine, training: Training
+) -> Derived:
+    memory = training_memory(training)
+    engine = None
+    if not machine.on_cpu and not recipe.endpoints:
+        engine = engine_memory(
+            training.shape,
+            memory=machine.memory_gib * GIB,
+            resident=memory.resident,
+            tensor_parallel=recipe.tensor_parallel,
+            share=options.get("gpu_memory_utilization"),
+            value_bytes=cache_value_bytes(options),
+        )
+    answers = recipe.prompts_per_step * recipe.samples_per_prompt
+    most = min(
+        -(-answers // max(1, machine.num_ranks // recipe.tensor_parallel)), options.get("max_num_seqs", MOST_IN_FLIGHT)
+    )
+    return Derived(
+        training=training,
+        memory=memory,
+        engine=engine,
+        in_flight=most if engine is None else min(most, answers_within(engine.cache_tokens, context)),
+        problems=tuple(_missing(recipe, context, machine, memory, engine)),
+    )
+
+
+def _missing(
+    recipe: Recipe | ResolvedStage,
+    context: int,
+    machine: Machine,
+    memory: TrainingMemory,
+    engine: EngineMemory | None,
+) -> Iterator[str]:
+    """Yield what does not fit, each in a few words."""
+    name, host = machine.card.name, memory.host * machine.num_ranks / GIB
+    if memory.total > machine.memory_gib * GIB:
+        yield (
+            f"training at a context of {context:,} needs {memory.total / GIB:.1f} GiB of "
+            f"{'the host' if machine.on_cpu else f'each {name}'}, which has {machine.memory_gib:g}"
+        )
+    if host > machine.host_gib:
+        yield f"cpu_offload needs {host:.0f} GiB of the host's memory, which has {machine.host_gib:.0f}"
+    if engine and engine.cache_tokens < context:
+        yield (
+            f"the engine has {engine.share:.2f} of each {name}, which leaves {engine.cache_tokens:,} tokens of cache, "
+            f"and one answer may need {context:,}"
+        )
+    if machine.num_ranks % recipe.tensor_parallel:
+        yield f"tensor_parallel = {recipe.tensor_parallel} does not divide {machine.num_ranks} ranks"

@@ -1,0 +1,255 @@
+"""Memory of one rank while it trains and while its engine samples, in bytes, by formula.
+
+What a layer keeps for its backward pass is counted tensor by tensor as transformers' dense decoders write them: the
+inputs of every product, what norms and activations save, in the precision in which they save it. On a GPU only the
+input of each layer is kept and one layer at a time is computed again; a CPU keeps everything. Measured beside it:
+``tests/bench/plan.py`` on a CPU, and the peaks that prime-rl publishes for one and eight H100 (``tests/test_plan.py``).
+"""
+
+from dataclasses import dataclass, fields
+
+from polaris_train.planning.cards import GIB
+from polaris_train.planning.shapes import ModelShape
+
+WIDE = 4
+"""Bytes of a float32: masters, gradients, moments."""
+
+HEAD_CHUNK_BYTES = {True: 2**25, False: 2**28}
+"""Of logits at a time, on a CPU and on a GPU: `polaris_train.model.logprobs.CHUNK_BYTES`."""
+
+_CHUNK_COPIES = 3
+"""Logits, slopes and a product exist at the same time."""
+
+DEVICE_RESERVE = 1.5 * GIB
+"""Of a GPU: CUDA's context, NCCL's buffers, and what a process leaves unused between blocks."""
+
+ASLEEP = 1.5 * GIB
+"""What an engine that sleeps holds on to: its graphs and work space."""
+
+ENGINE_WORK = 3 * GIB
+"""What an engine that is awake needs besides weights and cache: activations of a prefill, logits, graphs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What decides the memory of one rank's training step."""
+
+    shape: ModelShape
+    tokens: int
+    """That go through the model at once: the longest sequence, or a whole micro-batch."""
+    num_ranks: int = 1
+    """That share the parameters."""
+    context_parallel: int = 1
+    """Ranks that share a sequence."""
+    rank: int | None = None
+    """Of LoRA adapters; ``None`` trains the weights."""
+    on_cpu: bool = False
+    num_bytes: int = 2
+    """Of a number in the precision of the forward pass."""
+    offloads: bool = False
+    """Parameters, gradients and moments are kept by the host."""
+    num_microbatches: int = 2
+    """Of a rank in one step; all that matters is whether there is more than one."""
+    reduces_each: bool = False
+    """Gradients are shared out after every micro-batch, not after the last."""
+    references: int = 0
+    """Frozen copies of the model (``kl_coef``)."""
+
+    @property
+    def trained(self) -> int:
+        """Parameters that an optimizer changes."""
+        return self.shape.parameters if self.rank is None else self.shape.adapter_parameters(self.rank)
+
+    @property
+    def stored(self) -> int:
+        """Parameters that are kept in float32."""
+        return self.shape.parameters + (0 if self.rank is None else self.trained)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingMemory:
+    """One rank's memory at the highest moment of a step, in bytes."""
+
+    masters: float
+    """Float32 parameters, and the frozen copies of a reference."""
+    moments: float
+    """Of AdamW."""
+    gradients: float
+    """Float32, this rank's part."""
+    unsharded_gradients: float
+    """Float32, whole on every rank while micro-batches add up."""
+    gathered: float
+    """Whole weights in the forward precision: what stands outside the layers, and layers on their way."""
+    activations: float
+    """What the backward pass needs, one layer computed again included."""
+    head: float
+    """Chunks of logits and the gradient of the output head."""
+    engine: float
+    """Held by the engine while it sleeps."""
+    reserve: float
+    """Of the device."""
+    host: float
+    """Of the host, by this rank: not part of the total."""
+
+    @property
+    def total(self) -> float:
+        """Of the device."""
+        return sum(getattr(self, each.name) for each in fields(self) if each.name != "host")
+
+    @property
+    def trainer(self) -> float:
+        """What the trainer itself allocates on the device: what a probe measures."""
+        return self.total - self.engine - self.reserve
+
+    @property
+    def resident(self) -> float:
+        """What stays on the device while the engine is awake."""
+        return self.masters + self.moments
+
+
+def training_memory(training: Training) -> TrainingMemory:
+    """Return the memory of one rank at the highest moment of a step.
+
+    Two moments can be it: when the backward pass begins, with all activations and the output head; and when it ends,
+    with all gradients. The first is also that of a layer that is computed again.
+    """
+    shape, share = training.shape, training.num_ranks
+    tokens = -(-training.tokens // training.context_parallel)
+    masters = WIDE * training.stored / share * (1 + training.references)
+    moments = 2 * WIDE * training.trained / share
+    whole = WIDE * training.trained
+    sharded = whole / share
+    is_repeated = training.num_microbatches > 1
+    pending = whole if is_repeated and not training.reduces_each else 0.0
+    earlier = sharded if is_repeated and training.reduces_each and not training.offloads else 0.0
+    kept, work = _activations(training, tokens)
+    head = _head(training, tokens)
+    device = training.num_bytes if not training.on_cpu else WIDE
+    passing = _passing(training)
+    gathered = device * shape.root_parameters
+    # Beginning of the backward pass, at the head or in the last layer; and its end, in the first layer.
+    begins = earlier + kept + max(head, work + passing)
+    ends = (0.0 if training.offloads else sharded) + work + passing + kept / shape.layers
+    at_head = begins >= ends and head > work + passing
+    is_start = begins >= ends
+    offloaded = (masters + moments + sharded) if training.offloads else 0.0
+    return TrainingMemory(
+        masters=0.0 if training.offloads else masters,
+        moments=0.0 if training.offloads else moments,
+        gradients=earlier if is_start else (0.0 if training.offloads else sharded),
+        unsharded_gradients=pending,
+        gathered=gathered + (0.0 if at_head else passing),
+        activations=(kept if is_start else kept / shape.layers) + (0.0 if at_head else work),
+        head=head if at_head else 0.0,
+        engine=0.0 if training.on_cpu else ASLEEP,
+        reserve=0.0 if training.on_cpu else DEVICE_RESERVE,
+        host=offloaded,
+    )
+
+
+def _activations(training: Training, tokens: int) -> tuple[float, float]:
+    """Return what is kept of all layers, and what one layer needs besides while it goes backward."""
+    shape, size = training.shape, training.num_bytes
+    hidden, query, key, middle = shape.hidden, shape.query, shape.key, shape.intermediate
+    trains_norms = training.rank is None
+    if training.on_cpu:
+        # Residual stream twice; each norm's input is that, its product with the scale and what linears read.
+        layer = 2 * hidden + (4 if trains_norms else 2) * hidden
+        layer += (4 + (1 if trains_norms else 0)) * query + (3 + (1 if trains_norms else 0)) * key
+        layer += 4 * middle
+        if training.rank is not None:
+            layer += 7 * training.rank
+        kept = WIDE * tokens * (shape.layers * layer + 3 * hidden)
+        work = WIDE * tokens * (2 * hidden + 3 * middle)
+        return kept, work
+    # Norms compute in float32 and save that too.
+    layer = (2 * size + 2 * (WIDE + 2 * size)) * hidden + (WIDE + 3 * size) * (query + key)
+    layer += 4 * size * middle
+    if training.rank is not None:
+        layer += 7 * size * training.rank
+    kept = size * tokens * (shape.layers + 3) * hidden
+    return kept, tokens * (layer + 3 * size * middle)
+
+
+def _head(training: Training, tokens: int) -> float:
+    """Return what log-probabilities need at the beginning of the backward pass."""
+    shape, size = training.shape, WIDE if training.on_cpu else training.num_bytes
+    chunk = _CHUNK_COPIES * max(HEAD_CHUNK_BYTES[training.on_cpu], WIDE * shape.vocabulary)
+    return chunk + size * tokens * shape.hidden + _head_gradient(training)
+
+
+def _head_gradient(training: Training) -> float:
+    """Return the gradient of the output head, which is whole until it is shared out, and a product beside it."""
+    if training.rank is not None and training.on_cpu:
+        return WIDE * training.shape.embedding_parameters  # computed though nothing trains the head
+    return WIDE * training.shape.embedding_parameters * (1 if training.on_cpu else 2)
+
+
+def _passing(training: Training) -> float:
+    """Return what layers on their way need: weights gathered for two, gradients of one in float32 and their copy."""
+    per_layer = training.shape.layer_parameters
+    trained = training.trained / training.shape.layers if training.rank is not None else per_layer
+    if training.on_cpu:
+        return WIDE * (2 * per_layer + 2 * trained)
+    return training.num_bytes * 3 * per_layer + 2 * WIDE * trained
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineMemory:
+    """What an engine that is awake has of one card."""
+
+    share: float
+    """Of the card's memory, weights and work space included."""
+    weights: float
+    """Bytes."""
+    work: float
+    """Bytes."""
+    cache: float
+    """Bytes of keys and values."""
+    cache_tokens: int
+    """Tokens of all answers together that these hold, on all cards that share an engine."""
+
+
+def engine_share(*, memory: float, resident: float, reserve: float) -> float:
+    """Return the share of a card that is left for an engine beside what a trainer keeps there.
+
+    Args:
+        memory: Of the card, in bytes.
+        resident: What stays while the engine is awake.
+        reserve: What must be free besides.
+    """
+    return max(0.0, min(0.9, (memory - resident - reserve) / memory))
+
+
+def transfer_bytes(largest: int) -> float:
+    """Return what passing weights on needs: the largest tensor whole in float32, and once more as the engine's.
+
+    Args:
+        largest: Its number of parameters.
+    """
+    return 1.5 * WIDE * largest
+
+
+def engine_memory(
+    shape: ModelShape, *, memory: float, resident: float, tensor_parallel: int, share: float | None, value_bytes: float
+) -> EngineMemory:
+    """Return what an engine has beside a trainer; a cache below 0 says how much is missing.
+
+    Args:
+        shape: Of the model.
+        memory: Of a card.
+        resident: What the trainer keeps there.
+        tensor_parallel: Cards that share an engine.
+        share: Of a card, where it is given.
+        value_bytes: Of a number in the cache.
+    """
+    if share is None:
+        share = engine_share(
+            memory=memory, resident=resident, reserve=DEVICE_RESERVE + transfer_bytes(shape.embedding_parameters)
+        )
+    weights = 2 * shape.parameters / tensor_parallel
+    cache = share * memory - weights - ENGINE_WORK
+    per_token = shape.cache_bytes(bytes_per_value=value_bytes) / min(tensor_parallel, shape.key_heads)
+    return EngineMemory(
+        share=share, weights=weights, work=ENGINE_WORK, cache=cache, cache_tokens=max(0, int(cache / per_token))
+    )

@@ -1,0 +1,100 @@
+"""The plan of one stage: what is derived for it, what it needs, and how long it takes."""
+
+from dataclasses import dataclass
+
+from polaris_train.planning.cards import Machine
+from polaris_train.planning.derivation import Derived, cache_value_bytes, derive
+from polaris_train.planning.shapes import ModelShape
+from polaris_train.planning.timing import StepTime, decoding_s, offloading_s, training_s
+from polaris_train.recipe import Recipe, Stage
+
+TYPICAL_ANSWER = 0.375
+"""Of the longest answer: the mean that is assumed where none is given, as of reasoning models at full context."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagePlan:
+    """What one stage needs of a machine."""
+
+    stage: str
+    context: int
+    steps: int
+    derived: Derived
+    answer_tokens: float
+    """Mean of an answer."""
+    time: StepTime | None
+    """``None`` for a CPU, whose speed nobody can tell."""
+    hours: float
+    """Of all steps and evaluations; 0 without a time."""
+    floor_hours: float
+    """Of these, what the longest answers take when each is alone."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether nothing is missing."""
+        return not self.derived.problems
+
+
+def plan_stage(
+    recipe: Recipe, stage: Stage, shape: ModelShape, machine: Machine, *, answer_tokens: int | None = None
+) -> StagePlan:
+    """Return what a stage needs, whether or not it fits.
+
+    Args:
+        recipe: The whole recipe.
+        stage: One of its stages.
+        shape: Of its model.
+        machine: Where it is to run.
+        answer_tokens: Mean length of an answer; by default `TYPICAL_ANSWER` of the longest.
+    """
+    longest = stage.context - recipe.max_prompt_tokens
+    mean = min(float(answer_tokens or TYPICAL_ANSWER * longest), longest)
+    derived = derive(recipe, stage.context, recipe.engine, shape, machine)
+    time = None if machine.on_cpu else _step_time(recipe, machine, derived, mean=mean, longest=longest)
+    hours = floor_hours = 0.0
+    if time:
+        evaluations = 2 + (stage.steps - 1) // recipe.evaluate_every if recipe.evaluate_every else 0
+        one = max(time.floor, recipe.held_out * recipe.evaluate_samples * mean / time.sampled_per_s)
+        hours = (stage.steps * time.total + evaluations * one) / 3600
+        floor_hours = (stage.steps + evaluations) * time.floor / 3600
+    return StagePlan(
+        stage=stage.name,
+        context=stage.context,
+        steps=stage.steps,
+        derived=derived,
+        answer_tokens=mean,
+        time=time,
+        hours=hours,
+        floor_hours=floor_hours,
+    )
+
+
+def _step_time(recipe: Recipe, machine: Machine, derived: Derived, *, mean: float, longest: int) -> StepTime:
+    training, in_flight = derived.training, derived.in_flight
+    sampled = recipe.prompts_per_step * recipe.samples_per_prompt * mean
+
+    def token_s(in_flight: float, held: float) -> float:
+        return decoding_s(
+            training.shape,
+            machine,
+            in_flight=in_flight,
+            held_tokens=held,
+            tensor_parallel=recipe.tensor_parallel,
+            cache_bytes=training.shape.cache_bytes(bytes_per_value=cache_value_bytes(recipe.engine)),
+        )
+
+    engines = max(1, machine.num_ranks // recipe.tensor_parallel)
+    sampled_per_s = engines * in_flight / token_s(in_flight, mean / 2)
+    floor = longest * token_s(1, longest / 2)
+    # Old log-probabilities and those of a reference each take a forward pass, a third of what training takes.
+    passes = 1 + (recipe.optimizer_steps_per_batch > 1) / 3 + bool(recipe.kl_coef) / 3
+    seconds = passes * training_s(training, machine, num_tokens=sampled, length=mean)
+    if training.offloads:
+        seconds += offloading_s(training, num_tokens=sampled)
+    return StepTime(
+        sampling=max(floor, sampled / sampled_per_s),
+        floor=floor,
+        training=seconds,
+        sampled_per_s=sampled_per_s,
+        trained_per_s=sampled / seconds,
+    )

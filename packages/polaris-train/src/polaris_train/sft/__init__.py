@@ -1,0 +1,8 @@
+"""Supervised fine-tuning: conversations become sequences in which only the assistant's tokens are learned.
+
+Names are in ``__init__.pyi`` and imported when they are first used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,90 @@
+"""What a stage's recipe leaves to the machine: derived from the card that the ranks find, as a plan derives it."""
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from polaris_train.errors import PlanError, RecipeError
+from polaris_train.planning import GIB, REDUCING, Card, Derived, Machine, derive, find_machine, model_shape
+from polaris_train.resolved import ResolvedStage
+
+logger = logging.getLogger(__name__)
+
+
+def fitted(config: ResolvedStage, device: torch.device) -> ResolvedStage:
+    """Return a stage with nothing left open for this machine; collective.
+
+    On a CPU nothing is derived. A model that cannot be planned is trained as the recipe says.
+
+    Raises:
+        RecipeError: If the host has not the memory for what is offloaded.
+    """
+    as_said = config.model_copy(update={"cpu_offload": bool(config.cpu_offload)})
+    if device.type != "cuda":
+        return as_said
+    derived = derived_here(config, device)
+    if derived is None:
+        return as_said
+    training = derived.training
+    if training.offloads:
+        _require_host_memory(derived.memory.host * int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    if dist.get_rank() == 0:
+        for problem in derived.problems:
+            logger.warning("by plan this stage does not fit: %s", problem)
+        logger.info(
+            "by plan: %.1f GiB of each GPU to train, micro-batches of %d tokens%s",
+            derived.memory.total / GIB,
+            training.tokens,
+            ", parameters on the host" if training.offloads else "",
+        )
+    found = {
+        "cpu_offload": training.offloads,
+        "microbatch_tokens": -(-training.tokens // training.context_parallel),
+        REDUCING: training.reduces_each,
+    }
+    return config.model_copy(update={name: found[name] for name in found if name in ResolvedStage.model_fields})
+
+
+def derived_here(config: ResolvedStage, device: torch.device) -> Derived | None:
+    """Return the plan of a stage on the devices of its ranks, ``None`` if its model cannot be planned; collective."""
+    try:
+        shape = model_shape(config.model)
+    except PlanError as error:
+        if dist.get_rank() == 0:
+            logger.warning("nothing is derived from the memory of this machine: %s", error)
+        return None
+    return derive(config, config.context, config.engine | config.engine_room, shape, _machine(device))
+
+
+def _machine(device: torch.device) -> Machine:
+    """Return the devices of all ranks, each with the memory of the smallest; their speed plays no part."""
+    if device.type == "cpu":
+        return find_machine("cpu", num_ranks=dist.get_world_size(), memory_gib=available_bytes() / GIB)
+    memory = torch.tensor(torch.cuda.mem_get_info(device)[1], dtype=torch.float64)
+    dist.all_reduce(memory, op=dist.ReduceOp.MIN)
+    card = Card(name=torch.cuda.get_device_name(device), memory_gib=float(memory) / GIB, bandwidth=1.0, flops=1.0)
+    return Machine(card=card, num_ranks=dist.get_world_size(), memory_gib=card.memory_gib, host_gib=float("inf"))
+
+
+def _require_host_memory(needed: float) -> None:
+    """Refuse to offload what the host would have to swap.
+
+    Raises:
+        RecipeError: Naming what is needed and what there is.
+    """
+    if (available := available_bytes()) < needed:
+        raise RecipeError(
+            f"cpu_offload needs {needed / GIB:.0f} GiB of this host's memory for its ranks and {available / GIB:.0f} "
+            "are available; use lora.rank, a smaller model, or more nodes"
+        )
+
+
+def available_bytes() -> int:
+    """Return the memory of this host that a process can have without swapping."""
+    for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    raise RecipeError("/proc/meminfo does not say how much memory is available; set cpu_offload = false")

@@ -1,0 +1,253 @@
+"""The plan: parameters and memory against what others counted and measured, and refusals whose fixes are accepted."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from accelerate import init_empty_weights
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from polaris_train.cli.main import main
+from polaris_train.errors import PlanError
+from polaris_train.model.adapters import add_adapters, is_adapter
+from polaris_train.model.logprobs import CHUNK_BYTES
+from polaris_train.planning import (
+    CARDS,
+    GIB,
+    PLANNED,
+    Training,
+    cheapest_fixes,
+    comment,
+    find_machine,
+    fits_table,
+    known_models,
+    model_shape,
+    packaged_plan,
+    plan_recipe,
+    recipes_table,
+    refusal,
+    shape_of,
+    training_memory,
+)
+from polaris_train.planning.memory import HEAD_CHUNK_BYTES
+from polaris_train.planning.shapes import known_configs
+from polaris_train.planning.timing import training_s
+from polaris_train.recipe import load_recipe, packaged_recipes
+from polaris_train.recipe_tables import Lora
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+STALE = "put the plan's figures there: python tests/bench/plan.py --write-docs"
+
+PUBLISHED = [
+    # model, tokens, H100s, LoRA rank; thousand tokens/s and peak GiB a card (prime-rl, benchmarks/results, 2026-02)
+    ("Qwen/Qwen3-0.6B", 16384, 1, None, 11.90, 12.5),
+    ("Qwen/Qwen3-0.6B", 16384, 1, 16, 13.34, 5.1),
+    ("Qwen/Qwen3-0.6B", 65536, 1, None, 10.15, 19.6),
+    ("Qwen/Qwen3-0.6B", 65536, 1, 16, 9.97, 11.5),
+    ("Qwen/Qwen3-4B-Instruct-2507", 16384, 1, 16, 6.23, 23.3),
+    ("Qwen/Qwen3-4B-Instruct-2507", 65536, 1, 16, 4.16, 42.0),
+    ("Qwen/Qwen3-4B-Instruct-2507", 16384, 8, None, 26.03, 17.1),
+    ("Qwen/Qwen3-4B-Instruct-2507", 65536, 8, None, 28.97, 36.1),
+]
+
+
+def empty(config):
+    values = {name: value for name, value in config.items() if name not in ("like", "model_type")}
+    with init_empty_weights():
+        model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[config["model_type"]](**values))
+    model.tie_weights()
+    return model
+
+
+@pytest.mark.parametrize("name", known_models())
+def test_parameters_are_those_of_the_model_that_transformers_builds(name):
+    assert model_shape(name).parameters == sum(each.numel() for each in empty(known_configs()[name]).parameters())
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen3-0.6B", "Qwen/Qwen2.5-Math-1.5B", "meta-llama/Llama-3.2-1B-Instruct"])
+@pytest.mark.parametrize("rank", [1, 64])
+def test_adapters_are_as_large_as_those_that_peft_adds(name, rank):
+    model = empty(known_configs()[name])
+    add_adapters(model, Lora(rank=rank))
+    added = sum(each.numel() for label, each in model.named_parameters() if is_adapter(label))
+    assert model_shape(name).adapter_parameters(rank) == added
+
+
+def published_training(model, tokens, cards, rank):
+    return Training(shape=model_shape(model), tokens=tokens, num_ranks=cards, rank=rank, reduces_each=True)
+
+
+@pytest.mark.parametrize(("model", "tokens", "cards", "rank", "speed", "peak"), PUBLISHED)
+def test_memory_and_speed_are_within_15_percent_of_those_that_a_peer_measured_on_h100(
+    model, tokens, cards, rank, speed, peak
+):
+    training = published_training(model, tokens, cards, rank)
+    assert training_memory(training).trainer / GIB == pytest.approx(peak, rel=0.15)
+    machine = find_machine("h100", num_ranks=cards)
+    seconds = training_s(training, machine, num_tokens=tokens * cards, length=tokens)
+    assert tokens * cards / seconds / 1000 == pytest.approx(speed, rel=0.15)
+
+
+def test_the_plan_counts_chunks_of_logits_as_large_as_they_are():
+    assert {True: CHUNK_BYTES["cpu"], False: CHUNK_BYTES["cuda"]} == HEAD_CHUNK_BYTES
+
+
+def test_a_hand_computed_engine_beside_a_trainer():
+    """1.7B on one card of 80 GiB: 16 bytes a parameter less gradients stay, and the engine has what is left."""
+    recipe = load_recipe("qwen3-1.7b-one-gpu", ["cpu_offload=false"])
+    plan = plan_recipe(recipe, find_machine("h100", num_ranks=1)).stages[0].derived
+    params = 1_720_574_976
+    resident = 12 * params
+    assert plan.memory.resident == resident
+    left = 80 * GIB - resident - 1.5 * GIB - 6 * 151_936 * 2048
+    assert plan.engine.share == pytest.approx(left / (80 * GIB))
+    cache = left - 2 * params - 3 * GIB
+    assert plan.engine.cache_tokens == int(cache / (28 * 2 * 8 * 128 * 2))
+    assert plan.in_flight == int(plan.engine.cache_tokens / (0.375 * 33792))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "cards", "overrides"),
+    [
+        ("qwen3-1.7b", 1, []),
+        ("qwen3-4b", 1, []),
+        ("qwen3-4b", 2, []),
+        ("qwen3-4b", 4, ["model=Qwen/Qwen3-8B"]),
+        ("qwen3-4b", 2, ["model=Qwen/Qwen3-8B", "tensor_parallel=2"]),
+    ],
+)
+def test_what_a_constant_share_of_the_card_kept_from_starting_fits(recipe, cards, overrides):
+    plan = plan_recipe(load_recipe(recipe, overrides), find_machine("h100", num_ranks=cards))
+    assert plan.problems == []
+    assert all(stage.derived.engine.cache_tokens >= stage.context for stage in plan.stages)
+
+
+def test_what_fits_without_is_neither_offloaded_nor_shared_out_each_time():
+    plan = plan_recipe(load_recipe("qwen3-4b"), find_machine("h100", num_ranks=8))
+    assert not any(each.derived.training.offloads or each.derived.training.reduces_each for each in plan.stages)
+    smaller = plan_recipe(load_recipe("qwen3-4b"), find_machine("h100", num_ranks=8, memory_gib=40))
+    assert any(each.derived.training.reduces_each or each.derived.training.offloads for each in smaller.stages)
+
+
+def test_memory_falls_with_ranks_and_rises_with_tokens():
+    shape = model_shape("Qwen/Qwen3-4B")
+    totals = [
+        [
+            training_memory(Training(shape=shape, tokens=tokens, num_ranks=ranks)).total
+            for tokens in (8192, 16384, 65536)
+        ]
+        for ranks in (1, 2, 8)
+    ]
+    assert all(row == sorted(row) for row in totals)
+    assert all(list(column) == sorted(column, reverse=True) for column in zip(*totals, strict=True))
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    recipe=st.sampled_from(["qwen3-4b", "qwen3-1.7b-one-gpu", "math-level45-lora", "r1-distill-qwen-7b"]),
+    card=st.sampled_from(["rtx-4090", "a100-40gb", "h100", "l40s"]),
+    cards=st.sampled_from([1, 2, 8]),
+    overrides=st.sampled_from(
+        [[], ["cpu_offload=false"], ["engine.gpu_memory_utilization=0.2"], ["model=Qwen/Qwen3-14B"], ["kl_coef=0.1"]]
+    ),
+)
+def test_every_fix_that_a_refusal_names_is_accepted(recipe, card, cards, overrides):
+    overrides = [*overrides, f"num_processes={cards}"]
+    machine = find_machine(card, num_ranks=cards)
+    plan = plan_recipe(load_recipe(recipe, overrides), machine)
+    if not plan.problems:
+        return
+    fixes = cheapest_fixes(recipe, overrides, machine)
+    assert 1 <= len(fixes) <= 3
+    for fix in fixes:
+        assert plan_recipe(load_recipe(recipe, [*overrides, *fix]), machine).problems == []
+        assert f"--set {fix[0]}" in refusal(plan, fixes)
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr("sys.argv", ["polaris-train", "plan", *arguments])
+    code = 0
+    try:
+        main()
+    except SystemExit as stopped:
+        code = stopped.code or 0
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_a_recipe_that_cannot_fit_is_refused_with_three_lines_that_are_then_accepted(monkeypatch, capsys):
+    asked = ["qwen3-4b", "--gpus", "1", "--gpu", "rtx-4090"]
+    code, out, err = run(monkeypatch, capsys, *asked)
+    assert code == 2
+    assert re.search(r"in stage-3 training at a context of 53,248 needs [\d.]+ GiB of each rtx-4090, which has 24", err)
+    assert "in all" in out
+    fixes = [line.split() for line in err.splitlines() if line.startswith("  --set")]
+    assert len(fixes) == 3
+    for fix in fixes:
+        assert run(monkeypatch, capsys, *asked, *fix)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["qwen3-4b", "--gpu", "h10"], "--gpu 'h10' is unknown; near it are h100"),
+        (["qwen3-4b", "--gpu-memory", "0"], "--gpu-memory is 0; give GiB above 0"),
+        (["qwen3-4b", "--answer-tokens", "0"], "--answer-tokens is 0; give 1 or more"),
+        (["qwen3-4b", "--gpus", "1", "--host-memory", "32"], "of the host's memory, which has 32"),
+        (["qwen3-4b", "--set", "engine.kv_cach_dtype=fp8"], "kv_cache_dtype"),
+        (["qwen3-4b", "--set", "engine.max_model_len=9"], "'max_model_len' cannot be set: it is the context"),
+        (["qwen3-4b", "--set", "tensor_parallel=3", "--gpus", "8"], "tensor_parallel = 3 does not divide 8 ranks"),
+        (["qwen3-4b", "--set", "model=none-such"], "no model 'none-such'"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(monkeypatch, capsys, arguments, message):
+    code, _, err = run(monkeypatch, capsys, *arguments)
+    assert code == 2
+    assert message in err and "Traceback" not in err
+
+
+def test_a_type_of_model_whose_layers_differ_is_refused():
+    with pytest.raises(PlanError, match="type 'gemma3_text' cannot be planned"):
+        shape_of({"model_type": "gemma3_text"}, name="some")
+    with pytest.raises(PlanError, match="has no 'num_attention_heads'"):
+        shape_of({"model_type": "llama"}, name="some")
+
+
+@pytest.mark.parametrize("name", packaged_recipes())
+def test_every_packaged_recipe_can_be_planned_on_every_card(name):
+    for card in CARDS:
+        plan = plan_recipe(load_recipe(name), find_machine(card, num_ranks=8))
+        assert all(each.derived.memory.total > 0 for each in plan.stages)
+        json.dumps([each.derived.problems for each in plan.stages])
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_a_recipe_for_a_machine_fits_it_and_its_comment_says_what_the_plan_says(name):
+    plan = packaged_plan(name)
+    assert plan.problems == []
+    assert comment(plan) + "\n" in packaged_recipes()[name].read_text(encoding="utf-8"), (
+        "tests/bench/plan.py --write-docs"
+    )
+
+
+@pytest.mark.parametrize(("page", "table"), [("docs/what-fits.md", fits_table), ("README.md", recipes_table)])
+def test_the_tables_of_the_docs_are_what_the_plan_says(page, table):
+    package = Path(__file__).parents[1]
+    path = package / page if page == "README.md" else package.parents[1] / page
+    if not path.exists():
+        pytest.skip("the package alone")
+    assert f"<!-- plan -->\n{table()}\n<!-- /plan -->" in path.read_text(encoding="utf-8"), (
+        "tests/bench/plan.py --write-docs"
+    )
+
+
+def test_without_a_recipe_the_command_prints_what_fits(monkeypatch, capsys):
+    assert run(monkeypatch, capsys) == (0, fits_table() + "\n", "")
+
+
+def test_a_known_base_and_a_folder_are_planned_without_the_network(monkeypatch, capsys):
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("asked the network"))
+    assert run(monkeypatch, capsys, "qwen3-4b")[0] == 0
+    code, out, _ = run(monkeypatch, capsys, "tiny-cpu", "--gpu", "cpu")
+    assert code == 0 and "tiny-cpu on a CPU with 16 GiB" in out

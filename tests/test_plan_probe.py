@@ -1,0 +1,33 @@
+"""The plan's memory beside the peak of real steps, each in a process of its own."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+from polaris_train.cli.main import main
+
+spec = importlib.util.spec_from_file_location("bench_plan", Path(__file__).parent / "bench" / "plan.py")
+bench = importlib.util.module_from_spec(spec)
+sys.modules[spec.name] = bench
+spec.loader.exec_module(bench)
+
+
+def test_a_step_of_a_random_model_takes_what_the_plan_says(capsys):
+    assert bench.compare([bench.CASES[0]]), capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_five_models_and_three_ranks_of_lora_take_what_the_plan_says(capsys):
+    assert len(bench.CASES) == 8 and sum(case[-1] is not None for case in bench.CASES) == 3
+    assert bench.compare(list(bench.CASES)), capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_command_probes_on_two_ranks(monkeypatch, capsys):
+    arguments = ["plan", "tiny-cpu", "--probe", "--set", "num_processes=2", "--set", "stages.2.context=1024"]
+    monkeypatch.setattr("sys.argv", ["polaris-train", *arguments])
+    main()
+    said = capsys.readouterr().out
+    assert "stage-3: 2 steps of 2 micro-batches of 1,024 tokens on 2 rank(s) of this machine (cpu)" in said
+    assert "GiB a rank measured" in said and "GiB planned" in said

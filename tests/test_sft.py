@@ -1,0 +1,196 @@
+"""A stage of supervised fine-tuning by its commands: killed anywhere it ends with the same bytes, and it is learned."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from polaris_data import Problem, to_prompt
+from polaris_data.problems import generate_chains, write_solution
+from polaris_train.embedded import tiny_model
+from polaris_train.errors import RunFolderError
+from polaris_train.recipe import load_recipe
+from polaris_train.sft import Conversations, prepare_sft
+from transformers import AutoTokenizer
+
+RECIPE = """
+model = "tiny"
+problems = "synthetic"
+limit = 40
+prompts_per_step = 4
+samples_per_prompt = 4
+max_prompt_tokens = 160
+learning_rate = 1e-4
+checkpoint_every = 2
+held_out = 8
+num_processes = 1
+{more}
+
+[[stages]]
+name = "sft"
+kind = "sft"
+context = 256
+traces = "{traces}"
+epochs = 2
+traces_per_step = 8
+validation_traces = 4
+learning_rate = 1e-3
+
+[[stages]]
+name = "rl"
+context = 256
+temperature = 1.0
+steps = 1
+
+[data]
+dedup = false
+decontaminate = []
+profile_samples = 4
+profile_temperature = 1.0
+
+[evaluation]
+benchmarks = []
+yarn_context = 0
+"""
+
+
+def write_traces(path, num_traces):
+    rng = random.Random(7)
+    chains = generate_chains(rng, split="train")
+    with path.open("w") as file:
+        for number in range(num_traces):
+            question, chain = next(chains)
+            asked = to_prompt(Problem(problem_id=str(number), question=question, references=(str(chain.answer),)))
+            said = write_solution(chain, "worked", slip_at=None)
+            messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
+            file.write(json.dumps({"messages": messages}) + "\n")
+
+
+def recipe_of(place, *, traces="", more=""):
+    path = place / "small.toml"
+    path.write_text(RECIPE.format(traces=traces or place / "traces.jsonl", more=more))
+    return path
+
+
+WORKER = [sys.executable, "-m", "polaris_train.sft.worker"]
+ALONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+
+
+def worker(folder):
+    return subprocess.Popen([*WORKER, str(folder)], env=os.environ | ALONE | {"OMP_NUM_THREADS": "1"})
+
+
+def kill_after(folder, step, delay):
+    """Start the worker and kill it some time after a step is recorded."""
+    child = worker(folder)
+    metrics = folder / "metrics.jsonl"
+    while child.poll() is None and not (metrics.exists() and metrics.read_bytes().count(b"\n") >= step):
+        time.sleep(0.002)
+    time.sleep(delay)
+    assert child.poll() is None
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+
+
+def test_a_stage_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_path):
+    write_traces(tmp_path / "traces.jsonl", 44)
+    recipe = load_recipe(str(recipe_of(tmp_path)))
+    whole, killed = (prepare_sft(recipe, recipe.stages[0], tmp_path / name / "run") for name in ("whole", "killed"))
+    assert worker(whole).wait() == 0
+    draw = random.Random(0)
+    for step in (1, 4, 7):
+        kill_after(killed, step, draw.uniform(0, 0.05))
+        assert not (killed / "outcome.json").exists()
+    assert prepare_sft(recipe, recipe.stages[0], tmp_path / "killed" / "run") == killed
+    assert worker(killed).wait() == 0
+    steps = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert [each["step"] for each in steps] == list(range(1, 11))
+    assert steps[-1]["loss"] < steps[0]["loss"] and "validation_loss" in steps[-1]
+    model = [f"model/{path.name}" for path in (whole / "model").iterdir()]
+    for name in ("metrics.jsonl", "outcome.json", "sequences.arrow", *model):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_one_recipe_learns_from_its_own_correct_answers_and_then_by_reinforcement(tmp_path):
+    path = recipe_of(tmp_path, traces="profile", more="evaluate_every = 3")
+    run = tmp_path / "run"
+    command = [str(Path(sys.executable).with_name("polaris"))]
+    planned = subprocess.run(
+        [*command, "plan", str(path), "--out", str(run)], check=True, capture_output=True, text=True
+    ).stdout
+    assert (
+        "] sft.traces: " in planned and "] sft.train: " in planned and planned.index("sft.train") < planned.index("rl.")
+    )
+    subprocess.run([*command, "run", str(path), "--out", str(run)], check=True)
+    status = subprocess.run([*command, "status", str(run)], check=True, capture_output=True, text=True).stdout
+    assert "finished" in status
+    assert json.loads((run / "rl" / "resolved.json").read_text())["model"] == str(run / "sft" / "model")
+    held_out = [(run / stage / "eval" / "held-out.jsonl").read_bytes() for stage in ("sft", "rl")]
+    assert held_out[0] == held_out[1]
+    page = (run / "report.html").read_text()
+    assert "sft" in page
+    why = subprocess.run([*command, "why", str(run), "sft"], check=True, capture_output=True, text=True).stdout
+    assert "all steps are done" in why
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ('{"messages": [{"role": "user", "content": "Hi"}]}\n', "no turn of the role 'assistant'"),
+        ('{"text": "<|im_start|>user"}\n', r"no row has 'messages'.*\['text'\]"),
+        ("", "the file is empty"),
+    ],
+)
+def test_traces_with_nothing_to_learn_are_refused_before_anything_is_written(tmp_path, rows, reason):
+    (tmp_path / "traces.jsonl").write_text(rows)
+    recipe = load_recipe(str(recipe_of(tmp_path)))
+    with pytest.raises((RunFolderError, ValueError), match=reason):
+        prepare_sft(recipe, recipe.stages[0], tmp_path / "run")
+    assert not (tmp_path / "run" / "sft" / "resolved.json").exists()
+    assert not list((tmp_path / "run" / "sft").glob("*.partial"))
+
+
+@pytest.mark.parametrize("name", ["qwen2_5", "qwen3"])
+@pytest.mark.parametrize("thought", ["", "<think>\nCount them.\n</think>\n\n"])
+def test_what_is_learned_is_what_the_tags_of_trls_templates_mark(name, thought):
+    """TRL has put ``{% generation %}`` into copies of these templates; ours are the published ones without."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model())
+    published, tagged = (
+        (files("trl") / "chat_templates" / f"{name}{suffix}.jinja").read_text() for suffix in ("", "_training")
+    )
+    asked = [{"role": "user", "content": "What is 2 + 3?"}]
+    messages = [*asked, {"role": "assistant", "content": f"{thought}It is 5."}]
+    tokenizer.chat_template = tagged
+    found = tokenizer.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
+    marked = [place for place, is_said in enumerate(found["assistant_masks"]) if is_said]
+    tokenizer.chat_template = published
+    (learned,) = Conversations(tokenizer, stop_token_ids=[]).learn(messages)
+    (start, end) = learned.spans[0]
+    assert list(learned.token_ids) == found["input_ids"][: len(learned.token_ids)]
+    # Theirs also marks the line break that stands after the end of a turn, which no engine samples.
+    ours = set(range(start, end))
+    assert (
+        ours <= set(marked)
+        and tokenizer.decode([found["input_ids"][each] for each in set(marked) - ours]).strip() == ""
+    )
+
+
+def test_qwen3_forgets_thoughts_and_the_answer_with_them_is_learned_where_it_was_said():
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model())
+    tokenizer.chat_template = (files("trl") / "chat_templates" / "qwen3.jinja").read_text()
+    said = ["<think>\nCount.\n</think>\n\nFive.", "<think>\nAdd.\n</think>\n\nSix."]
+    messages = [
+        {"role": "user", "content": "2 + 3?"}, {"role": "assistant", "content": said[0]},
+        {"role": "user", "content": "3 + 3?"}, {"role": "assistant", "content": said[1]},
+    ]  # fmt: skip
+    parts = Conversations(tokenizer, stop_token_ids=[]).learn(messages)
+    texts = [[tokenizer.decode(each.token_ids[start:end]) for start, end in each.spans] for each in parts]
+    assert texts == [[f"{said[0]}<|im_end|>"], [f"{said[1]}<|im_end|>"]]
+    assert "Count" not in tokenizer.decode(parts[1].token_ids)
