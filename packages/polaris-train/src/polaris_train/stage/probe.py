@@ -33,7 +33,7 @@ from polaris_train.recipe import Recipe, Stage
 from polaris_train.resolved import ResolvedStage
 from polaris_train.stage.fitting import derived_here, fitted
 from polaris_train.stage.monitor import peak_bytes, reset_peak, resident_bytes
-from polaris_train.stage.settings import load_stage_policy, start_state, update_settings
+from polaris_train.stage.settings import load_stage_policy, stage_optimizer, update_settings
 from polaris_train.stage.worker import join_ranks, rank_device
 
 _NUM_STEPS, _NUM_MICROBATCHES = 2, 2
@@ -154,10 +154,10 @@ def _probe(config: ResolvedStage, stack: ExitStack) -> dict[str, Any] | None:
 
 def _take_steps(config: ResolvedStage, device: torch.device) -> None:
     _, _, settings = update_settings(config)
-    state, sequences = start_state(config, load_stage_policy(config, device=device)), _sequences(config)
+    policy, sequences = load_stage_policy(config, device=device), _sequences(config)
+    optimizer = stage_optimizer(config, policy)
     for _ in range(_NUM_STEPS):
-        totals = accumulate(state.policy, sequences, _loss, settings, scaler=state.scaler)
-        optimizer_step(state.policy, state.optimizer, totals, settings, scaler=state.scaler)
+        optimizer_step(policy, optimizer, accumulate(policy, sequences, _loss, settings), settings)
 
 
 def _sequences(config: ResolvedStage) -> list[TrainingSequence]:

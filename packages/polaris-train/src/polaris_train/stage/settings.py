@@ -69,16 +69,18 @@ def start_state(config: ResolvedStage, policy: Policy, folder: StageFolder) -> T
     """Return everything that changes while a stage is trained, as it is before the first step; touches no file."""
     return TrainingState(
         policy=policy,
-        optimizer=torch.optim.AdamW(
-            policy.trained_parameters(),
-            lr=config.learning_rate,
-            betas=config.betas,
-            weight_decay=config.weight_decay,
-        ),
+        optimizer=stage_optimizer(config, policy),
         scaler=torch.amp.GradScaler(policy.device.type, enabled=policy.dtype == torch.float16),
         rescue=RescueBuffer(
             folder.rescue, max_age=config.rescue_max_age, max_tokens=config.max_answer_tokens, seed=config.seed
         ),
+    )
+
+
+def stage_optimizer(config: ResolvedStage, policy: Policy) -> torch.optim.Optimizer:
+    """Return the optimizer of what is trained, as it is before the first step."""
+    return torch.optim.AdamW(
+        policy.trained_parameters(), lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
     )
 
 
