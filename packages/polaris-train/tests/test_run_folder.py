@@ -12,8 +12,12 @@ from polaris_train.errors import RunFolderError
 from polaris_train.run_folder import StageFolder
 
 SOURCES = Path(polaris_train.__file__).parent
-OTHERS = {"assets", "tiny", "recipes", "sharded", "."}
-"""Folders of the package, one that torch writes into a model and we remove, and how a job's temporary file begins."""
+OTHERS = {
+    *("assets", "tiny", "recipes", "planning", "known_models.json"),
+    *("sharded", "adapter_config.json", "generation_config.json", "vocab.json"),
+    *(".", "stage.json", "found.json"),
+}
+"""Folders and files of the package, of a model, and of jobs and probes while they last."""
 
 KNOWERS = {"run_folder.py", "ablation/request.py"}
 """The modules that know a folder: of a run, and of an ablation, which holds runs."""
@@ -32,7 +36,7 @@ def literals(tree):
                 if isinstance(part, ast.Constant) and isinstance(part.value, str):
                     yield part.value
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and KNOWN.search(node.value):
-            yield node.value
+            yield from [node.value] if " " not in node.value else []  # a sentence
 
 
 def docstrings_removed(tree):

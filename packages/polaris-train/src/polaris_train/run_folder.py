@@ -267,6 +267,11 @@ class StageFolder:
         return self.path / "temperature.*", self.path / "probes*"
 
     @property
+    def traces_files(self) -> Path:
+        """All that is written with the traces, as a glob pattern."""
+        return self.traces.with_suffix(".*")
+
+    @property
     def training_files(self) -> tuple[Path, ...]:
         """All that training writes, as glob patterns."""
         learned = (self.sequences, self.sequences_made, self.traces_set_aside)

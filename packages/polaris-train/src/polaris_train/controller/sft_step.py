@@ -32,7 +32,7 @@ def sft_steps(request: Request, index: int, stage: SftStage) -> Iterator[Step]:
             ),
             inputs=(folder.training, folder.profile),
             outputs=(own.traces,),
-            owns=(own.path / "traces.*",),
+            owns=(own.traces_files,),
         )
     given = (Path(traces),) if stage.traces == OWN_TRACES or Path(traces).is_file() else ()
     constants = deciding(recipe.constants())
