@@ -75,7 +75,7 @@ CASES = [
     ([*TEMPERATURE, "--lowest", "1.5", "--highest", "1.2"], ["1.5 to 1.2"]),
     ([*TEMPERATURE, "--lowest", "-0.5"], ["-0.5 to 2"]),
     ([*TEMPERATURE, "--target-diversity", "63"], ["--target-diversity", "63", "between 0 and 1"]),
-    ([*TEMPERATURE, "--target-diversity", "0.6", "--like", "taken"], ["not both"]),
+    ([*TEMPERATURE, "--target-diversity", "0.6", "--like", "taken"], ["not two"]),
     ([*TEMPERATURE, "--target-diversity", "0.6", "--at", "1"], ["--at searches for nothing"]),
     ([*TEMPERATURE, "--at", "3"], ["--at is 3", "at most 2"]),
     (["polaris", "run", "no-recipe"], ["no-recipe", "tiny-cpu"]),
