@@ -6,6 +6,7 @@ input of each layer is kept and one layer at a time is computed again; a CPU kee
 ``tests/bench/plan.py`` on a CPU, and the peaks that prime-rl publishes for one and eight H100 (``tests/test_plan.py``).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 from polaris_train.planning.cards import GIB
@@ -108,43 +109,48 @@ class TrainingMemory:
 
 
 def training_memory(training: Training) -> TrainingMemory:
-    """Return the memory of one rank at the highest moment of a step.
-
-    Two moments can be it: when the backward pass begins, with all activations and the output head; and when it ends,
-    with all gradients. The first is also that of a layer that is computed again.
-    """
-    shape, share = training.shape, training.num_ranks
-    tokens = -(-training.tokens // training.context_parallel)
+    """Return the memory of one rank at the highest moment of a step: of those that `_moments` names, the highest."""
+    share = training.num_ranks
     masters = WIDE * training.stored / share * (1 + training.references)
     moments = 2 * WIDE * training.trained / share
-    whole = WIDE * training.trained
-    sharded = whole / share
-    is_repeated = training.num_microbatches > 1
-    pending = whole if is_repeated and not training.reduces_each else 0.0
-    earlier = sharded if is_repeated and training.reduces_each and not training.offloads else 0.0
-    kept, work = _activations(training, tokens)
-    head = _head(training, tokens)
-    device = training.num_bytes if not training.on_cpu else WIDE
-    passing = _passing(training)
-    gathered = device * shape.root_parameters
-    # Beginning of the backward pass, at the head or in the last layer; and its end, in the first layer.
-    begins = earlier + kept + max(head, work + passing)
-    ends = (0.0 if training.offloads else sharded) + work + passing + kept / shape.layers
-    at_head = begins >= ends and head > work + passing
-    is_start = begins >= ends
-    offloaded = (masters + moments + sharded) if training.offloads else 0.0
+    highest = max(_moments(training), key=lambda each: sum(each.values()))
     return TrainingMemory(
+        **highest,
         masters=0.0 if training.offloads else masters,
         moments=0.0 if training.offloads else moments,
-        gradients=earlier if is_start else (0.0 if training.offloads else sharded),
-        unsharded_gradients=pending,
-        gathered=gathered + (0.0 if at_head else passing),
-        activations=(kept if is_start else kept / shape.layers) + (0.0 if at_head else work),
-        head=head if at_head else 0.0,
         engine=0.0 if training.on_cpu else ASLEEP,
         reserve=0.0 if training.on_cpu else DEVICE_RESERVE,
-        host=offloaded,
+        host=masters + moments + WIDE * training.trained / share if training.offloads else 0.0,
     )
+
+
+def _moments(training: Training) -> Iterator[dict[str, float]]:
+    """Yield what there is at each moment that may be the highest, besides what is always there.
+
+    The backward pass begins at the output head and in the last layer, with all activations; it ends in the first
+    layer, when the gradients of all others are shared out, and then with the gradients of what stands outside the
+    layers, whole and once more as they are sent.
+    """
+    shape, is_repeated = training.shape, training.num_microbatches > 1
+    tokens = -(-training.tokens // training.context_parallel)
+    root = WIDE * shape.root_parameters if training.rank is None else 0.0
+    whole = WIDE * training.trained
+    sharded = 0.0 if training.offloads else whole / training.num_ranks
+    is_whole = is_repeated and not training.reduces_each
+    kept, work = _activations(training, tokens)
+    gathered, passing = training.num_bytes * shape.root_parameters, _passing(training)
+    first = {"gradients": sharded if is_repeated and training.reduces_each else 0.0}
+    first |= {"unsharded_gradients": whole if is_whole else 0.0}
+    last = {"gradients": sharded * (1 - root / whole) if is_whole else sharded}
+    yield first | {"gathered": gathered, "activations": kept, "head": _head(training, tokens)}
+    yield first | {"gathered": gathered + passing, "activations": kept + work, "head": 0.0}
+    yield last | {
+        "unsharded_gradients": root,
+        "gathered": gathered + passing,
+        "activations": kept / shape.layers + work,
+        "head": 0.0,
+    }
+    yield last | {"unsharded_gradients": 2 * root, "gathered": gathered, "activations": 0.0, "head": 0.0}
 
 
 def _activations(training: Training, tokens: int) -> tuple[float, float]:
@@ -155,16 +161,18 @@ def _activations(training: Training, tokens: int) -> tuple[float, float]:
     if training.on_cpu:
         # Residual stream twice; each norm's input is that, its product with the scale and what linears read.
         layer = 2 * hidden + (4 if trains_norms else 2) * hidden
-        layer += (4 + (1 if trains_norms else 0)) * query + (3 + (1 if trains_norms else 0)) * key
-        layer += 4 * middle
+        layer += 3 * query + 2 * key + 4 * middle
+        if shape.head_norms:
+            layer += (2 if trains_norms else 1) * (query + key)
         if training.rank is not None:
             layer += 7 * training.rank
         kept = WIDE * tokens * (shape.layers * layer + 3 * hidden)
         work = WIDE * tokens * (2 * hidden + 3 * middle)
         return kept, work
     # Norms compute in float32 and save that too.
-    layer = (2 * size + 2 * (WIDE + 2 * size)) * hidden + (WIDE + 3 * size) * (query + key)
-    layer += 4 * size * middle
+    layer = (2 * size + 2 * (WIDE + 2 * size)) * hidden + 2 * size * (query + key) + 4 * size * middle
+    if shape.head_norms:
+        layer += (WIDE + size) * (query + key)
     if training.rank is not None:
         layer += 7 * size * training.rank
     kept = size * tokens * (shape.layers + 3) * hidden
