@@ -19,8 +19,8 @@ OTHERS = {
 }
 """Folders and files of the package, of a model, and of jobs and probes while they last."""
 
-KNOWERS = {"run_folder.py", "ablation/request.py"}
-"""The modules that know a folder: of a run, and of an ablation, which holds runs."""
+KNOWERS = {"run_folder.py", "ablation/request.py", "model/merging.py"}
+"""The modules that know a folder: of a run, of an ablation, which holds runs, and of a model, whose files are read."""
 
 KNOWN = re.compile(
     r"\.(json|jsonl|jsonl\.new|parquet|lock|pt|partial|damaged|new)$|^step-$|^random-$|^wandb-id$|^checkpoints$"

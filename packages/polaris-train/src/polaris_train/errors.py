@@ -21,6 +21,10 @@ class AdapterError(TrainError, ValueError):
     """A folder holds adapters that cannot be put beside their model."""
 
 
+class MergeError(TrainError, ValueError):
+    """Two models cannot be averaged, because their weights or tokens do not mean the same."""
+
+
 class MemoryExhaustedError(TrainError, MemoryError):
     """A micro-batch did not fit into memory; the stage can be continued with smaller ones."""
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from polaris_train.cli.arguments import RecipeArgument, SetOption
+from polaris_train.cli.merge import merge_command
 from polaris_train.cli.plan import plan_command
 from polaris_train.cli.sft import sft_command
 
@@ -76,6 +77,7 @@ def stage(
 
 
 app.command("sft")(sft_command)
+app.command("merge")(merge_command)
 
 
 @app.command()
