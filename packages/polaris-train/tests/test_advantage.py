@@ -137,7 +137,7 @@ def test_what_short_answers_gain_the_long_ones_lose_and_wrong_ones_see_none_of_i
         )
 
 
-@pytest.mark.parametrize(("rewards", "lengths"), [([0.0, 0.0], [3, 4]), ([1.0, 0.0], [3, 4]), ([1.0, 1.0], [5, 5])])
+@pytest.mark.parametrize(("rewards", "lengths"), [([0.0, 0.0], [3, 4]), ([1.0, 0.0], [3, 4]), ([1.0] * 3, [725] * 3)])
 def test_where_no_two_correct_answers_differ_in_length_rewards_stay(rewards, lengths):
     assert shorter_is_better(rewards, lengths, weight=0.2) == rewards
 

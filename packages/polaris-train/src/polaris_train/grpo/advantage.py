@@ -101,10 +101,10 @@ def shorter_is_better(rewards: Sequence[float], lengths: Sequence[int], *, weigh
         "VibeThinker-3B" (0.2 in its last stage of mathematics), 2026. https://arxiv.org/abs/2606.16140
     """
     inverse = {index: 1 / max(lengths[index], 1) for index, reward in enumerate(rewards) if reward > 0}
-    mean = math.fsum(inverse.values()) / max(len(inverse), 1)
-    largest = max((abs(each - mean) for each in inverse.values()), default=0.0)
-    if not largest:
+    if len(set(inverse.values())) < 2:  # of equal ones the mean may be another number, by rounding
         return list(rewards)
+    mean = math.fsum(inverse.values()) / len(inverse)
+    largest = max(abs(each - mean) for each in inverse.values())
     return [
         reward + weight * (inverse[index] - mean) / largest if index in inverse else reward
         for index, reward in enumerate(rewards)
