@@ -59,14 +59,16 @@ def batch():
     return pack([whole, short])
 
 
-def trained(folder, *, steps=3, second_model=False):
+def trained(folder, *, steps=3, second_model=False, degree=1):
     """A state after steps towards likelier tokens, far enough that adapters matter, and held near the first model."""
-    policy = load_policy(str(folder), device=CPU, context=64, lora=LORA, seed=3)
+    policy = load_policy(str(folder), device=CPU, context=64, lora=LORA, seed=3, context_parallel=degree)
     reference = load_policy(str(folder), device=CPU, context=64) if second_model else WithoutAdapters(policy)
     optimizer = torch.optim.AdamW(policy.trained_parameters(), lr=0.05)
     for _ in range(steps):
         logprobs, _ = policy(batch(), temperature=1.4)
-        (0.1 * kl_penalty(logprobs, reference.frozen_logprobs(batch(), temperature=1.4)) - logprobs).sum().backward()
+        frozen = reference.frozen_logprobs(batch(), temperature=1.4)
+        # Each rank has the gradient of its own slice, and FSDP averages what should be added up.
+        (degree * (0.1 * kl_penalty(logprobs, frozen) - logprobs).sum()).backward()
         optimizer.step()
         optimizer.zero_grad()
     rescue = RescueBuffer(StepFiles(Path(folder) / "rescue"), max_age=10, max_tokens=64, seed=0)
@@ -184,7 +186,7 @@ sys.path.insert(0, sys.argv[2])
 from test_adapters import logprobs, trained
 
 dist.init_process_group("gloo")
-state = trained(sys.argv[1])
+state = trained(sys.argv[1], degree=int(sys.argv[4]))
 merged = dict(state.policy.weights())
 if dist.get_rank() == 0:
     torch.save({"logprobs": logprobs(state.policy), "merged": merged}, sys.argv[3])
@@ -193,12 +195,14 @@ else:
 """
 
 
-def test_two_ranks_train_what_one_does(folder, tmp_path):
-    """Each rank computes the whole batch here, so gradients averaged over ranks are those of one."""
+@pytest.mark.parametrize("degree", [1, 2], ids="{} slices".format)
+def test_two_ranks_train_what_one_does(folder, tmp_path, degree):
+    """Both compute the whole batch, so gradients averaged over them are those of one; or each a slice of its tokens."""
     (tmp_path / "rank.py").write_text(RANK)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     here = str(__file__).rpartition("/")[0]
-    subprocess.run([*torchrun, tmp_path / "rank.py", folder, here, tmp_path / "found.pt"], check=True)
+    command = [*torchrun, tmp_path / "rank.py", folder, here, tmp_path / "found.pt", str(degree)]
+    subprocess.run(command, check=True)
     found, one = torch.load(tmp_path / "found.pt"), trained(folder).policy
     assert torch.allclose(found["logprobs"], logprobs(one), atol=1e-5)
     for name, weight in one.weights():

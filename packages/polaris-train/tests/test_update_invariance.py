@@ -60,6 +60,7 @@ CASES = {
     "two optimizer steps": {"optimizer_steps_per_batch": 2},
     "two optimizer steps of gspo": LOSSES["gspo"] | {"optimizer_steps_per_batch": 2, "aggregation": "sequence-mean"},
     "masked, copied": {"truncated": "masked", "substitution": "copy", "mismatch_correction": "mask"},
+    "geometric": {"mismatch_correction": "geometric", "mismatch_low": 0.8, "mismatch_high": 1.25},
     "divergence": {"kl_coef": 0.3},
 }
 
@@ -265,6 +266,7 @@ def slow_loss(sequence, logprobs, old, config):
     total = logprobs.new_zeros(())
     old = torch.tensor(sequence.engine_logprobs) if sequence.off_policy else old
     mean_ratio = (logprobs.detach() - old).mean().exp()
+    mean_mismatch = (old - torch.tensor(sequence.engine_logprobs)).mean().exp().item()
     for token, new in enumerate(logprobs):
         ratio = (new - old[token]).exp()
         if config.loss == "gspo":
@@ -279,6 +281,9 @@ def slow_loss(sequence, logprobs, old, config):
         rho = (old[token] - sequence.engine_logprobs[token]).exp().item()
         if config.mismatch_correction == "mask":
             loss = loss * (rho if config.mismatch_low <= rho <= config.mismatch_high else 0.0)
+        elif config.mismatch_correction == "geometric":
+            is_kept = config.mismatch_low <= mean_mismatch <= config.mismatch_high
+            loss = loss * (min(rho, 2.0) if is_kept else 0.0)
         else:
             loss = loss * min(rho, config.mismatch_high)
         total = total + loss
@@ -389,6 +394,7 @@ def test_the_cases_have_gradients_and_more_micro_batches_than_one(taken):
     assert counts[2] >= 2
     assert counts[8] >= 8
     assert all(step["stats"].grad_norm > 0.01 for step in taken.values())
+    assert 0.1 < taken["geometric", 1, torch.float32]["stats"].mismatch_share < 0.9
 
 
 def test_a_single_optimizer_step_costs_no_pass_for_old_logprobs(taken):
