@@ -255,3 +255,52 @@ def test_a_known_base_and_a_folder_are_planned_without_the_network(monkeypatch, 
     assert run(monkeypatch, capsys, "qwen3-4b")[0] == 0
     code, out, _ = run(monkeypatch, capsys, "tiny-cpu", "--gpu", "cpu")
     assert code == 0 and "tiny-cpu on a CPU with 16 GiB" in out
+
+
+SFT_AND_RL = """
+model = "Qwen/Qwen3-4B"
+problems = "synthetic"
+kl_coef = 0.01
+
+[[stages]]
+kind = "sft"
+name = "traces"
+context = 16384
+traces = "{traces}"
+epochs = 2
+
+[[stages]]
+name = "stage-1"
+context = 16384
+temperature = 1.0
+steps = 10
+"""
+
+
+def test_a_stage_that_learns_from_traces_is_planned_without_an_engine_and_a_reference(tmp_path):
+    (tmp_path / "traces.jsonl").write_text('{"messages": []}\n' * 70)
+    (tmp_path / "recipe.toml").write_text(SFT_AND_RL.format(traces=tmp_path / "traces.jsonl"))
+    machine = find_machine("h100", num_ranks=8)
+    recipe = str(tmp_path / "recipe.toml")
+    sft, rl = plan_recipe(load_recipe(recipe, ["evaluate_every=0"]), machine, answer_tokens=1000).stages
+    assert sft.steps == 5  # 140 traces, 32 at a time
+    assert sft.derived.engine is None and sft.derived.memory.engine == 0
+    assert sft.derived.memory.masters == pytest.approx(rl.derived.memory.masters / 2)
+    seconds = training_s(sft.derived.training, machine, num_tokens=32_000, length=1000)
+    assert sft.hours == pytest.approx(5 * seconds / 3600)
+    evaluated, _ = plan_recipe(load_recipe(recipe, ["evaluate_every=5"]), machine).stages
+    assert evaluated.derived.engine is not None
+
+
+def test_a_plan_says_what_a_stage_of_traces_takes_with_and_without_its_traces(tmp_path, monkeypatch, capsys):
+    (tmp_path / "traces.jsonl").write_text('{"messages": []}\n' * 70)
+    (tmp_path / "recipe.toml").write_text(SFT_AND_RL.format(traces=tmp_path / "traces.jsonl"))
+    code, out, _ = run(monkeypatch, capsys, str(tmp_path / "recipe.toml"))
+    assert code == 0 and "traces: context 16,384, at most 5 steps, each of 32 traces" in out
+    assert "  at most 5 steps, each of 32 traces: " in out
+    (tmp_path / "traces.jsonl").unlink()
+    code, out, _ = run(monkeypatch, capsys, str(tmp_path / "recipe.toml"))
+    assert code == 0 and "as many steps as its traces give, each of 32 traces" in out
+    assert "  1,000 traces, once: " in out and "Without the time of traces: how many" in out
+    code, _, err = run(monkeypatch, capsys, str(tmp_path / "recipe.toml"), "--gpus", "1", "--gpu", "rtx-4090")
+    assert code == 2 and "does not fit" in err

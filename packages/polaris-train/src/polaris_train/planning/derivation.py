@@ -34,7 +34,7 @@ class Derived:
     training: Training
     memory: TrainingMemory
     engine: EngineMemory | None
-    """``None`` on a CPU and where servers sample."""
+    """``None`` on a CPU, where servers sample, and where nothing does."""
     in_flight: int
     """Answers that each engine works on at the same time."""
     problems: tuple[str, ...]
@@ -42,7 +42,13 @@ class Derived:
 
 
 def derive(
-    recipe: Recipe | ResolvedStage, context: int, options: Mapping[str, Any], shape: ModelShape, machine: Machine
+    recipe: Recipe | ResolvedStage,
+    context: int,
+    options: Mapping[str, Any],
+    shape: ModelShape,
+    machine: Machine,
+    *,
+    supervised: bool = False,
 ) -> Derived:
     """Return the fastest way to run a stage that fits, or that which is the nearest to it.
 
@@ -52,8 +58,10 @@ def derive(
         options: Of vLLM.
         shape: Of the model.
         machine: Its ranks share the parameters.
+        supervised: It learns from traces: it has no reference, and samples only to evaluate.
     """
-    ways = [_derived(recipe, context, options, machine, each) for each in _ways(recipe, context, shape, machine)]
+    trained = _ways(recipe, context, shape, machine, supervised=supervised)
+    ways = [_derived(recipe, context, options, machine, each) for each in trained]
     return next((each for each in ways if not each.problems), min(ways, key=lambda each: each.memory.total))
 
 
@@ -62,7 +70,9 @@ def cache_value_bytes(options: Mapping[str, Any]) -> float:
     return _CACHE_BYTES.get(options.get("kv_cache_dtype", "auto"), 2.0)
 
 
-def _ways(recipe: Recipe | ResolvedStage, context: int, shape: ModelShape, machine: Machine) -> Iterator[Training]:
+def _ways(
+    recipe: Recipe | ResolvedStage, context: int, shape: ModelShape, machine: Machine, *, supervised: bool
+) -> Iterator[Training]:
     """Yield what may be derived for a stage, the fastest first."""
     wide = machine.on_cpu or recipe.precision == "float32"
     degree = recipe.context_parallel
@@ -74,7 +84,8 @@ def _ways(recipe: Recipe | ResolvedStage, context: int, shape: ModelShape, machi
         rank=recipe.lora.rank if recipe.lora else None,
         on_cpu=machine.on_cpu,
         num_bytes=4 if wide else 2,
-        references=1 if recipe.kl_coef else 0,
+        references=1 if recipe.kl_coef and not supervised else 0,
+        has_engine=bool(recipe.evaluate_every) or not supervised,
     )
     is_open = recipe.cpu_offload is None and not machine.on_cpu
     for offloads in (False, True) if is_open else (bool(recipe.cpu_offload),):
@@ -104,7 +115,7 @@ def _derived(
 ) -> Derived:
     memory = training_memory(training)
     engine = None
-    if not machine.on_cpu and not recipe.endpoints:
+    if training.has_engine and not machine.on_cpu and not recipe.endpoints:
         engine = engine_memory(
             training.shape,
             memory=machine.memory_gib * GIB,

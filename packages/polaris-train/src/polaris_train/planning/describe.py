@@ -35,11 +35,12 @@ def summary(plan: RecipePlan) -> str:
     if machine.on_cpu:
         return f"training takes at most {most:.1f} GiB of this machine, by plan"
     cards = f"{machine.num_ranks} x {machine.card.name} of {machine.memory_gib:g} GiB"
-    floor = sum(stage.floor_hours for stage in plan.stages)
-    return (
-        f"{cards}, by plan: training takes at most {most:.0f} GiB of each; {_hours(plan.hours)}, "
-        f"{plan.hours * machine.num_ranks:,.0f} GPU-hours, of which {_hours(floor)} wait for the longest answers"
-    )
+    said = f"{cards}, by plan: training takes at most {most:.0f} GiB of each"
+    if plan.hours:
+        said += f"; {_hours(plan.hours)}, {plan.hours * machine.num_ranks:,.0f} GPU-hours"
+    if floor := sum(stage.floor_hours for stage in plan.stages):
+        said += f", of which {_hours(floor)} wait for the longest answers"
+    return said
 
 
 def comment(plan: RecipePlan) -> str:
@@ -66,7 +67,7 @@ def _heading(plan: RecipePlan) -> Iterator[str]:
 
 
 def _stage(plan: RecipePlan, stage: StagePlan) -> Iterator[str]:
-    yield f"{stage.stage}: context {stage.context:,}, {stage.steps} steps"
+    yield f"{stage.stage}: context {stage.context:,}, {_steps(stage)}"
     yield f"  {'GiB of each rank':{_WIDTH}} training  sampling"
     for name, label in _ROWS.items():
         training = getattr(stage.derived.memory, name) / GIB
@@ -84,10 +85,21 @@ def _stage(plan: RecipePlan, stage: StagePlan) -> Iterator[str]:
     yield f"  derived: {_derived(stage)}"
     if stage.time:
         yield f"  a step: {_time_line(stage)}"
+    if stage.time and stage.traces_per_step:
+        hours = stage.hours if stage.steps else 1000 / stage.traces_per_step * stage.time.total / 3600
+        yield f"  {_steps(stage) if stage.steps else '1,000 traces, once'}: {_hours(hours)}, evaluations left out"
+    elif stage.time:
         yield (
             f"  {stage.steps} steps: {_hours(stage.hours)}, {stage.hours * plan.machine.num_ranks:,.0f} GPU-hours, "
             f"evaluations included; at least {_hours(stage.floor_hours)} with any number of cards"
         )
+
+
+def _steps(stage: StagePlan) -> str:
+    if stage.traces_per_step is None:
+        return f"{stage.steps} steps"
+    many = "as many steps as its traces give" if stage.steps is None else f"at most {stage.steps:,} steps"
+    return f"{many}, each of {stage.traces_per_step} traces"
 
 
 def _sampling(stage: StagePlan) -> float | None:
@@ -118,7 +130,8 @@ def _derived(stage: StagePlan) -> str:
     parts: list[str] = []
     if stage.derived.engine:
         parts.append(f"engine {stage.derived.engine.share:.2f} of the memory")
-    parts.append(f"{stage.derived.in_flight} answers in flight")
+    if stage.traces_per_step is None:
+        parts.append(f"{stage.derived.in_flight} answers in flight")
     parts.append(f"micro-batches of {stage.derived.training.tokens:,} tokens")
     if stage.derived.training.offloads:
         parts.append("parameters on the host")
@@ -133,6 +146,8 @@ def _time_line(stage: StagePlan) -> str:
     time = stage.time
     if time is None:
         return "no time"
+    if stage.traces_per_step:
+        return f"{_minutes(time.training)} to train ({time.trained_per_s:,.0f} tokens/s)"
     return (
         f"{_minutes(time.sampling)} to sample ({time.sampled_per_s:,.0f} tokens/s; the longest answer alone "
         f"{_minutes(time.floor)}), {_minutes(time.training)} to train ({time.trained_per_s:,.0f} tokens/s)"
@@ -141,14 +156,17 @@ def _time_line(stage: StagePlan) -> str:
 
 def _sum(plan: RecipePlan) -> str:
     said = f"All stages: {summary(plan)}."
-    if plan.unplanned:
-        said += f" Not planned, as they learn from traces: {', '.join(plan.unplanned)}."
+    if unknown := [stage.stage for stage in plan.stages if stage.steps is None]:
+        said += f" Without the time of {', '.join(unknown)}: how many traces there will be is not known."
     if plan.machine.on_cpu:
         return said
+    what, trained = "Traces", ""
+    if not all(stage.traces_per_step for stage in plan.stages):
+        what, trained = "Answers", "; every group is trained on"
     mean = ", ".join(f"{stage.answer_tokens:,.0f}" for stage in plan.stages)
     return (
-        f"{said}\nAnswers of {mean} tokens on the average ({TYPICAL_ANSWER:g} of the longest unless --answer-tokens "
-        "says more); every group is trained on. Speeds are those of data sheets and of a peer's published figures."
+        f"{said}\n{what} of {mean} tokens on the average ({TYPICAL_ANSWER:g} of the longest unless --answer-tokens "
+        f"says more){trained}. Speeds are those of data sheets and of a peer's published figures."
     )
 
 

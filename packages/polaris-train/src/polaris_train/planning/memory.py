@@ -55,6 +55,8 @@ class Training:
     """Gradients are shared out after every micro-batch, not after the last."""
     references: int = 0
     """Frozen copies of the model (``kl_coef``)."""
+    has_engine: bool = True
+    """An engine sleeps beside it."""
 
     @property
     def trained(self) -> int:
@@ -118,7 +120,7 @@ def training_memory(training: Training) -> TrainingMemory:
         **highest,
         masters=0.0 if training.offloads else masters,
         moments=0.0 if training.offloads else moments,
-        engine=0.0 if training.on_cpu else ASLEEP,
+        engine=ASLEEP if training.has_engine and not training.on_cpu else 0.0,
         reserve=0.0 if training.on_cpu else DEVICE_RESERVE,
         host=masters + moments + WIDE * training.trained / share if training.offloads else 0.0,
     )

@@ -10,7 +10,7 @@ from polaris_train.errors import PlanError, RecipeError
 from polaris_train.planning.cards import Machine
 from polaris_train.planning.shapes import ModelShape, known_models, model_shape
 from polaris_train.planning.stages import StagePlan, plan_stage
-from polaris_train.recipe import Recipe, Stage, load_recipe
+from polaris_train.recipe import Recipe, load_recipe
 
 NUM_FIXES = 3
 """Changes that are named, at most."""
@@ -35,14 +35,8 @@ class RecipePlan:
         return [f"{stage.stage}: {problem}" for stage in self.stages for problem in stage.derived.problems]
 
     @property
-    def unplanned(self) -> list[str]:
-        """Names of stages that learn from traces: they need no more memory than the others, and how many traces there
-        will be is not known."""
-        return [stage.name for stage in self.recipe.stages if not isinstance(stage, Stage)]
-
-    @property
     def hours(self) -> float:
-        """Of the stages that are planned."""
+        """Of the stages whose steps are known."""
         return sum(stage.hours for stage in self.stages)
 
 
@@ -63,10 +57,7 @@ def plan_recipe(recipe: Recipe, machine: Machine, *, answer_tokens: int | None =
     degree = recipe.context_parallel
     if machine.num_ranks % degree:
         raise PlanError(f"context_parallel is {degree}, which does not divide {machine.num_ranks} GPUs")
-    reinforced = [stage for stage in recipe.stages if isinstance(stage, Stage)]
-    if not reinforced:
-        raise PlanError(f"{recipe.name} has no stage of reinforcement learning; only these are planned")
-    stages = (plan_stage(recipe, stage, shape, machine, answer_tokens=answer_tokens) for stage in reinforced)
+    stages = (plan_stage(recipe, stage, shape, machine, answer_tokens=answer_tokens) for stage in recipe.stages)
     return RecipePlan(recipe=recipe, shape=shape, machine=machine, stages=tuple(stages))
 
 

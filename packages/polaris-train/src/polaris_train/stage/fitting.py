@@ -56,7 +56,8 @@ def derived_here(config: ResolvedStage, device: torch.device) -> Derived | None:
         if dist.get_rank() == 0:
             logger.warning("nothing is derived from the memory of this machine: %s", error)
         return None
-    return derive(config, config.context, config.engine | config.engine_room, shape, _machine(device))
+    options, supervised = config.engine | config.engine_room, config.sft is not None
+    return derive(config, config.context, options, shape, _machine(device), supervised=supervised)
 
 
 def _machine(device: torch.device) -> Machine:

@@ -53,12 +53,13 @@ def probe_recipe(recipe: Recipe) -> dict[str, Any]:
     Raises:
         PlanError: If the step failed; what the ranks said is on stderr.
     """
-    stage = max((each for each in recipe.stages if isinstance(each, Stage)), key=lambda each: each.context)
+    stage = max(recipe.stages, key=lambda each: each.context)
+    own = stage.model_dump(exclude={"name"}) if isinstance(stage, Stage) else {"context": stage.context, "steps": 1}
     num_ranks = recipe.num_processes or len(visible_devices()) or 1
     resolved = ResolvedStage.model_validate(
         recipe.constants()
         | recipe.engine_tables()
-        | stage.model_dump(exclude={"name"})
+        | own  # What a step of traces computes takes as much as what one of answers does.
         | {
             "temperature": 1.0,
             "run": recipe.name,
