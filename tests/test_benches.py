@@ -1,110 +1,215 @@
-"""Every benchmark starts and gets to its end at a tiny size; its figures are for a quiet machine and for people."""
+"""Every benchmark does its work at a tiny size, and its sides compute the same; the figures are for quiet machines.
+
+Those that need a server or a command with an engine of its own are marked slow; the others that sample share an engine.
+"""
 
 import importlib.util
+import json
 import os
 import runpy
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from polaris_data import synthetic_problems
+from polaris_rollout import SamplingParams
+from polaris_rollout.models import stop_token_ids
+from polaris_train.embedded import tiny_model
 
 BENCHES = Path(__file__).parent / "bench"
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-FIGURES = SHARED / "facts" / "figures.json"
 
-TINY = {
+WHOLE = {
     "balance": ["--seeds", "2"],
+    "data": ["--problems", "1200", "--compared", "200"],
     "diversity": ["--answers", "4", "--words", "200", "--runs", "1"],
     "eval": ["50"],
     "house": ["."],
 }
-"""Run whole each time."""
+"""Run as they are, each in a process of its own."""
 
-LONGER = {
-    "adaptive": ["--figures", str(FIGURES), "--seeds", "1"],
+SLOW = {
+    "adaptive": ["--tiny", "--num-problems", "16"],
     "ahead": ["OUT", "--steps", "3", "--runs", "1", "--prompts", "4", "--samples", "4"],
-    "data": ["--problems", "600", "--compared", "200"],
+    "busy": ["--steps", "2", "--loops", "1", "--most", "1000"],
     "eval_overhead": ["--problems", "4", "--samples", "2", "--rounds", "1"],
-    "eval_peer": ["--runs", "1"],
-    "plan": ["--only", "0"],
-    "reward": [],
+    "eval_peer": ["--runs", "1", "--problems", "4", "--max-tokens", "32"],
     "sampling": ["--seconds", "1", "--rounds", "1"],
-    "temperature": ["target", "--trials", "1", "--models", "Qwen3-4B", "--processes", "1"],
-    "train": ["skewed", "--runs", "1", "--steps", "2"],
+    "sft": ["memory", "--runs", "1", "--steps", "2", "--longest", "64"],
+    "train": ["memory", "--runs", "1", "--steps", "2", "--longest", "64"],
 }
-"""Run whole where slow tests are; else they only start, with all that they import, and say what they take."""
+"""Run as they are where slow tests are."""
 
-IN_PROCESS = {"gpu", "train_ways"}
-"""Run in this process, which has imported what they need."""
+IN_PROCESS = {"gpu", "rescue", "reward", "sft_ways", "temperature", "train_ways"}
+"""Run in this process alone, which has imported what they need, as those of `SLOW` but for two are too."""
+
+ELSEWHERE = {"plan"}
+"""Run by ``tests/test_plan_probe.py``."""
+
+FIGURES = {
+    "difficulty_deepscaler40k_8rollouts_T0.6": {
+        "a model": {str(number): count for number, count in enumerate((40, 12, 10, 9, 9, 10, 12, 21, 70))}
+    },
+    "zones_qwen3_4b_aime24_mean32": {"T": [0.1, 0.6, 1.0, 1.4, 1.5, 1.6, 1.7], "acc": [70, 74, 74, 74, 70, 50, 30]},
+    "diversity_vs_temperature_distinct4_x100": {
+        "T": [0.1, 0.6, 1.0, 1.2, 1.4, 1.6],
+        "Qwen3-4B": [28, 42, 47, 55, 63, 84],
+    },
+    "r1_7b_zone_shift(eye)": {
+        "T": [0.4, 0.8, 1.2],
+        "acc": {steps: [52, 53, 11] for steps in ("before", "400", "800")},
+        "diversity": {steps: [45, 60, 90] for steps in ("before", "400", "800")},
+    },
+}
+"""Of the form of published figures, made up."""
 
 
-def arguments_of(name, folder):
-    given = (TINY | LONGER)[name]
-    if name in ("adaptive", "temperature", "reward") and not FIGURES.is_file():
-        pytest.skip("no ../shared beside the repository")
-    if name == "eval_peer" and importlib.util.find_spec("lm_eval") is None:
-        pytest.skip("lm-eval is not installed; see the script's first lines")
-    return [str(folder / "out") if each == "OUT" else each for each in given]
+@pytest.fixture
+def load(monkeypatch):
+    """Return what is in a benchmark, as `runpy` does."""
+    monkeypatch.syspath_prepend(BENCHES)
+    return lambda name: runpy.run_path(str(BENCHES / f"{name}.py"))
 
 
-def run(name, folder, timeout):
-    command = [sys.executable, str(BENCHES / f"{name}.py"), *arguments_of(name, folder)]
-    environment = os.environ | {"TMPDIR": str(folder)}
-    root = BENCHES.parents[1]
-    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=timeout)
+@pytest.fixture
+def start(monkeypatch, capsys):
+    """Run a benchmark in this process, and return what it prints."""
+
+    def run(name, *arguments):
+        monkeypatch.syspath_prepend(BENCHES)
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        runpy.run_path(str(BENCHES / f"{name}.py"), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
+def run_whole(name, arguments, folder, timeout):
+    done = subprocess.run(
+        [sys.executable, str(BENCHES / f"{name}.py"), *arguments],
+        cwd=BENCHES.parents[1],
+        env=os.environ | {"TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_every_benchmark_is_listed_here():
-    assert {path.stem for path in BENCHES.glob("*.py")} == {*TINY, *LONGER, *IN_PROCESS}
+    assert {path.stem for path in BENCHES.glob("*.py")} == {*WHOLE, *SLOW, *IN_PROCESS, *ELSEWHERE}
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", WHOLE)
 def test_a_benchmark_gets_to_its_end(name, tmp_path):
-    done = run(name, tmp_path, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
+    assert run_whole(name, WHOLE[name], tmp_path, timeout=300)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", LONGER)
+@pytest.mark.parametrize("name", SLOW)
 def test_a_longer_benchmark_gets_to_its_end(name, tmp_path):
-    done = run(name, tmp_path, timeout=3000)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
+    arguments = [str(tmp_path / "out") if each == "OUT" else each for each in SLOW[name]]
+    if name == "eval_peer" and importlib.util.find_spec("lm_eval") is None:
+        arguments.append("--alone")
+        assert "no peer beside it" in run_whole(name, arguments, tmp_path, timeout=3000)
+    else:
+        assert run_whole(name, arguments, tmp_path, timeout=3000)
 
 
-@pytest.mark.parametrize("name", LONGER)
-def test_a_longer_benchmark_starts_and_says_what_it_takes(name, monkeypatch, capsys):
-    """In this process: most of the time would go to importing what it has already."""
-    monkeypatch.setattr(sys, "argv", [name, "--help"])
-    monkeypatch.syspath_prepend(BENCHES)
+@pytest.mark.parametrize("name", ["ahead", "busy", "eval_peer"])
+def test_a_benchmark_with_engines_of_its_own_starts_and_says_what_it_takes(name, start, capsys):
     with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(BENCHES / f"{name}.py"), run_name="__main__")
+        start(name, "--help")
     assert ended.value.code == 0
     assert "usage" in capsys.readouterr().out
 
 
-def test_the_benchmark_of_a_gpu_prints_its_table_on_a_cpu_too(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["gpu", "--shape", "tiny", "--steps", "1"])
-    runpy.run_path(str(BENCHES / "gpu.py"), run_name="__main__")
-    table = capsys.readouterr().out
+def test_adaptive_profiling_decides_as_all_samples_do(start, tmp_path):
+    (tmp_path / "figures.json").write_text(json.dumps(FIGURES))
+    said = start("adaptive", "--figures", tmp_path / "figures.json", "--seeds", 1, "--iterations", 20)
+    assert "drop 8/8                " in said  # it has made sure that the decisions are the same
+
+
+def test_the_temperature_of_a_target_is_found_on_a_curve(load, tmp_path):
+    (tmp_path / "figures.json").write_text(json.dumps(FIGURES))
+    bench = load("temperature")
+    bench["report_target"].__globals__["FIGURES"] = tmp_path / "figures.json"
+    with ThreadPoolExecutor(1) as pool:
+        trials = bench["report_target"](pool, range(2), bench["World"](), "Qwen3-4B", 0.6)
+        bench["report_zones"](pool, range(1), "Qwen3-4B", bench["World"]())
+    truth = bench["curves"]()["Qwen3-4B"].temperature_of(0.6)
+    assert [trial.choice.temperature for trial in trials] == pytest.approx([truth] * 2, abs=0.1)
+
+
+@pytest.mark.timeout(300)
+def test_both_graders_judge_the_same_pairs(start, load, tmp_path):
+    cases = [
+        {"kind": "answer-vs-answer", "gold": r"\frac{1}{2}", "prediction": "0.5", "expected": True},
+        {"kind": "response", "gold": "7", "prediction": r"It is \boxed{8}.", "expected": False},
+    ]
+    (tmp_path / "grading.jsonl").write_text("".join(json.dumps(case) + "\n" for case in cases))
+    for number, name in enumerate(load("reward")["BENCHMARKS"]):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"answer": rf"\frac{{1}}{{{number + 2}}}"}) + "\n")
+    said = start("reward", "--cases", tmp_path, "--data", tmp_path, "--at-most", 3, "--runs", 1)
+    for title, pairs in (("integers and fractions", 3), ("all of grading.jsonl", 2)):
+        table = said.partition(f"{title}: {pairs} pairs")[2].splitlines()[2:5]
+        assert [line.split("x  ")[1].split() for line in table] == [["100.0%", "0", "0"]] * 3, said
+    assert "with 1 bombs" in said and "LATE" not in said
+
+
+def test_answers_for_rescue_are_read_as_they_were_kept(start, capsys):
+    sizes = "--answers 48 --tokens 50 --per-step 16 --rescued 8 --checkpoints 1"
+    with pytest.raises(SystemExit):
+        start("rescue", *sizes.split())  # which compares what is read
+    assert "48 answers of 50 tokens" in capsys.readouterr().out
+
+
+def test_the_benchmark_of_a_gpu_prints_its_table_on_a_cpu_too(start):
+    table = start("gpu", "--shape", "tiny", "--steps", "1")
     assert table.count("tiny") == 4  # of two lengths, trained whole and as adapters
     assert "does not fit" not in table
 
 
-def test_a_step_of_ours_and_of_trl_are_measured_and_agree(tmp_path):
-    """What the benchmark of training compares, on a model of a few thousand weights."""
-    torch.manual_seed(0)
-    shape = {"vocab_size": 300, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "head_dim": 8}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "tie_word_embeddings": True}
-    Qwen3ForCausalLM(Qwen3Config(**shape, **heads, max_position_embeddings=64)).save_pretrained(tmp_path)
-    ways = runpy.run_path(str(BENCHES / "train_ways.py"))["WAYS"]
-    given = {"model": str(tmp_path), "lengths": [9, 4], "num_steps": 2, "learning_rate": 0.0}
-    mine, theirs = ways["ours"](**given), ways["trl"](**given, gradient_checkpointing=False)
-    for figure in ("loss", "grad_norm", "entropy"):
-        assert mine[figure] == pytest.approx(theirs[figure], rel=1e-4, abs=1e-6), figure
-    assert len(mine["seconds"]) == len(theirs["seconds"]) == 2
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "head_dim": 8, "vocab_size": 2048}
+
+
+@pytest.mark.parametrize("name", ["train", "sft"])
+def test_steps_of_ours_and_of_trl_are_measured_and_agree(name, load):
+    """Each way in this process; loss, gradient norm and entropy are compared where the figures are."""
+    ways, bench = load(f"{name}_ways")["WAYS"], load(name)
+    compare = bench["compare_steps"]
+    compare.__globals__["run_way"] = lambda way, program=None, **options: ways[way](**options)
+    lengths = [128] + [8] * 7
+    report = compare(SMALL, lengths, runs=1, num_steps=2, learning_rate=0.0)
+    assert report["same"]["loss"] and report["same"]["grad_norm"]
+    assert report["times_polaris"].keys() == {"peak_mib", "seconds", "cpu_seconds"}
+
+
+@pytest.fixture(scope="module")
+def engine():
+    """One for all benchmarks that sample; last in this file, as it takes the process group that others start."""
+    from polaris_rollout.engines import VllmSampler
+
+    with VllmSampler("tiny") as sampler:
+        yield sampler
+
+
+def test_our_driver_draws_what_a_bare_engine_draws(load, engine, capsys):
+    bench = load("sampling")
+    runs = bench["measure"](engine, bench["sides_of"](engine, "tiny"), bench["to_prompts"](3), num_rounds=1)
+    bench["report"](runs)  # which compares the tokens
+    assert "the same from all sides" in capsys.readouterr().out
+
+
+def test_an_evaluation_draws_what_a_bare_engine_draws(load, engine, capsys):
+    bench = load("eval_overhead")
+    problems, params = synthetic_problems(3, seed=7, split="held-out"), SamplingParams(temperature=1.0, seed=1)
+    model = str(tiny_model())
+    ours = partial(bench["run_ours"], engine, problems, params, 2, model)
+    bare = partial(bench["run_bare"], engine, problems, params, 2, stop_token_ids(model))
+    bench["report"](bench["measure"](engine, ours, bare, num_rounds=1))
+    assert "6 completions" in capsys.readouterr().out

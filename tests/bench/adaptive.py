@@ -27,7 +27,6 @@ from polaris_data.profile.schedule import Schedule
 
 NUM_SAMPLES = 8
 GRID = 400
-NUM_ITERATIONS = 3000
 WANTED_SHARE = 0.65
 
 CASES = {
@@ -43,20 +42,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--figures", type=Path, help="JSON with the published histograms")
     parser.add_argument("--seeds", type=int, default=3, help="simulations of each case")
+    parser.add_argument("--iterations", type=int, default=3000, help="of the deconvolution")
     parser.add_argument("--tiny", action="store_true", help="measure the real engine on the embedded model")
     parser.add_argument("--num-problems", type=int, default=192, help="for --tiny")
     options = parser.parse_args()
     if options.figures:
         published = json.loads(options.figures.read_text())["difficulty_deepscaler40k_8rollouts_T0.6"]
         for model, counts in published.items():
-            simulate(model, [counts[str(k)] for k in range(NUM_SAMPLES + 1)], num_seeds=options.seeds)
+            of_bins = [counts[str(k)] for k in range(NUM_SAMPLES + 1)]
+            simulate(model, of_bins, num_seeds=options.seeds, num_iterations=options.iterations)
     if options.tiny:
         measure(options.num_problems)
 
 
-def simulate(model: str, counts: Sequence[int], *, num_seeds: int) -> None:
+def simulate(model: str, counts: Sequence[int], *, num_seeds: int, num_iterations: int) -> None:
     """Print, for each case, means over some simulations of the published number of problems."""
-    shares = deconvolve(counts)
+    shares = deconvolve(counts, num_iterations=num_iterations)
     worst = max(abs(each - count) for each, count in zip(expected_counts(shares, sum(counts)), counts, strict=True))
     print(f"\n{model}: {sum(counts):,} problems; the true rates give its histogram within {worst:.0f} problems a bin")
     print(f"{'':24}{'samples':>9}{'agreement with':>25}{'like the true rate':>20}{'histogram':>11}")
@@ -136,11 +137,11 @@ def true_side(rate: float, side: object) -> int:
     return max(chances, key=chances.__getitem__)
 
 
-def deconvolve(counts: Sequence[int]) -> list[float]:
+def deconvolve(counts: Sequence[int], *, num_iterations: int) -> list[float]:
     """Return shares of rates 0, 1/GRID, ..., 1 whose histogram of 8 samples is the given one."""
     kernel = [[binomial(k, index / GRID) for index in range(GRID + 1)] for k in range(NUM_SAMPLES + 1)]
     shares = [1 / (GRID + 1)] * (GRID + 1)
-    for _ in range(NUM_ITERATIONS):
+    for _ in range(num_iterations):
         ratios = [
             count / sum(counts) / sum(share * chance for share, chance in zip(shares, row, strict=True))
             for count, row in zip(counts, kernel, strict=True)

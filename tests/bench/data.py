@@ -75,6 +75,7 @@ def measure_commands(folder: Path, num_problems: int) -> dict[str, Any]:
     assert duplicates["num_problems"] == num_problems
     assert 0.99 * (planted["exact"] + planted["near"]) <= found <= 1.001 * (planted["exact"] + planted["near"])
     ids = {json.loads(line)["problem_id"] for line in (folder / "clean" / "findings.jsonl").open()}
+    assert ids, "no benchmark problem was planted: take more problems"
     assert all(name.startswith("contaminated") for name in ids)
     assert len(ids) >= 0.99 * planted["contaminated"]
     return report
@@ -98,12 +99,12 @@ def write_rows(raw: Path, bench: Path, num_problems: int) -> Counter[str]:
     """Write raw rows and a benchmark, and return how many rows of each kind were planted."""
     rng = random.Random(0)
     planted: Counter[str] = Counter()
-    benchmark = [statement(rng) for _ in range(NUM_BENCHMARK)]
+    benchmark = [statement(rng) for _ in range(min(NUM_BENCHMARK, num_problems))]
     with bench.open("w", encoding="utf-8") as file:
         for number, (question, answer) in enumerate(benchmark):
             file.write(json.dumps({"id": f"bench-{number}", "problem": question, "answer": answer}) + "\n")
     # Each benchmark problem at most once, so that a copy of it is no duplicate.
-    hidden = iter(rng.sample(benchmark, min(NUM_BENCHMARK, int(CONTAMINATED * num_problems))))
+    hidden = iter(rng.sample(benchmark, min(len(benchmark), int(CONTAMINATED * num_problems))))
     recent: list[tuple[str, str]] = []
     with raw.open("w", encoding="utf-8") as file:
         for number in range(num_problems):

@@ -64,14 +64,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         model = write_endless_model(Path(name)) if options.long else str(tiny_model())
         with VllmSampler(model) as sampler:
-            ask = partial(run_bare, sampler, problems, params, options.samples, stop_token_ids(model))
             ours = partial(run_ours, sampler, problems, params, options.samples, model)
-            sides: dict[str, Callable[[], Run]] = {
-                "bare": partial(ask, logprobs=0, text=False),
-                "ours": ours,
-                "bare, no logprobs": partial(ask, logprobs=None, text=False),
-                "bare, no logprobs, text": partial(ask, logprobs=None, text=True),
-            }
             ours()  # To warm up.
             if options.profile:
                 sampler._llm.reset_prefix_cache()
@@ -79,13 +72,27 @@ def main() -> None:
                 profile.runcall(ours)
                 profile.dump_stats(options.profile)
                 return
-            runs: dict[str, list[Run]] = {name: [] for name in sides}
-            for number in range(options.rounds):
-                order = list(sides)
-                for side in order[number % len(order) :] + order[: number % len(order)]:
-                    sampler._llm.reset_prefix_cache()
-                    runs[side].append(sides[side]())
-    report(runs)
+            ask = partial(run_bare, sampler, problems, params, options.samples, stop_token_ids(model))
+            report(measure(sampler, ours, ask, num_rounds=options.rounds))
+
+
+def measure(
+    sampler: VllmSampler, ours: Callable[[], Run], ask: Callable[..., Run], *, num_rounds: int
+) -> dict[str, list[Run]]:
+    """Let the sides take turns on an engine."""
+    sides: dict[str, Callable[[], Run]] = {
+        "bare": partial(ask, logprobs=0, text=False),
+        "ours": ours,
+        "bare, no logprobs": partial(ask, logprobs=None, text=False),
+        "bare, no logprobs, text": partial(ask, logprobs=None, text=True),
+    }
+    runs: dict[str, list[Run]] = {name: [] for name in sides}
+    for number in range(num_rounds):
+        order = list(sides)
+        for side in order[number % len(order) :] + order[: number % len(order)]:
+            sampler._llm.reset_prefix_cache()
+            runs[side].append(sides[side]())
+    return runs
 
 
 def write_endless_model(folder: Path) -> str:

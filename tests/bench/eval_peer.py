@@ -4,8 +4,9 @@
 
 lm-eval runs with vLLM and with transformers; the faster one counts. It gets the same prompts, the same token budget,
 the same precision, and vLLM the settings with which it starts fastest. All must write the same texts, and ours must
-score lm-eval's samples as lm-eval does. The whole of each command is measured, start included; they take turns, and
-medians are compared: of the clock, and of the processor's time, which other programs on the machine disturb less.
+score lm-eval's samples as lm-eval does. ``--alone`` runs ours without lm-eval. The whole of each command is measured,
+start included; they take turns, and medians are compared: of the clock, and of the processor's time, which other
+programs on the machine disturb less.
 """
 
 import argparse
@@ -26,7 +27,6 @@ from polaris_data import PROMPT_SUFFIX, synthetic_problems, write_problems
 from polaris_eval.running import read_completions
 from polaris_train.embedded import tiny_model
 
-NUM_PROBLEMS = 64
 TASK = "held_out"
 
 # JSON is YAML too. What is in the last box is the answer, and the synthetic ones are whole numbers.
@@ -75,25 +75,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--max-tokens", type=int, default=1024)
     parser.add_argument("--runs", type=int, default=3, help="of each command")
+    parser.add_argument("--problems", type=int, default=64)
+    parser.add_argument("--alone", action="store_true", help="ours without lm-eval, to see that it runs")
     options = parser.parse_args()
-    if find_spec("lm_eval") is None:
-        raise SystemExit("lm-eval is not installed: start this script as its first lines say")
-    runs: dict[str, list[Run]] = {"polaris": [], "lm-eval, vLLM": [], "lm-eval, transformers": []}
+    if not options.alone and find_spec("lm_eval") is None:
+        raise SystemExit("lm-eval is not installed: start this script as its first lines say, or with --alone")
+    peers = {} if options.alone else {"lm-eval, vLLM": "vllm", "lm-eval, transformers": "hf"}
+    runs: dict[str, list[Run]] = {"polaris": [], **{side: [] for side in peers}}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_inputs(folder, options.max_tokens)
+        write_inputs(folder, options.max_tokens, num_problems=options.problems)
         for number in range(options.runs):
             out = folder / f"out-{number}"
             runs["polaris"].append(run_ours(folder / "problems.jsonl", out / "ours", options.max_tokens))
-            runs["lm-eval, vLLM"].append(run_peer("vllm", folder, out / "vllm"))
-            runs["lm-eval, transformers"].append(run_peer("hf", folder, out / "hf"))
+            for side, backend in peers.items():
+                runs[side].append(run_peer(backend, folder, out / backend, num_problems=options.problems))
             check_same({side: several[-1] for side, several in runs.items()})
     report(runs)
 
 
-def write_inputs(folder: Path, max_tokens: int) -> None:
+def write_inputs(folder: Path, max_tokens: int, *, num_problems: int) -> None:
     """Write the problems, and the task that has lm-eval ask them."""
-    write_problems(folder / "problems.jsonl", synthetic_problems(NUM_PROBLEMS, seed=7, split="held-out"))
+    write_problems(folder / "problems.jsonl", synthetic_problems(num_problems, seed=7, split="held-out"))
     more = {
         "dataset_kwargs": {"data_files": {"test": str(folder / "problems.jsonl")}},
         "generation_kwargs": {"until": ["<|im_end|>"], "max_gen_toks": max_tokens, "do_sample": False},
@@ -114,12 +117,12 @@ def run_ours(problems: Path, out: Path, max_tokens: int) -> Run:
     return Run(texts=_texts(groups), score=_mean_at_k(out), wall_s=wall_s, cpu_s=cpu_s)
 
 
-def run_peer(backend: str, folder: Path, out: Path) -> Run:
+def run_peer(backend: str, folder: Path, out: Path, *, num_problems: int) -> Run:
     """Evaluate with lm-eval, and grade its samples with our command."""
     settings = f"pretrained={tiny_model()},dtype=float32"
-    more = f"--batch_size {NUM_PROBLEMS} --device cpu"
+    more = f"--batch_size {num_problems} --device cpu"
     if backend == "vllm":
-        settings += f",enforce_eager=True,max_num_batched_tokens=8192,max_num_seqs={NUM_PROBLEMS}"
+        settings += f",enforce_eager=True,max_num_batched_tokens=8192,max_num_seqs={num_problems}"
         more = "--batch_size auto"
     options = f"--model {backend} --model_args {settings} {more} --tasks {TASK} --include_path {folder}".split()
     options += f"--apply_chat_template --log_samples --output_path {out}".split()
@@ -156,13 +159,17 @@ def check_same(runs: dict[str, Run]) -> None:
 def report(runs: dict[str, list[Run]]) -> None:
     """Print medians and ratios."""
     first = runs["polaris"][0]
-    print(f"{len(first.texts)} answers, the same from all; score {first.score}; load {os.getloadavg()[0]:.1f}")
+    peers = [side for side in runs if side != "polaris"]
+    said = "the same from all" if peers else "no peer beside it"
+    print(f"{len(first.texts)} answers, {said}; score {first.score}; load {os.getloadavg()[0]:.1f}")
     wall = {side: statistics.median(run.wall_s for run in several) for side, several in runs.items()}
     cpu = {side: statistics.median(run.cpu_s for run in several) for side, several in runs.items()}
     for side, several in runs.items():
         seconds = ", ".join(f"{run.wall_s:.1f}" for run in several)
         print(f"{side:22} {wall[side]:6.1f} s by the clock ({seconds}), {cpu[side]:6.1f} s by the processor")
-    fastest = min((side for side in runs if side != "polaris"), key=lambda side: wall[side])
+    if not peers:
+        return
+    fastest = min(peers, key=lambda side: wall[side])
     ratios = f"{wall['polaris'] / wall[fastest]:.2f} by the clock, {cpu['polaris'] / cpu[fastest]:.2f} by the processor"
     print(f"polaris / {fastest}: {ratios}")
 

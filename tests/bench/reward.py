@@ -1,8 +1,9 @@
 """Measure our grader beside math-verify on the same pairs: speed, accuracy, bombs and the cost of an import.
 
-Run as ``python tests/bench/reward.py``. math-verify is used as its README advises, in the setting with the best
-accuracy: boxed answers first, expressions second, the reference in a box of its own. It keeps its caches over all
-runs; ours are emptied, and a fresh worker is started, before each run that is called cold.
+Run as ``python tests/bench/reward.py``; it takes some minutes, ``--at-most 30 --runs 1`` seconds. math-verify is used
+as its README advises, in the setting with the best accuracy: boxed answers first, expressions second, the reference in
+a box of its own. It keeps its caches over all runs; ours are emptied, and a fresh worker is started, before each run
+that is called cold.
 """
 
 import argparse
@@ -26,7 +27,6 @@ from polaris_reward import Grade, Grader, Outcome
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 BENCHMARKS = ("aime24", "aime25", "amc22_23", "minerva", "olympiadbench", "math500", "gsm8k_test")
 
-NUM_RUNS = 3
 NUM_IMPORTS = 5
 BOMB_EVERY = 100
 DEADLINE_S = 5.0
@@ -86,14 +86,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=Path, default=SHARED / "cases", help="folder of grading.jsonl")
     parser.add_argument("--data", type=Path, default=SHARED / "data", help="folder of the benchmarks")
+    parser.add_argument("--at-most", type=int, metavar="N", help="pairs of each kind, and bombs; all by default")
+    parser.add_argument("--runs", type=int, default=3, help="of each measurement")
     options = parser.parse_args()
     # math-verify warns about every answer that runs into its time limit.
     logging.disable(logging.CRITICAL)
-    cases = read_cases(options.cases / "grading.jsonl")
+    cases = read_cases(options.cases / "grading.jsonl")[: options.at_most]
+    plain = plain_pairs(options.data)[: options.at_most]
     report_imports()
-    compare_sides("integers and fractions", plain_pairs(options.data), num_runs_of_math_verify=NUM_RUNS)
-    compare_sides("all of grading.jsonl", cases, num_runs_of_math_verify=1)
-    report_bombs(cases)
+    compare_sides("integers and fractions", plain, num_runs=options.runs, num_runs_of_math_verify=options.runs)
+    compare_sides("all of grading.jsonl", cases, num_runs=options.runs, num_runs_of_math_verify=1)
+    report_bombs(cases, BOMBS[: options.at_most], num_runs=options.runs)
 
 
 def read_cases(path: Path) -> list[Pair]:
@@ -153,7 +156,7 @@ def judge_by(grader: Grader) -> Side:
     return judge
 
 
-def compare_sides(title: str, pairs: Sequence[Pair], *, num_runs_of_math_verify: int) -> None:
+def compare_sides(title: str, pairs: Sequence[Pair], *, num_runs: int, num_runs_of_math_verify: int) -> None:
     """Print speed and accuracy of both sides on the same pairs."""
     seconds: dict[str, list[float]] = {"ours, cold": [], "ours, again": [], "math-verify": []}
     verdicts: dict[str, list[Verdict]] = {}
@@ -164,7 +167,7 @@ def compare_sides(title: str, pairs: Sequence[Pair], *, num_runs_of_math_verify:
         seconds[name].append(time.perf_counter() - started)
         assert [verdict.pair for verdict in verdicts[name]] == list(pairs), f"{name} saw other pairs"
 
-    for number in range(NUM_RUNS):
+    for number in range(num_runs):
         empty_our_caches()
         with warm_grader(1) as grader:
             run("ours, cold", judge_by(grader))
@@ -188,26 +191,26 @@ def _describe_accuracy(verdicts: Sequence[Verdict]) -> str:
     return f"{accuracy:7.1%}  {false_positives:6}  {false_negatives:6}"
 
 
-def report_bombs(cases: Sequence[Pair]) -> None:
+def report_bombs(cases: Sequence[Pair], bombs: Sequence[tuple[str, str]], *, num_runs: int) -> None:
     """Print what answers that stop other graders do to a batch, and to whoever waits for one of them."""
     clean = [(pair.response, [pair.reference]) for pair in cases]
     mixed = list(clean)
     places = range(0, len(mixed), BOMB_EVERY)
-    for number, (place, bomb) in enumerate(zip(places, cycle(BOMBS), strict=False)):
+    for number, (place, bomb) in enumerate(zip(places, cycle(bombs), strict=False)):
         mixed[place] = respond(bomb, number + 3)
     print(
         f"\ntwo workers, a deadline of {DEADLINE_S} s, {len(clean)} items, each once, our caches emptied before, "
-        f"median of {NUM_RUNS}"
+        f"median of {num_runs}"
     )
     speeds: list[float] = []
     for name, items in (("clean", clean), (f"with {len(places)} bombs", mixed)):
-        runs = [_grade_afresh(items) for _ in range(NUM_RUNS)]
+        runs = [_grade_afresh(items) for _ in range(num_runs)]
         speeds.append(len(items) / statistics.median(seconds for seconds, _ in runs))
         grades = runs[0][1]
         print(f"{name:14}  {speeds[-1]:7.0f} items/s  slowest {_describe_slowest(grades)}")
         print(f"{'':14}  {_describe_outcomes(grades)}")
     print(f"with bombs the batch runs at {speeds[1] / speeds[0]:.2f} of its speed")
-    _report_bombs_one_by_one(clean)
+    _report_bombs_one_by_one(clean, bombs)
 
 
 def _grade_afresh(items: Sequence[tuple[str, list[str]]]) -> tuple[float, list[Grade]]:
@@ -224,7 +227,7 @@ def respond(bomb: tuple[str, str], number: int) -> tuple[str, list[str]]:
     return rf"\boxed{{{answer.replace('NUMBER', str(number))}}}", [reference]
 
 
-def _report_bombs_one_by_one(load: Sequence[tuple[str, list[str]]]) -> None:
+def _report_bombs_one_by_one(load: Sequence[tuple[str, list[str]]], bombs: Sequence[tuple[str, str]]) -> None:
     """Time each bomb from outside while another thread grades, with a grader of its own."""
     stop = threading.Event()
 
@@ -238,7 +241,7 @@ def _report_bombs_one_by_one(load: Sequence[tuple[str, list[str]]]) -> None:
     thread.start()
     print("each bomb alone while another thread grades cases, seconds seen by the caller")
     with warm_grader(2) as grader:
-        for bomb in BOMBS:
+        for bomb in bombs:
             response, references = respond(bomb, 5)
             started = time.perf_counter()
             grade = grader.grade(response, references)

@@ -56,20 +56,32 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     with VllmSampler(options.model) as sampler:
-        stop = stop_token_ids(resolve_model(options.model))
-        sides: dict[str, Side] = {
-            "bare": lambda prompts: run_bare(sampler, prompts, stop, text=False),
-            "ours": lambda prompts: run_ours(sampler, prompts),
-            "bare, with text": lambda prompts: run_bare(sampler, prompts, stop, text=True),
-        }
+        sides = sides_of(sampler, options.model)
         prompts = enough_prompts(sampler, sides, options.seconds)
-        runs: dict[str, list[Run]] = {name: [] for name in sides}
-        for number in range(options.rounds):
-            order = list(sides)
-            for name in order[number % len(order) :] + order[: number % len(order)]:
-                sampler._llm.reset_prefix_cache()
-                runs[name].append(sides[name](prompts))
-    report(runs)
+        report(measure(sampler, sides, prompts, num_rounds=options.rounds))
+
+
+def sides_of(sampler: VllmSampler, model: str) -> dict[str, Side]:
+    """Return what is compared."""
+    stop = stop_token_ids(resolve_model(model))
+    return {
+        "bare": lambda prompts: run_bare(sampler, prompts, stop, text=False),
+        "ours": lambda prompts: run_ours(sampler, prompts),
+        "bare, with text": lambda prompts: run_bare(sampler, prompts, stop, text=True),
+    }
+
+
+def measure(
+    sampler: VllmSampler, sides: dict[str, Side], prompts: Sequence[Prompt], *, num_rounds: int
+) -> dict[str, list[Run]]:
+    """Let the sides take turns on an engine."""
+    runs: dict[str, list[Run]] = {name: [] for name in sides}
+    for number in range(num_rounds):
+        order = list(sides)
+        for name in order[number % len(order) :] + order[: number % len(order)]:
+            sampler._llm.reset_prefix_cache()
+            runs[name].append(sides[name](prompts))
+    return runs
 
 
 def run_bare(sampler: VllmSampler, prompts: Sequence[Prompt], stop: list[int], *, text: bool) -> Run:

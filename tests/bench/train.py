@@ -18,6 +18,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +30,21 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 mpl.use("Agg")
 from matplotlib import pyplot
 
+WAYS = Path(__file__).with_name("train_ways.py")
 VOCAB = 151_936
 MEMORY = {"hidden_size": 64, "num_hidden_layers": 2, "head_dim": 16, "vocab_size": VOCAB}
 SKEWED = {"hidden_size": 256, "num_hidden_layers": 4, "head_dim": 64, "vocab_size": 4096}
 
 CHECKPOINTED, KEPT = "TRL", "TRL without gradient checkpointing"
-STEP_WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+Ways = Mapping[str, tuple[str, dict[str, Any]]]
+"""What is run and with which options, by the name that it is shown under."""
+
+STEP_WAYS: Ways = {
     "polaris": ("ours", {}),
     CHECKPOINTED: ("trl", {"gradient_checkpointing": True}),
     KEPT: ("trl", {"gradient_checkpointing": False}),
 }
-WHOLE_WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+WHOLE_WAYS: Ways = {
     "polaris": ("ours-whole", {}),
     "TRL, generate": ("trl-whole", {"continuous_batching": False}),
     "TRL, continuous batching": ("trl-whole", {"continuous_batching": True}),
@@ -51,12 +57,14 @@ def main() -> None:
     parser.add_argument("part", choices=("memory", "skewed", "whole", "plot"))
     parser.add_argument("--runs", type=int, default=3, help="processes of each way")
     parser.add_argument("--steps", type=int, default=3, help="steps of each process; the first is not timed")
+    parser.add_argument("--longest", type=int, default=1024, help="answer of the parts memory and skewed, in tokens")
     parser.add_argument("--out", type=Path, default=Path("bench-train"), help="folder of the picture")
     arguments = parser.parse_args()
     if arguments.part == "memory":
-        report = compare_steps(MEMORY, [1024] * 8, runs=arguments.runs, num_steps=arguments.steps, learning_rate=0.0)
+        lengths = [arguments.longest] * 8
+        report = compare_steps(MEMORY, lengths, runs=arguments.runs, num_steps=arguments.steps, learning_rate=0.0)
     elif arguments.part == "skewed":
-        lengths = [1024] + [64] * 15
+        lengths = [arguments.longest] + [arguments.longest // 16] * 15
         report = compare_steps(SKEWED, lengths, runs=arguments.runs, num_steps=arguments.steps, learning_rate=1e-6)
     elif arguments.part == "whole":
         report = compare_whole(runs=arguments.runs, num_steps=arguments.steps)
@@ -70,12 +78,17 @@ def compare_steps(
 ) -> dict[str, Any]:
     """Return medians and ratios of optimizer steps on given answers."""
     options = {"lengths": lengths, "num_steps": num_steps, "learning_rate": learning_rate}
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in STEP_WAYS}
     with tempfile.TemporaryDirectory() as folder:
         write_model(shape, folder)
-        for _ in range(runs):
-            for name, (way, more) in STEP_WAYS.items():
-                results[name].append(run_way(way, model=folder, **options, **more))
+        return compare_ways(STEP_WAYS, runs=runs, run=partial(run_way, model=folder, **options))
+
+
+def compare_ways(ways: Ways, *, runs: int, run: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """Let ways to take a step take turns; return medians and ratios, after making sure that they computed the same."""
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
+    for _ in range(runs):
+        for name, (way, more) in ways.items():
+            results[name].append(run(way, **more))
     first = results["polaris"][0]
     for each in (one for several in results.values() for one in several):
         for figure in ("loss", "grad_norm", "entropy"):
@@ -154,9 +167,8 @@ def write_model(shape: dict[str, int], folder: str) -> None:
     Qwen3ForCausalLM(config).save_pretrained(folder)
 
 
-def run_way(way: str, **options: Any) -> dict[str, Any]:
+def run_way(way: str, *, program: Path = WAYS, **options: Any) -> dict[str, Any]:
     """Measure in a new process; its messages go to stderr."""
-    program = Path(__file__).with_name("train_ways.py")
     found = subprocess.run(
         [sys.executable, str(program), way, json.dumps(options)], check=True, stdout=subprocess.PIPE, text=True
     )

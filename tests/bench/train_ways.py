@@ -61,7 +61,7 @@ def ours(*, model: str, lengths: list[int], num_steps: int, learning_rate: float
     loss = LossSettings(mismatch_correction="none", dual_clip=None)
     settings = StepSettings(max_tokens=sum(lengths) + PROMPT_TOKENS * len(lengths), temperature=TEMPERATURE)
     batch = TrainingBatch(sequences=sequences)
-    optimizer = _optimizer(policy.parameters(), learning_rate)
+    optimizer = make_optimizer(policy.parameters(), learning_rate)
 
     def step() -> tuple[float, float, float]:
         stats = update(policy, optimizer, [batch], loss, settings).stats
@@ -69,7 +69,7 @@ def ours(*, model: str, lengths: list[int], num_steps: int, learning_rate: float
         assert stats.grad_norm is not None
         return stats.loss, stats.grad_norm, stats.entropy
 
-    measured = _measure(step, num_steps)
+    measured = measure_steps(step, num_steps)
     dist.destroy_process_group()
     return measured
 
@@ -105,7 +105,7 @@ def trl(
     policy.train()
     if gradient_checkpointing:
         policy.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
-    optimizer = _optimizer(policy.parameters(), learning_rate)
+    optimizer = make_optimizer(policy.parameters(), learning_rate)
 
     def step() -> tuple[float, float, float]:
         loss = trainer.compute_loss(policy, inputs)
@@ -115,7 +115,7 @@ def trl(
         optimizer.zero_grad()
         return loss.item(), norm.item(), trainer._metrics["train"]["entropy"][-1]
 
-    return _measure(step, num_steps)
+    return measure_steps(step, num_steps)
 
 
 def ours_whole(*, num_steps: int, folder: str) -> dict[str, Any]:
@@ -221,14 +221,14 @@ def _trl_trainer(model: Any, prompts: list[Any], solutions: list[str], **options
     )
 
 
-def _optimizer(parameters: Any, learning_rate: float) -> torch.optim.Optimizer:
+def make_optimizer(parameters: Any, learning_rate: float) -> torch.optim.Optimizer:
     """AdamW, or with a rate of 0 one that has no state and changes nothing."""
     if learning_rate:
         return torch.optim.AdamW(parameters, lr=learning_rate)
     return torch.optim.SGD(parameters, lr=0.0)
 
 
-def _measure(step: Callable[[], tuple[float, float, float]], num_steps: int) -> dict[str, Any]:
+def measure_steps(step: Callable[[], tuple[float, float, float]], num_steps: int) -> dict[str, Any]:
     """Take steps; the first one's peak of resident memory is measured, above what was there before it."""
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
