@@ -89,8 +89,7 @@ def _step_time(recipe: Recipe, machine: Machine, derived: Derived, *, mean: floa
     # Old log-probabilities and those of a reference each take a forward pass, a third of what training takes.
     passes = 1 + (recipe.optimizer_steps_per_batch > 1) / 3 + bool(recipe.kl_coef) / 3
     seconds = passes * training_s(training, machine, num_tokens=sampled, length=mean)
-    if training.offloads:
-        seconds += offloading_s(training, num_tokens=sampled)
+    seconds += offloading_s(training, num_tokens=sampled)
     return StepTime(
         sampling=max(floor, sampled / sampled_per_s),
         floor=floor,
