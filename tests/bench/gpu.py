@@ -20,7 +20,7 @@ import torch.distributed as dist
 from polaris_train.grpo import LossSettings, TrainingBatch, update
 from polaris_train.model import StepSettings, TrainingSequence, load_policy
 from polaris_train.model.step import is_out_of_memory
-from polaris_train.recipe_tables import Lora
+from polaris_train.recipe_tables import Activations, Lora
 from rich.console import Console
 from rich.table import Table
 from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -86,14 +86,23 @@ def main() -> None:
 
 
 def measure(
-    shape: str, length: int, device: torch.device, *, steps: int, rank: int | None = None, cpu_offload: bool = False
+    shape: str,
+    length: int,
+    device: torch.device,
+    *,
+    steps: int,
+    rank: int | None = None,
+    cpu_offload: bool = False,
+    activations: Activations = "recompute",
 ) -> Measured | None:
     """Return what training on one sequence takes, or ``None`` where it does not fit."""
     config = model_config(shape, length)
     lora = None if rank is None else Lora(rank=rank)
     with tempfile.TemporaryDirectory() as folder:
         Qwen3ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
-        policy = load_policy(folder, device=device, context=length, lora=lora, cpu_offload=cpu_offload)
+        policy = load_policy(
+            folder, device=device, context=length, lora=lora, cpu_offload=cpu_offload, activations=activations
+        )
     optimizer = torch.optim.AdamW(policy.trained_parameters(), lr=1e-6)
     batch = TrainingBatch(sequences=[_sequence(length, config.vocab_size)])
     seconds: list[float] = []

@@ -9,9 +9,9 @@ import torch.distributed as dist
 from polaris_rollout import ModelError
 from polaris_train.embedded import tiny_model
 from polaris_train.model.architecture import can_pack, check_architecture
+from polaris_train.model.attention import packed_sdpa
 from polaris_train.model.loading import load_policy, save_policy
 from polaris_train.model.packing import TrainingSequence, pack
-from polaris_train.model.policy import packed_sdpa
 from polaris_train.model.step import StepSettings, TokenLosses, accumulate, optimizer_step, sequence_logprobs
 from transformers import (
     AttentionInterface,

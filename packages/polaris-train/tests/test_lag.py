@@ -9,8 +9,9 @@ from polaris_rollout import Completion, Group
 from polaris_train.grpo.batches import BatchSettings, LagStats, training_batches, update
 from polaris_train.grpo.lag import steps_done, token_lags
 from polaris_train.grpo.loss import LossSettings, token_losses
+from polaris_train.model.attention import attention_implementation
 from polaris_train.model.packing import TrainingSequence, pack
-from polaris_train.model.policy import Policy, attention_implementation
+from polaris_train.model.policy import Policy
 from polaris_train.model.step import StepSettings
 from polaris_train.records import GradedGroup
 from transformers import AutoModelForCausalLM, Qwen3Config

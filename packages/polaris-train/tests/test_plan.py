@@ -4,6 +4,7 @@ import json
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from accelerate import init_empty_weights
@@ -33,9 +34,9 @@ from polaris_train.planning import (
 )
 from polaris_train.planning.memory import HEAD_CHUNK_BYTES
 from polaris_train.planning.shapes import known_configs
-from polaris_train.planning.timing import training_s
+from polaris_train.planning.timing import offloading_s, training_s
 from polaris_train.recipe import load_recipe, packaged_recipes
-from polaris_train.recipe_tables import Lora
+from polaris_train.recipe_tables import Activations, Lora
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 STALE = "put the plan's figures there: python tests/bench/plan.py --write-docs"
@@ -131,6 +132,27 @@ def test_what_fits_without_is_neither_offloaded_nor_shared_out_each_time():
     assert any(each.derived.training.reduces_each or each.derived.training.offloads for each in smaller.stages)
 
 
+def test_the_fewer_activations_are_kept_the_less_memory_and_the_more_time_a_step_takes():
+    shape, machine = model_shape("Qwen/Qwen3-4B"), find_machine("h100", num_ranks=1)
+    ways = [Training(shape=shape, tokens=16384, activations=each) for each in get_args(Activations)]
+    memory = [training_memory(each).total for each in ways]
+    seconds = [
+        training_s(each, machine, num_tokens=1e6, length=16384) + offloading_s(each, num_tokens=1e6) for each in ways
+    ]
+    assert memory == sorted(memory, reverse=True) and len(set(memory)) == 5
+    assert seconds == sorted(seconds) and seconds[0] < seconds[-1]
+    assert training_memory(ways[-1]).host == 2 * 16384 * 36 * 2560
+    assert not any(training_memory(each).host for each in ways[:-1])
+
+
+@pytest.mark.parametrize(("settings", "expected"), [([], "recompute"), (["activations=keep"], "keep")])
+def test_layers_keep_their_input_on_a_card_unless_the_recipe_says_otherwise(settings, expected):
+    contexts = [f"stages.{i}.context=16384" for i in range(3)]
+    recipe = load_recipe("qwen3-4b", ["model=Qwen/Qwen3-0.6B", *contexts, *settings])
+    plan = plan_recipe(recipe, find_machine("h100", num_ranks=1))
+    assert {each.derived.training.activations for each in plan.stages} == {expected}
+
+
 def test_memory_falls_with_ranks_and_rises_with_tokens():
     shape = model_shape("Qwen/Qwen3-4B")
     totals = [
@@ -195,7 +217,21 @@ def test_a_recipe_that_cannot_fit_is_refused_with_three_lines_that_are_then_acce
         (["qwen3-4b", "--gpu", "h10"], "--gpu 'h10' is unknown; near it are h100"),
         (["qwen3-4b", "--gpu-memory", "0"], "--gpu-memory is 0; give GiB above 0"),
         (["qwen3-4b", "--answer-tokens", "0"], "--answer-tokens is 0; give 1 or more"),
-        (["qwen3-4b", "--gpus", "1", "--host-memory", "32"], "of the host's memory, which has 32"),
+        (["qwen3-4b", "--gpus", "1", "--host-memory", "4"], "of the host's memory, which has 4"),
+        (
+            [
+                "qwen3-4b",
+                "--gpus",
+                "1",
+                "--host-memory",
+                "4",
+                "--set",
+                "activations=offload",
+                "--set",
+                "cpu_offload=false",
+            ],
+            "activations = 'offload' needs 9 GiB of the host's memory, which has 4",
+        ),
         pytest.param(
             *(["qwen3-4b", "--set", "engine.kv_cach_dtype=fp8"], "kv_cache_dtype"),
             marks=pytest.mark.skipif(find_spec("vllm") is None, reason="without vLLM every option's name passes"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from polaris_train.embedded import tiny_model
 from polaris_train.model import Policy, StepSettings, TrainingSequence, accumulate
-from polaris_train.model.policy import attention_implementation
+from polaris_train.model.attention import attention_implementation
 from polaris_train.sft.conversation import Conversations
 from polaris_train.sft.loop import negative_logprobs, validation_loss
 from polaris_train.sft.sequences import Traces, num_learned, with_equal_weights, write_sequences

@@ -20,8 +20,9 @@ import torch.distributed as dist
 from polaris_reward import Outcome
 from polaris_rollout import Completion, Group
 from polaris_train.grpo.batches import training_batches, update
+from polaris_train.model.attention import attention_implementation
 from polaris_train.model.loading import load_policy
-from polaris_train.model.policy import Policy, attention_implementation
+from polaris_train.model.policy import Policy
 from polaris_train.model.ulysses import join_context_ranks
 from polaris_train.records import GradedGroup
 from polaris_train.resolved import ResolvedStage

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from polaris_train.errors import RecipeError
 from polaris_train.recipe_objective import Objective, is_off
 from polaris_train.recipe_sft import OWN_TRACES, SftStage
-from polaris_train.recipe_tables import DataTable, EvaluationTable, Lora, TemperatureTable
+from polaris_train.recipe_tables import Activations, DataTable, EvaluationTable, Lora, TemperatureTable
 
 Precision = Literal["bfloat16", "float16", "float32"]
 Tracker = Literal["wandb", "tensorboard"]
@@ -85,6 +85,14 @@ class Constants(Objective):
     cpu_offload: bool | None = None
     """Keep parameters, gradients and optimizer state in the memory of the host; by default where a card has no room for
     them: see ``polaris-train plan``."""
+
+    activations: Activations | None = Field(default=None, exclude_if=_is_none)
+    """What layers keep for the backward pass: ``keep`` everything, only the results of matrix products and attention
+    (``selective``) or of attention alone (``attention``), their inputs (``recompute``), or these in the memory of the
+    host (``offload``); by default their inputs on a GPU, on the host where it has no room, and everything on a CPU."""
+
+    compile_layers: bool = Field(default=False, exclude_if=is_off)
+    """Compile each layer with ``torch.compile``, which takes a minute or two at the first step."""
 
     microbatch_tokens: int | None = Field(default=None, ge=1)
     """Tokens that go through the model at once on each rank; by default ``context``, or its share of it, and on a GPU a

@@ -8,6 +8,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+Activations = Literal["keep", "selective", "attention", "recompute", "offload"]
+"""What layers keep for the backward pass: everything; results of matrix products and attention; of attention alone;
+their inputs; these in the memory of the host. The fewer, the more is computed again."""
+
 PROFILE_SAMPLES = 8
 """Answers that a training problem's difficulty is measured with, as published."""
 

@@ -88,6 +88,8 @@ FREE_FIELDS = (
     "keep_rollouts",
     "record_steps",
     "cpu_offload",
+    "activations",
+    "compile_layers",
     "microbatch_tokens",
     "context_parallel",
     "max_skipped_steps",

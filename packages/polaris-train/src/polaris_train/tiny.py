@@ -24,8 +24,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast, Qwen3Config
 
+from polaris_train.model.attention import attention_implementation
 from polaris_train.model.packing import MicroBatch, TrainingSequence
-from polaris_train.model.policy import Policy, attention_implementation
+from polaris_train.model.policy import Policy
 from polaris_train.model.step import StepSettings, TokenLosses, accumulate, optimizer_step
 
 logger = logging.getLogger(__name__)

@@ -25,15 +25,19 @@ from polaris_train.model.adapters import (
     start_adapters,
 )
 from polaris_train.model.architecture import TESTED, can_pack, check_architecture, name_in_files
+from polaris_train.model.attention import OF_PACKS, SDPA, attention_implementation
+from polaris_train.model.layers import can_compile, prepare_layers
 from polaris_train.model.likeness import check_likeness
-from polaris_train.model.policy import PACKED_SDPA, Policy, attention_implementation
+from polaris_train.model.policy import Policy
 from polaris_train.model.ulysses import join_context_ranks
-from polaris_train.recipe_tables import Lora
+from polaris_train.recipe_tables import Activations, Lora
 
 Precision = Literal["bfloat16", "float16", "float32"]
 
 FILE_BYTES = 5 * 10**9
 """Of one file of an exported model, at most, unless a single tensor is larger."""
+
+_LAYERS = {True: "compiled", False: "not compiled"}
 
 _NAMES_OF_MODEL = "model.", "model.language_model.", "language_model.model."
 """What the layers stand under in checkpoints: of a language model, and of models that also see."""
@@ -46,7 +50,8 @@ def load_policy(
     context: int,
     precision: Precision | None = None,
     cpu_offload: bool = False,
-    activation_checkpointing: bool | None = None,
+    activations: Activations | None = None,
+    compile_layers: bool = False,
     lora: Lora | None = None,
     context_parallel: int = 1,
     seed: int = 0,
@@ -62,8 +67,8 @@ def load_policy(
             the rotary frequencies as they are.
         precision: Of forward and backward passes, engine and exports; by default bfloat16 on a GPU, else float32.
         cpu_offload: Keep parameters, gradients and optimizer state in the memory of the host.
-        activation_checkpointing: Compute activations again in the backward pass instead of keeping them; by default on
-            a GPU.
+        activations: What layers keep for the backward pass; by default everything on a CPU and ``recompute`` on a GPU.
+        compile_layers: Compile each layer, of models whose sequences can be packed; needs a C compiler.
         lora: Train adapters beside frozen weights.
         context_parallel: Neighbouring ranks that hold a slice each of the same tokens; divides the number of ranks.
         seed: Of the adapters.
@@ -75,15 +80,21 @@ def load_policy(
     folder = local_folder(model)
     dtype = getattr(torch, precision or ("bfloat16" if on_gpu else "float32"))
     reader = HuggingFaceStorageReader(str(folder))
+    if compile_layers and not can_compile():
+        raise ModelError("compile_layers needs a C compiler, and there is neither cc, gcc nor clang; leave it out")
     attention = attention_implementation(device, dtype)
+    if compile_layers and not on_gpu:
+        attention = SDPA  # The other one splits at lengths that a compiler does not know.
     empty, in_files = _without_memory(folder, reader, context=context, attention=attention)
     check_architecture(empty.config.to_dict(), model=model, context_parallel=context_parallel)
     if lora is not None:
         add_adapters(empty, lora)
-    if on_gpu if activation_checkpointing is None else activation_checkpointing:
-        empty.gradient_checkpointing_enable()
+    compile_layers = compile_layers and can_pack(empty.config.to_dict())
+    activations = activations or ("recompute" if on_gpu else "keep")
+    prepare_layers(empty.model.layers, activations, compiled=compile_layers)
     ranks = join_context_ranks(context_parallel) if context_parallel > 1 else None
     policy = Policy(empty.train(), dtype=dtype, device=device, lora=lora, context_ranks=ranks, in_files=in_files)
+    policy.computed = f"attention {policy.attention}, activations {activations}, layers {_LAYERS[compile_layers]}"
     shard = partial(
         fully_shard,
         mp_policy=MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32),
@@ -121,8 +132,8 @@ def _without_memory(folder: Path, reader: HuggingFaceStorageReader, *, context: 
     in_files = next((prefix for prefix in _NAMES_OF_MODEL if f"{prefix}embed_tokens.weight" in names), "")
     config.max_position_embeddings = max(config.max_position_embeddings, context)
     config.tie_word_embeddings = config.tie_word_embeddings or "lm_head.weight" not in names
-    if not can_pack(config.to_dict()) and attention == PACKED_SDPA:
-        attention = "sdpa"
+    if not can_pack(config.to_dict()) and attention in OF_PACKS:
+        attention = SDPA
     with init_empty_weights(include_buffers=False):
         empty: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention)
     head = getattr(empty, "lm_head", None)

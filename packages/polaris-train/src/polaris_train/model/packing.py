@@ -191,3 +191,14 @@ def pack(sequences: Sequence[TrainingSequence]) -> MicroBatch:
         off_policy=torch.tensor([each.off_policy for each in sequences]).repeat_interleave(counts),
         lags=per_token([each.lags for each in sequences]).long(),
     )
+
+
+def padded(batch: MicroBatch, *, to: int) -> MicroBatch:
+    """Return a micro-batch as long as a multiple of ``to``; what fills it up is a sequence that predicts nothing."""
+    missing = -batch.input_ids.shape[1] % to
+    positions = torch.arange(missing, device=batch.position_ids.device)[None]
+    return replace(
+        batch,
+        input_ids=torch.nn.functional.pad(batch.input_ids, (0, missing)),
+        position_ids=torch.cat([batch.position_ids, positions], dim=1),
+    )

@@ -1,30 +1,21 @@
-"""The model being trained: log-probabilities of given tokens, from attention that keeps packed sequences apart."""
+"""The model being trained: log-probabilities of given tokens."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
-from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
-from transformers.masking_utils import AttentionMaskInterface, create_causal_mask
-from transformers.utils.import_utils import is_flash_attn_2_available
+from transformers.masking_utils import create_causal_mask
 
 from polaris_train.model.adapters import adapters_off, merged_parameters
 from polaris_train.model.architecture import FULL_ATTENTION, can_pack, layer_kinds, logit_scale, name_in_files
+from polaris_train.model.attention import BLOCK, FLEX, sequence_bounds
 from polaris_train.model.logprobs import token_logprobs
-from polaris_train.model.packing import MicroBatch, PerToken
+from polaris_train.model.packing import MicroBatch, PerToken, padded
 from polaris_train.model.ulysses import ContextRanks, attend_across_ranks, everywhere, slice_of
 from polaris_train.recipe_tables import Lora
-
-PACKED_SDPA = "polaris_packed_sdpa"
-"""Name under which transformers knows `packed_sdpa`."""
-
-_NOT_ATTENDED = "sliding_window", "softcap", "s_aux", "position_bias", "context_ranks"
-"""Arguments that an attention of another kind is given."""
 
 
 class Policy(nn.Module):
@@ -33,6 +24,8 @@ class Policy(nn.Module):
     Attributes:
         dtype: Of forward passes and exports; the parameters themselves are float32.
         device: Where the model computes.
+        attention: Name under which transformers knows how its layers attend.
+        computed: How its layers are computed, for people.
         lora: Of its adapters, where these are trained instead of its weights.
         context_ranks: That hold a slice each of every micro-batch, or ``None`` where each rank has its own.
         packs: Whether sequences may lie one after the other in a micro-batch; otherwise each is alone in its own.
@@ -65,8 +58,10 @@ class Policy(nn.Module):
         self.device = torch.device(device)
         self.lora = lora
         self.context_ranks = context_ranks
+        self.computed = ""
+        self.attention: str = self.model.config._attn_implementation
         if context_ranks is not None:
-            attend_across_ranks(self.model.config._attn_implementation)
+            attend_across_ranks(self.attention)
         self._in_files = in_files
         config = self.model.config
         said: dict[str, Any] = config.to_dict()
@@ -100,6 +95,8 @@ class Policy(nn.Module):
             every = (logits[0, batch.predicting].float() / temperature).log_softmax(dim=-1)
             return every.gather(-1, batch.targets[:, None])[:, 0], -(every.exp() * every).sum(dim=-1)
         temperature, ranks = temperature / self._logit_scale, self.context_ranks
+        if self.attention == FLEX:
+            batch = padded(batch, to=BLOCK * self.num_slices)
         if ranks is None:
             hidden = self._hidden(batch.input_ids, batch.position_ids)[batch.predicting]
             return token_logprobs(hidden, self.model.lm_head.weight, batch.targets, temperature=temperature)
@@ -111,11 +108,12 @@ class Policy(nn.Module):
 
     def _hidden(self, input_ids: Tensor, position_ids: Tensor, every_position: Tensor | None = None) -> Tensor:
         """Return the last hidden states; of a slice, given the positions of all slices."""
-        others: dict[str, Any] = {}
+        positions = position_ids if every_position is None else every_position
+        others: dict[str, Any] = sequence_bounds(self.attention, positions) if self.packs else {}
         if every_position is not None:
             tokens = torch.empty(*every_position.shape, 1, dtype=self.dtype, device=every_position.device)
             mask = create_causal_mask(self.model.config, tokens, None, None, every_position)
-            others = {"attention_mask": mask, "context_ranks": self.context_ranks, "every_position": every_position}
+            others |= {"attention_mask": mask, "context_ranks": self.context_ranks, "every_position": every_position}
         return self.model.model(
             input_ids=input_ids, position_ids=position_ids, use_cache=False, **others
         ).last_hidden_state[0]
@@ -152,53 +150,3 @@ class WithoutAdapters:
         """Return the log-probabilities without a gradient; collective where the policy is sharded."""
         with adapters_off(self._policy.model):
             return self._policy.frozen_logprobs(batch, temperature=temperature)
-
-
-def attention_implementation(device: torch.device, dtype: torch.dtype) -> str:
-    """Return the fastest attention for packed sequences: flash-attention where installed, else flex_attention.
-
-    On a CPU, and in float32, it is `packed_sdpa`, which takes the sequences one by one.
-    """
-    if device.type != "cuda" or dtype == torch.float32:
-        if PACKED_SDPA not in AttentionInterface():
-            AttentionInterface.register(PACKED_SDPA, packed_sdpa)
-            AttentionMaskInterface.register(PACKED_SDPA, _no_mask)
-        return PACKED_SDPA
-    return "flash_attention_2" if is_flash_attn_2_available() else "flex_attention"
-
-
-def packed_sdpa(
-    module: nn.Module,
-    query: Float[Tensor, "1 heads length size"],
-    key: Float[Tensor, "1 key_heads length size"],
-    value: Float[Tensor, "1 key_heads length size"],
-    attention_mask: Tensor | None,
-    *,
-    position_ids: Tensor,
-    scaling: float | None = None,
-    **others: Any,
-) -> tuple[Float[Tensor, "1 length heads size"], None]:
-    """Attend within each sequence of a packed batch: what a block-diagonal mask says, without its empty blocks.
-
-    Has the signature that transformers asks for; ``position_ids``, which restart at 0, say where sequences begin, and
-    there are no attention weights to return.
-
-    Raises:
-        NotImplementedError: If the layer attends in a way that this does not: within a sliding window, for example.
-    """
-    for name in _NOT_ATTENDED:
-        if others.get(name) is not None:
-            what = f"{name.replace('_', ' ')} of {others[name]}" if isinstance(others[name], int | float) else name
-            raise NotImplementedError(f"a layer with a {what}; use a model without")
-    starts = (position_ids[0] == 0).nonzero()[:, 0].tolist()
-    sizes = [end - start for start, end in zip(starts, [*starts[1:], query.shape[2]], strict=True)]
-    parts = zip(*(states.split(sizes, dim=2) for states in (query, key, value)), strict=True)
-    grouped = query.shape[1] != key.shape[1]
-    attended = [
-        scaled_dot_product_attention(*part, is_causal=True, scale=scaling, enable_gqa=grouped) for part in parts
-    ]
-    return torch.cat(attended, dim=2).transpose(1, 2).contiguous(), None
-
-
-def _no_mask(*_: Any, **__: Any) -> None:
-    """Build no mask: `packed_sdpa` needs none."""

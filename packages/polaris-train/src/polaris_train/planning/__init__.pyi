@@ -6,6 +6,7 @@ from .cards import find_machine as find_machine
 from .derivation import REDUCING as REDUCING
 from .derivation import Derived as Derived
 from .derivation import derive as derive
+from .derivation import offloading as offloading
 from .describe import comment as comment
 from .describe import describe_plan as describe_plan
 from .describe import summary as summary

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 from polaris_rollout.engines import answers_within
@@ -10,6 +11,7 @@ from polaris_train.planning.cards import GIB, Machine
 from polaris_train.planning.memory import EngineMemory, Training, TrainingMemory, engine_memory, training_memory
 from polaris_train.planning.shapes import ModelShape
 from polaris_train.recipe import Recipe
+from polaris_train.recipe_tables import Activations
 from polaris_train.resolved import ResolvedStage
 
 MOST_IN_FLIGHT = 256
@@ -19,10 +21,13 @@ MICROBATCH_TOKENS = 32768
 """Of one micro-batch: more brings no speed."""
 
 ROOM = 0.95
-"""Of a card that a micro-batch larger than the longest sequence may fill."""
+"""Of a card that may be filled by what is there for speed: larger micro-batches than the longest sequence."""
 
 REDUCING = "reduce_each_microbatch"
 """Field of a recipe, where there is one, that shares gradients out after every micro-batch."""
+
+_ACTIVATIONS: tuple[Activations, ...] = ("recompute", "offload")
+"""What is tried on a card. Keeping more is faster, and what it needs is known by formula only: a recipe says so."""
 
 _CACHE_BYTES = {"fp8": 1.0, "fp8_e4m3": 1.0, "fp8_e5m2": 1.0}
 
@@ -65,6 +70,12 @@ def derive(
     return next((each for each in ways if not each.problems), min(ways, key=lambda each: each.memory.total))
 
 
+def offloading(training: Training) -> str:
+    """Return the settings by which a training needs memory of the host."""
+    names = ["cpu_offload"] if training.offloads else []
+    return " and ".join(names + (["activations = 'offload'"] if training.activations == "offload" else []))
+
+
 def cache_value_bytes(options: Mapping[str, Any]) -> float:
     """Return the bytes of a number in the engine's cache."""
     return _CACHE_BYTES.get(options.get("kv_cache_dtype", "auto"), 2.0)
@@ -88,10 +99,19 @@ def _ways(
         has_engine=bool(recipe.evaluate_every) or not supervised,
     )
     is_open = recipe.cpu_offload is None and not machine.on_cpu
-    for offloads in (False, True) if is_open else (bool(recipe.cpu_offload),):
+    # Offloaded activations come last: parameters on the host leave an engine more room.
+    hosts = (False, True) if is_open else (bool(recipe.cpu_offload),)
+    for activations, offloads in product(_activations(recipe, machine), hosts):
         for reduces in _reducing(recipe, machine, offloads=offloads):
-            way = replace(plain, offloads=offloads, reduces_each=reduces)
+            way = replace(plain, offloads=offloads, reduces_each=reduces, activations=activations)
             yield way if recipe.microbatch_tokens or machine.on_cpu else _with_room(way, machine)
+
+
+def _activations(recipe: Recipe | ResolvedStage, machine: Machine) -> tuple[Activations, ...]:
+    """Return what layers may keep for the backward pass, the fastest first."""
+    if recipe.activations:
+        return (recipe.activations,)
+    return ("keep",) if machine.on_cpu else _ACTIVATIONS
 
 
 def _reducing(recipe: Recipe | ResolvedStage, machine: Machine, *, offloads: bool) -> tuple[bool, ...]:
@@ -133,7 +153,7 @@ def _derived(
         memory=memory,
         engine=engine,
         in_flight=most if engine is None else min(most, answers_within(engine.cache_tokens, context)),
-        problems=tuple(_missing(recipe, context, machine, memory, engine)),
+        problems=tuple(_missing(recipe, context, machine, training, memory, engine)),
     )
 
 
@@ -141,6 +161,7 @@ def _missing(
     recipe: Recipe | ResolvedStage,
     context: int,
     machine: Machine,
+    training: Training,
     memory: TrainingMemory,
     engine: EngineMemory | None,
 ) -> Iterator[str]:
@@ -152,7 +173,7 @@ def _missing(
             f"{'the host' if machine.on_cpu else f'each {name}'}, which has {machine.memory_gib:g}"
         )
     if host > machine.host_gib:
-        yield f"cpu_offload needs {host:.0f} GiB of the host's memory, which has {machine.host_gib:.0f}"
+        yield f"{offloading(training)} needs {host:.0f} GiB of the host's memory, which has {machine.host_gib:.0f}"
     if engine and engine.cache_tokens < context:
         yield (
             f"the engine has {engine.share:.2f} of each {name}, which leaves {engine.cache_tokens:,} tokens of cache, "

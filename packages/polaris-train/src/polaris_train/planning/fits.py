@@ -98,7 +98,7 @@ def _cell(plan: StagePlan) -> str:
     if not plan.fits or plan.time is None:
         return "no"
     engines = plan.derived.engine
-    how: list[str] = []
+    how: list[str] = [plan.derived.training.activations]
     if plan.derived.training.offloads:
         how.append("offload")
     if plan.derived.training.reduces_each:

@@ -1,8 +1,8 @@
 """Memory of one rank while it trains and while its engine samples, in bytes, by formula.
 
 What a layer keeps for its backward pass is counted tensor by tensor as transformers' dense decoders write them: the
-inputs of every product, what norms and activations save, in the precision in which they save it. On a GPU only the
-input of each layer is kept and one layer at a time is computed again; a CPU keeps everything. Measured beside it:
+inputs of every product, what norms and activations save, in the precision in which they save it. Where it keeps less,
+one layer at a time is computed again. Measured beside it:
 ``tests/bench/plan.py`` on a CPU, and the peaks that prime-rl publishes for one and eight H100 (``tests/test_plan.py``).
 """
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 
 from polaris_train.planning.cards import GIB
 from polaris_train.planning.shapes import ModelShape
+from polaris_train.recipe_tables import Activations
 
 WIDE = 4
 """Bytes of a float32: masters, gradients, moments."""
@@ -47,6 +48,8 @@ class Training:
     on_cpu: bool = False
     num_bytes: int = 2
     """Of a number in the precision of the forward pass."""
+    activations: Activations = "recompute"
+    """What layers keep for the backward pass."""
     offloads: bool = False
     """Parameters, gradients and moments are kept by the host."""
     num_microbatches: int = 2
@@ -122,8 +125,21 @@ def training_memory(training: Training) -> TrainingMemory:
         moments=0.0 if training.offloads else moments,
         engine=ASLEEP if training.has_engine and not training.on_cpu else 0.0,
         reserve=0.0 if training.on_cpu else DEVICE_RESERVE,
-        host=masters + moments + WIDE * training.trained / share if training.offloads else 0.0,
+        host=_offloaded_inputs(training)
+        + (masters + moments + WIDE * training.trained / share if training.offloads else 0.0),
     )
+
+
+def _offloaded_inputs(training: Training) -> float:
+    """Return what the host holds of one rank's activations: the input of every layer."""
+    if training.activations != "offload" or training.on_cpu:
+        return 0.0
+    return training.num_bytes * _tokens(training) * training.shape.layers * training.shape.hidden
+
+
+def _tokens(training: Training) -> int:
+    """Return the tokens of a micro-batch that one rank holds."""
+    return -(-training.tokens // training.context_parallel)
 
 
 def _moments(training: Training) -> Iterator[dict[str, float]]:
@@ -134,7 +150,7 @@ def _moments(training: Training) -> Iterator[dict[str, float]]:
     layers, whole and once more as they are sent.
     """
     shape, is_repeated = training.shape, training.num_microbatches > 1
-    tokens = -(-training.tokens // training.context_parallel)
+    tokens = _tokens(training)
     root = WIDE * shape.root_parameters if training.rank is None else 0.0
     whole = WIDE * training.trained
     sharded = 0.0 if training.offloads else whole / training.num_ranks
@@ -157,28 +173,53 @@ def _moments(training: Training) -> Iterator[dict[str, float]]:
 
 def _activations(training: Training, tokens: int) -> tuple[float, float]:
     """Return what is kept of all layers, and what one layer needs besides while it goes backward."""
-    shape, size = training.shape, training.num_bytes
-    hidden, query, key, middle = shape.hidden, shape.query, shape.key, shape.intermediate
-    trains_norms = training.rank is None
+    shape = training.shape
+    size = WIDE if training.on_cpu else training.num_bytes
+    layer, kept = _whole_layer(training, size), _kept_of_layer(training, size)
+    work = 3 * size * shape.intermediate
     if training.on_cpu:
+        work += 2 * size * shape.hidden
+    if training.activations != "keep":  # One layer is computed again, what was kept of it is not.
+        work += layer - max(0.0, kept - size * shape.hidden)
+    return tokens * (shape.layers * kept + 3 * size * shape.hidden), tokens * work
+
+
+def _whole_layer(training: Training, size: int) -> float:
+    """Return the bytes of a token that a layer saves for its backward pass when it keeps everything."""
+    shape = training.shape
+    hidden, query, key, middle = shape.hidden, shape.query, shape.key, shape.intermediate
+    rank = training.rank or 0
+    if training.on_cpu:
+        trains_norms = training.rank is None
         # Residual stream twice; each norm's input is that, its product with the scale and what linears read.
         layer = 2 * hidden + (4 if trains_norms else 2) * hidden
         layer += 3 * query + 2 * key + 4 * middle
         if shape.head_norms:
             layer += (2 if trains_norms else 1) * (query + key)
-        if training.rank is not None:
-            layer += 7 * training.rank
-        kept = WIDE * tokens * (shape.layers * layer + 3 * hidden)
-        work = WIDE * tokens * (2 * hidden + 3 * middle)
-        return kept, work
+        return WIDE * (layer + 7 * rank)
     # Norms compute in float32 and save that too.
     layer = (2 * size + 2 * (WIDE + 2 * size)) * hidden + 2 * size * (query + key) + 4 * size * middle
     if shape.head_norms:
         layer += (WIDE + size) * (query + key)
-    if training.rank is not None:
-        layer += 7 * size * training.rank
-    kept = size * tokens * (shape.layers + 3) * hidden
-    return kept, tokens * (layer + 3 * size * middle)
+    return layer + 7 * size * rank
+
+
+def _kept_of_layer(training: Training, size: int) -> float:
+    """Return the bytes of a token that a layer keeps until the backward pass reaches it."""
+    shape, activations = training.shape, training.activations
+    if activations == "keep":
+        return _whole_layer(training, size)
+    if activations == "offload" and not training.on_cpu:
+        return 2 * size * shape.hidden / shape.layers  # on their way to the host and back
+    kept = size * shape.hidden
+    if activations in ("attention", "selective"):
+        kept += size * shape.query + WIDE * shape.heads  # with a logarithm for each head
+    if activations == "selective":
+        results = sum(outputs for _, outputs in shape.linears)
+        kept += size * results
+        if training.rank is not None:  # Adapters have products of their own.
+            kept += size * (results + len(shape.linears) * training.rank)
+    return kept
 
 
 def _head(training: Training, tokens: int) -> float:

@@ -131,6 +131,9 @@ def _costing_time(recipe: Recipe, machine: Machine) -> Iterator[tuple[str, ...]]
     parallel = [degree for degree in _DEGREES if machine.num_ranks % degree == 0]
     offload = [("cpu_offload=true",)] if recipe.cpu_offload is False and not machine.on_cpu else []
     yield from offload
+    if recipe.activations not in (None, "offload") and not machine.on_cpu:
+        yield ("activations=offload",)
+        yield ("activations=recompute",)
     single: list[tuple[str, ...]] = []
     heads = model_shape(recipe.model).heads
     single += [
@@ -146,6 +149,8 @@ def _costing_time(recipe: Recipe, machine: Machine) -> Iterator[tuple[str, ...]]
     yield from ((*a, *b) for a, b in product(offload, single))
     if recipe.cpu_offload:
         yield ("cpu_offload=false",)
+    if recipe.activations == "offload":
+        yield ("activations=recompute",)
 
 
 def _approximating(recipe: Recipe) -> Iterator[tuple[str, ...]]:

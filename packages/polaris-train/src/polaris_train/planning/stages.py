@@ -145,4 +145,4 @@ def _step_time(recipe: Recipe, machine: Machine, derived: Derived, *, mean: floa
 
 def _training_s(derived: Derived, machine: Machine, *, num_tokens: float, length: float, passes: float) -> float:
     seconds = passes * training_s(derived.training, machine, num_tokens=num_tokens, length=length)
-    return seconds + (offloading_s(derived.training, num_tokens=num_tokens) if derived.training.offloads else 0.0)
+    return seconds + offloading_s(derived.training, num_tokens=num_tokens)

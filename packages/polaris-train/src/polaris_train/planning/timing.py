@@ -12,6 +12,7 @@ from math import ceil
 from polaris_train.planning.cards import Machine
 from polaris_train.planning.memory import WIDE, Training
 from polaris_train.planning.shapes import ModelShape
+from polaris_train.recipe_tables import Activations
 
 _LINEAR = 0.175
 """Of a card's peak that training's linear layers reach at `_LINEAR_WIDTH`, and in proportion at other widths."""
@@ -64,6 +65,17 @@ class StepTime:
         return self.sampling + self.training
 
 
+_COMPUTED: dict[Activations, tuple[float, float]] = {
+    "keep": (3 / 4, 7 / 9),
+    "selective": (0.8, 7 / 9),
+    "attention": (1.0, 7 / 9),
+    "recompute": (1.0, 1.0),
+    "offload": (1.0, 1.0),
+}
+"""Shares of the work of linear layers and of attention, where the peer's figures are of ``recompute``: a forward pass
+is a quarter of the one, and two ninths of the other, whose backward pass computes scores again."""
+
+
 def training_s(training: Training, machine: Machine, *, num_tokens: float, length: float) -> float:
     """Return the seconds in which all cards together train on so many tokens, nothing offloaded.
 
@@ -77,6 +89,8 @@ def training_s(training: Training, machine: Machine, *, num_tokens: float, lengt
     efficiency = min(_MOST, _LINEAR * shape.hidden / _LINEAR_WIDTH)
     linear = 6 * shape.parameters / (efficiency * machine.card.flops)
     attention = 6 * shape.layers * shape.query * length / (_ATTENTION * machine.card.flops)
+    share, share_of_attention = _COMPUTED[training.activations]
+    linear, attention = share * linear, share_of_attention * attention
     one_pass = _PASS_S + (_SHARING_S * shape.parameters if machine.num_ranks > 1 else 0.0)
     return num_tokens / machine.num_ranks * (linear + attention) + one_pass * num_microbatches(training, num_tokens)
 
@@ -87,11 +101,15 @@ def num_microbatches(training: Training, num_tokens: float) -> int:
 
 
 def offloading_s(training: Training, *, num_tokens: float) -> float:
-    """Return the seconds that a step of so many tokens takes longer because the host keeps the parameters."""
+    """Return the seconds that a step of so many tokens takes longer by what the host keeps."""
+    inputs = 2 * training.num_bytes * training.shape.layers * training.shape.hidden * num_tokens / training.num_ranks
+    seconds = inputs / _HOST_LINK if training.activations == "offload" else 0.0
+    if not training.offloads:
+        return seconds
     share = WIDE * training.stored / training.num_ranks
     trained = WIDE * training.trained / training.num_ranks
     copies = (2 * share + trained) * num_microbatches(training, num_tokens) / _HOST_LINK
-    return copies + 7 * WIDE * training.trained / _HOST_MEMORY
+    return seconds + copies + 7 * WIDE * training.trained / _HOST_MEMORY
 
 
 def decoding_s(

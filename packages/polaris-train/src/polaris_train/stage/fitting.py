@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from polaris_train.errors import PlanError, RecipeError
-from polaris_train.planning import GIB, REDUCING, Card, Derived, Machine, derive, find_machine, model_shape
+from polaris_train.planning import GIB, REDUCING, Card, Derived, Machine, derive, find_machine, model_shape, offloading
 from polaris_train.resolved import ResolvedStage
 
 logger = logging.getLogger(__name__)
@@ -29,19 +29,23 @@ def fitted(config: ResolvedStage, device: torch.device) -> ResolvedStage:
     if derived is None:
         return as_said
     training = derived.training
-    if training.offloads:
-        _require_host_memory(derived.memory.host * int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    if derived.memory.host:
+        _require_host_memory(
+            derived.memory.host * int(os.environ.get("LOCAL_WORLD_SIZE", "1")), of=offloading(training)
+        )
     if dist.get_rank() == 0:
         for problem in derived.problems:
             logger.warning("by plan this stage does not fit: %s", problem)
         logger.info(
-            "by plan: %.1f GiB of each GPU to train, micro-batches of %d tokens%s",
+            "by plan: %.1f GiB of each GPU to train, micro-batches of %d tokens, activations: %s%s",
             derived.memory.total / GIB,
             training.tokens,
+            training.activations,
             ", parameters on the host" if training.offloads else "",
         )
     found = {
         "cpu_offload": training.offloads,
+        "activations": training.activations,
         "microbatch_tokens": -(-training.tokens // training.context_parallel),
         REDUCING: training.reduces_each,
     }
@@ -70,7 +74,7 @@ def _machine(device: torch.device) -> Machine:
     return Machine(card=card, num_ranks=dist.get_world_size(), memory_gib=card.memory_gib, host_gib=float("inf"))
 
 
-def _require_host_memory(needed: float) -> None:
+def _require_host_memory(needed: float, *, of: str) -> None:
     """Refuse to offload what the host would have to swap.
 
     Raises:
@@ -78,7 +82,7 @@ def _require_host_memory(needed: float) -> None:
     """
     if (available := available_bytes()) < needed:
         raise RecipeError(
-            f"cpu_offload needs {needed / GIB:.0f} GiB of this host's memory for its ranks and {available / GIB:.0f} "
+            f"{of} needs {needed / GIB:.0f} GiB of this host's memory for its ranks and {available / GIB:.0f} "
             "are available; use lora.rank, a smaller model, or more nodes"
         )
 

@@ -59,6 +59,8 @@ def load_stage_policy(config: ResolvedStage, *, device: torch.device) -> Policy:
         context=config.context,
         precision=config.precision,
         cpu_offload=bool(config.cpu_offload),
+        activations=config.activations,
+        compile_layers=config.compile_layers,
         lora=config.lora,
         context_parallel=config.context_parallel,
         seed=config.seed,

@@ -125,6 +125,8 @@ def start_rank(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> 
     load = partial(load_stage_policy, config, device=device)
     state = start_state(config, load(), folder)
     heart.follow(state)
+    if dist.get_rank() == 0:
+        logger.info("%s", state.policy.computed)
     warning = one_by_one(state.policy.model.config.to_dict(), model=config.model)
     if warning and dist.get_rank() == 0:
         logger.warning("%s", warning)
