@@ -1,5 +1,6 @@
 """Ablations: arms are recipes, tokens are equal, intervals say what they promise; runs are in tests/test_ablate.py."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -14,6 +15,7 @@ from polaris_data import DataError
 from polaris_eval.scores import student_quantile, summarize, write_scores
 from polaris_train.ablation import (
     ARMS,
+    BASELINE,
     Ablation,
     Spent,
     arm_recipe,
@@ -107,6 +109,93 @@ def test_an_arm_whose_part_the_recipe_lacks_is_not_run_by_default_and_refused_by
         chosen_arms(tiny(), ["plian"])
     with pytest.raises(RecipeError, match=r"give evaluation\.benchmarks"):
         chosen_arms(tiny("evaluation.benchmarks=[]"), None)
+
+
+SFT_AND_RL = """
+model = "tiny"
+problems = "synthetic"
+max_prompt_tokens = 256
+[[stages]]
+kind = "sft"
+name = "sft"
+traces = "profile"
+context = 384
+[[stages]]
+name = "rl"
+context = 384
+temperature = 1.0
+steps = 4
+[[arms]]
+name = "sft"
+label = "SFT"
+stages = ["sft"]
+[[arms]]
+name = "direct"
+stages = ["rl"]
+set = ["learning_rate=1e-4", "stages.rl.temperature=1.2"]
+[[arms]]
+name = "lora"
+set = ["lora.rank=8"]
+before = "direct"
+[evaluation]
+benchmarks = ["synthetic:held-out"]
+yarn_context = 0
+"""
+
+
+def declared(tmp_path, text=SFT_AND_RL):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return load_recipe(str(path))
+
+
+def test_a_recipe_declares_its_own_arms(tmp_path):
+    recipe = declared(tmp_path)
+    arms = {arm.name: arm_recipe(recipe, arm) for arm in chosen_arms(recipe, None)}
+    assert list(arms) == ["sft", "direct", "lora", "full"]
+    assert [stage.name for stage in arms["sft"].stages] == ["sft"]
+    (stage,) = arms["direct"].stages
+    assert (stage.temperature, arms["direct"].learning_rate, arms["direct"].lora) == (1.2, 1e-4, None)
+    assert arms["lora"].lora.rank == 8 and [stage.name for stage in arms["lora"].stages] == ["sft", "rl"]
+    assert arms["full"].stages[1].temperature == 1.0 and arms["full"].lora is None
+    for name, arm in arms.items():
+        assert arm.arms == () and arm.evaluation.context == 384 and arm.name == name
+        (tmp_path / f"{name}.toml").write_text(to_toml(arm))
+        assert load_recipe(str(tmp_path / f"{name}.toml")) == arm
+
+
+def test_declared_arms_are_compared_with_the_first_model_and_with_the_arm_that_they_name(tmp_path):
+    recipe = declared(tmp_path)
+    known = {arm.name: arm for arm in chosen_arms(recipe, None)}
+    runs = {
+        name: [dataclasses.replace(result("plain", seed, shares(0.5, share)), arm=known[name]) for seed in (0, 1)]
+        for name, share in (("sft", 0.25), ("direct", 0.5), ("lora", 1.0))
+    }
+    baseline, sft, direct, lora = arm_tables(known, runs)["made-up"]
+    assert (baseline.mean.value, sft.to_plain.value, direct.to_plain.value) == (0.0, 0.375, 0.5)
+    assert lora.before is known["direct"] and lora.to_before.value == 0.25 and sft.before is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('stages = ["rl"]', 'stages = ["lr"]', "arms.1.stages has 'lr', which is no stage of the recipe"),
+        ('name = "direct"', 'name = "full"', r"arms.1.name is 'full', which is taken"),
+        (
+            'before = "direct"',
+            'before = "lora"',
+            "arms.2.before is 'lora'; give an arm above it",
+        ),
+    ],
+)
+def test_arms_that_make_no_sense_are_refused(tmp_path, old, new, message):
+    with pytest.raises(RecipeError, match=message):
+        declared(tmp_path, SFT_AND_RL.replace(old, new))
+
+
+def test_an_arm_that_would_be_the_recipe_again_stands_for_it(tmp_path):
+    recipe = declared(tmp_path, SFT_AND_RL.replace('set = ["lora.rank=8"]', ""))
+    assert [arm.name for arm in chosen_arms(recipe, None)] == ["sft", "direct", "lora"]
 
 
 def write_lines(path, records):
@@ -290,7 +379,8 @@ def test_a_row_compares_with_plain_and_with_the_nearest_arm_that_was_run():
         ],
         "single": [result("single", 0, shares(0.0, 0.0)), result("single", 1, shares(0.0, 0.25))],
     }
-    plain, full, single = arm_tables(results)["made-up"]
+    baseline, plain, full, single = arm_tables(ARMS, results)["made-up"]
+    assert baseline.arm is BASELINE and baseline.mean.by_seed == (0.0, 0.0)
     assert (plain.to_plain, plain.before, found(plain.to_before)) == (None, None, "")
     assert full.before is ARMS["plain"] and full.to_before == full.to_plain
     assert full.to_plain.by_seed == (0.375, 0.25)
@@ -340,7 +430,8 @@ def test_an_ablation_is_written_as_numbers_text_and_page(tmp_path):
     assert [run["tokens"]["total"] for run in content["runs"]] == [540, 550, 540, 550]
     assert {run["tokens"]["to_budget"] for run in content["runs"]} == {0.0}
     assert {run["seconds"] for run in content["runs"]} == {30.5}
-    (plain, full) = content["benchmarks"]["made-up"]
+    (baseline, plain, full) = content["benchmarks"]["made-up"]
+    assert baseline["arm"] == "baseline" and baseline["to_plain"] is None
     assert full["to_plain"]["value"] == pytest.approx(full["mean"]["value"] - plain["mean"]["value"])
     assert "2 of 3 seeds" in text.read_text() and text.read_text() == describe_ablation(ablation)
     assert "| + staged context = full recipe | " in text.read_text()

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from polaris_data import (
     Difficulty,
     Journal,
@@ -24,15 +25,17 @@ from polaris_data import (
 from polaris_data.selection import PUBLISHED_FOR_PROFILES, PUBLISHED_FOR_VISITS, attempts_of
 from polaris_data.selection.visits import attempts_by_problem
 from polaris_eval import MixedProblemsError, summarize
-from polaris_eval.scores import write_scores
+from polaris_eval.scores import read_scores, write_scores
 from polaris_reward import Outcome
 from polaris_rollout import Completion, Group, SamplingParams
 from polaris_rollout.store import write_groups
 from polaris_train.cli.polaris import app
+from polaris_train.embedded import tiny_model
 from polaris_train.errors import RunFolderError
 from polaris_train.grpo import UpdateStats
 from polaris_train.recipe import Recipe, Stage
 from polaris_train.records import GradedGroup
+from polaris_train.release import write_release
 from polaris_train.report import completions, write_comparison, write_report
 from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import RunFolder
@@ -464,3 +467,49 @@ def test_the_commands_of_the_readme_write_their_pages(finished, tmp_path, monkey
         page = Path(re.search("page: (.+)", done.output)[1])
         assert page.read_text().startswith("<!doctype html>") and page.with_suffix(".md").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["both.html", "both.md", "runs"]
+
+
+@pytest.fixture
+def released(finished, tmp_path):
+    """The card of a run's model, as its user wrote it: from a base model in a folder that has a card of its own."""
+    run, base = tmp_path / "run", tmp_path / "secret" / "Base-1M"
+    shutil.copytree(finished.path, run)
+    shutil.copytree(tiny_model(), base)
+    (base / "README.md").write_text("---\nlanguage: en\nlicense: apache-2.0\n---\n# Base\n")
+    (base / "LICENSE").write_text("Apache")
+    recipe = json.loads(RunFolder(run).recipe.read_text()) | {"model": str(base), "problems": str(base / "own.jsonl")}
+    recipe["evaluation"]["yarn_context"] = 3072
+    RunFolder(run).recipe.write_text(json.dumps(recipe))
+    shutil.copytree(tiny_model(), RunFolder(run).stage("stage-2").model)
+    write(RunFolder(run).stage("stage-2").model / "trained.json", json.dumps({"run": str(run)}) + "\n")
+    return write_release(run, tmp_path / "Made-1M")
+
+
+def test_a_card_says_recipe_data_decisions_scores_and_licence(released, finished):
+    card = (released / "README.md").read_text()
+    _, metadata, text = card.split("---\n", 2)
+    said = yaml.safe_load(metadata)
+    assert said["license"] == "apache-2.0" and (released / "LICENSE").read_text() == "Apache"
+    assert (
+        said["library_name"] == "transformers" and "base_model" not in said
+    )  # A folder is nothing that the Hub knows.
+    (result,) = said["model-index"][0]["results"]
+    score = read_scores(finished.evaluation("final")).evaluations[0].score("mean@k")
+    assert result["metrics"] == [{"type": f"mean@{score.k}", "value": round(100 * score.value, 1)}]
+    assert "from Base-1M with reinforcement learning" in text and "recipe made" in text
+    assert "temperature 1.4, top-k 20, top-p 1" in text
+    assert "11 of 12 stay; dropped: always solved (1)" in text
+    assert "Training problems come from own.jsonl." in text
+    assert "YaRN with factor 1.5 over 2,048 positions reads up to 3,072 tokens" in text
+    assert "paired by problem" in text
+
+
+def test_a_card_names_no_folder_of_this_machine(released, tmp_path):
+    for path in released.iterdir():
+        assert str(tmp_path).encode() not in path.read_bytes(), path.name
+    assert not (released / "trained.json").exists()
+
+
+def test_a_run_of_which_no_stage_has_ended_is_not_released(finished, tmp_path):
+    with pytest.raises(RunFolderError, match=r"no stage of .* has ended; write a stage's newest checkpoint"):
+        write_release(finished.path, tmp_path / "out")

@@ -25,6 +25,10 @@ class MergeError(TrainError, ValueError):
     """Two models cannot be averaged, because their weights or tokens do not mean the same."""
 
 
+class ReleaseError(TrainError, ValueError):
+    """A model cannot be released as asked: there is none, or a setting, scheme or repository makes no sense."""
+
+
 class MemoryExhaustedError(TrainError, MemoryError):
     """A micro-batch did not fit into memory; the stage can be continued with smaller ones."""
 

@@ -5,6 +5,7 @@ token budgets, positions and batched tokens are derived from ``context``.
 """
 
 import tomllib
+from collections.abc import Collection, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from polaris_train.errors import RecipeError
 from polaris_train.recipe_objective import Objective, is_off
 from polaris_train.recipe_sft import OWN_TRACES, SftStage
-from polaris_train.recipe_tables import Activations, DataTable, EvaluationTable, Lora, TemperatureTable
+from polaris_train.recipe_tables import Activations, ArmTable, DataTable, EvaluationTable, Lora, TemperatureTable
 
 Precision = Literal["bfloat16", "float16", "float32"]
 Tracker = Literal["wandb", "tensorboard"]
@@ -249,6 +250,9 @@ class Recipe(Constants):
     evaluation: EvaluationTable = EvaluationTable()
     """After the stages: what came of it."""
 
+    arms: tuple[ArmTable, ...] = Field(default=(), exclude_if=is_off)
+    """What ``polaris ablate`` compares; by default plain GRPO and the recipe's parts, one by one."""
+
     @model_validator(mode="after")
     def _check(self) -> "Recipe":
         names = [stage.name for stage in self.stages]
@@ -282,6 +286,7 @@ class Recipe(Constants):
                     f"stages.{index}.plateau_window is {stage.plateau_window}, which asks for held-out accuracy, but "
                     f"evaluate_on is {list(self.evaluate_on)}; add {_HELD_OUT!r}"
                 )
+        self._check_arms()
         self.check_objective([stage.steps for stage in self.stages if isinstance(stage, Stage)])
         if self.prompts_per_step % self.optimizer_steps_per_batch:
             raise ValueError(
@@ -302,6 +307,17 @@ class Recipe(Constants):
         except SettingError as error:
             raise ValueError(f"engine: {error}") from error
         return self
+
+    def _check_arms(self) -> None:
+        above = ["full", "baseline"]
+        for index, arm in enumerate(self.arms):
+            if arm.name in above:
+                raise ValueError(f"arms.{index}.name is {arm.name!r}, which is taken; the names are {above}")
+            if unknown := set(arm.stages or ()) - {stage.name for stage in self.stages}:
+                raise ValueError(f"arms.{index}.stages has {min(unknown)!r}, which is no stage of the recipe")
+            if arm.before is not None and arm.before not in above[2:]:
+                raise ValueError(f"arms.{index}.before is {arm.before!r}; give an arm above it, of {above[2:]}")
+            above.append(arm.name)
 
     @property
     def evaluation_context(self) -> int:
@@ -382,12 +398,32 @@ def load_recipe(recipe: str, overrides: list[str] | None = None) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not a TOML file: {error}") from error
     values.setdefault("name", path.stem)
-    for override in overrides or []:
+    return _checked(values, overrides or (), where=str(path))
+
+
+def change_recipe(recipe: Recipe, overrides: Sequence[str], *, stages: Collection[str] | None = None) -> Recipe:
+    """Return a recipe with some of its stages alone, without arms, and with overrides as ``--set`` takes them.
+
+    Args:
+        recipe: Stays as it is.
+        overrides: As of `load_recipe`.
+        stages: Names of those that stay; ``None``: all.
+
+    Raises:
+        RecipeError: As `load_recipe` does.
+    """
+    values = recipe.model_dump(mode="json", exclude={"arms"}, exclude_defaults=True, exclude_none=True)
+    values["stages"] = [each for each in values["stages"] if stages is None or each["name"] in stages]
+    return _checked(values, overrides, where=recipe.name)
+
+
+def _checked(values: dict[str, Any], overrides: Sequence[str], *, where: str) -> Recipe:
+    for override in overrides:
         _apply(values, override)
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise RecipeError(f"{path}: " + "; ".join(_explain(each) for each in error.errors())) from error
+        raise RecipeError(f"{where}: " + "; ".join(_explain(each) for each in error.errors())) from error
 
 
 _TABLES = ("data", "temperature", "evaluation", "lora", "engine")
@@ -404,10 +440,18 @@ def _apply(values: dict[str, Any], override: str) -> None:
         for key in parents:
             if target is values and key in _TABLES:
                 target.setdefault(key, {})
-            target = target[int(key) if isinstance(target, list) else key]
-        target[int(last) if isinstance(target, list) else last] = _toml_value(text)
+            target = target[_place(target, key)]
+        target[_place(target, last)] = _toml_value(text)
     except (KeyError, IndexError, ValueError, TypeError) as error:
         raise RecipeError(f"--set {override!r}: the recipe has no {path!r}") from error
+
+
+def _place(target: Any, key: str) -> int | str:
+    """Return where a part of an override's path is: in a list by its number or, of a stage, by its name."""
+    if not isinstance(target, list):
+        return key
+    named = [index for index, each in enumerate(target) if isinstance(each, dict) and each.get("name") == key]
+    return named[0] if named else int(key)
 
 
 def _toml_value(text: str) -> Any:

@@ -124,6 +124,25 @@ class EvaluationTable(_Table):
     """Tokens of a second evaluation of the last model, with YaRN; 0: only at ``context``. Published: 96K."""
 
 
+class ArmTable(_Table):
+    """One way of training that ``polaris ablate`` compares with others, in place of the recipe's parts one by one."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Names its folder."""
+
+    label: str = ""
+    """In the table; by default the name."""
+
+    stages: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Names of the recipe's stages that it has, in their order; by default all."""
+
+    set: tuple[str, ...] = ()
+    """What else differs from the recipe, as ``--set`` takes it: ``lora.rank=64``, ``stages.rl.temperature=1.2``."""
+
+    before: str | None = None
+    """An arm above it that it is compared with, besides the first model."""
+
+
 AUTO: Literal["auto"] = "auto"
 """A stage's temperature that ``polaris-rollout temperature`` finds."""
 

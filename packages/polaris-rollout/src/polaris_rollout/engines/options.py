@@ -98,6 +98,8 @@ def vllm_options(
         if "linear_num_value_heads" in text:
             # vLLM 0.32 has linear attention on CPU in bfloat16 alone, and its states are cached in parts of a prefill.
             options |= {"dtype": "bfloat16", "enable_prefix_caching": False}
+        if "quantization_config" in config:
+            options["dtype"] = "bfloat16"  # vLLM 0.32 has kernels for four bits on CPU in no other.
     return options | dict(spec.options)
 
 

@@ -1,4 +1,5 @@
 from .arms import ARMS as ARMS
+from .arms import BASELINE as BASELINE
 from .arms import Arm as Arm
 from .arms import arm_recipe as arm_recipe
 from .arms import chosen_arms as chosen_arms

@@ -1,5 +1,7 @@
 """The arms of an ablation: plain GRPO, and one more part of the recipe in each arm after it.
 
+A recipe may declare other arms (``[[arms]]``): some of its stages, and values that differ.
+
 An arm is a recipe. Nothing in it is an algorithm of its own: each part is taken away by values that a person could
 write. What is never taken away: groups without signal are left out and the others re-weighted, since no value of a
 recipe says otherwise; the checkpoint of a stage is chosen on held-out problems; dedup and decontamination.
@@ -7,10 +9,12 @@ recipe says otherwise; the checkpoint of a stage is chosen on held-out problems;
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from polaris_train.errors import RecipeError
-from polaris_train.recipe import Recipe, Stage
+from polaris_train.recipe import Recipe, Stage, change_recipe
 from polaris_train.recipe_sft import SftStage
+from polaris_train.recipe_tables import ArmTable
 
 PLAIN_TEMPERATURE = 1.0
 """Of arms without calibration: the distribution that the model has."""
@@ -50,8 +54,11 @@ class Arm:
     staged: bool = True
     """Whether contexts are the recipe's."""
 
+    declared: ArmTable | None = None
+    """What the recipe itself says of it, in place of the five above."""
 
-_NONE = {"calibrated": False, "heated": False, "dropping": False, "rescue": False, "staged": False}
+
+_NONE: dict[str, Any] = {"calibrated": False, "heated": False, "dropping": False, "rescue": False, "staged": False}
 
 ARMS: dict[str, Arm] = {
     arm.name: arm
@@ -68,14 +75,14 @@ ARMS: dict[str, Arm] = {
             label="+ calibrated data",
             meaning="profiled, and the recipe's selection",
             before="plain",
-            **_NONE | {"calibrated": True},
+            **{**_NONE, "calibrated": True},
         ),
         Arm(
             name="temperature",
             label="+ temperature",
             meaning="the recipe's temperatures, in as many stages, all at the first one's context",
             before="data",
-            **_NONE | {"calibrated": True, "heated": True},
+            **{**_NONE, "calibrated": True, "heated": True},
         ),
         Arm(
             name="dropping",
@@ -107,7 +114,29 @@ ARMS: dict[str, Arm] = {
         ),
     )
 }
-"""In the order of the table."""
+"""In the order of the table, where the recipe declares none."""
+
+BASELINE = Arm(name="baseline", label="first model", meaning="not trained", before=None)
+"""A row of every table, and no run: each run evaluates the model that it starts from."""
+
+
+def arms_of(recipe: Recipe) -> dict[str, Arm]:
+    """Return the arms of a recipe by name, in the order of the table: those that it declares and itself, or `ARMS`."""
+    if not recipe.arms:
+        return ARMS
+    declared = [
+        Arm(
+            name=each.name,
+            label=each.label or each.name,
+            meaning=f"stages {', '.join(each.stages or [stage.name for stage in recipe.stages])}"
+            + (f"; {', '.join(each.set)}" if each.set else ""),
+            before=each.before,
+            declared=each,
+        )
+        for each in recipe.arms
+    ]
+    full = Arm(name="full", label="full recipe", meaning="the recipe as it is", before=None)
+    return {arm.name: arm for arm in (*declared, full)}
 
 
 def arm_recipe(recipe: Recipe, arm: Arm, *, limited: bool = True) -> Recipe:
@@ -121,21 +150,22 @@ def arm_recipe(recipe: Recipe, arm: Arm, *, limited: bool = True) -> Recipe:
         arm: Which of its parts are in.
         limited: Stages end with their tokens and by no other rule; the numbers of tokens are given when it runs.
     """
+    context = recipe.evaluation.context or recipe.stages[-1].context
+    if arm.declared is not None:
+        recipe = change_recipe(recipe, arm.declared.set, stages=arm.declared.stages)
     stages = _stages(recipe, arm)
     if limited:
-        stages = [
-            stage.model_copy(update={"steps": ENDLESS, "plateau_window": None, "truncation_limit": None})
-            for stage in stages
-        ]
+        endless = {"steps": ENDLESS, "plateau_window": None, "truncation_limit": None}
+        stages = [stage if isinstance(stage, SftStage) else stage.model_copy(update=endless) for stage in stages]
     data = {} if arm.calibrated else {"select": ()}
     data |= {} if arm.dropping and len(stages) > 1 else {"drop": ()}
-    context = recipe.evaluation.context or recipe.stages[-1].context
     changed = recipe.model_copy(
         update={
             "name": arm.name,
             "stages": tuple(stages),
             "data": recipe.data.model_copy(update=data),
             "evaluation": recipe.evaluation.model_copy(update={"context": context}),
+            "arms": (),
             **({} if arm.rescue else {"rescue_max_age": 0}),
         }
     )
@@ -150,10 +180,11 @@ def chosen_arms(recipe: Recipe, names: Sequence[str] | None) -> tuple[Arm, ...]:
     """
     if not recipe.evaluation.benchmarks:
         raise RecipeError("the recipe evaluates on nothing: give evaluation.benchmarks")
-    if unknown := [name for name in names or () if name not in ARMS]:
-        raise RecipeError(f"no arm {unknown[0]!r}; the arms are {', '.join(ARMS)}")
+    arms = arms_of(recipe)
+    if unknown := [name for name in names or () if name not in arms]:
+        raise RecipeError(f"no arm {unknown[0]!r}; the arms are {', '.join(arms)}")
     chosen: list[Arm] = []
-    for arm in ARMS.values():
+    for arm in arms.values():
         same = _same(recipe, arm)
         if names is None and same is None:
             chosen.append(arm)
@@ -166,7 +197,7 @@ def chosen_arms(recipe: Recipe, names: Sequence[str] | None) -> tuple[Arm, ...]:
 
 def same_arms(recipe: Recipe) -> dict[str, str]:
     """Return the arms that the recipe has no part for, with why."""
-    found = ((arm, _same(recipe, arm)) for arm in ARMS.values())
+    found = ((arm, _same(recipe, arm)) for arm in arms_of(recipe).values())
     return {arm.name: _why(arm, same) for arm, same in found if same is not None}
 
 
@@ -186,7 +217,10 @@ def _stages(recipe: Recipe, arm: Arm) -> Sequence[Stage | SftStage]:
 
 def _same(recipe: Recipe, arm: Arm) -> str | None:
     """Return an arm with the same recipe: one before it, or the full recipe, which is none but itself."""
-    if arm.name == "full":
+    if arm.name == "full" and recipe.arms:
+        same = [each.name for each in arms_of(recipe).values() if each.declared and _is_whole(each.declared)]
+        return same[0] if same else None
+    if arm.name == "full" or arm.declared:
         return None
     own = arm_recipe(recipe, arm)
     before = list(ARMS)[: list(ARMS).index(arm.name)]
@@ -196,7 +230,13 @@ def _same(recipe: Recipe, arm: Arm) -> str | None:
     return None
 
 
+def _is_whole(arm: ArmTable) -> bool:
+    return arm.stages is None and not arm.set
+
+
 def _why(arm: Arm, same: str) -> str:
+    if arm.name == "full":
+        return f"the arm {same!r} is the recipe as it is"
     if same == "full" and arm.name != "single":
         return "the recipe has no more parts than that"
     return {

@@ -8,15 +8,19 @@ from typing import Any
 
 from polaris_data.files import write_json, write_text
 
-from polaris_train.ablation.arms import ARMS, same_arms
+from polaris_train.ablation.arms import Arm, same_arms
 from polaris_train.ablation.contrast import Contrast, Interval
 from polaris_train.ablation.request import Ablation
 from polaris_train.ablation.results import RunResult, read_results
-from polaris_train.ablation.table import Row, arm_tables, found
+from polaris_train.ablation.table import Row, arm_tables, found, reference
 
 _INTERVALS = ("over problems", "over both")
-HEADER = ("", "mean@k", "to plain GRPO", *_INTERVALS, "to the arm before", *_INTERVALS, "YaRN", "found")
 COST_HEADER = ("", "tokens", "to the budget", "profile", "temperature", "training", "steps", "seconds")
+
+
+def _header(ablation: Ablation) -> tuple[str, ...]:
+    against = reference(ablation.known).label
+    return "", "mean@k", f"to {against}", *_INTERVALS, "to the arm before", *_INTERVALS, "YaRN", "found"
 
 
 def write_ablation(ablation: Ablation) -> None:
@@ -28,7 +32,7 @@ def write_ablation(ablation: Ablation) -> None:
     results = read_results(ablation)
     if not results:
         return
-    tables = arm_tables(results)
+    tables = arm_tables(ablation.known, results)
     numbers, text, page = ablation.results
     write_json(numbers, _to_json(ablation, results, tables))
     write_text(text, _markdown(ablation, results, tables))
@@ -36,9 +40,9 @@ def write_ablation(ablation: Ablation) -> None:
     for name, rows in tables.items():
         parts += [
             f"<h2>{escape(name)}</h2>",
-            *map(text_part, _headline(rows)),
+            *map(text_part, _headline(rows, reference(ablation.known))),
             svg_part(draw_ablation(rows)),
-            table_part(HEADER, map(_cells, rows)),
+            table_part(_header(ablation), map(_cells, rows)),
         ]
     parts += ["<h2>Cost, mean over seeds</h2>", table_part(COST_HEADER, _costs(ablation, results))]
     write_page(page, _title(ablation), parts)
@@ -47,7 +51,7 @@ def write_ablation(ablation: Ablation) -> None:
 def describe_ablation(ablation: Ablation) -> str:
     """Return the text of ``ablation.md``."""
     results = read_results(ablation)
-    return _markdown(ablation, results, arm_tables(results))
+    return _markdown(ablation, results, arm_tables(ablation.known, results))
 
 
 def _to_json(
@@ -99,18 +103,19 @@ def _markdown(
 ) -> str:
     parts = [f"# {_title(ablation)}", "\n".join(_notes(ablation, results))]
     for name, rows in tables.items():
-        parts.append("\n\n".join((f"## {name}", *_headline(rows))))
-        parts.append(_markdown_table(HEADER, [_cells(row) for row in rows]))
+        parts.append("\n\n".join((f"## {name}", *_headline(rows, reference(ablation.known)))))
+        parts.append(_markdown_table(_header(ablation), [_cells(row) for row in rows]))
     parts.append(f"## Cost, mean over seeds\n\n{_markdown_table(COST_HEADER, list(_costs(ablation, results)))}")
-    parts.append("\n".join(f"- {ARMS[name].label}: {ARMS[name].meaning}." for name in ARMS if name in results))
+    run = [arm for name, arm in ablation.known.items() if name in results]
+    parts.append("\n".join(f"- {arm.label}: {arm.meaning}." for arm in run))
     return "\n\n".join(parts) + "\n"
 
 
-def _headline(rows: Sequence[Row]) -> Iterator[str]:
+def _headline(rows: Sequence[Row], against: Arm) -> Iterator[str]:
     for row in rows:
         if row.arm.name == "full" and row.to_plain is not None:
             yield (
-                f"The full recipe is {_difference(row.to_plain)} points from plain GRPO at equal sampled tokens: "
+                f"The full recipe is {_difference(row.to_plain)} points from {against.label} at equal sampled tokens: "
                 f"{found(row.to_plain) or 'not to be told with one seed'}."
             )
 
@@ -129,7 +134,7 @@ def _notes(ablation: Ablation, results: Mapping[str, Sequence[RunResult]]) -> It
     if num_seeds < 2:
         yield "One seed says nothing about how another training would end: give two or more, better five."
     for name, why in same_arms(ablation.recipe).items():
-        yield f"Not run: {ARMS[name].label}, since {why}."
+        yield f"Not run: {ablation.known[name].label}, since {why}."
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -160,10 +165,10 @@ def _interval(interval: Interval | None, *, sign: str = "") -> str:
 
 
 def _costs(ablation: Ablation, results: Mapping[str, Sequence[RunResult]]) -> Iterator[tuple[str, ...]]:
-    for name in (name for name in ARMS if name in results):
+    for name in (name for name in ablation.known if name in results):
         runs = results[name]
         yield (
-            ARMS[name].label,
+            ablation.known[name].label,
             f"{fmean(run.spent.total for run in runs):,.0f}",
             f"{100 * fmean(_to_budget(run, ablation, results) for run in runs):+.1f}%",
             f"{fmean(run.spent.profile for run in runs):,.0f}",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from polaris_train.ablation.arms import ARMS, Arm, arm_recipe
+from polaris_train.ablation.arms import Arm, arm_recipe, arms_of
 from polaris_train.controller import Request
 from polaris_train.recipe import Recipe, load_recipe
 from polaris_train.run_folder import RunFolder
@@ -30,6 +30,11 @@ class Ablation:
     """That each run samples; ``None``: as many as the full recipe of its seed."""
 
     @property
+    def known(self) -> dict[str, Arm]:
+        """All arms of the recipe by name, in the order of the table."""
+        return arms_of(self.recipe)
+
+    @property
     def settings(self) -> Path:
         """What tells one ablation from another."""
         return self.out / "settings.json"
@@ -42,7 +47,7 @@ class Ablation:
     @property
     def to_run(self) -> tuple[Arm, ...]:
         """The arms in the order in which they run: first the one that says what a seed may cost."""
-        first = () if self.tokens is not None else (ARMS["full"],)
+        first = () if self.tokens is not None else (self.known["full"],)
         return (*first, *(arm for arm in self.arms if arm not in first))
 
     def recipe_file(self, arm: Arm) -> Path:

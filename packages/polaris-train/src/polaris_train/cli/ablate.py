@@ -35,6 +35,9 @@ def ablate_command(
     - full: contexts grow, which makes it the recipe as it is
     - single: the full recipe, but one stage at the last one's context
 
+    A recipe may declare other arms instead, with [[arms]]: a name, which of its stages, and what else differs, as --set
+    takes it; they are compared with the first model and with the arm named as 'before'.
+
     YaRN is a column: the same models, read out longer.
 
     The full recipe runs first, and what it samples for profile, temperatures and training is what every other arm of

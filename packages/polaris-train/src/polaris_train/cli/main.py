@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from polaris_train.cli.arguments import RecipeArgument, SetOption
+from polaris_train.cli.export import export_command
 from polaris_train.cli.merge import merge_command
 from polaris_train.cli.plan import plan_command
 from polaris_train.cli.sft import sft_command
@@ -102,39 +103,7 @@ def show(
     print(load_recipe(recipe, set_).model_dump_json(indent=2))
 
 
-@app.command()
-def export(
-    folder: Annotated[Path, typer.Argument(help="Folder of a stage, RUN/STAGE, or of LoRA adapters alone.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Model folder to write; default STAGE/model, or ADAPTERS-merged.")
-    ] = None,
-) -> None:
-    """Write the newest checkpoint of a stage as a Hugging Face model.
-
-    In the precision that the stage trains in. A finished stage has done this already, with the weights that were
-    chosen, and without --out its model is only named; use it to look at a stage that is still running or was stopped.
-
-    LoRA adapters (of a stage, peft or TRL) are written merged into the model that they name, so that a recipe can
-    start from them.
-
-    Examples:
-
-        polaris-train export runs/first/stage-1 --out first-model
-        polaris-train export my-adapters --out merged-model
-    """
-    from polaris_train.run_folder import StageFolder
-
-    if (folder / "adapter_config.json").is_file():
-        from polaris_train.stage import export_adapters
-
-        export_adapters(folder, merged := out or folder.with_name(f"{folder.name}-merged"))
-        print(f"model: {merged}")
-        return
-    stage = StageFolder(folder)
-    stage.require_checkpoints()
-    from polaris_train.stage import export_checkpoint
-
-    print(f"model: {export_checkpoint(stage, out)}")
+app.command("export")(export_command)
 
 
 @app.command()

@@ -133,7 +133,8 @@ def _derived(stage: StagePlan) -> str:
     if stage.traces_per_step is None:
         parts.append(f"{stage.derived.in_flight} answers in flight")
     parts.append(f"micro-batches of {stage.derived.training.tokens:,} tokens")
-    parts.append(f"activations: {stage.derived.training.activations}")
+    if stage.derived.training.activations != "recompute":  # Usual on a card.
+        parts.append(f"activations: {stage.derived.training.activations}")
     if stage.derived.training.offloads:
         parts.append("parameters on the host")
     if stage.derived.training.reduces_each:

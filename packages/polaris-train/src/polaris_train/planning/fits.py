@@ -98,7 +98,8 @@ def _cell(plan: StagePlan) -> str:
     if not plan.fits or plan.time is None:
         return "no"
     engines = plan.derived.engine
-    how: list[str] = [plan.derived.training.activations]
+    kept = plan.derived.training.activations
+    how: list[str] = [] if kept == "recompute" else [f"activations {kept}"]
     if plan.derived.training.offloads:
         how.append("offload")
     if plan.derived.training.reduces_each:

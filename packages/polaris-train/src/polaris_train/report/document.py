@@ -98,12 +98,17 @@ def write_document(path: Path, title: str, lead: Sequence[str], sections: Sequen
         The Markdown file.
     """
     write_text(path, _page(title, lead, sections))
-    markdown = path.with_suffix(".md")
+    beside = path.with_suffix(".md")
+    write_text(beside, markdown(title, lead, sections))
+    return beside
+
+
+def markdown(title: str, lead: Sequence[str], sections: Sequence[Section]) -> str:
+    """Return a document as Markdown; see `write_document`."""
     parts = [f"# {_plain(title)}", *(f"{_plain(line)}" for line in lead)]
     for section in sections:
         parts += [f"## {_plain(section.heading)}", *_markdown(section.parts)]
-    write_text(markdown, "\n\n".join(parts) + "\n")
-    return markdown
+    return "\n\n".join(parts) + "\n"
 
 
 def _page(title: str, lead: Sequence[str], sections: Sequence[Section]) -> Iterable[str]:

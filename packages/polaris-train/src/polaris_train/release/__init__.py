@@ -1,0 +1,8 @@
+"""A trained model as others take it: published inference without flags, a card, fewer bits, the Hub.
+
+Names are in ``__init__.pyi`` and imported when they are first used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

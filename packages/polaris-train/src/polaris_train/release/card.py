@@ -1,0 +1,152 @@
+"""The card of a released model: where it comes from, how it is used, what was measured."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+from polaris_data.problems import IMPORTERS
+
+from polaris_train.release.inference import Inference
+from polaris_train.report.decisions import recipe_steps
+from polaris_train.report.document import Part, Section, Table, Text, Warning, markdown
+from polaris_train.report.evaluations import evaluation_parts, protocol_hashes
+from polaris_train.report.evidence import RunEvidence
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
+
+
+def write_card(
+    folder: Path,
+    *,
+    name: str,
+    base: str | None,
+    run: RunEvidence | None,
+    inference: Inference,
+    yarn: Mapping[str, Any],
+    scheme: str | None,
+    licence: str | None,
+) -> None:
+    """Write ``README.md`` as the Hub shows it: metadata first, then Markdown.
+
+    Paths of this machine are not said: a base model or a data set that is a folder has its last name alone.
+
+    Args:
+        folder: Of the model.
+        name: Of the model.
+        base: What it was trained from.
+        run: What is known about how; ``None`` for a model whose run is not here.
+        inference: As written into the folder.
+        yarn: The rotary parameters, nothing without YaRN.
+        scheme: How it is quantised.
+        licence: Of the base, which holds for what was made from it; ``None`` if that is not known.
+    """
+    sections = [
+        Section("use", "Use", _use_parts(name, inference, yarn)),
+        *([Section("scores", "Scores", _score_parts(run, scheme))] if run else []),
+        *([Section("training", "How it was made", _training_parts(run))] if run else []),
+        Section("licence", "Licence", [_licence_part(base, licence)]),
+    ]
+    lead = [_origin(base, run)]
+    if scheme:
+        lead.append(f"Its linear layers are quantised: {scheme} (compressed-tensors, rounded to nearest).")
+    metadata = _metadata(name, base, run, scheme, licence).to_yaml()
+    text = f"---\n{metadata}\n---\n\n{markdown(name, lead, sections)}"
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def public_name(source: str) -> str:
+    """Return a Hub id as it is, and the last name of anything else."""
+    return source if _HUB_ID.fullmatch(source) and not Path(source).exists() else Path(source).name
+
+
+def _origin(base: str | None, run: RunEvidence | None) -> str:
+    start = f"from {public_name(base)} " if base else ""
+    recipe = f", recipe {run.recipe.name}" if run and run.recipe else ""
+    if run is None:
+        return f"Made {start}with polaris."
+    return f"Trained {start}with reinforcement learning on verifiable problems (polaris{recipe})."
+
+
+def _metadata(
+    name: str, base: str | None, run: RunEvidence | None, scheme: str | None, licence: str | None
+) -> ModelCardData:
+    found = run.evaluations.get("yarn") or run.evaluations.get("final") if run and not scheme else None
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=each.benchmark,
+            dataset_name=each.benchmark,
+            metric_type=f"mean@{each.score('mean@k').k}",
+            metric_value=round(100 * each.score("mean@k").value, 1),
+        )
+        for each in (found.evaluations if found else ())
+    ]
+    hub_base = public_name(base) if base and "/" in public_name(base) else None
+    return ModelCardData(
+        base_model=hub_base,
+        datasets=_hub_datasets(run) or None,
+        eval_results=results or None,
+        library_name="transformers",
+        license=licence or "other",
+        model_name=name if results else None,
+        pipeline_tag="text-generation",
+        tags=["polaris", "reasoning", "math", *(["grpo"] if run else []), *([scheme] if scheme else [])],
+    )
+
+
+def _hub_datasets(run: RunEvidence | None) -> list[str]:
+    if run is None or run.recipe is None:
+        return []
+    names = [
+        IMPORTERS[source.importer].hub_id if source.path is None and source.importer else source.path or ""
+        for source in run.recipe.data.sources
+    ] or [run.recipe.problems]
+    return sorted({name.partition(":")[0] for name in names if _HUB_ID.fullmatch(name) and not Path(name).exists()})
+
+
+def _use_parts(name: str, inference: Inference, yarn: Mapping[str, Any]) -> list[Part]:
+    sampling = f"temperature {inference.temperature:g}, top-k {inference.top_k or 'off'}, top-p {inference.top_p:g}"
+    parts: list[Part] = [
+        Text(
+            f"The folder says how it is sampled ({sampling}), and vLLM and transformers read that: 'vllm serve {name}' "
+            "needs no flag, nor does generate() of transformers."
+        )
+    ]
+    if yarn:
+        parts.append(
+            Text(
+                f"Answers may be longer than in training: YaRN with factor {yarn['factor']:g} over "
+                f"{yarn['original_max_position_embeddings']:,} positions reads up to {inference.context:,} tokens, its "
+                "attention temperature off (attention_factor 1.0). It holds for short answers too, which may be a "
+                "little worse for it. With less memory give --max-model-len."
+            )
+        )
+    return parts
+
+
+def _score_parts(run: RunEvidence, scheme: str | None) -> list[Part]:
+    parts = evaluation_parts(run)
+    if hashes := protocol_hashes(run):
+        parts.append(Text(f"Protocol (everything that can change a score), as a hash: {', '.join(hashes)}."))
+    if scheme:
+        parts.insert(0, Warning("These scores are of the model before it was quantised."))
+    return parts
+
+
+def _training_parts(run: RunEvidence) -> list[Part]:
+    parts: list[Part] = []
+    if run.recipe:
+        named = [source.path or source.importer or "" for source in run.recipe.data.sources] or [run.recipe.problems]
+        parts.append(Text(f"Training problems come from {', '.join(map(public_name, named))}."))
+    said = "what was decided and why"
+    rows = [(step.name, step.state, step.sentence) for step in recipe_steps(run)]
+    return [*parts, Table(("step", "state", said), rows, words=("state", said))]
+
+
+def _licence_part(base: str | None, licence: str | None) -> Part:
+    of = public_name(base) if base else "the base model"
+    if licence is None:
+        return Warning(f"The licence of {of} is not known here, and holds for this model too: look it up before use.")
+    return Text(f"{licence}, as {of}: this model was made from it.")
