@@ -58,7 +58,10 @@ class Arm:
     """What the recipe itself says of it, in place of the five above."""
 
 
-_NONE: dict[str, Any] = {"calibrated": False, "heated": False, "dropping": False, "rescue": False, "staged": False}
+def _only(*parts: str) -> dict[str, Any]:
+    """Return which parts of the recipe an arm has: these."""
+    return {part: part in parts for part in ("calibrated", "heated", "dropping", "rescue", "staged")}
+
 
 ARMS: dict[str, Arm] = {
     arm.name: arm
@@ -68,21 +71,21 @@ ARMS: dict[str, Arm] = {
             label="plain GRPO",
             meaning="all problems, temperature 1, one stage at the first stage's context",
             before=None,
-            **_NONE,
+            **_only(),
         ),
         Arm(
             name="data",
             label="+ calibrated data",
             meaning="profiled, and the recipe's selection",
             before="plain",
-            **{**_NONE, "calibrated": True},
+            **_only("calibrated"),
         ),
         Arm(
             name="temperature",
             label="+ temperature",
             meaning="the recipe's temperatures, in as many stages, all at the first one's context",
             before="data",
-            **{**_NONE, "calibrated": True, "heated": True},
+            **_only("calibrated", "heated"),
         ),
         Arm(
             name="dropping",
