@@ -156,7 +156,7 @@ def arm_recipe(recipe: Recipe, arm: Arm, *, limited: bool = True) -> Recipe:
     context = recipe.evaluation.context or recipe.stages[-1].context
     if arm.declared is not None:
         recipe = change_recipe(recipe, arm.declared.set, stages=arm.declared.stages)
-    stages = _stages(recipe, arm)
+    stages = recipe.stages if arm.declared else _stages(recipe, arm)
     if limited:
         endless = {"steps": ENDLESS, "plateau_window": None, "truncation_limit": None}
         stages = [stage if isinstance(stage, SftStage) else stage.model_copy(update=endless) for stage in stages]
