@@ -19,6 +19,7 @@ from polaris_train.ablation import (
     Ablation,
     Spent,
     arm_recipe,
+    arms_of,
     chosen_arms,
     contrast,
     describe_ablation,
@@ -49,17 +50,19 @@ def make(out, *arms, seeds=(0,), tokens=None, recipe=None):
     return Ablation(recipe=recipe, arms=chosen_arms(recipe, arms or None), seeds=seeds, out=out, tokens=tokens)
 
 
-@pytest.mark.parametrize("arm", ARMS.values(), ids=ARMS)
-@pytest.mark.parametrize("name", packaged_recipes())
+@pytest.mark.parametrize(
+    ("name", "arm"), [(name, arm) for name in packaged_recipes() for arm in arms_of(load_recipe(name))]
+)
 def test_every_arm_of_every_packaged_recipe_is_a_recipe_that_its_file_says(name, arm, tmp_path):
-    recipe = arm_recipe(load_recipe(name), arm)
-    path = tmp_path / f"{arm.name}.toml"
+    whole = load_recipe(name)
+    recipe = arm_recipe(whole, arms_of(whole)[arm])
+    path = tmp_path / f"{arm}.toml"
     path.write_text(to_toml(recipe))
     assert load_recipe(str(path)) == recipe
     request = Request(recipe=recipe, argument=str(path), overrides=(), folder=RunFolder(tmp_path / "run"))
     names = [step.name for step in plan_steps(request)]
-    assert ("profile" in names) == (arm.name != "plain")
-    assert recipe.evaluation.context == load_recipe(name).stages[-1].context
+    assert ("profile" in names) == (arm != "plain")
+    assert recipe.evaluation.context == whole.stages[-1].context
 
 
 def test_what_a_recipe_may_say_survives_its_file(tmp_path):

@@ -2,6 +2,7 @@ from .arms import ARMS as ARMS
 from .arms import BASELINE as BASELINE
 from .arms import Arm as Arm
 from .arms import arm_recipe as arm_recipe
+from .arms import arms_of as arms_of
 from .arms import chosen_arms as chosen_arms
 from .budget import Spent as Spent
 from .budget import spent_tokens as spent_tokens
