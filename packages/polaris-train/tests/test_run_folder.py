@@ -19,8 +19,12 @@ OTHERS = {
 }
 """Folders and files of the package, of a model, and of jobs and probes while they last."""
 
-KNOWERS = {"run_folder.py", "ablation/request.py", "model/merging.py"}
-"""The modules that know a folder: of a run, of an ablation, which holds runs, and of a model, whose files are read."""
+KNOWERS = {
+    *("run_folder.py", "ablation/request.py", "model/merging.py"),
+    *("release/writing.py", "release/inference.py", "release/quantizing.py", "release/card.py"),
+}
+"""The modules that know a folder: of a run, of an ablation, which holds runs, and of a model, whose files are read and
+written."""
 
 KNOWN = re.compile(
     r"\.(json|jsonl|jsonl\.new|parquet|lock|pt|partial|damaged|new)$|^step-$|^random-$|^wandb-id$|^checkpoints$"

@@ -94,6 +94,9 @@ class RunFolder:
     report = _Place("report.html")
     """The page about the run; Markdown beside it has the same stem."""
 
+    release = _Place("release")
+    """The model as others take it."""
+
     superseded = _Place("superseded")
     """Folder of what was made with other settings and put aside."""
 

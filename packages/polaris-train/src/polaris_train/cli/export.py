@@ -76,14 +76,10 @@ def export_command(
         return
     from polaris_train.release import push_release, write_release
 
-    if out is None:
-        out = folder / "release" if not (folder / "config.json").is_file() else None
-    if out is None:
-        raise typer.BadParameter(f"{folder} is a model; give the folder to write with --out")
     written = write_release(
         folder, out, temperature=temperature, top_k=top_k, context=context, scheme=quantize, licence=licence
     )
-    print(f"model: {written}\ncard: {written / 'README.md'}")
+    print(f"model with card: {written}")
     if push:
         print(f"pushed: {push_release(written, push, private=private)}")
 

@@ -12,14 +12,14 @@ from polaris_train.errors import ReleaseError, RunFolderError
 from polaris_train.release.card import write_card
 from polaris_train.release.inference import Inference, write_inference
 from polaris_train.report.evidence import RunEvidence, read_run
-from polaris_train.run_folder import origin, partial_path, read_records
+from polaris_train.run_folder import RunFolder, origin, partial_path, read_records
 
 _LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE")
 
 
 def write_release(
     source: Path,
-    out: Path,
+    out: Path | None = None,
     *,
     temperature: float | None = None,
     top_k: int | None = None,
@@ -31,7 +31,7 @@ def write_release(
 
     Args:
         source: A run, of which the last stage that has ended is taken, or a model folder.
-        out: Folder to write; its name is the model's.
+        out: Folder to write; its name is the model's. By default in the run's folder.
         temperature: Of sampling; by default what the run was evaluated with, or the model's own.
         top_k: Most likely tokens kept; by default as ``temperature``.
         context: Longest prompt and answer, by YaRN beyond the positions; by default what the run was evaluated with.
@@ -45,9 +45,13 @@ def write_release(
         ReleaseError: If there is nothing to release, something at ``out``, or a setting makes no sense.
         ModelError: If YaRN cannot cover the context.
     """
+    is_run = not (source / "config.json").is_file()
+    if out is None and not is_run:
+        raise ReleaseError(f"{source} is a model; give the folder to write with --out")
+    out = out or RunFolder(source).release
     if out.exists():
         raise ReleaseError(f"{out} exists, and is not overwritten: give another folder with --out, or remove it")
-    run = None if (source / "config.json").is_file() else read_run(source)
+    run = read_run(source) if is_run else None
     model, base = (source, None) if run is None else _last_model(run)
     inference = _inference(model, run, temperature=temperature, top_k=top_k, context=context)
     inference.check()
