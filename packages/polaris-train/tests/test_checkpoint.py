@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from dataclasses import asdict
 
 import pytest
@@ -14,11 +15,12 @@ import torch
 import torch.distributed as dist
 from polaris_rollout import Completion, Group, SamplingParams
 from polaris_rollout.store import write_groups
-from polaris_train.errors import RunFolderError
+from polaris_train.errors import CheckpointMemoryError, RunFolderError
 from polaris_train.grpo.rescue import RescueBuffer, Stored
 from polaris_train.model.loading import load_policy
 from polaris_train.run_folder import Checkpoints, StepFiles
 from polaris_train.stage.checkpoint import Checkpointer, TrainingState, load_weights, receipt
+from polaris_train.stage.checksums import damage, write_manifest
 from torch.distributed.checkpoint import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -230,6 +232,34 @@ def test_a_tied_head_is_stored_once(new_state, checkpointer, tmp_path):
     embedded = [name for name in stored if "embed_tokens" in name or "lm_head" in name]
     tensors = [name for name in embedded if isinstance(stored[name], TensorStorageMetadata) and "step" not in name]
     assert sorted(name.rpartition(".")[2] for name in tensors) == ["exp_avg", "exp_avg_sq", "weight"]
+
+
+def test_a_checkpoint_is_whole_where_no_thread_can_be_started(new_state, checkpointer, tmp_path):
+    state, saved = new_state(), checkpointer()
+    train(state, seed=1)
+    saved.save(state, POSITION)
+    saved.wait()
+    folder = Checkpoints(tmp_path / "checkpoints").step(1)
+    before = folder.manifest.read_bytes()
+    usual = threading.stack_size(2**46)  # more than there is address space for
+    try:
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            threading.Thread(target=print).start()
+        write_manifest(folder)
+    finally:
+        threading.stack_size(usual)
+    assert folder.manifest.read_bytes() == before and damage(folder) is None
+
+
+def test_memory_that_runs_out_while_a_checkpoint_is_written_is_not_taken_for_a_full_disk(new_state, tmp_path):
+    def exhaust(step):
+        bytearray(2**62)
+
+    saved = Checkpointer(Checkpoints(tmp_path / "checkpoints"), keep=2, identity={}, written=exhaust)
+    train(state := new_state(), seed=1)
+    saved.save(state, POSITION)
+    with pytest.raises(CheckpointMemoryError, match=r"memory ran out while a checkpoint was written \(MemoryError\)"):
+        saved.wait()
 
 
 def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(new_state, checkpointer):

@@ -25,7 +25,7 @@ from polaris_eval.scores import write_scores
 from polaris_rollout import Completion, Group, SamplingParams
 from polaris_rollout.store.folder import write_groups
 from polaris_train.embedded import tiny_model
-from polaris_train.errors import RunFolderError
+from polaris_train.errors import CheckpointMemoryError, RunFolderError
 from polaris_train.grpo.rescue import RescueBuffer
 from polaris_train.recipe import load_recipe
 from polaris_train.resolved import ResolvedStage
@@ -155,6 +155,17 @@ def test_a_stage_that_runs_out_of_memory_continues_with_smaller_micro_batches(st
         assert theirs["grad_norm"] > 1e-3
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
         assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4)
+
+
+@pytest.mark.parametrize(("tokens", "allowed"), [(6000, 3000), (1500, 1024), (1024, None)])
+def test_memory_that_runs_out_while_a_checkpoint_is_written_makes_micro_batches_smaller(stage, tokens, allowed):
+    def train(config, folder, stack):
+        raise CheckpointMemoryError("memory ran out")
+
+    folder = StageFolder(stage("run", steps=1, microbatch_tokens=tokens))
+    with pytest.raises(CheckpointMemoryError):
+        worker.run_rank(folder, train)
+    assert folder.read_allowed_tokens() == allowed  # an answer may have all of the context's 1024 tokens
 
 
 def scaled(model, factor):

@@ -17,6 +17,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from polaris_train.errors import MemoryExhaustedError
+from polaris_train.model.exhaustion import is_out_of_memory
 from polaris_train.model.packing import MicroBatch, PerToken, TrainingSequence, pack, partition
 from polaris_train.model.policy import Policy
 
@@ -178,18 +179,13 @@ def sequence_logprobs(
     return [every[index] for index in range(len(sequences))]
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether an allocation failed, on a GPU or on the host."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
 @contextmanager
 def _named_if_out_of_memory(
     policy: Policy, sequences: Sequence[TrainingSequence], settings: StepSettings
 ) -> Generator[None]:
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError, OSError) as error:
         if not is_out_of_memory(error):
             raise
         longest = max(-(-each.length // policy.num_slices) for each in sequences)
