@@ -29,6 +29,7 @@ LONGER = {
     "data": ["--problems", "600", "--compared", "200"],
     "eval_overhead": ["--problems", "4", "--samples", "2", "--rounds", "1"],
     "eval_peer": ["--runs", "1"],
+    "gradients": ["--hidden", "256", "--microbatches", "1", "8"],
     "plan": ["--only", "0"],
     "reward": [],
     "sampling": ["--seconds", "1", "--rounds", "1"],

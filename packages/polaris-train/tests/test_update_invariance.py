@@ -61,6 +61,7 @@ CASES = {
     "two optimizer steps of gspo": LOSSES["gspo"] | {"optimizer_steps_per_batch": 2, "aggregation": "sequence-mean"},
     "masked, copied": {"truncated": "masked", "substitution": "copy", "mismatch_correction": "mask"},
     "divergence": {"kl_coef": 0.3},
+    "shared out each time": {"reduce_each_microbatch": True},
 }
 
 

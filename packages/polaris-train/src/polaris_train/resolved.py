@@ -89,6 +89,7 @@ FREE_FIELDS = (
     "record_steps",
     "cpu_offload",
     "microbatch_tokens",
+    "reduce_each_microbatch",
     "context_parallel",
     "max_skipped_steps",
     "stall_limit_s",

@@ -35,6 +35,9 @@ class StepSettings:
     max_grad_norm: float = 1.0
     """Longer gradients are scaled down to this norm."""
 
+    reduce_each: bool = False
+    """Share gradients out among the ranks after every micro-batch: until the last, no rank has them whole."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenLosses:
@@ -115,7 +118,7 @@ def accumulate(
         mine = _share(policy, sequences, settings)
         for number, members in enumerate(mine, start=1):
             if isinstance(policy, FSDPModule):
-                policy.set_requires_gradient_sync(number == len(mine))
+                policy.set_requires_gradient_sync(settings.reduce_each or number == len(mine))
             batch = pack([sequences[member] for member in members]).to(policy.device)
             logprobs, entropies = policy(batch, temperature=settings.temperature)
             lengths = [len(sequences[member].token_ids) for member in members]

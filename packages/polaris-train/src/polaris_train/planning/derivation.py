@@ -21,9 +21,6 @@ MICROBATCH_TOKENS = 32768
 ROOM = 0.95
 """Of a card that a micro-batch larger than the longest sequence may fill."""
 
-REDUCING = "reduce_each_microbatch"
-"""Field of a recipe, where there is one, that shares gradients out after every micro-batch."""
-
 _CACHE_BYTES = {"fp8": 1.0, "fp8_e4m3": 1.0, "fp8_e5m2": 1.0}
 
 
@@ -85,8 +82,8 @@ def _ways(recipe: Recipe | ResolvedStage, context: int, shape: ModelShape, machi
 
 def _reducing(recipe: Recipe | ResolvedStage, machine: Machine, *, offloads: bool) -> tuple[bool, ...]:
     """Return whether gradients may be shared out after every micro-batch: no, then yes, where that saves memory."""
-    if REDUCING not in Recipe.model_fields or getattr(recipe, REDUCING):
-        return (REDUCING in Recipe.model_fields,)
+    if recipe.reduce_each_microbatch:
+        return (True,)
     return (False, True) if machine.num_ranks > 1 or offloads else (False,)
 
 

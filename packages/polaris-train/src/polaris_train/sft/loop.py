@@ -76,7 +76,11 @@ def train_sft(
         DivergenceError: If loss or gradient was not finite too many steps in a row.
     """
     # Temperature 1: what is learned is the distribution itself.
-    settings = StepSettings(max_tokens=config.max_microbatch_tokens, max_grad_norm=config.max_grad_norm)
+    settings = StepSettings(
+        max_tokens=config.max_microbatch_tokens,
+        max_grad_norm=config.max_grad_norm,
+        reduce_each=config.reduce_each_microbatch,
+    )
     known, waited, memory = ending.history(), Phases(watched), ResidentMemory()
     evaluate(state.step, waited)
     while state.step < config.steps:

@@ -46,7 +46,10 @@ def update_settings(config: ResolvedStage) -> tuple[BatchSettings, LossSettings,
         max_lag=config.sampling_ahead,
     )
     steps = StepSettings(
-        max_tokens=config.max_microbatch_tokens, temperature=config.temperature, max_grad_norm=config.max_grad_norm
+        max_tokens=config.max_microbatch_tokens,
+        temperature=config.temperature,
+        max_grad_norm=config.max_grad_norm,
+        reduce_each=config.reduce_each_microbatch,
     )
     return batches, loss, steps
 
