@@ -74,17 +74,11 @@ def _ways(recipe: Recipe | ResolvedStage, context: int, shape: ModelShape, machi
         references=1 if recipe.kl_coef else 0,
     )
     is_open = recipe.cpu_offload is None and not machine.on_cpu
-    for offloads in (False, True) if is_open else (bool(recipe.cpu_offload),):
-        for reduces in _reducing(recipe, machine, offloads=offloads):
+    # Offload leaves the engine the more cache, so sharing gradients out each time comes after it.
+    for reduces in (True,) if recipe.reduce_each_microbatch else (False, True):
+        for offloads in (False, True) if is_open else (bool(recipe.cpu_offload),):
             way = replace(plain, offloads=offloads, reduces_each=reduces)
             yield way if recipe.microbatch_tokens or machine.on_cpu else _with_room(way, machine)
-
-
-def _reducing(recipe: Recipe | ResolvedStage, machine: Machine, *, offloads: bool) -> tuple[bool, ...]:
-    """Return whether gradients may be shared out after every micro-batch: no, then yes, where that saves memory."""
-    if recipe.reduce_each_microbatch:
-        return (True,)
-    return (False, True) if machine.num_ranks > 1 or offloads else (False,)
 
 
 def _with_room(training: Training, machine: Machine) -> Training:
