@@ -183,6 +183,35 @@ def poisoned(tmp_path):
     return scaled(tmp_path / "poisoned", 1e38)
 
 
+def continued(whole, folder, *, scale):
+    """Continue a stage of two steps in another folder after its first, with another scale of the loss; return it."""
+    for log in StageFolder(whole).logs:
+        shutil.copy(log, folder / log.name)
+    checkpoint = CheckpointFolder(folder / "checkpoints" / "step-000001")
+    shutil.copytree(whole / "checkpoints" / "step-000001", checkpoint.path)
+    said = json.loads(checkpoint.state.read_text())
+    said["scaler"]["scale"] = scale
+    checkpoint.state.write_text(json.dumps(said))
+    write_manifest(checkpoint)
+    assert run_stage(folder) == 0
+    return folder
+
+
+@pytest.mark.slow
+def test_a_step_whose_gradients_overflow_in_float16_is_learned_from_at_a_lower_scale(stage):
+    settings = {"steps": 2, "precision": "float16", "checkpoint_every": 1, "max_skipped_steps": 0, "tokens": 20}
+    whole = stage("whole/run", **settings)
+    assert run_stage(whole) == 0
+    high = continued(whole, stage("high/run", **settings), scale=2.0**32)
+    found = metrics(high)[1]
+    overflows = found.pop("overflows")
+    assert overflows > 0
+    low = continued(whole, stage("low/run", **settings), scale=2.0 ** (32 - overflows))
+    assert metrics(low)[1] == found
+    assert weights(low) == weights(high) != b""
+    assert all(each["skipped_updates"] == 0 and "overflows" not in each for each in metrics(whole) + metrics(low))
+
+
 def test_rollouts_of_other_weights_under_the_same_name_end_the_stage_and_lose_nothing(stage, tmp_path, capfd):
     folder = stage("run", steps=2, model=scaled(tmp_path / "model", 1))
     for log in ("metrics.jsonl", "visits.jsonl"):

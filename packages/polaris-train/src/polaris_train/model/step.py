@@ -83,6 +83,9 @@ class OptimizerStep:
     logprobs: Mapping[int, Tensor] = field(default_factory=dict[int, Tensor])
     """As in `Totals`: of this rank alone."""
 
+    overflows: int = 0
+    """Times that gradients overflowed before, each at twice the scale of the loss."""
+
     @property
     def finite(self) -> bool:
         """Whether the step was taken: with a loss or gradient that is not finite it is left out."""

@@ -9,17 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from polaris_train.errors import DivergenceError
+from polaris_train.model.attempts import take_step
 from polaris_train.model.learning_rate import set_learning_rate
 from polaris_train.model.packing import MicroBatch, TrainingSequence
 from polaris_train.model.policy import Policy
-from polaris_train.model.step import (
-    OptimizerStep,
-    StepSettings,
-    TokenLosses,
-    accumulate,
-    optimizer_step,
-    sequence_logprobs,
-)
+from polaris_train.model.step import OptimizerStep, StepSettings, TokenLosses, sequence_logprobs
 from polaris_train.recipe_sft import Supervised
 from polaris_train.resolved import ResolvedStage
 from polaris_train.sft.sequences import Traces, num_learned, with_equal_weights
@@ -91,11 +85,11 @@ def train_sft(
             sequences = with_equal_weights(traces.sequences(drawn))
             rate = learning_rate(config, step)
             set_learning_rate(state.optimizer, rate)
-            totals = accumulate(state.policy, sequences, negative_logprobs, settings, scaler=state.scaler)
-            taken = optimizer_step(state.policy, state.optimizer, totals, settings, scaler=state.scaler)
-        finding_scale = state.scaler.is_enabled() and state.scaler.get_scale() >= 1
+            taken = take_step(
+                state.policy, state.optimizer, sequences, negative_logprobs, settings, scaler=state.scaler
+            )
         state.step = step
-        state.skipped_in_row = 0 if taken.finite or finding_scale else state.skipped_in_row + 1
+        state.skipped_in_row = 0 if taken.finite else state.skipped_in_row + 1
         epoch = min(step * learning.traces_per_step / len(traces.learned), learning.epochs)
         metrics = _metrics(step, taken, sequences) | {"epoch": epoch, "learning_rate": rate}
         metrics["alarms"] = _alarms(metrics, known)
@@ -146,6 +140,7 @@ def _metrics(step: int, taken: OptimizerStep, sequences: Sequence[TrainingSequen
         "entropy": taken.sums["entropy"] / learned if taken.finite else None,
         "grad_norm": taken.grad_norm if taken.finite else None,
         "skipped_updates": 0 if taken.finite else 1,
+        **({"overflows": taken.overflows} if taken.overflows else {}),
     }
 
 
