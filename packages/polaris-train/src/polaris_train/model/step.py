@@ -22,12 +22,13 @@ from polaris_train.model.packing import MicroBatch, PerToken, TrainingSequence, 
 from polaris_train.model.policy import Policy
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class StepSettings:
     """What a step needs beside its loss."""
 
     max_tokens: int
-    """That go through the model at once on each rank, unless one sequence, or its slice, is longer."""
+    """That go through the model at once on each rank, unless one sequence, or its slice, is longer; fewer once memory
+    has run out, see `polaris_train.model.attempts.fitting`."""
 
     temperature: float = 1.0
     """Of the policy's distribution: that of sampling."""
@@ -159,7 +160,7 @@ def optimizer_step(
     norm = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
     result = OptimizerStep(sums, maxima, norm, totals.logprobs)
     if result.finite:
-        scaler.step(optimizer)
+        optimizer.step()  # All that the scaler's own step would add is known: gradients are finite and have no scale.
     scaler.update()
     optimizer.zero_grad()
     return result

@@ -274,6 +274,8 @@ def load_state(folder: CheckpointFolder, state: TrainingState, *, identity: Mapp
     load(contents, checkpoint_id=folder.path)
     model, optimizer = contents["model"], contents["optimizer"]
     set_state_dict(state.policy, state.optimizer, model_state_dict=model, optim_state_dict=optimizer, options=_PARTIAL)
+    for group in state.optimizer.param_groups:  # How the formula is computed is this program's, not the checkpoint's.
+        group["fused"] = state.optimizer.defaults.get("fused")
     state.step, state.skipped_in_row = small["step"], small["skipped_in_row"]
     if small["scaler"]:
         state.scaler.load_state_dict(small["scaler"])
