@@ -10,7 +10,7 @@ from torch import Tensor
 from polaris_train.grpo.advantage import Substitution, completion_advantages, group_multiplicities
 from polaris_train.grpo.lag import token_lags
 from polaris_train.grpo.loss import Aggregation, LossSettings, token_losses, token_weights
-from polaris_train.model.attempts import take_step
+from polaris_train.model.attempts import fitting, take_step
 from polaris_train.model.packing import MicroBatch, TrainingSequence
 from polaris_train.model.policy import Policy, WithoutAdapters
 from polaris_train.model.step import OptimizerStep, StepSettings, TokenLosses, sequence_logprobs
@@ -257,7 +257,7 @@ def update(
         optimizer: Of the policy.
         batches: As `training_batches` returns them.
         loss: Which loss.
-        settings: Of the steps.
+        settings: Of the steps; micro-batches become smaller where memory runs out.
         scaler: Of the loss, for float16.
         reference: What ``loss.kl_coef`` keeps the policy close to.
     """
@@ -269,7 +269,7 @@ def update(
     scaler = scaler or torch.amp.GradScaler(policy.device.type, enabled=False)
     known = [*batches[:1], *(_with_old_logprobs(policy, batch, settings) for batch in batches[1:])]
     steps = tuple(
-        take_step(policy, optimizer, batch.sequences, token_loss, settings, scaler=scaler)
+        take_step(policy, optimizer, batch.sequences, token_loss, settings, scaler=scaler, reference=reference)
         for batch in known
         if batch.sequences
     )
@@ -279,7 +279,7 @@ def update(
 def _with_old_logprobs(policy: Policy, batch: TrainingBatch, settings: StepSettings) -> TrainingBatch:
     if all(each.old_logprobs is not None for each in batch.sequences):
         return batch
-    found = sequence_logprobs(policy, batch.sequences, settings)
+    found = fitting([policy], settings, lambda: sequence_logprobs(policy, batch.sequences, settings))
     return replace(
         batch,
         sequences=[

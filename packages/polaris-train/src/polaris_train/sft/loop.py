@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import Any
 
 from torch import Tensor
 
 from polaris_train.errors import DivergenceError
-from polaris_train.model.attempts import take_step
+from polaris_train.model.attempts import fitting, take_step
 from polaris_train.model.learning_rate import set_learning_rate
 from polaris_train.model.packing import MicroBatch, TrainingSequence
 from polaris_train.model.policy import Policy
@@ -118,7 +119,8 @@ def validation_loss(policy: Policy, traces: Traces, settings: StepSettings) -> f
     total, count = 0.0, 0
     for start in range(0, len(traces.validated), _VALIDATED_AT_ONCE):
         sequences = traces.sequences(traces.validated[start : start + _VALIDATED_AT_ONCE])
-        for each, logprobs in zip(sequences, sequence_logprobs(policy, sequences, settings), strict=True):
+        found = fitting([policy], settings, partial(sequence_logprobs, policy, sequences, settings))
+        for each, logprobs in zip(sequences, found, strict=True):
             weights = each.weight if isinstance(each.weight, tuple) else (each.weight,) * len(logprobs)
             total -= sum(weight * logprob for weight, logprob in zip(weights, logprobs, strict=True))
         count += num_learned(sequences)

@@ -106,7 +106,7 @@ def run_rank(folder: StageFolder, train: Train) -> None:
         with ExitStack() as stack:
             train(config, folder, stack)
     except MemoryExhaustedError as error:
-        if error.max_tokens > error.longest:  # Micro-batches of single answers cannot become smaller.
+        if max(error.max_tokens, config.max_microbatch_tokens) > error.longest:  # A fresh process may have the room.
             folder.write_allowed_tokens(max(error.max_tokens // 2, error.longest))
         raise
     except CheckpointMemoryError:
