@@ -36,6 +36,7 @@ SLOW = {
     "busy": ["--steps", "2", "--loops", "1", "--most", "1000"],
     "eval_overhead": ["--problems", "4", "--samples", "2", "--rounds", "1"],
     "eval_peer": ["--runs", "1", "--problems", "4", "--max-tokens", "32"],
+    "gradients": ["--hidden", "256", "--microbatches", "1", "8"],
     "sampling": ["--seconds", "1", "--rounds", "1"],
     "sft": ["memory", "--runs", "1", "--steps", "2", "--longest", "64"],
     "train": ["memory", "--runs", "1", "--steps", "2", "--longest", "64"],

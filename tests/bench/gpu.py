@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from polaris_train.grpo import LossSettings, TrainingBatch, update
 from polaris_train.model import StepSettings, TrainingSequence, load_policy
-from polaris_train.model.step import is_out_of_memory
+from polaris_train.model.exhaustion import is_out_of_memory
 from polaris_train.recipe_tables import Activations, Lora
 from rich.console import Console
 from rich.table import Table
@@ -116,7 +116,7 @@ def measure(
                 torch.cuda.synchronize()
             seconds.append(time.monotonic() - started)
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         return None
     rate = length / statistics.median(seconds[1:])

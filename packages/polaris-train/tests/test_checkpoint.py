@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from dataclasses import asdict
 
 import pytest
@@ -14,15 +15,18 @@ import torch
 import torch.distributed as dist
 from polaris_rollout import Completion, Group, SamplingParams
 from polaris_rollout.store import write_groups
-from polaris_train.errors import RunFolderError
+from polaris_train.errors import CheckpointMemoryError, RunFolderError
 from polaris_train.grpo.rescue import RescueBuffer, Stored
 from polaris_train.model.loading import load_policy
+from polaris_train.model.step import StepSettings, Totals, optimizer_step
 from polaris_train.run_folder import Checkpoints, StepFiles
 from polaris_train.stage.checkpoint import Checkpointer, TrainingState, load_weights, receipt
+from polaris_train.stage.checksums import damage, write_manifest
 from torch.distributed.checkpoint import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+UNCLIPPED = StepSettings(max_tokens=1, max_grad_norm=1e9)
 POSITION = {"epoch": 1, "cursor": 8, "permutation_seed": 5}
 
 
@@ -48,11 +52,11 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def new_state(model, tmp_path):
-    def make(*, scaled=False):
+    def make(*, scaled=False, fused=True):
         policy = load_policy(str(model), device=torch.device("cpu"), context=64)
         return TrainingState(
             policy=policy,
-            optimizer=torch.optim.AdamW(policy.parameters(), lr=0.01),
+            optimizer=torch.optim.AdamW(policy.parameters(), lr=0.01, fused=fused),
             scaler=torch.amp.GradScaler("cpu", enabled=scaled),
             rescue=RescueBuffer(StepFiles(tmp_path / "rescue"), max_age=10, max_tokens=64, seed=0),
         )
@@ -93,7 +97,7 @@ from polaris_train.grpo.rescue import RescueBuffer
 
 def new_state():
     policy = load_policy(sys.argv[1], device=torch.device("cpu"), context=64)
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=0.01)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=0.01, fused=True)
     scaler = torch.amp.GradScaler("cpu", enabled=True)
     rescue = RescueBuffer(StepFiles(Path(sys.argv[2]).parent / "rescue"), max_age=10, max_tokens=64, seed=0)
     return TrainingState(policy=policy, optimizer=optimizer, scaler=scaler, rescue=rescue)
@@ -164,6 +168,35 @@ def test_training_continues_on_more_and_on_fewer_ranks(new_state, checkpointer, 
         assert torch.allclose(torch.tensor(ours[name]), torch.tensor(tensor), rtol=0, atol=1e-5), name
 
 
+@pytest.mark.parametrize("before", [None, True])
+def test_a_checkpoint_of_plain_adamw_continues_fused_and_the_other_way_round(new_state, checkpointer, before):
+    """With a scaler, whose step torch lets go the way that an optimizer was made for, not the one that was loaded."""
+    after = None if before else True
+    whole, state = new_state(scaled=True, fused=before), new_state(scaled=True, fused=after)
+    saved = checkpointer()
+    for seed in range(2):
+        train(whole, seed=seed)
+    saved.save(whole, POSITION)
+    saved.wait()
+    saved.restore(state)
+    assert [each["fused"] for each in state.optimizer.param_groups] == [after]
+    for power in (3, 4):
+        for mine, theirs in zip(state.policy.parameters(), whole.policy.parameters(), strict=True):
+            theirs.grad = (theirs.detach() * 10**power).sin()
+            mine.grad = state.scaler.scale(theirs.grad)
+        whole.optimizer.step()
+        totals = Totals({"loss": torch.zeros(())}, {}, {})
+        taken = optimizer_step(state.policy, state.optimizer, totals, UNCLIPPED, scaler=state.scaler)
+        assert taken.finite
+    ours, expected = contents(state), contents(whole)
+    for name, tensor in expected[0].items():
+        assert torch.allclose(torch.tensor(ours[0][name]), torch.tensor(tensor), rtol=1e-6, atol=1e-7), name
+    for mine, theirs in zip(ours[1], expected[1], strict=True):
+        assert mine["step"] == theirs["step"] == 4
+        for name in ("exp_avg", "exp_avg_sq"):
+            assert torch.allclose(torch.tensor(mine[name]), torch.tensor(theirs[name]), rtol=1e-5, atol=1e-7)
+
+
 def contents(state):
     """Everything in a state that training changes, as plain values."""
     moments = [
@@ -230,6 +263,34 @@ def test_a_tied_head_is_stored_once(new_state, checkpointer, tmp_path):
     embedded = [name for name in stored if "embed_tokens" in name or "lm_head" in name]
     tensors = [name for name in embedded if isinstance(stored[name], TensorStorageMetadata) and "step" not in name]
     assert sorted(name.rpartition(".")[2] for name in tensors) == ["exp_avg", "exp_avg_sq", "weight"]
+
+
+def test_a_checkpoint_is_whole_where_no_thread_can_be_started(new_state, checkpointer, tmp_path):
+    state, saved = new_state(), checkpointer()
+    train(state, seed=1)
+    saved.save(state, POSITION)
+    saved.wait()
+    folder = Checkpoints(tmp_path / "checkpoints").step(1)
+    before = folder.manifest.read_bytes()
+    usual = threading.stack_size(2**46)  # more than there is address space for
+    try:
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            threading.Thread(target=print).start()
+        write_manifest(folder)
+    finally:
+        threading.stack_size(usual)
+    assert folder.manifest.read_bytes() == before and damage(folder) is None
+
+
+def test_memory_that_runs_out_while_a_checkpoint_is_written_is_not_taken_for_a_full_disk(new_state, tmp_path):
+    def exhaust(step):
+        bytearray(2**62)
+
+    saved = Checkpointer(Checkpoints(tmp_path / "checkpoints"), keep=2, identity={}, written=exhaust)
+    train(state := new_state(), seed=1)
+    saved.save(state, POSITION)
+    with pytest.raises(CheckpointMemoryError, match=r"memory ran out while a checkpoint was written \(MemoryError\)"):
+        saved.wait()
 
 
 def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(new_state, checkpointer):

@@ -183,6 +183,7 @@ def stats(step: int) -> UpdateStats:
         loss=0.1,
         grad_norm=0.5,
         skipped_updates=0,
+        overflows=0,
         num_tokens=60,
         entropy=0.4,
         prob_gap_mean=0.02,

@@ -1,5 +1,6 @@
 """The training step with a loss of another kind, in a process of its own without a process group."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from polaris_train.model import (
     accumulate,
     optimizer_step,
     sequence_logprobs,
+    take_step,
 )
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -106,6 +108,52 @@ def test_a_step_that_is_not_finite_is_left_out(policy, sequences):
     assert not taken.finite
     assert all(torch.equal(old, new) for old, new in zip(before, policy.parameters(), strict=True))
     assert all(each.grad is None for each in policy.parameters())
+
+
+HUGE = 2.0**127
+"""A scale of the loss at which float32 overflows; float16 does at 2**16 already."""
+
+
+def scaled_step(policy, sequences, *, scale):
+    """Take a step of AdamW on a copy; return it, the weights, and the scale of the loss afterwards."""
+    changed = deepcopy(policy).float()
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    optimizer = torch.optim.AdamW(changed.parameters(), lr=0.1)
+    taken = take_step(changed, optimizer, sequences, cross_entropy, StepSettings(max_tokens=30), scaler=scaler)
+    return taken, [each.detach() for each in changed.parameters()], scaler.get_scale()
+
+
+def test_a_step_whose_gradients_overflow_is_the_one_that_begins_at_a_lower_scale(policy, sequences):
+    taken, weights, scale = scaled_step(policy, sequences, scale=HUGE)
+    assert taken.finite and taken.overflows > 0
+    assert scale == HUGE / 2**taken.overflows
+    low, expected, same = scaled_step(policy, sequences, scale=scale)
+    assert low.overflows == 0 and same == scale
+    assert (taken.sums, taken.grad_norm) == (low.sums, low.grad_norm)
+    assert all(torch.equal(*each) for each in zip(weights, expected, strict=True))
+    assert not any(torch.equal(*each) for each in zip(weights, policy.float().parameters(), strict=True))
+
+
+def test_a_step_whose_loss_is_not_finite_is_not_tried_again(policy, sequences):
+    broken = [replace(sequences[0], weight=float("inf")), *sequences[1:]]
+    taken, weights, scale = scaled_step(policy, broken, scale=2.0**16)
+    assert not taken.finite and taken.overflows == 0
+    assert scale == 2.0**15
+    assert all(torch.equal(*each) for each in zip(weights, policy.float().parameters(), strict=True))
+
+
+def test_a_step_that_overflows_at_every_scale_is_left_out(policy, sequences):
+    """The loss is finite, its gradient is not: that of a root at 0."""
+
+    def steep(logprobs, entropies, batch):
+        return TokenLosses(losses=(logprobs - logprobs.detach()).abs().sqrt())
+
+    changed = deepcopy(policy).float()
+    scaler, optimizer = torch.amp.GradScaler("cpu"), torch.optim.AdamW(changed.parameters(), lr=0.1)
+    taken = take_step(changed, optimizer, sequences, steep, StepSettings(max_tokens=30), scaler=scaler)
+    assert not taken.finite and taken.overflows == 16
+    assert scaler.get_scale() == 0.5
+    assert all(torch.equal(*each) for each in zip(changed.parameters(), policy.float().parameters(), strict=True))
 
 
 def test_a_micro_batch_that_does_not_fit_into_memory_is_named(policy, sequences):

@@ -63,6 +63,7 @@ CASES = {
     "masked, copied": {"truncated": "masked", "substitution": "copy", "mismatch_correction": "mask"},
     "geometric": {"mismatch_correction": "geometric", "mismatch_low": 0.8, "mismatch_high": 1.25},
     "divergence": {"kl_coef": 0.3},
+    "shared out each time": {"reduce_each_microbatch": True},
 }
 
 

@@ -43,6 +43,10 @@ class MemoryExhaustedError(TrainError, MemoryError):
         """Tokens of the longest sequence of the step: less than that cannot be allowed."""
 
 
+class CheckpointMemoryError(TrainError, MemoryError):
+    """Memory ran out while a checkpoint was written; the stage can be continued with smaller micro-batches."""
+
+
 class NodesError(TrainError, RuntimeError):
     """The nodes of a run cannot meet, or have lost each other."""
 

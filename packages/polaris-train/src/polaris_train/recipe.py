@@ -99,6 +99,10 @@ class Constants(Objective):
     """Tokens that go through the model at once on each rank; by default ``context``, or its share of it, and on a GPU a
     multiple of that which has room. Halved when memory runs out."""
 
+    reduce_each_microbatch: bool = Field(default=False, exclude_if=is_off)
+    """Share gradients out among the ranks after every micro-batch, not after the last: slower, and no rank holds them
+    whole in float32 meanwhile. On by itself where a GPU has no room for these."""
+
     context_parallel: int = Field(default=1, ge=1, exclude_if=_is_one)
     """Neighbouring ranks that share the tokens of a micro-batch, for sequences that one GPU cannot hold; divides the
     model's attention heads."""

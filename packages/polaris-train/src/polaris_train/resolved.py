@@ -91,6 +91,7 @@ FREE_FIELDS = (
     "activations",
     "compile_layers",
     "microbatch_tokens",
+    "reduce_each_microbatch",
     "context_parallel",
     "max_skipped_steps",
     "stall_limit_s",

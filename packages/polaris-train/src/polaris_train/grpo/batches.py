@@ -10,16 +10,10 @@ from torch import Tensor
 from polaris_train.grpo.advantage import Substitution, completion_advantages, group_multiplicities
 from polaris_train.grpo.lag import token_lags
 from polaris_train.grpo.loss import Aggregation, LossSettings, token_losses, token_weights
+from polaris_train.model.attempts import fitting, take_step
 from polaris_train.model.packing import MicroBatch, TrainingSequence
 from polaris_train.model.policy import Policy, WithoutAdapters
-from polaris_train.model.step import (
-    OptimizerStep,
-    StepSettings,
-    TokenLosses,
-    accumulate,
-    optimizer_step,
-    sequence_logprobs,
-)
+from polaris_train.model.step import OptimizerStep, StepSettings, TokenLosses, sequence_logprobs
 from polaris_train.records import GradedGroup
 
 
@@ -112,6 +106,9 @@ class UpdateStats:
 
     skipped_updates: int
     """Optimizer steps that were left out because loss or gradient was not finite."""
+
+    overflows: int
+    """Times that an optimizer step was taken again at half the scale of the loss, because its gradients overflowed."""
 
     num_tokens: int
     """Response tokens in the loss."""
@@ -260,7 +257,7 @@ def update(
         optimizer: Of the policy.
         batches: As `training_batches` returns them.
         loss: Which loss.
-        settings: Of the steps.
+        settings: Of the steps; micro-batches become smaller where memory runs out.
         scaler: Of the loss, for float16.
         reference: What ``loss.kl_coef`` keeps the policy close to.
     """
@@ -269,19 +266,20 @@ def update(
         start = None if reference is None else reference.frozen_logprobs(batch, temperature=settings.temperature)
         return token_losses(logprobs, entropies, batch, loss, reference_logprobs=start)
 
-    steps: list[OptimizerStep] = []
+    scaler = scaler or torch.amp.GradScaler(policy.device.type, enabled=False)
     known = [*batches[:1], *(_with_old_logprobs(policy, batch, settings) for batch in batches[1:])]
-    for batch in known:
-        if batch.sequences:
-            totals = accumulate(policy, batch.sequences, token_loss, settings, scaler=scaler)
-            steps.append(optimizer_step(policy, optimizer, totals, settings, scaler=scaler))
-    return Update(stats=_stats(steps, batches, max_lag=loss.max_lag), steps=tuple(steps))
+    steps = tuple(
+        take_step(policy, optimizer, batch.sequences, token_loss, settings, scaler=scaler, reference=reference)
+        for batch in known
+        if batch.sequences
+    )
+    return Update(stats=_stats(steps, batches, max_lag=loss.max_lag), steps=steps)
 
 
 def _with_old_logprobs(policy: Policy, batch: TrainingBatch, settings: StepSettings) -> TrainingBatch:
     if all(each.old_logprobs is not None for each in batch.sequences):
         return batch
-    found = sequence_logprobs(policy, batch.sequences, settings)
+    found = fitting([policy], settings, lambda: sequence_logprobs(policy, batch.sequences, settings))
     return replace(
         batch,
         sequences=[
@@ -309,6 +307,7 @@ def _stats(steps: Sequence[OptimizerStep], batches: Sequence[TrainingBatch], *, 
         loss=None if skipped else sum(step.sums["loss"] for step in finite) / max(len(finite), 1),
         grad_norm=None if skipped else max((step.grad_norm for step in finite), default=0.0),
         skipped_updates=skipped,
+        overflows=sum(step.overflows for step in steps),
         num_tokens=int(total("tokens")),
         entropy=total("entropy") / tokens,
         prob_gap_mean=None if all_older else total("prob_gap") / fresh,

@@ -1,3 +1,5 @@
+from .attempts import fitting as fitting
+from .attempts import take_step as take_step
 from .learning_rate import learning_rate_share as learning_rate_share
 from .learning_rate import set_learning_rate as set_learning_rate
 from .loading import load_policy as load_policy

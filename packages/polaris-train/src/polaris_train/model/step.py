@@ -17,22 +17,27 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from polaris_train.errors import MemoryExhaustedError
+from polaris_train.model.exhaustion import is_out_of_memory
 from polaris_train.model.packing import MicroBatch, PerToken, TrainingSequence, pack, partition
 from polaris_train.model.policy import Policy
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class StepSettings:
     """What a step needs beside its loss."""
 
     max_tokens: int
-    """That go through the model at once on each rank, unless one sequence, or its slice, is longer."""
+    """That go through the model at once on each rank, unless one sequence, or its slice, is longer; fewer once memory
+    has run out, see `polaris_train.model.attempts.fitting`."""
 
     temperature: float = 1.0
     """Of the policy's distribution: that of sampling."""
 
     max_grad_norm: float = 1.0
     """Longer gradients are scaled down to this norm."""
+
+    reduce_each: bool = False
+    """Share gradients out among the ranks after every micro-batch: until the last, no rank has them whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +84,9 @@ class OptimizerStep:
     logprobs: Mapping[int, Tensor] = field(default_factory=dict[int, Tensor])
     """As in `Totals`: of this rank alone."""
 
+    overflows: int = 0
+    """Times that gradients overflowed before, each at twice the scale of the loss."""
+
     @property
     def finite(self) -> bool:
         """Whether the step was taken: with a loss or gradient that is not finite it is left out."""
@@ -114,7 +122,7 @@ def accumulate(
         mine = _share(policy, sequences, settings)
         for number, members in enumerate(mine, start=1):
             if isinstance(policy, FSDPModule):
-                policy.set_requires_gradient_sync(number == len(mine))
+                policy.set_requires_gradient_sync(settings.reduce_each or number == len(mine))
             batch = pack([sequences[member] for member in members]).to(policy.device)
             logprobs, entropies = policy(batch, temperature=settings.temperature)
             lengths = [len(sequences[member].token_ids) for member in members]
@@ -152,7 +160,7 @@ def optimizer_step(
     norm = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
     result = OptimizerStep(sums, maxima, norm, totals.logprobs)
     if result.finite:
-        scaler.step(optimizer)
+        optimizer.step()  # All that the scaler's own step would add is known: gradients are finite and have no scale.
     scaler.update()
     optimizer.zero_grad()
     return result
@@ -178,18 +186,13 @@ def sequence_logprobs(
     return [every[index] for index in range(len(sequences))]
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether an allocation failed, on a GPU or on the host."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
 @contextmanager
 def _named_if_out_of_memory(
     policy: Policy, sequences: Sequence[TrainingSequence], settings: StepSettings
 ) -> Generator[None]:
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError, OSError) as error:
         if not is_out_of_memory(error):
             raise
         longest = max(-(-each.length // policy.num_slices) for each in sequences)

@@ -3,7 +3,6 @@ from .cards import GIB as GIB
 from .cards import Card as Card
 from .cards import Machine as Machine
 from .cards import find_machine as find_machine
-from .derivation import REDUCING as REDUCING
 from .derivation import Derived as Derived
 from .derivation import derive as derive
 from .derivation import offloading as offloading

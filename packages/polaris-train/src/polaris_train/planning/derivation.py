@@ -23,9 +23,6 @@ MICROBATCH_TOKENS = 32768
 ROOM = 0.95
 """Of a card that may be filled by what is there for speed: larger micro-batches than the longest sequence."""
 
-REDUCING = "reduce_each_microbatch"
-"""Field of a recipe, where there is one, that shares gradients out after every micro-batch."""
-
 _ACTIVATIONS: tuple[Activations, ...] = ("recompute", "offload")
 """What is tried on a card. Keeping more is faster, and what it needs is known by formula only: a recipe says so."""
 
@@ -99,12 +96,12 @@ def _ways(
         has_engine=bool(recipe.evaluate_every) or not supervised,
     )
     is_open = recipe.cpu_offload is None and not machine.on_cpu
-    # Offloaded activations come last: parameters on the host leave an engine more room.
+    # Parameters on the host leave an engine the more cache: activations there, and gradients shared out, come after it.
     hosts = (False, True) if is_open else (bool(recipe.cpu_offload),)
-    for activations, offloads in product(_activations(recipe, machine), hosts):
-        for reduces in _reducing(recipe, machine, offloads=offloads):
-            way = replace(plain, offloads=offloads, reduces_each=reduces, activations=activations)
-            yield way if recipe.microbatch_tokens or machine.on_cpu else _with_room(way, machine)
+    reducing = (True,) if recipe.reduce_each_microbatch else (False, True)
+    for activations, reduces, offloads in product(_activations(recipe, machine), reducing, hosts):
+        way = replace(plain, offloads=offloads, reduces_each=reduces, activations=activations)
+        yield way if recipe.microbatch_tokens or machine.on_cpu else _with_room(way, machine)
 
 
 def _activations(recipe: Recipe | ResolvedStage, machine: Machine) -> tuple[Activations, ...]:
@@ -112,13 +109,6 @@ def _activations(recipe: Recipe | ResolvedStage, machine: Machine) -> tuple[Acti
     if recipe.activations:
         return (recipe.activations,)
     return ("keep",) if machine.on_cpu else _ACTIVATIONS
-
-
-def _reducing(recipe: Recipe | ResolvedStage, machine: Machine, *, offloads: bool) -> tuple[bool, ...]:
-    """Return whether gradients may be shared out after every micro-batch: no, then yes, where that saves memory."""
-    if REDUCING not in Recipe.model_fields or getattr(recipe, REDUCING):
-        return (REDUCING in Recipe.model_fields,)
-    return (False, True) if machine.num_ranks > 1 or offloads else (False,)
 
 
 def _with_room(training: Training, machine: Machine) -> Training:

@@ -3,23 +3,18 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import Any
 
 from torch import Tensor
 
 from polaris_train.errors import DivergenceError
+from polaris_train.model.attempts import fitting, take_step
 from polaris_train.model.learning_rate import set_learning_rate
 from polaris_train.model.packing import MicroBatch, TrainingSequence
 from polaris_train.model.policy import Policy
-from polaris_train.model.step import (
-    OptimizerStep,
-    StepSettings,
-    TokenLosses,
-    accumulate,
-    optimizer_step,
-    sequence_logprobs,
-)
+from polaris_train.model.step import OptimizerStep, StepSettings, TokenLosses, sequence_logprobs
 from polaris_train.recipe_sft import Supervised
 from polaris_train.resolved import ResolvedStage
 from polaris_train.sft.sequences import Traces, num_learned, with_equal_weights
@@ -76,7 +71,11 @@ def train_sft(
         DivergenceError: If loss or gradient was not finite too many steps in a row.
     """
     # Temperature 1: what is learned is the distribution itself.
-    settings = StepSettings(max_tokens=config.max_microbatch_tokens, max_grad_norm=config.max_grad_norm)
+    settings = StepSettings(
+        max_tokens=config.max_microbatch_tokens,
+        max_grad_norm=config.max_grad_norm,
+        reduce_each=config.reduce_each_microbatch,
+    )
     known, waited, memory = ending.history(), Phases(watched), ResidentMemory()
     evaluate(state.step, waited)
     while state.step < config.steps:
@@ -87,11 +86,11 @@ def train_sft(
             sequences = with_equal_weights(traces.sequences(drawn))
             rate = learning_rate(config, step)
             set_learning_rate(state.optimizer, rate)
-            totals = accumulate(state.policy, sequences, negative_logprobs, settings, scaler=state.scaler)
-            taken = optimizer_step(state.policy, state.optimizer, totals, settings, scaler=state.scaler)
-        finding_scale = state.scaler.is_enabled() and state.scaler.get_scale() >= 1
+            taken = take_step(
+                state.policy, state.optimizer, sequences, negative_logprobs, settings, scaler=state.scaler
+            )
         state.step = step
-        state.skipped_in_row = 0 if taken.finite or finding_scale else state.skipped_in_row + 1
+        state.skipped_in_row = 0 if taken.finite else state.skipped_in_row + 1
         epoch = min(step * learning.traces_per_step / len(traces.learned), learning.epochs)
         metrics = _metrics(step, taken, sequences) | {"epoch": epoch, "learning_rate": rate}
         metrics["alarms"] = _alarms(metrics, known)
@@ -120,7 +119,8 @@ def validation_loss(policy: Policy, traces: Traces, settings: StepSettings) -> f
     total, count = 0.0, 0
     for start in range(0, len(traces.validated), _VALIDATED_AT_ONCE):
         sequences = traces.sequences(traces.validated[start : start + _VALIDATED_AT_ONCE])
-        for each, logprobs in zip(sequences, sequence_logprobs(policy, sequences, settings), strict=True):
+        found = fitting([policy], settings, partial(sequence_logprobs, policy, sequences, settings))
+        for each, logprobs in zip(sequences, found, strict=True):
             weights = each.weight if isinstance(each.weight, tuple) else (each.weight,) * len(logprobs)
             total -= sum(weight * logprob for weight, logprob in zip(weights, logprobs, strict=True))
         count += num_learned(sequences)
@@ -142,6 +142,7 @@ def _metrics(step: int, taken: OptimizerStep, sequences: Sequence[TrainingSequen
         "entropy": taken.sums["entropy"] / learned if taken.finite else None,
         "grad_norm": taken.grad_norm if taken.finite else None,
         "skipped_updates": 0 if taken.finite else 1,
+        **({"overflows": taken.overflows} if taken.overflows else {}),
     }
 
 

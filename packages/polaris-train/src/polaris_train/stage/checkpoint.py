@@ -34,8 +34,9 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
-from polaris_train.errors import RunFolderError
+from polaris_train.errors import CheckpointMemoryError, RunFolderError
 from polaris_train.grpo.rescue import RescueBuffer, Stored
+from polaris_train.model.exhaustion import is_out_of_memory
 from polaris_train.model.policy import Policy
 from polaris_train.run_folder import CheckpointFolder, Checkpoints
 from polaris_train.stage.checksums import damage, newest_whole, write_manifest
@@ -140,12 +141,19 @@ class Checkpointer:
 
         Raises:
             RunFolderError: If it could not be written.
+            CheckpointMemoryError: If that is because memory ran out.
         """
         error = self._settle()
         if error is not None:
+            first = _first(error)
+            if is_out_of_memory(first):
+                raise CheckpointMemoryError(
+                    f"{self._folder.path}: memory ran out while a checkpoint was written ({_said(first)}); give "
+                    "more of it or a lower microbatch_tokens, the same command continues"
+                ) from error
             free = shutil.disk_usage(self._folder.path).free / 2**30  # torch's writer does not say that a disk is full
             raise RunFolderError(
-                f"{self._folder.path}: a checkpoint could not be written: {_reason(error)}; {free:.2f} GiB are left on "
+                f"{self._folder.path}: a checkpoint could not be written: {_said(first)}; {free:.2f} GiB are left on "
                 "its disk; where that is the cause make room, the same command continues"
             ) from error
         dist.barrier()
@@ -266,19 +274,26 @@ def load_state(folder: CheckpointFolder, state: TrainingState, *, identity: Mapp
     load(contents, checkpoint_id=folder.path)
     model, optimizer = contents["model"], contents["optimizer"]
     set_state_dict(state.policy, state.optimizer, model_state_dict=model, optim_state_dict=optimizer, options=_PARTIAL)
+    for group in state.optimizer.param_groups:  # How the formula is computed is this program's, not the checkpoint's.
+        group["fused"] = state.optimizer.defaults.get("fused")
     state.step, state.skipped_in_row = small["step"], small["skipped_in_row"]
     if small["scaler"]:
         state.scaler.load_state_dict(small["scaler"])
     return small
 
 
-def _reason(error: BaseException) -> str:
-    """Return what went wrong first, of the failures of the ranks and of what led to them; not their tracebacks."""
+def _first(error: BaseException) -> BaseException:
+    """Return what went wrong first, of the failures of the ranks and of what led to them."""
     if isinstance(error, CheckpointException) and error.failures:
         error, _ = next(iter(error.failures.values()))
     while cause := error.__cause__ or error.__context__:
         error = cause
-    return " ".join(str(error).split())
+    return error
+
+
+def _said(error: BaseException) -> str:
+    """Return what an error says, or what it is where it says nothing; not its traceback."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def load_weights(folder: Checkpoints, policy: Policy, *, step: int | None = None) -> int:

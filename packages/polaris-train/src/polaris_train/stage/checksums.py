@@ -10,7 +10,8 @@ from polaris_data.files import write_json
 
 from polaris_train.run_folder import CheckpointFolder, Checkpoints
 
-_READ_BYTES = 2**24
+_READ_BYTES = 2**20
+"""Of each thread: checksums are taken while a step trains, which may have left little memory."""
 
 _MOST_THREADS = 16
 """Each reads a file of its own: those that the ranks wrote."""
@@ -44,8 +45,13 @@ def newest_whole(checkpoints: Checkpoints) -> int:
 
 
 def _checksums(folder: Path, names: list[str]) -> dict[str, int]:
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS), thread_name_prefix="checksum") as threads:
-        return dict(zip(names, threads.map(_checksum, [folder / name for name in names]), strict=True))
+    paths = [folder / name for name in names]
+    try:
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS), thread_name_prefix="checksum") as threads:
+            found = list(threads.map(_checksum, paths))
+    except RuntimeError:  # No thread can be started where memory is scarce or processes are limited.
+        found = list(map(_checksum, paths))
+    return dict(zip(names, found, strict=True))
 
 
 def _checksum(path: Path) -> int:

@@ -12,6 +12,7 @@ from polaris_rollout.engines import Reference, measure_parity
 from polaris_rollout.sharing import SharedSampler, WorkStore, fair_share
 from torch.distributed.tensor import DTensor
 
+from polaris_train.model.attempts import fitting
 from polaris_train.model.packing import TrainingSequence
 from polaris_train.model.policy import Policy
 from polaris_train.model.step import StepSettings, sequence_logprobs
@@ -151,7 +152,8 @@ def policy_logprobs(policy: Policy) -> Reference:
         every = [each for part in parts for each in part]
         settings = StepSettings(max_tokens=sum(each.length for each in every), temperature=temperature)
         first = sum(len(part) for part in parts[: dist.get_rank()])
-        rows = iter(sequence_logprobs(policy, every, settings)[first : first + len(own)])
+        found = fitting([policy], settings, lambda: sequence_logprobs(policy, every, settings))
+        rows = iter(found[first : first + len(own)])
         return [[list(next(rows)) for _ in group.completions] for group in groups]
 
     return logprobs

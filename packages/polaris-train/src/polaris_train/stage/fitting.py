@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from polaris_train.errors import PlanError, RecipeError
-from polaris_train.planning import GIB, REDUCING, Card, Derived, Machine, derive, find_machine, model_shape, offloading
+from polaris_train.planning import GIB, Card, Derived, Machine, derive, find_machine, model_shape, offloading
 from polaris_train.resolved import ResolvedStage
 
 logger = logging.getLogger(__name__)
@@ -41,15 +41,16 @@ def fitted(config: ResolvedStage, device: torch.device) -> ResolvedStage:
             derived.memory.total / GIB,
             training.tokens,
             training.activations,
-            ", parameters on the host" if training.offloads else "",
+            ", parameters on the host" * training.offloads
+            + ", gradients shared out after every micro-batch" * training.reduces_each,
         )
-    found = {
+    values = {
         "cpu_offload": training.offloads,
         "activations": training.activations,
         "microbatch_tokens": -(-training.tokens // training.context_parallel),
-        REDUCING: training.reduces_each,
+        "reduce_each_microbatch": training.reduces_each,
     }
-    return config.model_copy(update={name: found[name] for name in found if name in ResolvedStage.model_fields})
+    return config.model_copy(update=values)
 
 
 def derived_here(config: ResolvedStage, device: torch.device) -> Derived | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from polaris_train.errors import DivergenceError
-from polaris_train.grpo.batches import UpdateStats, training_batches, update
+from polaris_train.grpo.batches import training_batches, update
 from polaris_train.model.learning_rate import set_learning_rate
 from polaris_train.model.policy import Policy, WithoutAdapters
 from polaris_train.records import GradedGroup
@@ -100,7 +100,7 @@ def train_stage(
             )
             stats, taken = updated.stats, TakenStep(step, random, rescued, batches, updated.steps)
         state.step = step
-        state.skipped_in_row = state.skipped_in_row + 1 if _diverged(stats, state) else 0
+        state.skipped_in_row = state.skipped_in_row + 1 if stats.skipped_updates else 0
         metrics = step_metrics(step, rollout.groups, stats) | {"learning_rate": rate}
         metrics["alarms"] = alarms(metrics, known)
         known.append(metrics)
@@ -124,9 +124,3 @@ def train_stage(
                 checkpointer.save(state, rollouts.position(step + 1), chosen=ending.choice(known).step)
     with waited.phase("checkpoint"):
         checkpointer.wait()
-
-
-def _diverged(stats: UpdateStats, state: TrainingState) -> bool:
-    """Return whether the step was skipped; not if that is how float16 finds the scale of its loss."""
-    finding_scale = state.scaler.is_enabled() and state.scaler.get_scale() >= 1
-    return stats.skipped_updates > 0 and not finding_scale

@@ -43,6 +43,8 @@ def step_metrics(step: int, groups: Sequence[GradedGroup], stats: UpdateStats) -
     num_tokens = sum(len(completion.token_ids) for completion in completions)
     updated = asdict(stats)
     by_lag = updated.pop("lags")
+    if not updated["overflows"]:  # In float16 alone.
+        del updated["overflows"]
     return {
         "step": step,
         "reward": sum(rewards) / len(rewards),

@@ -46,7 +46,10 @@ def update_settings(config: ResolvedStage) -> tuple[BatchSettings, LossSettings,
         max_lag=config.sampling_ahead,
     )
     steps = StepSettings(
-        max_tokens=config.max_microbatch_tokens, temperature=config.temperature, max_grad_norm=config.max_grad_norm
+        max_tokens=config.max_microbatch_tokens,
+        temperature=config.temperature,
+        max_grad_norm=config.max_grad_norm,
+        reduce_each=config.reduce_each_microbatch,
     )
     return batches, loss, steps
 
@@ -80,9 +83,17 @@ def start_state(config: ResolvedStage, policy: Policy, folder: StageFolder) -> T
 
 
 def stage_optimizer(config: ResolvedStage, policy: Policy) -> torch.optim.Optimizer:
-    """Return the optimizer of what is trained, as it is before the first step."""
+    """Return the optimizer of what is trained, as it is before the first step.
+
+    It is fused: one pass over parameters, gradients and moments, on a GPU and on the host, instead of one for each of
+    the formula's operations.
+    """
     return torch.optim.AdamW(
-        policy.trained_parameters(), lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+        policy.trained_parameters(),
+        lr=config.learning_rate,
+        betas=config.betas,
+        weight_decay=config.weight_decay,
+        fused=True,
     )
 
 

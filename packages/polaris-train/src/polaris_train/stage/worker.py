@@ -25,7 +25,7 @@ from torch.distributed.rendezvous import rendezvous
 from transformers import AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from polaris_train.errors import MemoryExhaustedError, RunFolderError, TrainError
+from polaris_train.errors import CheckpointMemoryError, MemoryExhaustedError, RunFolderError, TrainError
 from polaris_train.model.architecture import one_by_one
 from polaris_train.model.policy import Policy
 from polaris_train.resolved import ResolvedStage
@@ -106,8 +106,13 @@ def run_rank(folder: StageFolder, train: Train) -> None:
         with ExitStack() as stack:
             train(config, folder, stack)
     except MemoryExhaustedError as error:
-        if error.max_tokens > error.longest:  # Micro-batches of single answers cannot become smaller.
+        if max(error.max_tokens, config.max_microbatch_tokens) > error.longest:  # A fresh process may have the room.
             folder.write_allowed_tokens(max(error.max_tokens // 2, error.longest))
+        raise
+    except CheckpointMemoryError:
+        longest = -(-config.context // config.context_parallel)
+        if config.max_microbatch_tokens > longest:
+            folder.write_allowed_tokens(max(config.max_microbatch_tokens // 2, longest))
         raise
 
 
