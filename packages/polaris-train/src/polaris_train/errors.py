@@ -25,6 +25,10 @@ class MergeError(TrainError, ValueError):
     """Two models cannot be averaged, because their weights or tokens do not mean the same."""
 
 
+class VerifierError(TrainError, ValueError):
+    """Completions that a verifier cannot learn from or score, or a folder that holds none."""
+
+
 class MemoryExhaustedError(TrainError, MemoryError):
     """A micro-batch did not fit into memory; the stage can be continued with smaller ones."""
 
