@@ -103,7 +103,7 @@ def test_what_a_verifier_cannot_use_is_said_in_one_sentence(completions, tmp_pat
     with pytest.raises(VerifierError, match="1 problems leave none to learn from"):
         train_verifier(one, model="tiny", out=tmp_path / "v", suffix="")
     wrong = tmp_path / "wrong.jsonl"
-    rows = [{"id": f"p{place}", "question": "1 + 1?", "answer": "2", "responses": ["no"]} for place in range(4)]
+    rows = [{"id": f"p{place}", "question": f"{place} + 1?", "answer": "9", "responses": ["no"]} for place in range(4)]
     wrong.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(VerifierError, match="completions to learn from are wrong; give some of both"):
         train_verifier(wrong, model="tiny", out=tmp_path / "v", suffix="")
