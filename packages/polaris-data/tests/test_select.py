@@ -403,3 +403,81 @@ def test_a_killed_selection_is_repeated_with_the_same_files(tmp_path):
             assert process.returncode == -signal.SIGKILL and "selected.jsonl" not in done
     assert start("killed").wait() == 0
     assert contents("killed") == whole
+
+
+LEVELS = ("1", "3", "3", "5", None)
+
+
+def levelled():
+    """Problems p0, p1, ... with a level each, the last without."""
+    return [
+        Problem(
+            problem_id=f"p{place}", question="?", references=("1",), source="set-a" if place % 2 else "set-b",
+            extra={} if level is None else {"level": int(level)},
+        )
+        for place, level in enumerate(LEVELS)
+    ]  # fmt: skip
+
+
+def test_a_column_decides_about_measured_and_unmeasured_problems_alike():
+    rules = (parse_rule("keep level=3,5"), parse_rule("accuracy above=0.9"))
+    visits = [visit("p0", 1, 1), visit("p1", 1, 8), visit("p2", 1, 4)]
+    decisions = select_by_visits(levelled(), visits, rules=rules)
+    assert [(each.problem_id, each.kept, each.reason) for each in decisions] == [
+        ("p0", False, "level is not 3 or 5"),
+        ("p1", False, "mean accuracy above 0.9"),
+        ("p2", True, "no rule drops it"),
+        ("p3", True, "never visited"),
+        ("p4", False, "level is not 3 or 5"),
+    ]
+
+
+@pytest.mark.parametrize(("by", "left"), [("mean", ["a", "b", "c"]), ("latest", ["b", "c", "d"])])
+def test_a_band_keeps_its_ends(by, left):
+    evidence = {
+        "a": (Attempt(10, 2), Attempt(10, 0)),  # 0.1 of all, 0 at last
+        "b": (Attempt(10, 1),),
+        "c": (Attempt(10, 8),),
+        "d": (Attempt(10, 9), Attempt(10, 8)),  # 0.85 of all, 0.8 at last
+        "e": (Attempt(10, 0),),
+        "f": (Attempt(10, 10),),
+    }
+    rule = parse_rule(f"accuracy between 0.1 0.8 by={by}")
+    assert kept(decide(evidence, evidence, [rule], seed=0)) == left
+    assert parse_rule(to_data(rule)) == rule
+
+
+def test_a_rule_by_column_is_read_back_from_the_decisions(tmp_path):
+    rule = parse_rule("keep level=Level 3,Level 4")
+    assert (rule.column, rule.values) == ("level", ("Level 3", "Level 4"))
+    (tmp_path / "rules.json").write_text(json.dumps({"rules": [to_data(rule)]}))
+    assert read_rules(tmp_path / "rules.json") == (rule,)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("keep level", "write it as keep COLUMN=VALUE,VALUE"),
+        ("keep lvel=3", "no problem has a column 'lvel'; the columns are 'level', 'source'"),
+        ("accuracy between 0.1", "write it as accuracy between LOW HIGH"),
+        ("accuracy between 0.8 0.1", "low is 0.8 and high 0.1"),
+        ("accuracy between 0.1 0.8 by=certainty", "by is 'certainty'; expected one of mean, latest"),
+    ],
+)
+def test_a_rule_of_a_curriculum_that_cannot_be_followed_is_refused(line, said):
+    with pytest.raises(SettingError, match=said):
+        select_by_visits(levelled(), [visit("p1", 1, 8)], rules=(parse_rule(line),))
+
+
+def test_columns_alone_select_without_a_profile_and_say_what_nobody_has(tmp_path):
+    write_problems(tmp_path / "problems.jsonl", levelled())
+    words = ["select", str(tmp_path / "problems.jsonl"), "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-m", "polaris_data", *words, "--rule", "keep level=3,4"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no problem has level '4'; the values are '1', '3', '5'" in done.stderr
+    assert "2 of 5 problems are kept" in done.stdout
+    decided = json.loads((tmp_path / "out" / "decisions.json").read_text())
+    assert decided["reasons"] == {"no rule drops it": 2, "level is not 3 or 4": 3}
+    assert [each.problem_id for each in read_problems(tmp_path / "out" / "selected.jsonl")] == ["p1", "p2"]

@@ -123,3 +123,20 @@ def test_a_file_that_is_no_visit_log_is_refused(tmp_path, content, message):
         (tmp_path / "v.jsonl").write_text(content)
     with pytest.raises(ProblemFileError, match=message):
         read_visits([tmp_path / "v.jsonl"])
+
+
+def test_a_visit_with_a_hint_is_no_attempt_at_the_problem_alone(tmp_path):
+    log = tmp_path / "visits.jsonl"
+    seen = [
+        Visit(
+            run="r", stage="s", step=step, problem_id="p", num_samples=8, num_correct=correct, num_truncated=0,
+            hinted=step == 2,
+        )
+        for step, correct in ((1, 0), (2, 8))
+    ]  # fmt: skip
+    assert "hinted" not in seen[0].to_data() and seen[1].to_data()["hinted"] is True
+    log.write_text("".join(json.dumps(each.to_data()) + "\n" for each in seen))
+    read = read_visits([log])
+    assert read.visits == seen
+    assert attempts_by_problem(read.visits) == {"p": [(8, 0, 0)]}
+    assert read.notes == ["1 visits with a hint in the prompt do not count"]

@@ -217,7 +217,9 @@ def test_a_recipe_that_cannot_fit_is_refused_with_three_lines_that_are_then_acce
     asked = ["qwen3-4b", "--gpus", "1", "--gpu", "rtx-4090"]
     code, out, err = run(monkeypatch, capsys, *asked)
     assert code == 2
-    assert re.search(r"in stage-3 cpu_offload and activations = 'offload' needs \d+ GiB of the host's memory, which", err)
+    assert re.search(
+        r"in stage-3 cpu_offload and activations = 'offload' needs \d+ GiB of the host's memory, which", err
+    )
     assert "in all" in out
     fixes = [line.split() for line in err.splitlines() if line.startswith("  --set")]
     assert len(fixes) == 3

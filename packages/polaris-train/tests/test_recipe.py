@@ -153,7 +153,8 @@ def test_what_older_versions_did_not_have_is_not_in_the_files_of_a_recipe_withou
     """So that their run folders go on."""
     text = load_recipe(recipe_file(VALID)).model_dump_json()
     new = ("lr_schedule", "lr_warmup_steps", "lr_decay_steps", "lr_min_ratio", "betas")
-    for name in (*new, "normalize_mean", "mgpo_lambda", "long2short"):
+    curriculum = ("hint_share", "revisit_below", "refill_below")
+    for name in (*new, *curriculum, "normalize_mean", "mgpo_lambda", "long2short"):
         assert f'"{name}"' not in text, name
     assert '"betas":[0.9,0.95]' in load_recipe(recipe_file(VALID), ["betas=[0.9, 0.95]"]).model_dump_json()
 

@@ -75,6 +75,21 @@ class Guesser:
             yield Group(problem_id=prompt.problem_id, prompt_token_ids=(1,), completions=(completion(3),) * n)
 
 
+class Fickle:
+    """Knows the answer to some problems: every second time it is asked for one of them."""
+
+    def __init__(self, references):
+        self.references = references
+
+    def sample(self, prompts, params, *, n):
+        for prompt in prompts:
+            right = f"\\boxed{{{self.references[prompt.problem_id]}}}"
+            known = int(prompt.problem_id[-1], 16) % 4 == 0
+            texts = [right if known and place % 2 else "" for place in range(n)]
+            completions = tuple(replace(completion(3 + place), text=text) for place, text in enumerate(texts))
+            yield Group(problem_id=prompt.problem_id, prompt_token_ids=(1,), completions=completions)
+
+
 def no_sampler(step):
     raise AssertionError(f"step {step + 1} would be sampled again")
 
@@ -98,7 +113,7 @@ def stage(tmp_path, one_rank, grade_many):
             read_problems(folder.problems), folder.read_resolved(), folder=folder, grade_many=grade_many
         )
         rollouts = SynchronousRollouts(drawn_from, open_sampler=open_sampler)
-        return SimpleNamespace(next=rollouts.next, require_own=drawn_from.require_own)
+        return SimpleNamespace(next=rollouts.next, require_own=drawn_from.require_own, recall=drawn_from.recall)
 
     rollouts = prepare("drawn", open_sampler=lambda _: nullcontext(Guesser()))
     prepare.groups = [rollouts.next(step).groups for step in (1, 2)]
@@ -221,3 +236,29 @@ def test_a_run_without_visits_expects_nothing(tmp_path, stages):
     for stage in stages:
         (tmp_path / stage).mkdir()
     assert expected_tokens(RunFolder(tmp_path)) == {}
+
+
+def test_a_stage_that_looks_back_goes_on_after_a_kill_as_if_nothing_had_been(stage, tmp_path):
+    problems = {each.problem_id: each for each in synthetic_problems(12, seed=1, split="train")}
+    sampler = Fickle({name: each.references[0] for name, each in problems.items()})
+    settings = {"stages.0.refill_below": 1.0, "stages.0.revisit_below": 0.25, "problems": 12, "prompts_per_step": 3}
+    shutil.rmtree(tmp_path / "drawn" / "stage-1" / "rollouts")
+    whole = stage("whole", open_sampler=lambda _: nullcontext(sampler), **settings)
+    groups = [whole.next(step).groups for step in range(1, 10)]
+    assert any(len(each) > 3 for each in groups) and all(3 <= len(each) <= 6 for each in groups)
+    for each in groups:
+        ids = [one.group.problem_id for one in each]
+        assert len(set(ids)) == len(ids) and set(ids) <= set(problems)
+    # After a kill: four steps are in the visit log, two more are on disk, and the others are sampled.
+    log = tmp_path / "whole" / "stage-1" / "visits.jsonl"
+    with log.open("w") as file:
+        for step in range(1, 5):
+            for each in visits(groups[step - 1], run="whole", stage="stage-1", step=step):
+                file.write(json.dumps(each.to_data()) + "\n")
+    for step in range(7, 10):
+        (tmp_path / "whole" / "stage-1" / "rollouts" / f"step-{step:06d}.parquet").unlink()
+    again = stage("whole", open_sampler=lambda _: nullcontext(sampler), **settings)
+    again.recall()
+    found = [again.next(step) for step in range(5, 10)]
+    assert [each.replayed for each in found] == [True, True, False, False, False]
+    assert [each.groups for each in found] == groups[4:]

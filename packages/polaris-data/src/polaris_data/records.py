@@ -4,7 +4,7 @@ The words put around a problem are here, in one place for profiling, training an
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 PROMPT_SUFFIX = r" Let's think step by step and output the final answer within \boxed{}."
@@ -83,6 +83,13 @@ class Visit:
 
     mean_tokens: float | None = None
     """Mean length of the completions, in tokens; ``None`` in records of earlier versions."""
+
+    hinted: bool = False
+    """Whether a part of a solution was in the prompt: it says nothing about the problem alone."""
+
+    def to_data(self) -> dict[str, Any]:
+        """Return its line of a visit log; what is false as ever is left out."""
+        return {name: value for name, value in asdict(self).items() if name != "hinted" or value}
 
 
 def to_prompt(problem: Problem, *, suffix: str = PROMPT_SUFFIX) -> str:

@@ -29,6 +29,10 @@ class ReleaseError(TrainError, ValueError):
     """A model cannot be released as asked: there is none, or a setting, scheme or repository makes no sense."""
 
 
+class VerifierError(TrainError, ValueError):
+    """Completions that a verifier cannot learn from or score, or a folder that holds none."""
+
+
 class MemoryExhaustedError(TrainError, MemoryError):
     """A micro-batch did not fit into memory; the stage can be continued with smaller ones."""
 

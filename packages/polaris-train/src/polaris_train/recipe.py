@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal
 from polaris_data import PROMPT_SUFFIX
 from polaris_rollout import MAX_TEMPERATURE, SettingError, deciding_options
 from polaris_rollout.engines import check_engine_options
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from polaris_train.errors import RecipeError
+from polaris_train.recipe_curriculum import Curriculum, check_curricula
 from polaris_train.recipe_objective import Objective, is_off
 from polaris_train.recipe_sft import OWN_TRACES, SftStage
 from polaris_train.recipe_tables import Activations, ArmTable, DataTable, EvaluationTable, Lora, TemperatureTable
@@ -168,10 +169,8 @@ class Constants(Objective):
     What is removed is missing in the report's browser and to ``polaris-data profile``, nowhere else."""
 
 
-class Changing(BaseModel):
+class Changing(Curriculum):
     """What may change from stage to stage."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     context: int = Field(ge=2)
     """Longest prompt and answer together, in tokens."""
@@ -291,6 +290,10 @@ class Recipe(Constants):
                     f"evaluate_on is {list(self.evaluate_on)}; add {_HELD_OUT!r}"
                 )
         self._check_arms()
+        check_curricula(
+            ((index, stage) for index, stage in enumerate(self.stages) if isinstance(stage, Stage)),
+            sampling_ahead=self.sampling_ahead,
+        )
         self.check_objective([stage.steps for stage in self.stages if isinstance(stage, Stage)])
         if self.prompts_per_step % self.optimizer_steps_per_batch:
             raise ValueError(

@@ -198,6 +198,9 @@ class StageFolder:
     decisions = _Place("selection", "decisions.json")
     """Why each problem was kept or dropped."""
 
+    curriculum = _Place("curriculum", "decisions.json")
+    """Why each problem that was left for it is in or out, or has a hint."""
+
     temperature = _Place("temperature.json")
     """What the temperature search found and why, as ``polaris-rollout temperature`` writes it."""
 
@@ -279,7 +282,7 @@ class StageFolder:
         """All that training writes, as glob patterns."""
         learned = (self.sequences, self.sequences_made, self.traces_set_aside)
         single = (self.resolved, self.problems, *self.logs, self.model, self.outcome, self.wandb_id, self._memory)
-        folders = ("rollouts", "capsules", "eval", "checkpoints", "tensorboard")
+        folders = ("rollouts", "capsules", "eval", "checkpoints", "tensorboard", "curriculum")
         passing = (self.rescue.path, self.weights, self.heartbeat, self.stalled)
         return *learned, *single, *(self.path / name for name in folders), *passing
 

@@ -40,7 +40,8 @@ def select_command(
         list[str] | None,
         typer.Option(
             help="'drop solved=always|never', 'accuracy above=X [by=mean|latest|certainty] [window=N] "
-            "[min_visits=N] [certainty=P]', 'cap bin=K/N share=X' or 'shape target=mirrored-J'; repeat it, they are "
+            "[min_visits=N] [certainty=P]', 'accuracy between LOW HIGH [by=mean|latest]', 'keep COLUMN=VALUE,VALUE', "
+            "'truncation above=X', 'cap bin=K/N share=X' or 'shape target=mirrored-J'; repeat it, they are "
             "applied in order.  [default: drop solved=always; with --visits: accuracy above=0.9]",
             metavar="RULE",
         ),
@@ -56,7 +57,8 @@ def select_command(
     """Keep the problems that a model can still learn from.
 
     Reads PROBLEMS with their PROFILE and drops what the model solved every time (8/8); or with the --visits of
-    training, and drops what it solved more than nine times of ten; or by other rules. Writes to DIR:
+    training, and drops what it solved more than nine times of ten; or by other rules, of which 'keep' needs neither.
+    Writes to DIR:
     selected.jsonl (the kept problems), decisions.json (in or out, and why, for each problem), selection.png and
     selection.html (before and after). Give the --limit and --skip-invalid that the profile was made with.
 
@@ -64,6 +66,7 @@ def select_command(
 
         polaris-data select train.jsonl train.profile.jsonl --out data
         polaris-data select train.jsonl train.profile.jsonl --rule drop --rule 'cap bin=0/8 share=0.3' --out data
+        polaris-data select train.jsonl --rule 'keep level=Level 3,Level 4' --out data
         polaris-data select data/selected.jsonl --visits runs/r1/stage-1/visits.jsonl --out stage-2-data
     """
     from polaris_data.selection.rules import choose_rules
@@ -79,7 +82,8 @@ def select_command(
         strict=strict,
     )
     _print_summary(selection)
-    print(f"\nwrote selected.jsonl, decisions.json, selection.png and selection.html to {out}")
+    picture = "selection.png and selection.html" if selection.evidence else "and selection.html"
+    print(f"\nwrote selected.jsonl, decisions.json, {picture} to {out}")
 
 
 def _print_summary(selection: "Selection") -> None:

@@ -3,12 +3,16 @@ from .decisions import PUBLISHED_FOR_VISITS as PUBLISHED_FOR_VISITS
 from .decisions import Decision as Decision
 from .decisions import attempts_of as attempts_of
 from .decisions import count_reasons as count_reasons
+from .decisions import decide_by_columns as decide_by_columns
 from .decisions import histograms as histograms
 from .decisions import select as select
 from .decisions import select_by_visits as select_by_visits
+from .decisions import write_decisions as write_decisions
 from .decisions import write_selection as write_selection
 from .history import Chapter as Chapter
 from .history import tell_history as tell_history
+from .keeping import Between as Between
+from .keeping import Keep as Keep
 from .rules import Accuracy as Accuracy
 from .rules import Cap as Cap
 from .rules import Extreme as Extreme

@@ -19,6 +19,7 @@ from polaris_data.profile.adaptive import profile_histogram
 from polaris_data.profile.attempts import Attempt, Evidence, bin_of, pool, resolution
 from polaris_data.profile.shape import Histogram
 from polaris_data.records import Difficulty, Problem, Visit
+from polaris_data.selection.keeping import ColumnsAsked, ColumnValues, Keep
 from polaris_data.selection.rules import Accuracy, Extreme, Rule, Truncation, to_data
 from polaris_data.selection.visits import attempts_by_problem
 
@@ -70,10 +71,9 @@ def select(
     Raises:
         ProblemFileError: If the profile lacks a problem, or is of another problem set.
     """
-    problem_ids = [problem.problem_id for problem in problems]
-    evidence = attempts_of(profile)
-    refuse_mismatch(problem_ids, evidence.keys())
-    return decide(problem_ids, evidence, rules, seed=seed)
+    problems, evidence = list(problems), attempts_of(profile)
+    refuse_mismatch([problem.problem_id for problem in problems], evidence.keys())
+    return decide_by_columns(problems, evidence, rules, seed=seed)
 
 
 def select_by_visits(
@@ -98,25 +98,58 @@ def select_by_visits(
         An et al., "POLARIS: A Post-training recipe for scaling reinforcement learning on advanced reasoning
         models", 2025. https://hkunlp.github.io/blog/2025/Polaris
     """
-    return decide((problem.problem_id for problem in problems), attempts_by_problem(visits), rules, seed=seed)
+    return decide_by_columns(list(problems), attempts_by_problem(visits), rules, seed=seed)
 
 
-def decide(problem_ids: Iterable[str], evidence: Evidence, rules: Sequence[Rule], *, seed: int) -> list[Decision]:
-    """Apply rules to the problems that there is evidence of, and keep the others."""
+def decide_by_columns(
+    problems: Sequence[Problem], evidence: Evidence, rules: Sequence[Rule], *, seed: int
+) -> list[Decision]:
+    """Return what `decide` does about problems that are at hand, columns and all.
+
+    Raises:
+        SettingError: If a rule names a column that no problem has.
+    """
+    asked = ColumnsAsked(rules)
+    for problem in problems:
+        asked.add(problem)
+    asked.check()
+    return decide([each.problem_id for each in problems], evidence, rules, seed=seed, columns=asked.values)
+
+
+def decide(
+    problem_ids: Iterable[str],
+    evidence: Evidence,
+    rules: Sequence[Rule],
+    *,
+    seed: int,
+    columns: ColumnValues | None = None,
+) -> list[Decision]:
+    """Apply rules to the problems that there is evidence of, and to all of them those that ask for none.
+
+    Args:
+        problem_ids: Distinct.
+        evidence: Of these problems or others.
+        rules: Applied in order, each to what those before it have left.
+        seed: Chooses which problems go where a rule takes some of many.
+        columns: What every problem has in the columns that rules name.
+    """
     problem_ids = list(problem_ids)
-    left = {problem_id: evidence[problem_id] for problem_id in problem_ids if problem_id in evidence}
-    reasons = dict.fromkeys(left, KEPT)
+    unseen = KEPT if rules and all(isinstance(rule, Keep) for rule in rules) else NOT_VISITED
+    reasons = {problem_id: KEPT if problem_id in evidence else unseen for problem_id in problem_ids}
+    left, unmeasured = {each: evidence[each] for each in problem_ids if each in evidence}, dict(reasons)
+    for known in left:
+        del unmeasured[known]
     for rule in rules:
-        for problem_id in rule.dropped(left, seed=seed):
+        if isinstance(rule, Keep):
+            dropped = rule.dropped([*left, *unmeasured], columns or {})
+        else:
+            dropped = rule.dropped(left, seed=seed)
+        for problem_id in dropped:
             reasons[problem_id] = rule.reason
-            del left[problem_id]
+            (left if problem_id in left else unmeasured).pop(problem_id)
     return [
-        Decision(
-            problem_id=problem_id,
-            kept=problem_id in left or problem_id not in evidence,
-            reason=reasons.get(problem_id, NOT_VISITED),
-        )
-        for problem_id in problem_ids
+        Decision(problem_id=problem_id, kept=problem_id in left or problem_id in unmeasured, reason=reason)
+        for problem_id, reason in reasons.items()
     ]
 
 
@@ -148,6 +181,8 @@ def histograms(evidence: Evidence, kept: Collection[str]) -> dict[str, Histogram
         return {"before": profile_histogram(whole)} | (
             {"after": profile_histogram(part, part_of=whole)} if part else {}
         )
+    if not evidence:
+        return {}
     n = resolution(evidence)
     groups = {
         "before": Counter(map(tuple, evidence.values())),
@@ -156,7 +191,9 @@ def histograms(evidence: Evidence, kept: Collection[str]) -> dict[str, Histogram
     return {when: Histogram(_count_bins(group, n)) for when, group in groups.items() if group}
 
 
-def selection_settings(problems_hash: str, evidence: Evidence, *, rules: Sequence[Rule], seed: int) -> dict[str, Any]:
+def selection_settings(
+    problems_hash: str, evidence: Evidence, *, rules: Sequence[Rule], seed: int, columns: ColumnValues | None = None
+) -> dict[str, Any]:
     """Return everything that a selection depends on: what `polaris_data.files.journal.claim_output` records.
 
     Args:
@@ -164,11 +201,14 @@ def selection_settings(problems_hash: str, evidence: Evidence, *, rules: Sequenc
         evidence: In any order.
         rules: In their order.
         seed: Of the choices among many.
+        columns: Of the problems, as far as rules name them.
     """
     digest = hashlib.sha256()
     num_counts = 3 if any(isinstance(rule, Truncation) for rule in rules) else 2
     for problem_id in sorted(evidence):
         digest.update(repr((problem_id, [attempt[:num_counts] for attempt in evidence[problem_id]])).encode())
+    for name, values in sorted((columns or {}).items()):
+        digest.update(repr((name, sorted(values.items()))).encode())
     return {
         "command": "polaris-data select",
         "problems": problems_hash,
@@ -231,8 +271,9 @@ def write_decisions(
         **{when: histogram.to_data() for when, histogram in shapes.items()},
         "notes": list(notes),
     }
-    figure = draw_histograms(shapes)
-    write_png(folder / "selection.png", figure)
+    figure = draw_histograms(shapes) if shapes else None
+    if figure is not None:
+        write_png(folder / "selection.png", figure)
     write_selection_page(folder / "selection.html", figure, summary)
     write_text(folder / "decisions.json", _decision_lines(summary, decisions))
 

@@ -213,9 +213,11 @@ def _visit_lines(path: Path, records: Sequence[Mapping[str, Any]], problem_id: s
         return
     correct, samples = sum(visit.num_correct for visit in visits), sum(visit.num_samples for visit in visits)
     latest = visits[-1]
+    num_hinted = sum(visit.hinted for visit in visits)
+    hinted = f"; {num_hinted} with a hint in the prompt" if num_hinted else ""
     yield (
         f"{len(visits)} visits, {correct} of {samples} correct ({correct / samples:.1%}), "
-        f"latest {latest.num_correct} of {latest.num_samples}"
+        f"latest {latest.num_correct} of {latest.num_samples}{hinted}"
     )
     shown = visits[-_NUM_VISITS:]
     yield (

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from polaris_data.files.journal import recorded_settings
 from polaris_data.profile.attempts import Attempt, Evidence, pool
+from polaris_data.selection.keeping import Keep
 from polaris_data.selection.rules import ROUNDING, Accuracy, Extreme, Rule, probability_above
 
 
@@ -27,7 +28,7 @@ def unsettled_rules(path: Path, rules: Iterable[Rule]) -> list[str]:
         f"the profile is adaptive with --bound {' and '.join(f'{bound:g}' for bound in bounds)}, which does not settle "
         f"{rule.reason!r}; profile with the bound that the rule asks for, or without --adaptive"
         for rule in rules
-        if _num_correct_asked(rule, num_samples) not in settled
+        if not isinstance(rule, Keep) and _num_correct_asked(rule, num_samples) not in settled
     ]
 
 

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 from polaris_data.errors import SettingError
 from polaris_data.profile.attempts import Attempt, Evidence, bin_of, pool, resolution
 from polaris_data.profile.shape import LEVEL, PEAK
+from polaris_data.selection.keeping import Between, Keep, table_of_line
 
 ROUNDING = 1e-9
 """6 * 0.4 / 0.6 are 4, not 3.9999999999999996; 0.07 of 100 samples are 7, not 7.000000000000001."""
@@ -181,7 +182,7 @@ class Reshape:
         ]
 
 
-Rule = Extreme | Accuracy | Truncation | Cap | Reshape
+Rule = Extreme | Accuracy | Truncation | Cap | Reshape | Between | Keep
 
 
 @cache
@@ -211,9 +212,13 @@ def to_data(rule: Rule) -> dict[str, Any]:
 def parse_rule(data: str | Mapping[str, Any]) -> Rule:
     """Read a rule from a table (``{"rule": "accuracy", "above": 0.9}``) or a line (``accuracy above=0.9 by=latest``).
 
+    ``keep level=Level 3,Level 4`` and ``accuracy between 0.1 0.8`` are lines of their own form.
+
     Raises:
         SettingError: If there is no such rule, or a setting of it is missing, unknown or out of range.
     """
+    if isinstance(data, str) and (table := table_of_line(data)):
+        data = table
     if isinstance(data, str):
         name, *settings = data.split() or [""]
         data = {"rule": name} | {key: _number(value) for key, _, value in (each.partition("=") for each in settings)}
@@ -222,6 +227,8 @@ def parse_rule(data: str | Mapping[str, Any]) -> Rule:
     if (name := data.get("rule")) not in known:
         raise SettingError(f"no rule {name!r}; give one of {', '.join(known)}")
     try:
+        if name == Keep.name:
+            return Keep.read(values)
         _check_settings(known[name], values)
         return known[name](**values)
     except SettingError as error:

@@ -25,6 +25,7 @@ from polaris_data.selection.decisions import (
     selection_settings,
     write_decisions,
 )
+from polaris_data.selection.keeping import ColumnsAsked, Keep
 from polaris_data.selection.reach import rules_out_of_reach, unsettled_rules
 from polaris_data.selection.rules import Rule
 from polaris_data.selection.visits import attempts_by_problem, read_visits
@@ -73,31 +74,37 @@ def select_problems(
         strict: Refuse a visit log with lines that cannot be used.
 
     Raises:
-        SettingError: If there are both a profile and visits, or neither.
+        SettingError: If there are both a profile and visits, or neither though a rule asks for one, or a rule names a
+            column that no problem has.
         ProblemFileError: If a file cannot be used, is of other problems, or no problem is left.
         OtherRunError: If the folder belongs to a run with other settings.
     """
-    if (profile is None) == (not visits):
+    by_columns = bool(rules) and all(isinstance(rule, Keep) for rule in rules)
+    if (profile is not None and visits) or (profile is None and not visits and not by_columns):
         raise SettingError("give either a PROFILE or --visits")
     rules = rules or (PUBLISHED_FOR_VISITS if visits else PUBLISHED_FOR_PROFILES)
     problem_ids: list[str] = []
+    columns, notes = ColumnsAsked(rules), list[str]()
     with _spool(out) as spool:
         problems = track(source.iterate(), total=source.limit, label="reading problems")
-        problems_hash = content_hash(_copy(problems, spool, problem_ids))
+        problems_hash = content_hash(_copy(problems, spool, problem_ids, columns))
         if profile is not None:
             evidence: Evidence = attempts_of(read_profile(profile))
             refuse_mismatch(problem_ids, evidence.keys())
             check_recorded_problems(profile, problems_hash)
             notes = unsettled_rules(profile, rules)
+        elif not visits:
+            evidence = {}
         else:
             evidence, notes = _read_visits(visits, set(problem_ids), strict=strict)
-        notes = [*notes, *rules_out_of_reach(evidence, rules)]
-        decisions = decide(problem_ids, evidence, rules, seed=seed)
+        notes = [*notes, *columns.check(), *rules_out_of_reach(evidence, rules)]
+        decisions = decide(problem_ids, evidence, rules, seed=seed, columns=columns.values)
         if not any(decision.kept for decision in decisions):
             raise ProblemFileError(
                 f"no problem is left: {', '.join(count_reasons(decisions))}; choose rules that drop less"
             )
-        claim_output(out / "selected.jsonl", selection_settings(problems_hash, evidence, rules=rules, seed=seed))
+        settings = selection_settings(problems_hash, evidence, rules=rules, seed=seed, columns=columns.values)
+        claim_output(out / "selected.jsonl", settings)
         write_decisions(out, decisions, evidence=evidence, rules=rules, seed=seed, notes=notes)
         spool.seek(0)
         kept = (line for line, decision in zip(spool, decisions, strict=True) if decision.kept)
@@ -111,9 +118,12 @@ def _spool(out: Path) -> IO[str]:
     return TemporaryFile("w+", encoding="utf-8", newline="\n", dir=folder)
 
 
-def _copy(problems: Iterable[Problem], spool: IO[str], problem_ids: list[str]) -> Iterator[Problem]:
-    """Pass problems through, write them to a file, and add their ids to a list."""
+def _copy(
+    problems: Iterable[Problem], spool: IO[str], problem_ids: list[str], columns: ColumnsAsked
+) -> Iterator[Problem]:
+    """Pass problems through, write them to a file, add their ids to a list, and note what rules ask for."""
     for problem in problems:
+        columns.add(problem)
         problem_ids.append(problem.problem_id)
         spool.write(to_json_line(problem))
         yield problem
@@ -127,14 +137,15 @@ def _read_visits(paths: Sequence[Path], problem_ids: set[str], *, strict: bool) 
             f"{len(log.malformed) + len(log.conflicts)} lines cannot be used: {[*log.malformed, *log.conflicts][0]}; "
             "correct them, or leave out --strict to set them aside"
         )
-    visited = attempts_by_problem(log.visits)
-    evidence = {problem_id: attempts for problem_id, attempts in visited.items() if problem_id in problem_ids}
-    if not evidence:
+    visited = dict.fromkeys(visit.problem_id for visit in log.visits)
+    if problem_ids.isdisjoint(visited):
         raise ProblemFileError(
             f"the visit log is of another problem set: none of its {len(visited):,} problems is here, "
             f"{next(iter(visited))!r} for one; give the problems of the stage (STAGE/problems.jsonl)"
         )
+    attempts = attempts_by_problem(log.visits)
+    evidence = {problem_id: each for problem_id, each in attempts.items() if problem_id in problem_ids}
     notes = log.notes
-    if elsewhere := len(visited) - len(evidence):
+    if elsewhere := len(visited.keys() - problem_ids):
         notes.append(f"{elsewhere:,} visited problems are not in the problem set")
     return evidence, notes

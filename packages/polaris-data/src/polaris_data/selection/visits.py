@@ -40,8 +40,10 @@ class VisitLog:
     @property
     def notes(self) -> list[str]:
         """What a reader of the result should know about the log, one sentence each."""
+        num_hinted = sum(visit.hinted for visit in self.visits)
+        hinted = [f"{num_hinted:,} visits with a hint in the prompt do not count"] if num_hinted else []
         repeated = [f"{self.num_duplicates:,} visits were written twice and count once"] if self.num_duplicates else []
-        return [*(f"line set aside: {line}" for line in self.malformed), *self.conflicts, *repeated]
+        return [*(f"line set aside: {line}" for line in self.malformed), *self.conflicts, *repeated, *hinted]
 
 
 def read_visits(paths: Iterable[Path]) -> VisitLog:
@@ -70,9 +72,11 @@ def read_visits(paths: Iterable[Path]) -> VisitLog:
 
 
 def attempts_by_problem(visits: Iterable[Visit]) -> dict[str, list[Attempt]]:
-    """Return the attempts at each visited problem, oldest first."""
+    """Return the attempts at each visited problem, oldest first; those with a hint in the prompt are none at it."""
     attempts: defaultdict[str, list[Attempt]] = defaultdict(list)
     for visit in visits:
+        if visit.hinted:
+            continue
         attempts[visit.problem_id].append(Attempt(visit.num_samples, visit.num_correct, visit.num_truncated))
     return dict(attempts)
 
@@ -124,6 +128,7 @@ def _parse(line: bytes, *, run: str, step: int, group_size: int) -> list[Visit]:
 
 def _visit(record: dict[str, Any]) -> Visit:
     values: dict[str, Any] = {field.name: record.get(field.name) for field in fields(Visit)}
+    values["hinted"] = record.get("hinted") is True
     for name in ("run", "stage", "problem_id"):
         if not isinstance(values[name], str):
             raise ValueError(f"{name!r} is {values[name]!r}; expected text")

@@ -64,12 +64,12 @@ def write_page(path: Path, title: str, parts: Iterable[str], *, scripts: Sequenc
     )
 
 
-def write_selection_page(path: Path, figure: "Figure", summary: Mapping[str, Any]) -> None:
+def write_selection_page(path: Path, figure: "Figure | None", summary: Mapping[str, Any]) -> None:
     """Write what a selection did: its histograms, warnings, and the count of each reason.
 
     Args:
         path: The file.
-        figure: The histograms before and after.
+        figure: The histograms before and after; ``None`` where nothing was measured.
         summary: What ``decisions.json`` holds besides the decisions.
     """
     warnings = [*summary.get("after", {}).get("warnings", []), *summary["notes"]]
@@ -82,7 +82,7 @@ def write_selection_page(path: Path, figure: "Figure", summary: Mapping[str, Any
         path,
         f"Selection: {summary['num_kept']:,} of {summary['num_problems']:,} problems",
         [
-            svg_part(figure),
+            *([] if figure is None else [svg_part(figure)]),
             *map(warning_part, warnings),
             table_part(("reason", "problems"), reasons),
             table_part(("rules, in this order", "settings"), rules),

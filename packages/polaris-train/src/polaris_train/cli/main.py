@@ -11,6 +11,7 @@ from polaris_train.cli.export import export_command
 from polaris_train.cli.merge import merge_command
 from polaris_train.cli.plan import plan_command
 from polaris_train.cli.sft import sft_command
+from polaris_train.cli.verifier import verifier_app
 
 app = typer.Typer(
     add_completion=False,
@@ -79,6 +80,7 @@ def stage(
 
 app.command("sft")(sft_command)
 app.command("merge")(merge_command)
+app.add_typer(verifier_app, name="verifier")
 
 
 @app.command()

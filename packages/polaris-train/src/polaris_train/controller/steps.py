@@ -244,6 +244,7 @@ def _stage(request: Request, index: int, stage: Stage) -> Iterator[Step]:
             problems,
             *((folder.held_out,) if recipe.evaluate_every else ()),
             *((own.temperature,) if stage.temperature == AUTO else ()),
+            *(_evidence(request, index) if stage.select or stage.hint_share else ()),
             *model_input(start, folder),
         ),
         outputs=(own.model, own.outcome, own.visits),
@@ -256,6 +257,14 @@ def _stage(request: Request, index: int, stage: Stage) -> Iterator[Step]:
         ),
         free=(request.argument, *set_options(request.overrides)),
     )
+
+
+def _evidence(request: Request, index: int) -> Iterator[Path]:
+    """Yield what is known of a stage's problems before it: their profile, and what earlier stages saw."""
+    if request.recipe.data.select:
+        yield request.folder.profile
+    for number in _reinforced(request, index):
+        yield request.folder.stage(request.recipe.stages[number].name).visits
 
 
 def _reinforced(request: Request, index: int) -> list[int]:

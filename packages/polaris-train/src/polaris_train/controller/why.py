@@ -90,6 +90,7 @@ def _about_data(folder: RunFolder) -> Iterator[Reasons]:
 
 def _about_stage(name: str, stage: StageFolder) -> Iterator[Reasons]:
     yield from _about_selection(f"{name}: problems", stage.decisions)
+    yield from _about_selection(f"{name}: curriculum", stage.curriculum)
     if stage.temperature.exists():
         found = _read(stage.temperature)
         diversity, quantity = found["diversity"], quantity_of((found.get("measure") or {}).get("name"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from polaris_rollout import derive_seed
@@ -179,9 +180,9 @@ def training_batches(rollout: Sequence[GradedGroup], settings: BatchSettings, *,
         substitution=settings.substitution,
         seed=derive_seed(settings.seed, "substitution", step),
     )
-    size = len(rollout) // settings.num_optimizer_steps
-    every = list(zip(range(len(rollout)), rollout, counts, strict=True))
-    return [_batch(every[start : start + size], settings, step) for start in range(0, len(every), size)]
+    every, parts = list(zip(range(len(rollout)), rollout, counts, strict=True)), settings.num_optimizer_steps
+    bounds = [part * len(every) // parts for part in range(parts + 1)]  # A step that was refilled may not divide.
+    return [_batch(every[start:end], settings, step) for start, end in pairwise(bounds)]
 
 
 def _batch(part: Sequence[tuple[int, GradedGroup, int]], settings: BatchSettings, step: int) -> TrainingBatch:

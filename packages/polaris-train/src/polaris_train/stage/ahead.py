@@ -19,7 +19,7 @@ from polaris_train.errors import WeightsError
 from polaris_train.grpo.lag import spans
 from polaris_train.records import GradedGroup
 from polaris_train.resolved import ResolvedStage
-from polaris_train.stage.rollouts import Rollout, StepSource
+from polaris_train.stage.rollouts import Rollout, StepSource, in_order
 
 Item = TypeVar("Item")
 
@@ -104,7 +104,7 @@ class AheadRollouts:
         try:
             after.wait()
             problems = _tell_when_taken(self._source.longest_first(step), handed_out)
-            groups = self._source.in_order(step, self._source.draw(step, problems, sampler))
+            groups = in_order(self._source.problems(step), self._source.draw(step, problems, sampler))
             check_lags(groups, self._config, step=step)
             self._source.keep(step, groups)
         finally:

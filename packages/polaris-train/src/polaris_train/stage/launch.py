@@ -25,6 +25,7 @@ from polaris_train.recipe_sft import SftStage
 from polaris_train.recipe_tables import AUTO
 from polaris_train.resolved import FREE_FIELDS, ResolvedStage
 from polaris_train.run_folder import RunFolder, StageFolder
+from polaris_train.stage.curriculum import stage_problems
 from polaris_train.stage.evaluation_problems import HELD_OUT, evaluation_problems, without
 
 logger = logging.getLogger(__name__)
@@ -82,7 +83,8 @@ def prepare_stage(
     evaluated = evaluation_problems(recipe, every, earlier=earlier, held_out=held_out)
     chosen = without(every, evaluated.get(HELD_OUT, ()))
     _refuse_too_few(len(chosen), recipe, source, num_held_out=len(every) - len(chosen))
-    write_problems(folder.incoming_problems, chosen)
+    curriculum = stage_problems(recipe, stage, chosen, run=folder.run)
+    write_problems(folder.incoming_problems, chosen if curriculum is None else curriculum.problems)
     try:
         resolved = ResolvedStage(
             **recipe.constants() | {"problems": source, "lr_decay_steps": recipe.decay_steps(stage.steps)},
@@ -96,6 +98,8 @@ def prepare_stage(
             evaluation_hashes={name: content_hash(each) for name, each in evaluated.items()},
         )
         _claim(folder, resolved, evaluated)
+        if curriculum is not None:
+            curriculum.write(folder.curriculum.parent, seed=recipe.seed)
     finally:
         folder.incoming_problems.unlink(missing_ok=True)
     return folder.path

@@ -102,6 +102,8 @@ def train_stage(
         state.step = step
         state.skipped_in_row = state.skipped_in_row + 1 if stats.skipped_updates else 0
         metrics = step_metrics(step, rollout.groups, stats) | {"learning_rate": rate}
+        if config.refill_below:
+            metrics["refilled_groups"] = len(rollout.groups) - config.prompts_per_step
         metrics["alarms"] = alarms(metrics, known)
         known.append(metrics)
         metrics |= evaluate(step, phases)

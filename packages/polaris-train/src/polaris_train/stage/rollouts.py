@@ -1,8 +1,7 @@
 """The sampled and graded completions of each step: drawn once, kept on disk, replayed after a kill."""
 
 import json
-import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
@@ -30,6 +29,8 @@ from polaris_train.errors import RunFolderError
 from polaris_train.records import GradedGroup
 from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import RunFolder, StageFolder
+from polaris_train.stage.passes import Pass, Seen, draw_problems, pass_of, sampler_position, seen_in
+from polaris_train.stage.refill import Draw, refill_order, refilled
 
 OpenSampler = Callable[[int], AbstractContextManager[Sampler]]
 """Given the steps done, gives a sampler with the weights that they made; it yields this rank's share of the groups."""
@@ -82,11 +83,32 @@ class StepSource:
         self._folder = folder
         self._drawn_by = drawn_by(config, problems)
         self._grade_many = grade_many
+        self._looks_back = bool(config.revisit_below or config.refill_below)
+        self._seen: Seen = {}
+
+    def recall(self) -> None:
+        """Read what the stage's steps saw before it was stopped, where the next ones depend on it."""
+        if self._looks_back:
+            self._seen = seen_in(self._folder.visits)
+
+    def saw(self, step: int, groups: Sequence[GradedGroup]) -> None:
+        """Remember how a step went."""
+        if self._looks_back:
+            self._seen[step] = {each.group.problem_id: (int(sum(each.rewards)), len(each.rewards)) for each in groups}
 
     def problems(self, step: int) -> list[Problem]:
-        """Return the problems of a step; see `draw_problems`."""
-        config = self._config
-        return draw_problems(self._problems, step=step, num_problems=config.prompts_per_step, seed=config.seed)
+        """Return the problems of a step that are not a refill; see `pass_of` and `draw_problems`."""
+        own = self._pass(step)
+        return draw_problems(own.problems, step=own.step, num_problems=self._config.prompts_per_step, seed=own.seed)
+
+    def refilled(self, step: int, groups: list[GradedGroup], draw: Draw) -> list[GradedGroup]:
+        """Return the groups of a step, and further ones where the recipe asks for these; see `refilled`."""
+        if not self._config.refill_below:
+            return groups
+        known = {each.group.problem_id for each in groups}
+        others = [each for each in self._problems if each.problem_id not in known]
+        pool = refill_order(others, self._seen, seed=derive_seed(self._config.seed, "refill", step))
+        return refilled(groups, pool, draw, share=self._config.refill_below)
 
     def longest_first(self, step: int) -> list[Problem]:
         """Return the problems of a step, those whose answers were long at their latest visit first."""
@@ -95,8 +117,9 @@ class StepSource:
 
     def position(self, step: int) -> dict[str, int]:
         """Return where a step begins; see `sampler_position`."""
-        config = self._config
-        return sampler_position(len(self._problems), step=step, num_problems=config.prompts_per_step, seed=config.seed)
+        own = self._pass(step)
+        num_problems = self._config.prompts_per_step
+        return sampler_position(len(own.problems), step=own.step, num_problems=num_problems, seed=own.seed)
 
     def require_own(self, *, after: int) -> None:
         """Refuse a folder with rollouts, of steps later than ``after``, that something else drew.
@@ -161,16 +184,10 @@ class StepSource:
             for group in read_groups(path)
         ]
 
-    def in_order(self, step: int, groups: Iterable[GradedGroup]) -> list[GradedGroup]:
-        """Return all groups of a step in the order of its problems.
-
-        Raises:
-            CircuitBreakerError: If too much of the step could not be graded.
-        """
-        by_problem = {each.group.problem_id: each for each in groups}
-        ordered = [by_problem[problem.problem_id] for problem in self.problems(step)]
-        check_failures([one for each in ordered for one in each.outcomes], max_failed_share=MAX_FAILED_SHARE)
-        return ordered
+    def _pass(self, step: int) -> Pass:
+        config = self._config
+        size, below = config.prompts_per_step, config.revisit_below
+        return pass_of(self._problems, self._seen, step=step, num_problems=size, below=below, seed=config.seed)
 
     def _params(self, step: int) -> SamplingParams:
         config = self._config
@@ -186,6 +203,18 @@ class StepSource:
                 outcomes=tuple(grade.outcome for grade in own),
                 answers=tuple(grade.answer for grade in own),
             )
+
+
+def in_order(problems: Iterable[Problem], groups: Iterable[GradedGroup]) -> list[GradedGroup]:
+    """Return the groups of problems in their order.
+
+    Raises:
+        CircuitBreakerError: If too many of the completions could not be graded.
+    """
+    by_problem = {each.group.problem_id: each for each in groups}
+    ordered = [by_problem[problem.problem_id] for problem in problems]
+    check_failures([one for each in ordered for one in each.outcomes], max_failed_share=MAX_FAILED_SHARE)
+    return ordered
 
 
 class SynchronousRollouts:
@@ -216,14 +245,20 @@ class SynchronousRollouts:
         if dist.get_rank() == 0 and not source.is_kept(step):
             planned = [source.longest_first(step)]
         dist.broadcast_object_list(planned, src=0)
+        replayed = planned[0] is None
         if planned[0] is None:
-            return Rollout(groups=source.read(step), replayed=True)
-        with self._open_sampler(step - 1) as sampler:
-            mine = source.draw(step, planned[0], sampler)
-        groups = source.in_order(step, _of_all_ranks(mine))
-        if dist.get_rank() == 0:
-            source.keep(step, groups)
-        return Rollout(groups=groups, replayed=False)
+            groups = source.read(step)
+        else:
+            with self._open_sampler(step - 1) as sampler:
+
+                def draw(problems: Sequence[Problem]) -> list[GradedGroup]:
+                    return in_order(problems, _of_all_ranks(source.draw(step, problems, sampler)))
+
+                groups = source.refilled(step, in_order(source.problems(step), draw(planned[0])), draw)
+            if dist.get_rank() == 0:
+                source.keep(step, groups)
+        source.saw(step, groups)
+        return Rollout(groups=groups, replayed=replayed)
 
     def position(self, step: int) -> dict[str, int]:
         """Return where a step begins; see `sampler_position`."""
@@ -264,32 +299,10 @@ def require_drawn_by(path: Path, expected: Mapping[str, Any], *, step: int) -> N
         raise RunFolderError(f"{path} was drawn by other weights, settings or problems: {different}; {remedy}")
 
 
-def draw_problems(problems: Sequence[Problem], *, step: int, num_problems: int, seed: int) -> list[Problem]:
-    """Return the problems of a step: every epoch a new order, its last incomplete batch left out.
-
-    A function of the step alone, so a resumed run continues in the middle of an epoch without any state.
-    """
-    position = sampler_position(len(problems), step=step, num_problems=num_problems, seed=seed)
-    order = list(range(len(problems)))
-    random.Random(position["permutation_seed"]).shuffle(order)
-    return [problems[i] for i in order[position["cursor"] : position["cursor"] + num_problems]]
-
-
-def sampler_position(size: int, *, step: int, num_problems: int, seed: int) -> dict[str, int]:
-    """Return where a step begins: the epoch, the problems of it already drawn, and the seed of its order.
-
-    Args:
-        size: Problems in the set.
-        step: Counted from 1.
-        num_problems: Of each step.
-        seed: Of the stage.
-    """
-    epoch, index = divmod(step - 1, size // num_problems)
-    return {"epoch": epoch, "cursor": index * num_problems, "permutation_seed": derive_seed(seed, "epoch", epoch)}
-
-
-def visits(groups: Sequence[GradedGroup], *, run: str, stage: str, step: int) -> list[Visit]:
-    """Return a record of what training saw of each problem."""
+def visits(
+    groups: Sequence[GradedGroup], *, run: str, stage: str, step: int, hinted: Collection[str] = ()
+) -> list[Visit]:
+    """Return a record of what training saw of each problem, of some of them with a hint in the prompt."""
     return [
         Visit(
             run=run,
@@ -300,6 +313,7 @@ def visits(groups: Sequence[GradedGroup], *, run: str, stage: str, step: int) ->
             num_correct=int(sum(each.rewards)),
             num_truncated=each.num_truncated,
             mean_tokens=each.mean_tokens,
+            hinted=each.group.problem_id in hinted,
         )
         for each in groups
     ]

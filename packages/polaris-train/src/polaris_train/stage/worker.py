@@ -5,9 +5,9 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from itertools import compress
@@ -38,6 +38,7 @@ from polaris_train.stage.engine import StageEngine
 from polaris_train.stage.evaluation import evaluate_when_due
 from polaris_train.stage.fitting import fitted
 from polaris_train.stage.heartbeat import Heartbeat
+from polaris_train.stage.hints import hinted_ids, with_hints
 from polaris_train.stage.launch import BAD_INPUT, ROUND, die_with_parent
 from polaris_train.stage.loop import StepResult, train_stage
 from polaris_train.stage.output import StepTable, Trackers
@@ -141,12 +142,14 @@ def start_rank(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> 
 def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None:
     rank = start_rank(config, folder, stack)
     config, state, heart = rank.config, rank.state, rank.heart
-    problems = _usable_problems(read_problems(folder.problems), config)
+    stored = read_problems(folder.problems)
+    problems = _usable_problems(with_hints(stored) if config.hint_share else stored, config)
     ending = Ending(config, folder)
     grade_many = heart.graded(stack.enter_context(boxed_grader()).grade_many)
     source = StepSource(problems, config, folder=folder, grade_many=grade_many)
     source.require_own(after=max(folder.checkpoints.steps(), default=0))  # before anything of the folder is changed
     checkpointer = resume(state, config, folder, stack)
+    source.recall()
     engine = open_engine(config, folder, stack, rank)
     rollouts: Rollouts = SynchronousRollouts(source, open_sampler=engine.awake)
     if isinstance(engine, StageServers) and config.sampling_ahead:
@@ -161,7 +164,8 @@ def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None
         reference=load_reference(config, state.policy),
         watched=heart.phase,
     )
-    _follow(_recorded(steps, state.policy, config, folder), config, folder, stack)
+    hinted = hinted_ids(problems) if config.hint_share else frozenset[str]()
+    _follow(_recorded(steps, state.policy, config, folder), config, folder, stack, hinted=hinted)
     with heart.phase("export"):
         end_stage(state, config, folder, ending, load=rank.load)
 
@@ -223,7 +227,14 @@ def _recorded(
         yield result
 
 
-def _follow(steps: Iterator[StepResult], config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None:
+def _follow(
+    steps: Iterator[StepResult],
+    config: ResolvedStage,
+    folder: StageFolder,
+    stack: ExitStack,
+    *,
+    hinted: Collection[str],
+) -> None:
     """Consume the steps; rank 0 records and shows them."""
     if dist.get_rank() != 0:
         for _ in steps:
@@ -235,8 +246,8 @@ def _follow(steps: Iterator[StepResult], config: ResolvedStage, folder: StageFol
     with StepTable(title, num_steps=config.steps, max_tokens=most, sampled_tokens=sampled) as table:
         for result in steps:
             folder.outcome.unlink(missing_ok=True)  # of a stage that had ended and was given more steps
-            seen = visits(result.groups, run=config.run, stage=config.stage, step=result.step)
-            append_records(folder.visits, [asdict(visit) for visit in seen])
+            seen = visits(result.groups, run=config.run, stage=config.stage, step=result.step, hinted=hinted)
+            append_records(folder.visits, [visit.to_data() for visit in seen])
             append_records(folder.metrics, [result.metrics])
             append_records(folder.performance, [result.performance])
             table.add(result.metrics, result.performance)

@@ -1,0 +1,8 @@
+"""A small verifier: a linear head on a model's last hidden state that says how likely a completion is right.
+
+Names are in ``__init__.pyi`` and imported when they are first used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
