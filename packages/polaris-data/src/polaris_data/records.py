@@ -84,6 +84,10 @@ class Visit:
     mean_tokens: float | None = None
     """Mean length of the completions, in tokens; ``None`` in records of earlier versions."""
 
+    overlap: float | None = None
+    """Share of the intermediate results of right completions that the wrong ones have, on average; ``None`` where none
+    was wrong or nothing is known of right ones, and without CORE."""
+
 
 def to_prompt(problem: Problem, *, suffix: str = PROMPT_SUFFIX) -> str:
     """Return the user turn for a problem: its question, then the suffix."""

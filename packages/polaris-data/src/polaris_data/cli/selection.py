@@ -40,8 +40,9 @@ def select_command(
         list[str] | None,
         typer.Option(
             help="'drop solved=always|never', 'accuracy above=X [by=mean|latest|certainty] [window=N] "
-            "[min_visits=N] [certainty=P]', 'cap bin=K/N share=X' or 'shape target=mirrored-J'; repeat it, they are "
-            "applied in order.  [default: drop solved=always; with --visits: accuracy above=0.9]",
+            "[min_visits=N] [certainty=P]', 'truncation above=X', 'difference above=X', 'cap bin=K/N share=X' or "
+            "'shape target=mirrored-J'; repeat it, they are applied in order.  [default: drop solved=always; with "
+            "--visits: accuracy above=0.9]",
             metavar="RULE",
         ),
     ] = None,

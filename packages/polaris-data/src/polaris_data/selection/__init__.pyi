@@ -11,6 +11,7 @@ from .history import Chapter as Chapter
 from .history import tell_history as tell_history
 from .rules import Accuracy as Accuracy
 from .rules import Cap as Cap
+from .rules import Difference as Difference
 from .rules import Extreme as Extreme
 from .rules import Reshape as Reshape
 from .rules import Rule as Rule

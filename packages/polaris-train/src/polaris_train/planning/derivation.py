@@ -8,7 +8,7 @@ from polaris_rollout.engines import answers_within
 
 from polaris_train.planning.cards import GIB, Machine
 from polaris_train.planning.memory import EngineMemory, Training, TrainingMemory, engine_memory, training_memory
-from polaris_train.planning.shapes import ModelShape
+from polaris_train.planning.shapes import ModelShape, model_shape
 from polaris_train.recipe import Recipe
 from polaris_train.resolved import ResolvedStage
 
@@ -65,7 +65,7 @@ def cache_value_bytes(options: Mapping[str, Any]) -> float:
 def _ways(recipe: Recipe | ResolvedStage, context: int, shape: ModelShape, machine: Machine) -> Iterator[Training]:
     """Yield what may be derived for a stage, the fastest first."""
     wide = machine.on_cpu or recipe.precision == "float32"
-    degree = recipe.context_parallel
+    degree, taught = recipe.context_parallel, recipe.distillation
     plain = Training(
         shape=shape,
         tokens=max(context, (recipe.microbatch_tokens or 0) * degree),
@@ -75,6 +75,7 @@ def _ways(recipe: Recipe | ResolvedStage, context: int, shape: ModelShape, machi
         on_cpu=machine.on_cpu,
         num_bytes=4 if wide else 2,
         references=1 if recipe.kl_coef else 0,
+        teacher=model_shape(taught.teacher) if taught and not taught.is_served else None,
     )
     is_open = recipe.cpu_offload is None and not machine.on_cpu
     for offloads in (False, True) if is_open else (bool(recipe.cpu_offload),):

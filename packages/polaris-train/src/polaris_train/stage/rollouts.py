@@ -300,6 +300,7 @@ def visits(groups: Sequence[GradedGroup], *, run: str, stage: str, step: int) ->
             num_correct=int(sum(each.rewards)),
             num_truncated=each.num_truncated,
             mean_tokens=each.mean_tokens,
+            overlap=each.mean_overlap,
         )
         for each in groups
     ]

@@ -12,6 +12,7 @@ from datetime import timedelta
 from functools import partial
 from itertools import compress
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -43,7 +44,8 @@ from polaris_train.stage.loop import StepResult, train_stage
 from polaris_train.stage.output import StepTable, Trackers
 from polaris_train.stage.rollouts import Rollouts, StepSource, SynchronousRollouts, visits
 from polaris_train.stage.servers import StageServers
-from polaris_train.stage.settings import load_reference, load_stage_policy, stage_identity, start_state
+from polaris_train.stage.settings import load_reference, load_stage_policy, stage_identity, start_core, start_state
+from polaris_train.stage.teacher import open_teacher
 
 logger = logging.getLogger(__name__)
 
@@ -137,6 +139,7 @@ def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None
     problems = _usable_problems(read_problems(folder.problems), config)
     ending = Ending(config, folder)
     grade_many = heart.graded(stack.enter_context(boxed_grader()).grade_many)
+    state.core = start_core(config, problems, folder)
     source = StepSource(problems, config, folder=folder, grade_many=grade_many)
     source.require_own(after=max(folder.checkpoints.steps(), default=0))  # before anything of the folder is changed
     checkpointer = resume(state, config, folder, stack)
@@ -152,9 +155,12 @@ def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None
         ending=ending,
         checkpointer=checkpointer,
         reference=load_reference(config, state.policy),
+        teacher=open_teacher(config, state.policy.device, stack),
         watched=heart.phase,
     )
     _follow(_recorded(steps, state.policy, config, folder), config, folder, stack)
+    if state.core is not None and dist.get_rank() == 0:
+        state.core.write(folder.consensus)
     with heart.phase("export"):
         end_stage(state, config, folder, ending, load=rank.load)
 
@@ -229,13 +235,18 @@ def _follow(steps: Iterator[StepResult], config: ResolvedStage, folder: StageFol
         for result in steps:
             folder.outcome.unlink(missing_ok=True)  # of a stage that had ended and was given more steps
             seen = visits(result.groups, run=config.run, stage=config.stage, step=result.step)
-            append_records(folder.visits, [asdict(visit) for visit in seen])
+            append_records(folder.visits, [_without_blank(asdict(visit)) for visit in seen])
             append_records(folder.metrics, [result.metrics])
             append_records(folder.performance, [result.performance])
             table.add(result.metrics, result.performance)
             for alarm in [*result.metrics["alarms"], *result.performance["alarms"]]:
                 logger.warning("step %d: %s", result.step, alarm)
             trackers.log(result.metrics | result.performance)
+
+
+def _without_blank(visit: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what only stages with CORE know."""
+    return {name: value for name, value in visit.items() if name != "overlap" or value is not None}
 
 
 def _usable_problems(problems: list[Problem], config: ResolvedStage) -> list[Problem]:
