@@ -56,21 +56,39 @@ def test_every_arm_of_every_packaged_recipe_is_a_recipe_that_its_file_says(name,
     assert load_recipe(str(path)) == recipe
     request = Request(recipe=recipe, argument=str(path), overrides=(), folder=RunFolder(tmp_path / "run"))
     names = [step.name for step in plan_steps(request)]
-    assert ("profile" in names) == (arm.name != "plain")
+    assert ("profile" in names) == arm.calibrated
     assert recipe.evaluation.context == load_recipe(name).stages[-1].context
 
 
 def test_what_a_recipe_may_say_survives_its_file(tmp_path):
     sources = 'data.sources=[{path = "a\\"b.jsonl", columns = "question=é"}, {importer = "deepscaler"}]'
-    recipe = tiny(sources, "learning_rate=1e-7", "truncated=penalized", "overlong_cache=16", "trackers=['wandb']")
+    recipe = tiny(
+        sources,
+        "core={}",
+        "distillation.teacher=tiny",
+        "learning_rate=1e-7",
+        "truncated=penalized",
+        "overlong_cache=16",
+        "trackers=['wandb']",
+    )
     path = tmp_path / "mine.toml"
     path.write_text(to_toml(recipe))
     assert load_recipe(str(path)) == recipe
 
 
+def test_core_and_distillation_are_plain_grpo_and_one_thing_more():
+    recipe = tiny("core.min_count=3", "distillation.teacher=tiny")
+    plain, core, taught = (arm_recipe(recipe, ARMS[name]) for name in ("plain", "core", "distillation"))
+    assert core == plain.model_copy(update={"name": "core", "core": recipe.core})
+    assert taught == plain.model_copy(update={"name": "distillation", "distillation": recipe.distillation})
+    assert [arm.name for arm in chosen_arms(recipe, None)] == list(ARMS)
+    with pytest.raises(RecipeError, match=r"the arm 'core' would be 'plain' again: the recipe has no \[core\]"):
+        chosen_arms(tiny(), ["core"])
+
+
 def test_each_arm_adds_one_part_to_the_one_before():
     recipe = tiny()
-    plain, data, temperature, dropping, rescue, full, single = (arm_recipe(recipe, arm) for arm in ARMS.values())
+    plain, data, temperature, dropping, rescue, full, single, *_ = (arm_recipe(recipe, arm) for arm in ARMS.values())
     assert [(stage.context, stage.temperature) for stage in plain.stages] == [(384, 1.0)]
     assert (plain.data.select, plain.data.drop, plain.rescue_max_age) == ((), (), 0)
     assert data.stages == plain.stages and data.data.select == recipe.data.select
@@ -95,8 +113,10 @@ def test_only_tokens_end_the_stages_of_an_arm_but_the_full_recipe_keeps_its_own_
 
 def test_an_arm_whose_part_the_recipe_lacks_is_not_run_by_default_and_refused_by_name():
     without = load_recipe("tiny-cpu", ["rescue_max_age=0"])
-    assert [arm.name for arm in chosen_arms(without, None)] == [name for name in ARMS if name != "rescue"]
-    assert [arm.name for arm in chosen_arms(tiny(), None)] == list(ARMS)
+    assert [arm.name for arm in chosen_arms(without, None)] == [
+        name for name in ARMS if name not in ("rescue", "core", "distillation")
+    ]
+    assert [arm.name for arm in chosen_arms(tiny(), None)] == list(ARMS)[:-2]
     assert [arm.name for arm in chosen_arms(tiny(), ["full", "plain"])] == ["plain", "full"]
     with pytest.raises(RecipeError, match=r"'rescue' would be 'dropping' again: .*rescue_max_age = 0"):
         chosen_arms(without, ["rescue"])

@@ -1,5 +1,8 @@
 """The arms of an ablation: plain GRPO, and one more part of the recipe in each arm after it.
 
+The last two are parts of their own: each is plain GRPO and one thing more, which the arms before the full recipe are
+without.
+
 An arm is a recipe. Nothing in it is an algorithm of its own: each part is taken away by values that a person could
 write. What is never taken away: groups without signal are left out and the others re-weighted, since no value of a
 recipe says otherwise; the checkpoint of a stage is chosen on held-out problems; dedup and decontamination.
@@ -50,6 +53,12 @@ class Arm:
     staged: bool = True
     """Whether contexts are the recipe's."""
 
+    core: bool = False
+    """Whether wrong answers are rewarded for their intermediate results."""
+
+    taught: bool = False
+    """Whether there is a teacher."""
+
 
 _NONE = {"calibrated": False, "heated": False, "dropping": False, "rescue": False, "staged": False}
 
@@ -97,6 +106,8 @@ ARMS: dict[str, Arm] = {
             label="+ staged context = full recipe",
             meaning="the recipe as it is",
             before="rescue",
+            core=True,
+            taught=True,
         ),
         Arm(
             name="single",
@@ -104,6 +115,22 @@ ARMS: dict[str, Arm] = {
             meaning="the full recipe in one stage at the last one's context, hence without dropping",
             before="full",
             dropping=False,
+            core=True,
+            taught=True,
+        ),
+        Arm(
+            name="core",
+            label="plain GRPO + CORE",
+            meaning="plain GRPO, and wrong answers are rewarded for their intermediate results",
+            before="plain",
+            **_NONE | {"core": True},
+        ),
+        Arm(
+            name="distillation",
+            label="on-policy distillation",
+            meaning="as plain GRPO, and the recipe's teacher judges every token",
+            before="plain",
+            **_NONE | {"taught": True},
         ),
     )
 }
@@ -137,6 +164,8 @@ def arm_recipe(recipe: Recipe, arm: Arm, *, limited: bool = True) -> Recipe:
             "data": recipe.data.model_copy(update=data),
             "evaluation": recipe.evaluation.model_copy(update={"context": context}),
             **({} if arm.rescue else {"rescue_max_age": 0}),
+            **({} if arm.core else {"core": None}),
+            **({} if arm.taught else {"distillation": None}),
         }
     )
     return Recipe.model_validate(changed.model_dump())
@@ -205,4 +234,6 @@ def _why(arm: Arm, same: str) -> str:
         "dropping": "the recipe has no data.drop, or one stage",
         "rescue": "the recipe does not rescue (rescue_max_age = 0)",
         "single": "the recipe has one stage",
+        "core": "the recipe has no [core]",
+        "distillation": "the recipe has no [distillation]",
     }[arm.name]

@@ -34,6 +34,8 @@ def ablate_command(
     - rescue: groups that all failed get an earlier answer
     - full: contexts grow, which makes it the recipe as it is
     - single: the full recipe, but one stage at the last one's context
+    - core: plain, and wrong answers are rewarded for their intermediate results, where the recipe has [core]
+    - distillation: plain, and a teacher judges every token, where the recipe has [distillation]
 
     YaRN is a column: the same models, read out longer.
 
