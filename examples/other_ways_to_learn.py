@@ -4,7 +4,7 @@ r"""A task on which GRPO, CORE and on-policy distillation can be compared, for `
     polaris ablate FOLDER/other-ways.toml --arms plain,core,distillation --tokens 400000 --seeds 3
 
 The steps of a synthetic problem are its intermediate results. The demonstration model is taught to put them into
-``\underline{}`` where it writes any, and stays as ready to guess as it was: that is the student. The teacher is the
+``\underline{}`` and to guess in a third of its answers: that is the student. The teacher is the
 same model, taught longer and to write every step. Both by ``polaris-train sft``, in a few minutes on two CPU cores.
 """
 
@@ -17,10 +17,11 @@ from pathlib import Path
 
 from polaris_data import Problem, to_prompt, write_problems
 from polaris_data.problems import generate_chains, synthetic_problems, write_solution
-from polaris_train.tiny import HABIT
 
 NUM_PROBLEMS = 1600
-STUDENT_STEPS, TEACHER_STEPS, TRACES_PER_STEP = 30, 90, 32
+STUDENT_STEPS, TEACHER_STEPS, TRACES_PER_STEP = 60, 90, 32
+STUDENT, TEACHER = {"direct": 0.35, "partial": 0.25, "worked": 0.4}, {"worked": 1.0}
+"""Shares of answer styles that each is taught."""
 
 SFT = """
 model = "tiny"
@@ -46,7 +47,7 @@ problems = "{folder}/problems.jsonl"
 prompts_per_step = 16
 samples_per_prompt = 8
 max_prompt_tokens = 256
-learning_rate = 3e-4
+learning_rate = 1e-4
 clip_low = 0.2
 clip_high = 0.28
 checkpoint_every = 1000
@@ -84,8 +85,8 @@ def main(folder: str = "other-ways") -> None:
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
     write_problems(out / "problems.jsonl", synthetic_problems(NUM_PROBLEMS, seed=0, split="train"))
-    train(out, "student", HABIT, num_steps=STUDENT_STEPS)
-    train(out, "teacher", {"worked": 1.0}, num_steps=TEACHER_STEPS)
+    train(out, "student", STUDENT, num_steps=STUDENT_STEPS)
+    train(out, "teacher", TEACHER, num_steps=TEACHER_STEPS)
     recipe = out / "other-ways.toml"
     recipe.write_text(RECIPE.format(folder=out))
     print(f"polaris ablate {recipe} --arms plain,core,distillation --tokens 400000 --seeds 3")
