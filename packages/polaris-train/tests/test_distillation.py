@@ -150,6 +150,12 @@ def test_a_stage_with_a_teacher_goes_on_to_the_same_bits_and_its_steps_can_be_ta
     assert replay.identical and len(replay.answers) == 4
 
 
+def test_a_policy_is_no_distance_from_itself(tmp_path):
+    """Whatever the temperature: both are read at the same."""
+    (only,), _ = train(StageFolder(tmp_path), tiny_model(), steps=1)
+    assert only["reverse_kl"] == pytest.approx(0.0, abs=1e-6) and only["grad_norm"] < 1e-4
+
+
 def test_another_teacher_is_another_run(teacher):
     names = [tiny_model(), teacher]
     recipes = [load_recipe("tiny-cpu", [f"distillation.teacher={each}"]) for each in names]
