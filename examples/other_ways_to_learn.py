@@ -3,9 +3,10 @@ r"""A task on which GRPO, CORE and on-policy distillation can be compared, for `
     python examples/other_ways_to_learn.py [FOLDER]
     polaris ablate FOLDER/other-ways.toml --arms plain,core,distillation --tokens 400000 --seeds 3
 
-The steps of a synthetic problem are its intermediate results. The demonstration model is taught to put them into
-``\underline{}`` and to guess in a third of its answers: that is the student. The teacher is the
-same model, taught longer and to write every step. Both by ``polaris-train sft``, in a few minutes on two CPU cores.
+The steps of a synthetic problem are its intermediate results. The demonstration model is taught to write all of them,
+in ``\underline{}``: that is the teacher. The student is the teacher after it was taught to stop halfway, or before it
+begins, and to guess: what the teacher would say is among what the student may say, else there would be nothing to find
+by sampling. Both are made by ``polaris-train sft``, in a few minutes on two CPU cores.
 """
 
 import json
@@ -18,14 +19,19 @@ from pathlib import Path
 from polaris_data import Problem, to_prompt, write_problems
 from polaris_data.problems import generate_chains, synthetic_problems, write_solution
 
-NUM_PROBLEMS = 1600
-STUDENT_STEPS, TEACHER_STEPS, TRACES_PER_STEP = 60, 90, 32
-STUDENT, TEACHER = {"direct": 0.35, "partial": 0.25, "worked": 0.4}, {"worked": 1.0}
+NUM_PROBLEMS, NUM_EVALUATED = 200, 128
+"""So few to train on that each comes again within a stage, when what its right answers agree on is known."""
+
+LEVELS = (2, 3, 4)
+"""Of the problems: short enough that the teacher is right more often than not."""
+
+TEACHER_STEPS, STUDENT_STEPS, TRACES_PER_STEP = 150, 20, 32
+TEACHER, STUDENT = {"worked": 1.0}, {"direct": 0.2, "partial": 0.4, "worked": 0.4}
 """Shares of answer styles that each is taught."""
 
 SFT = """
-model = "tiny"
-problems = "{folder}/problems.jsonl"
+model = "{model}"
+problems = "synthetic"
 max_prompt_tokens = 256
 checkpoint_every = 1000
 [evaluation]
@@ -42,7 +48,7 @@ context = 512
 
 RECIPE = """
 model = "{folder}/student/traces/model"
-problems = "{folder}/problems.jsonl"
+problems = "{folder}/train.jsonl"
 
 prompts_per_step = 16
 samples_per_prompt = 8
@@ -60,6 +66,7 @@ held_out = 48
 teacher = "{folder}/teacher/traces/model"
 
 [data]
+dedup = false
 decontaminate = []
 select = []
 drop = []
@@ -71,8 +78,7 @@ temperature = 1.0
 steps = 40
 
 [evaluation]
-benchmarks = ["synthetic:held-out"]
-limit = 128
+benchmarks = ["{folder}/held-out.jsonl"]
 samples = 8
 temperature = 1.0
 top_k = 0
@@ -81,21 +87,22 @@ yarn_context = 0
 
 
 def main(folder: str = "other-ways") -> None:
-    """Write problems and recipe, and train student and teacher."""
+    """Write problems and recipe, and train teacher and student."""
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
-    write_problems(out / "problems.jsonl", synthetic_problems(NUM_PROBLEMS, seed=0, split="train"))
-    train(out, "student", STUDENT, num_steps=STUDENT_STEPS)
-    train(out, "teacher", TEACHER, num_steps=TEACHER_STEPS)
+    for split, number in (("train", NUM_PROBLEMS), ("held-out", NUM_EVALUATED)):
+        write_problems(out / f"{split}.jsonl", synthetic_problems(number, seed=0, split=split, levels=LEVELS))
+    teacher = train(out, "teacher", TEACHER, num_steps=TEACHER_STEPS)
+    train(out, "student", STUDENT, num_steps=STUDENT_STEPS, start=teacher)
     recipe = out / "other-ways.toml"
     recipe.write_text(RECIPE.format(folder=out))
     print(f"polaris ablate {recipe} --arms plain,core,distillation --tokens 400000 --seeds 3")
 
 
-def train(out: Path, name: str, shares: dict, *, num_steps: int) -> None:
-    """Write traces in these styles, every step underlined, and fine-tune the demonstration model on them."""
+def train(out: Path, name: str, shares: dict, *, num_steps: int, start: str | Path = "tiny") -> Path:
+    """Write traces in these styles, every step underlined; return a model that was fine-tuned on them."""
     draw = random.Random(name)
-    chains = islice(generate_chains(draw, split="train"), num_steps * TRACES_PER_STEP)
+    chains = islice(generate_chains(draw, split="train", levels=LEVELS), num_steps * TRACES_PER_STEP)
     with (out / f"{name}.jsonl").open("w") as file:
         for question, chain in chains:
             (style,) = draw.choices(list(shares), weights=list(shares.values()))
@@ -104,8 +111,9 @@ def train(out: Path, name: str, shares: dict, *, num_steps: int) -> None:
             turns = zip(("user", "assistant"), said, strict=True)
             file.write(json.dumps({"messages": [{"role": role, "content": text} for role, text in turns]}) + "\n")
     recipe = out / f"{name}.toml"
-    recipe.write_text(SFT.format(folder=out, name=name, per_step=TRACES_PER_STEP))
+    recipe.write_text(SFT.format(folder=out, model=start, name=name, per_step=TRACES_PER_STEP))
     subprocess.run([Path(sys.executable).with_name("polaris-train"), "sft", recipe, "--out", out / name], check=True)
+    return out / name / "traces" / "model"
 
 
 if __name__ == "__main__":
