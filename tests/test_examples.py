@@ -13,6 +13,7 @@ SAYS = {
     "custom_reward.py": "[0.9955, 0.54375, 0.0, None]",
     "evaluate_checkpoint.py": "tiny on synthetic-held-out: mean@8 0.",
     "grader_in_trl.py": "mean reward of each step: ",
+    "other_ways_to_learn.py": "polaris ablate other-ways/other-ways.toml --arms plain,core,distillation",
     "profile_your_data.py": "of 16 problems are not always solved: selected.jsonl",
     "temperature_of_your_model.py": "temperature/temperature.json says why",
 }
@@ -22,7 +23,13 @@ def test_every_example_is_run():
     assert sorted(SAYS) == sorted(path.name for path in EXAMPLES.glob("*.py"))
 
 
-@pytest.mark.parametrize("name", sorted(SAYS))
+SLOW = {"other_ways_to_learn.py"}
+"""Trains two models first."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in sorted(SAYS)]
+)
 def test_an_example_runs(name, tmp_path):
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name)], cwd=tmp_path, capture_output=True, text=True, timeout=600

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import pytest
 from polaris_data import synthetic_problems, write_problems
+from polaris_train.embedded import tiny_model
 from polaris_train.recipe import load_recipe
 from polaris_train.stage import prepare_stage
+from safetensors.torch import load_file, save_file
 
 CHECKPOINT_EVERY = 3
 NUM_PROBLEMS = 8
@@ -124,15 +127,15 @@ def kill_while_evaluating(start, folder, step):
     return answers.read_bytes()
 
 
-def drill(start, problems, place, *, steps, kills, seed):
+def drill(start, problems, place, *, steps, kills, seed, extra=(), also=()):
     whole, killed = place / "whole" / "run", place / "killed" / "run"
     for run in (whole, killed):
         run.mkdir(parents=True)
-    folder = prepare(whole, problems, steps=steps)
+    folder = prepare(whole, problems, steps=steps, extra=extra)
     _, wait = start(folder)
     assert wait() == 0, start.said.read_text()
     whole = folder
-    folder = prepare(killed, problems, steps=steps)
+    folder = prepare(killed, problems, steps=steps, extra=extra)
     draw = random.Random(seed)
     sampled, half_written = {}, 0
     interrupted = kill_while_evaluating(start, folder, 0)
@@ -148,7 +151,7 @@ def drill(start, problems, place, *, steps, kills, seed):
     assert len(evaluated) == 1 + 3 * len({*range(0, steps, 4), steps})
     for name in map(str, evaluated):
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
-    for name in ("metrics.jsonl", "visits.jsonl", "model/model.safetensors", "model/trained.json"):
+    for name in ("metrics.jsonl", "visits.jsonl", "model/model.safetensors", "model/trained.json", *also):
         found = [next(each.glob(name.replace("model.", "model*."))) for each in (whole, folder)]
         assert found[0].read_bytes() == found[1].read_bytes(), name
     records = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
@@ -161,6 +164,18 @@ def drill(start, problems, place, *, steps, kills, seed):
 
 def test_a_killed_stage_continues_to_the_same_numbers(start, problems, tmp_path):
     drill(start, problems, tmp_path, steps=8, kills=3, seed=0)
+
+
+@pytest.mark.slow
+def test_a_killed_stage_with_a_teacher_continues_to_the_same_numbers(start, problems, tmp_path):
+    """The teacher is the model itself, half as sure of everything."""
+    teacher = shutil.copytree(tiny_model(), tmp_path / "teacher")
+    weights = load_file(teacher / "model.safetensors")
+    weights["model.norm.weight"] *= 0.5
+    save_file(weights, teacher / "model.safetensors", metadata={"format": "pt"})
+    extra = [f"distillation.teacher={teacher}", "distillation.reward=0.5"]
+    records, _ = drill(start, problems, tmp_path, steps=8, kills=3, seed=3, extra=extra)
+    assert all(each["reverse_kl"] for each in records)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@ and servers that are stopped, killed, late, or given half of the weights."""
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -21,11 +22,11 @@ from polaris_data import synthetic_problems, to_prompt
 from polaris_rollout import Prompt, PromptTooLongError, SamplingParams, encode_prompt
 from polaris_rollout.engines import check_parity, transformers_logprobs
 from polaris_rollout.errors import EndpointError, SettingError
-from polaris_rollout.servers import Patience, ServerSampler
+from polaris_rollout.servers import Patience, ServerSampler, TokenScorer
 from polaris_rollout.transfer import StoredWeights
 from polaris_train.embedded import tiny_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 pytestmark = pytest.mark.slow
 
@@ -418,3 +419,30 @@ def test_a_server_that_is_started_again_with_the_old_weights_gets_the_current_on
                 groups = list(sampler.sample(prompts[:8], PARAMS, n=2))
         assert {group.weights_version for group in groups} == {"new"}
         assert largest_gaps(groups, logprobs_of)[0] < 1e-4
+
+
+def test_a_server_says_how_likely_it_finds_tokens_that_it_did_not_sample(servers, folder, other_folder):
+    """As a teacher is asked; against the trainer's own pass over the same weights."""
+    draw = random.Random(0)
+    asked = [
+        ([draw.randrange(5, 400) for _ in range(9)], [draw.randrange(5, 400) for _ in range(n)]) for n in (1, 30, 7)
+    ]
+    scorer = TokenScorer(servers[2][1])
+    try:
+        found = scorer.logprobs(asked)
+        text = r"So \frac{3}{14} is it.<|im_end|>"
+        assert scorer.tokens(text) == AutoTokenizer.from_pretrained(folder).encode(text, add_special_tokens=False)
+    finally:
+        scorer.close()
+    model = AutoModelForCausalLM.from_pretrained(other_folder, dtype=torch.float32)
+    for (prompt, completion), row in zip(asked, found, strict=True):
+        logits = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
+        expected = logits.log_softmax(-1).gather(-1, torch.tensor(completion)[:, None])[:, 0]
+        assert row == pytest.approx(expected.tolist(), abs=1e-3)
+
+
+def test_what_is_no_server_is_said_of_a_teacher():
+    scorer = TokenScorer("http://127.0.0.1:9")
+    with pytest.raises(EndpointError, match=r"http://127.0.0.1:9 cannot be reached .*start the server again"):
+        scorer.tokens("a")
+    scorer.close()

@@ -31,7 +31,7 @@ from polaris_data import (
 from polaris_data.profile.attempts import bin_of, pool
 from polaris_data.profile.files import write_profile
 from polaris_data.profile.shape import name_shape
-from polaris_data.selection.decisions import attempts_of, decide, histograms
+from polaris_data.selection.decisions import attempts_of, decide, histograms, selection_settings
 from polaris_data.selection.reach import needed_samples, rules_out_of_reach
 from polaris_data.selection.rules import (
     mirrored_j,
@@ -216,6 +216,24 @@ def test_what_the_budget_cut_short_can_be_dropped():
         parse_rule("truncation above=1.5")
 
 
+def test_problems_whose_wrong_answers_share_little_with_right_ones_can_be_dropped():
+    evidence = {
+        "near": (Attempt(8, 2, 0, 0.5), Attempt(8, 4, 0, 0.9)),
+        "at the limit": (Attempt(8, 2, 0, 0.4),),
+        "far": (Attempt(8, 2, 0, 0.6), Attempt(8, 3, 0, 0.1), Attempt(8, 8)),
+        "never solved": (Attempt(8, 0),),
+    }
+    rule = parse_rule("difference above=0.6")
+    assert kept(decide([*evidence, "not visited"], evidence, [rule], seed=0)) == ["near", "at the limit", "not visited"]
+    assert parse_rule(to_data(rule)) == rule
+    settings = [
+        selection_settings("", each, rules=[rule], seed=0) for each in (evidence, evidence | {"far": (Attempt(8, 2),)})
+    ]
+    assert settings[0] != settings[1]
+    with pytest.raises(SettingError, match=r"none of 1 problems says .* trained with \[core\]"):
+        decide(["a"], {"a": (Attempt(8, 3),)}, [rule], seed=0)
+
+
 def test_a_shape_that_no_part_has_is_refused():
     with pytest.raises(SettingError, match="no problem was never solved"):
         decide("a", {"a": (Attempt(8, 8),)}, (Reshape(),), seed=0)
@@ -282,8 +300,8 @@ def test_recent_visits_can_count_alone(rule, names):
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ("", "no rule ''; give one of drop, accuracy, truncation, cap, shape"),
-        ("harder", "no rule 'harder'; give one of drop, accuracy, truncation, cap, shape"),
+        ("", "no rule ''; give one of drop, accuracy, truncation, difference, cap, shape"),
+        ("harder", "no rule 'harder'; give one of drop, accuracy, truncation, difference, cap, shape"),
         ("accuracy", "rule 'accuracy': no 'above'; expected 'above', 'by'"),
         ("accuracy above=high", "rule 'accuracy': above is 'high'; expected a number"),
         ("accuracy above=1.5", "rule 'accuracy': above is 1.5; expected a share from 0 to 1"),

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polaris_data import synthetic_problems
-from polaris_data.problems.synthetic import MAX_LEVEL, MAX_VALUE, generate_chains, split_of, write_solution
+from polaris_data.problems.synthetic import (
+    MAX_LEVEL,
+    MAX_VALUE,
+    Chain,
+    Operation,
+    generate_chains,
+    split_of,
+    write_solution,
+)
 
 seeds = st.integers(0, 2**32)
 
@@ -99,3 +107,11 @@ def test_a_slip_is_put_right_by_the_check(seed):
         wrong = [eval(left) != int(right) for left, right in re.findall(r"^([^=\n]+)=(\d+)$", first, re.M)]
         assert wrong == [index == slip_at for index in range(len(chain.operations))]
         assert second == write_solution(chain, "worked")
+
+
+def test_every_step_can_be_underlined():
+    chain = Chain(3, (Operation("+", 4), Operation("-", 5)))
+    assert write_solution(chain, underline=True) == "\\underline{3+4=7}\n\\underline{7-5=2}\n\\boxed{2}"
+    assert write_solution(chain, "direct", underline=True) == write_solution(chain, "direct")
+    checked = write_solution(chain, "checked", slip_at=0, underline=True)
+    assert checked.startswith("\\underline{3+4=8}\n\\underline{8-5=3}\nCheck:\n\\underline{3+4=7}")

@@ -43,7 +43,7 @@ def test_the_examples_for_files_and_for_a_loop_run(tmp_path: Path) -> None:
     (tmp_path / "responses.jsonl").write_text(rows, encoding="utf-8")
     elsewhere = re.compile(r"^(?:from|import) (?:trl|verifiers|nemo_gym)\b", re.MULTILINE)
     examples = [block for block in blocks("py") if not elsewhere.search(block)]
-    assert len(examples) == 4
+    assert len(examples) == 5
     for example in examples:
         command = [sys.executable, "-c", example]
         subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)

@@ -67,7 +67,15 @@ def test_every_arm_of_every_packaged_recipe_is_a_recipe_that_its_file_says(name,
 
 def test_what_a_recipe_may_say_survives_its_file(tmp_path):
     sources = 'data.sources=[{path = "a\\"b.jsonl", columns = "question=é"}, {importer = "deepscaler"}]'
-    recipe = tiny(sources, "learning_rate=1e-7", "truncated=penalized", "overlong_cache=16", "trackers=['wandb']")
+    recipe = tiny(
+        sources,
+        "core={}",
+        "distillation.teacher=tiny",
+        "learning_rate=1e-7",
+        "truncated=penalized",
+        "overlong_cache=16",
+        "trackers=['wandb']",
+    )
     path = tmp_path / "mine.toml"
     path.write_text(to_toml(recipe))
     assert load_recipe(str(path)) == recipe

@@ -85,6 +85,8 @@ def test_the_second_polaris_trains_in_float16_on_half_the_batch():
     recipe = load_recipe("polaris-v2-qwen3-4b-2507")
     assert (recipe.precision, recipe.prompts_per_step, recipe.samples_per_prompt) == ("float16", 64, 8)
     assert [(stage.temperature, stage.steps) for stage in recipe.stages] == [(1.2, 300), (1.3, 200)]
+    assert r"within \underline{} and output the final answer within \boxed{}." in recipe.prompt_suffix
+    assert recipe.core is not None and recipe.data.drop == ("difference above=0.5",)
 
 
 def test_an_override_replaces_one_value(recipe_file):

@@ -84,12 +84,17 @@ class Visit:
     mean_tokens: float | None = None
     """Mean length of the completions, in tokens; ``None`` in records of earlier versions."""
 
+    overlap: float | None = None
+    """Share of the intermediate results of right completions that the wrong ones have, on average; ``None`` where none
+    was wrong or nothing is known of right ones, and without CORE."""
+
     hinted: bool = False
     """Whether a part of a solution was in the prompt: it says nothing about the problem alone."""
 
     def to_data(self) -> dict[str, Any]:
-        """Return its line of a visit log; what is false as ever is left out."""
-        return {name: value for name, value in asdict(self).items() if name != "hinted" or value}
+        """Return its line of a visit log; what few recipes have is left out where it is not there."""
+        rare = {"hinted": False, "overlap": None}
+        return {name: value for name, value in asdict(self).items() if name not in rare or value != rare[name]}
 
 
 def to_prompt(problem: Problem, *, suffix: str = PROMPT_SUFFIX) -> str:

@@ -19,7 +19,16 @@ from polaris_train.errors import RecipeError
 from polaris_train.recipe_curriculum import Curriculum, check_curricula
 from polaris_train.recipe_objective import Objective, is_off
 from polaris_train.recipe_sft import OWN_TRACES, SftStage
-from polaris_train.recipe_tables import Activations, ArmTable, DataTable, EvaluationTable, Lora, TemperatureTable
+from polaris_train.recipe_tables import (
+    Activations,
+    ArmTable,
+    Core,
+    DataTable,
+    Distillation,
+    EvaluationTable,
+    Lora,
+    TemperatureTable,
+)
 
 Precision = Literal["bfloat16", "float16", "float32"]
 Tracker = Literal["wandb", "tensorboard"]
@@ -83,6 +92,12 @@ class Constants(Objective):
 
     lora: Lora | None = None
     """Train adapters beside frozen weights; by default the weights themselves."""
+
+    core: Core | None = Field(default=None, exclude_if=_is_none)
+    """Reward wrong answers for intermediate results; by default an answer is right or it is worth nothing."""
+
+    distillation: Distillation | None = Field(default=None, exclude_if=_is_none)
+    """Learn from a teacher's log-probabilities of what is sampled; by default from rewards alone."""
 
     cpu_offload: bool | None = None
     """Keep parameters, gradients and optimizer state in the memory of the host; by default where a card has no room for
@@ -294,6 +309,8 @@ class Recipe(Constants):
             ((index, stage) for index, stage in enumerate(self.stages) if isinstance(stage, Stage)),
             sampling_ahead=self.sampling_ahead,
         )
+        self._check_core()
+        self._check_distillation()
         self.check_objective([stage.steps for stage in self.stages if isinstance(stage, Stage)])
         if self.prompts_per_step % self.optimizer_steps_per_batch:
             raise ValueError(
@@ -325,6 +342,29 @@ class Recipe(Constants):
             if arm.before is not None and arm.before not in above[2:]:
                 raise ValueError(f"arms.{index}.before is {arm.before!r}; give an arm above it, of {above[2:]}")
             above.append(arm.name)
+
+    def _check_core(self) -> None:
+        for name in ("long2short", "mgpo_lambda"):
+            if self.core is not None and getattr(self, name):
+                raise ValueError(
+                    f"{name} is {getattr(self, name):g}, which asks whether each answer is right, and with [core] "
+                    f"wrong ones earn rewards too; leave out {name}, or [core]"
+                )
+
+    def _check_distillation(self) -> None:
+        if self.distillation is None:
+            return
+        if self.substitution == "copy":
+            raise ValueError(
+                'substitution = "copy" fills the place of groups without a signal, and with [distillation] every group '
+                "has one; leave it out"
+            )
+        hot = [stage.name for stage in self.stages if isinstance(stage, Stage) and stage.temperature != 1]
+        if self.distillation.is_served and hot:
+            raise ValueError(
+                "distillation.teacher is a server, which gives log-probabilities at temperature 1, but stage "
+                f"{hot[0]!r} samples at another; set its temperature to 1, or give the teacher as a folder or Hub id"
+            )
 
     @property
     def evaluation_context(self) -> int:
@@ -433,7 +473,7 @@ def _checked(values: dict[str, Any], overrides: Sequence[str], *, where: str) ->
         raise RecipeError(f"{where}: " + "; ".join(_explain(each) for each in error.errors())) from error
 
 
-_TABLES = ("data", "temperature", "evaluation", "lora", "engine")
+_TABLES = ("data", "temperature", "evaluation", "lora", "engine", "core", "distillation")
 """What a file may leave out and an override still set a part of."""
 
 

@@ -6,6 +6,7 @@ commands that a person could type.
 
 from typing import Literal
 
+from polaris_reward.core import MIN_COUNT
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Activations = Literal["keep", "selective", "attention", "recompute", "offload"]
@@ -145,6 +146,41 @@ class ArmTable(_Table):
 
 AUTO: Literal["auto"] = "auto"
 """A stage's temperature that ``polaris-rollout temperature`` finds."""
+
+
+class Distillation(_Table):
+    """A teacher that says how likely it finds every token that the policy samples (on-policy distillation).
+
+    The advantage of a token is ``weight * (log p_teacher - log p_policy)``, so that the policy descends the reverse KL
+    divergence on its own samples, and ``reward`` times that of its completion beside it. Every group teaches, also one
+    that is all right or all wrong (Agarwal et al., arXiv 2306.13649; Gu et al., arXiv 2306.08543; Thinking Machines,
+    "On-Policy Distillation", 2025).
+    """
+
+    teacher: str
+    """A folder or Hub id, loaded beside the policy and frozen; or the address of a ``vllm serve`` that holds it. Must
+    have the policy's vocabulary."""
+
+    weight: float = Field(default=1.0, gt=0)
+    """Of the difference of the log-probabilities."""
+
+    reward: float = Field(default=0.0, ge=0)
+    """Weight of the advantages that the grader's rewards give; 0: the teacher alone."""
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the teacher is asked over HTTP."""
+        return self.teacher.startswith(("http://", "https://"))
+
+
+class Core(_Table):
+    r"""Reward wrong answers for the results that they put into ``\underline{}`` as right ones do (POLARIS V2).
+
+    See `polaris_reward.core`. What right answers of a stage underlined is known to the stages after it.
+    """
+
+    min_count: int = Field(default=MIN_COUNT, ge=1)
+    """Right answers that must have underlined a result before it counts."""
 
 
 class Lora(_Table):

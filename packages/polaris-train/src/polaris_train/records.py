@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from polaris_reward import Outcome
+from polaris_reward.core import process_reward
 from polaris_rollout import Group
 
 
@@ -19,6 +20,9 @@ class GradedGroup:
     answers: tuple[str | None, ...]
     """The final answer found in each completion."""
 
+    overlaps: tuple[float | None, ...] = ()
+    """With CORE: what each wrong completion shares with the problem's consensus; ``None`` for others."""
+
     rescued: int | None = None
     """Index of the completion that an earlier step sampled; see `polaris_train.grpo.RescueBuffer`."""
 
@@ -31,14 +35,27 @@ class GradedGroup:
         return tuple(float(outcome is Outcome.CORRECT) for outcome in self.outcomes)
 
     @property
+    def scores(self) -> tuple[float, ...]:
+        """What completions are compared by: their rewards, and with CORE what wrong ones earn."""
+        if not self.overlaps:
+            return self.rewards
+        return tuple(reward + process_reward(share) for reward, share in zip(self.rewards, self.overlaps, strict=True))
+
+    @property
     def informative(self) -> bool:
-        """Whether rewards differ within the group, so that it can teach something."""
-        return len(set(self.rewards)) > 1
+        """Whether scores differ within the group, so that it can teach something."""
+        return len(set(self.scores)) > 1
 
     @property
     def num_truncated(self) -> int:
         """Completions that the token budget ended."""
         return sum(completion.finish_reason == "length" for completion in self.group.completions)
+
+    @property
+    def mean_overlap(self) -> float | None:
+        """What wrong completions share with the consensus, on average; ``None`` where that is not known."""
+        known = [share for share in self.overlaps if share is not None]
+        return sum(known) / len(known) if known else None
 
     @property
     def mean_tokens(self) -> float:

@@ -34,6 +34,12 @@ class ResolvedStage(Constants, Changing):
     sft: Supervised | None = Field(default=None, exclude_if=lambda sft: sft is None)
     """What a stage of supervised fine-tuning learns from; ``None``: it learns by reinforcement."""
 
+    teacher: str | None = Field(default=None, exclude_if=lambda teacher: teacher is None)
+    """Fingerprint of the teacher's files, where there is a teacher and it is loaded here."""
+
+    consensus: str | None = Field(default=None, exclude_if=lambda consensus: consensus is None)
+    """Content hash of the consensus that the stage begins with, of the stage before; ``None`` where it has none."""
+
     engine: dict[str, Any] = Field(default={}, exclude_if=is_off)
     """Options of vLLM that can change what is drawn: a stage is not continued with others."""
 

@@ -228,6 +228,12 @@ class StageFolder:
     stalled = _Place("stalled")
     """Folder of what every rank left when nothing moved any more: stacks, and torch's record of collectives."""
 
+    consensus = _Place("consensus.json")
+    """What right answers to each problem have underlined, when the stage has ended (CORE)."""
+
+    first_consensus = _Place("consensus-before.json")
+    """The same of the stage before, which this one begins with."""
+
     weights = _Place("weights")
     """Folder of the newest weights on their way to servers, as long as the stage runs."""
 
@@ -280,7 +286,7 @@ class StageFolder:
     @property
     def training_files(self) -> tuple[Path, ...]:
         """All that training writes, as glob patterns."""
-        learned = (self.sequences, self.sequences_made, self.traces_set_aside)
+        learned = (self.sequences, self.sequences_made, self.traces_set_aside, self.consensus, self.first_consensus)
         single = (self.resolved, self.problems, *self.logs, self.model, self.outcome, self.wandb_id, self._memory)
         folders = ("rollouts", "capsules", "eval", "checkpoints", "tensorboard", "curriculum")
         passing = (self.rescue.path, self.weights, self.heartbeat, self.stalled)
@@ -401,6 +407,9 @@ class CheckpointFolder:
 
     manifest = _Place("manifest.json")
     """Checksums of all other files."""
+
+    consensus = _Place("consensus.json")
+    """What right answers to each problem have underlined (CORE)."""
 
     rescue = _Place("rescue.json")
     """Which step sampled the answer for rescue of each problem."""

@@ -41,8 +41,8 @@ def select_command(
         typer.Option(
             help="'drop solved=always|never', 'accuracy above=X [by=mean|latest|certainty] [window=N] "
             "[min_visits=N] [certainty=P]', 'accuracy between LOW HIGH [by=mean|latest]', 'keep COLUMN=VALUE,VALUE', "
-            "'truncation above=X', 'cap bin=K/N share=X' or 'shape target=mirrored-J'; repeat it, they are "
-            "applied in order.  [default: drop solved=always; with --visits: accuracy above=0.9]",
+            "'truncation above=X', 'difference above=X', 'cap bin=K/N share=X' or 'shape target=mirrored-J'; repeat "
+            "it, they are applied in order.  [default: drop solved=always; with --visits: accuracy above=0.9]",
             metavar="RULE",
         ),
     ] = None,

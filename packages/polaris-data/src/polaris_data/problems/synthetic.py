@@ -9,6 +9,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
 from typing import Literal
 
@@ -131,7 +132,9 @@ def split_of(question: str) -> Split:
     return "held-out" if bucket < HELD_OUT_SHARE else "train"
 
 
-def write_solution(chain: Chain, style: Style = "worked", *, slip_at: int | None = None) -> str:
+def write_solution(
+    chain: Chain, style: Style = "worked", *, slip_at: int | None = None, underline: bool = False
+) -> str:
     r"""Write an answer to a chain, ending in ``\boxed{}``.
 
     ``direct`` only states the result, ``partial`` works out the first half of the operations, ``worked``
@@ -142,17 +145,18 @@ def write_solution(chain: Chain, style: Style = "worked", *, slip_at: int | None
         style: How much of the work is shown.
         slip_at: For ``checked``: the operation whose result is written wrong at first (and carried on)
             and put right by the check.
+        underline: Put every step into ``\underline{}``, which marks it as an intermediate result.
     """
+    work = partial(_work, chain, underline=underline)
     match style:
         case "direct":
             lines: list[str] = []
         case "partial":
-            lines = _work(chain)[: len(chain.operations) // 2]
+            lines = work()[: len(chain.operations) // 2]
         case "worked":
-            lines = _work(chain)
+            lines = work()
         case "checked":
-            first = _work(chain) if slip_at is None else _work(chain, slip_at=slip_at)
-            lines = [*first, "Check:", *_work(chain)]
+            lines = [*work(slip_at=slip_at), "Check:", *work()]
     return "\n".join([*lines, rf"\boxed{{{chain.answer}}}"])
 
 
@@ -171,11 +175,12 @@ def _to_problem(question: str, chain: Chain) -> Problem:
     )
 
 
-def _work(chain: Chain, *, slip_at: int | None = None) -> list[str]:
+def _work(chain: Chain, *, slip_at: int | None = None, underline: bool = False) -> list[str]:
     value, lines = chain.start, list[str]()
     for index, operation in enumerate(chain.operations):
         result = operation.apply(value) + (index == slip_at)
-        lines.append(f"{value}{operation.sign}{operation.operand}={result}")
+        step = f"{value}{operation.sign}{operation.operand}={result}"
+        lines.append(rf"\underline{{{step}}}" if underline else step)
         value = result
     return lines
 

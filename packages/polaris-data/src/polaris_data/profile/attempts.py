@@ -16,6 +16,9 @@ class Attempt(NamedTuple):
     num_truncated: int = 0
     """Completions that the token budget ended."""
 
+    overlap: float | None = None
+    """Share of right completions' intermediate results that the wrong ones had; ``None`` where that is not known."""
+
 
 Evidence = Mapping[str, Sequence[Attempt]]
 """The attempts at each problem by its id, oldest first; at least one."""
@@ -25,18 +28,21 @@ _BINS = 8
 
 
 def pool(attempts: Iterable[Attempt]) -> Attempt:
-    """Add attempts up."""
+    """Add attempts up; their overlap is the mean of those that know it."""
     num_samples, num_correct, num_truncated = 0, 0, 0
+    overlaps: list[float] = []
     for attempt in attempts:
         num_samples += attempt.num_samples
         num_correct += attempt.num_correct
         num_truncated += attempt.num_truncated
-    return Attempt(num_samples, num_correct, num_truncated)
+        if attempt.overlap is not None:
+            overlaps.append(attempt.overlap)
+    return Attempt(num_samples, num_correct, num_truncated, sum(overlaps) / len(overlaps) if overlaps else None)
 
 
 def bin_of(attempt: Attempt, n: int) -> int:
     """Return the k of the bin k/n: 0 when never solved, n when always, otherwise the nearest of those between."""
-    num_samples, num_correct, _ = attempt
+    num_samples, num_correct = attempt[:2]
     if num_correct in (0, num_samples) or n == 1:
         return n if 2 * num_correct > num_samples else 0
     return min(max(round(num_correct * n / num_samples), 1), n - 1)

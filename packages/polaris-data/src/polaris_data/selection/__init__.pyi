@@ -15,6 +15,7 @@ from .keeping import Between as Between
 from .keeping import Keep as Keep
 from .rules import Accuracy as Accuracy
 from .rules import Cap as Cap
+from .rules import Difference as Difference
 from .rules import Extreme as Extreme
 from .rules import Reshape as Reshape
 from .rules import Rule as Rule

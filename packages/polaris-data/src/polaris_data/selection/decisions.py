@@ -20,7 +20,7 @@ from polaris_data.profile.attempts import Attempt, Evidence, bin_of, pool, resol
 from polaris_data.profile.shape import Histogram
 from polaris_data.records import Difficulty, Problem, Visit
 from polaris_data.selection.keeping import ColumnsAsked, ColumnValues, Keep
-from polaris_data.selection.rules import Accuracy, Extreme, Rule, Truncation, to_data
+from polaris_data.selection.rules import Accuracy, Difference, Extreme, Rule, Truncation, to_data
 from polaris_data.selection.visits import attempts_by_problem
 
 PUBLISHED_FOR_PROFILES: tuple[Rule, ...] = (Extreme(),)
@@ -204,7 +204,11 @@ def selection_settings(
         columns: Of the problems, as far as rules name them.
     """
     digest = hashlib.sha256()
-    num_counts = 3 if any(isinstance(rule, Truncation) for rule in rules) else 2
+    num_counts = 2  # More only where a rule asks, so that a selection of before can be repeated.
+    if any(isinstance(rule, Truncation) for rule in rules):
+        num_counts = 3
+    if any(isinstance(rule, Difference) for rule in rules):
+        num_counts = 4
     for problem_id in sorted(evidence):
         digest.update(repr((problem_id, [attempt[:num_counts] for attempt in evidence[problem_id]])).encode())
     for name, values in sorted((columns or {}).items()):

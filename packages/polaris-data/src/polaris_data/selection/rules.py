@@ -123,6 +123,44 @@ class Truncation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Drop problems whose wrong answers share too little with right ones (POLARIS V2's data filtering).
+
+    The difference is 1 less the share of the right answers' intermediate results that wrong ones have, on average over
+    the visits that know it. Where none does nothing can be said, because no answer was wrong or right ones agreed on
+    nothing: such a problem is dropped, too. What was not visited stays.
+    """
+
+    name: ClassVar[str] = "difference"
+
+    above: float
+    """Dropped when strictly above it; from 0 to 1."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.above <= 1, "above", self.above, "a share from 0 to 1")
+
+    @property
+    def reason(self) -> str:
+        """Why a problem is out."""
+        return f"difference between wrong and right answers above {self.above:g}, or not known"
+
+    def dropped(self, evidence: Evidence, *, seed: int) -> list[str]:
+        """Return the ids that this rule drops.
+
+        Raises:
+            SettingError: If no attempt knows what wrong answers share with right ones.
+        """
+        shares = {problem_id: pool(attempts).overlap for problem_id, attempts in evidence.items()}
+        if evidence and all(share is None for share in shares.values()):
+            raise SettingError(
+                f"rule 'difference': none of {len(evidence):,} problems says what wrong answers share with right ones; "
+                "give the --visits of a stage that was trained with [core] and whose answers underline their results"
+            )
+        most = self.above + ROUNDING
+        return [problem_id for problem_id, share in shares.items() if share is None or 1 - share > most]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cap:
     """Drop problems of one bin until it is no more than a share of what is kept."""
 
@@ -182,7 +220,7 @@ class Reshape:
         ]
 
 
-Rule = Extreme | Accuracy | Truncation | Cap | Reshape | Between | Keep
+Rule = Extreme | Accuracy | Truncation | Difference | Cap | Reshape | Between | Keep
 
 
 @cache

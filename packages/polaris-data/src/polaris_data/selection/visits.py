@@ -77,7 +77,8 @@ def attempts_by_problem(visits: Iterable[Visit]) -> dict[str, list[Attempt]]:
     for visit in visits:
         if visit.hinted:
             continue
-        attempts[visit.problem_id].append(Attempt(visit.num_samples, visit.num_correct, visit.num_truncated))
+        measured = Attempt(visit.num_samples, visit.num_correct, visit.num_truncated, visit.overlap)
+        attempts[visit.problem_id].append(measured)
     return dict(attempts)
 
 
@@ -140,6 +141,9 @@ def _visit(record: dict[str, Any]) -> Visit:
     for name in ("num_correct", "num_truncated"):
         if type(values[name]) is not int or not 0 <= values[name] <= most:
             raise ValueError(f"{name!r} is {values[name]!r}; expected 0..num_samples")
+    overlap = values["overlap"]
+    if overlap is not None and not (type(overlap) in (int, float) and 0 <= overlap <= 1):
+        raise ValueError(f"'overlap' is {overlap!r}; expected a share from 0 to 1")
     return Visit(**values)
 
 

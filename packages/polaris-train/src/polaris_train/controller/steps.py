@@ -219,7 +219,7 @@ def _profile(request: Request) -> Step:
 def _stage(request: Request, index: int, stage: Stage) -> Iterator[Step]:
     """Yield the steps of one stage: what it trains on, how hot, and the training."""
     recipe, folder = request.recipe, request.folder
-    own = folder.stage(stage.name)
+    own, taught = folder.stage(stage.name), recipe.distillation
     problems, start = _given(request, index), recipe.model
     if index:
         start = str(folder.stage(recipe.stages[index - 1].name).model)
@@ -246,6 +246,7 @@ def _stage(request: Request, index: int, stage: Stage) -> Iterator[Step]:
             *((own.temperature,) if stage.temperature == AUTO else ()),
             *(_evidence(request, index) if stage.select or stage.hint_share else ()),
             *model_input(start, folder),
+            *(() if taught is None or taught.is_served else model_input(taught.teacher, folder)),
         ),
         outputs=(own.model, own.outcome, own.visits),
         trains=own.path,

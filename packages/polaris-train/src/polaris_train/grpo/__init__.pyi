@@ -7,6 +7,7 @@ from .advantage import shorter_is_better as shorter_is_better
 from .advantage import soft_overlong_penalty as soft_overlong_penalty
 from .batches import BatchSettings as BatchSettings
 from .batches import LagStats as LagStats
+from .batches import Teacher as Teacher
 from .batches import TrainingBatch as TrainingBatch
 from .batches import Update as Update
 from .batches import UpdateStats as UpdateStats
@@ -22,6 +23,7 @@ from .loss import dppo_loss as dppo_loss
 from .loss import gspo_loss as gspo_loss
 from .loss import kl_penalty as kl_penalty
 from .loss import mismatch_weights as mismatch_weights
+from .loss import teacher_advantages as teacher_advantages
 from .loss import token_losses as token_losses
 from .loss import token_weights as token_weights
 from .rescue import RescueBuffer as RescueBuffer

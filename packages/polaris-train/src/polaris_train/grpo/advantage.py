@@ -136,7 +136,7 @@ def completion_advantages(
     """Return the advantage of each completion of one group.
 
     Args:
-        rewards: Of each completion, 1 where it is correct and else 0.
+        rewards: Of each completion: 1 where it is correct and else 0, or with CORE up to a half.
         lengths: Of each completion, in tokens.
         normalize_std: As in `group_advantages`.
         max_tokens: Longest possible answer.

@@ -1,8 +1,9 @@
 """From graded groups to optimizer steps: what each of them trains on, and what it did."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TypeAlias
 
 import torch
 from polaris_rollout import derive_seed
@@ -16,6 +17,9 @@ from polaris_train.model.packing import MicroBatch, TrainingSequence
 from polaris_train.model.policy import Policy, WithoutAdapters
 from polaris_train.model.step import OptimizerStep, StepSettings, TokenLosses, sequence_logprobs
 from polaris_train.records import GradedGroup
+
+Teacher: TypeAlias = Callable[[Sequence[TrainingSequence]], list[tuple[float, ...]]]
+"""Gives a teacher's log-probabilities of the tokens of sequences, [T] of each; collective."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,9 @@ class BatchSettings:
 
     substitution: Substitution = "reweight"
     """What becomes of groups that teach nothing; see `polaris_train.grpo.group_multiplicities`."""
+
+    reward_weight: float | None = None
+    """Of the advantages, beside those of a teacher, from which every group learns; ``None`` without a teacher."""
 
     mask_truncated: bool = False
     """Leave answers that the token budget ended out of the loss (overlong filtering)."""
@@ -142,6 +149,10 @@ class UpdateStats:
     kl: float
     """Divergence from the reference policy, in nats; 0 without one."""
 
+    reverse_kl: float | None = None
+    """Divergence of the policy from a teacher, ``KL(policy || teacher)`` in nats a token, as the sampled tokens tell
+    it; ``None`` without a teacher."""
+
     copied_groups: int
     """Copies of groups that took the place of others (``substitution = "copy"``)."""
 
@@ -173,10 +184,11 @@ def training_batches(rollout: Sequence[GradedGroup], settings: BatchSettings, *,
     """Return what each of the step's optimizer steps trains on.
 
     Groups that are all right or all wrong have no advantage: they are left out of the update and of its
-    denominator. Every token's weight has the denominator of its optimizer step, over all ranks.
+    denominator, unless a teacher has something to say of each token. Every token's weight has the denominator of its
+    optimizer step, over all ranks.
     """
     counts = group_multiplicities(
-        [each.informative for each in rollout],
+        [each.informative or settings.reward_weight is not None for each in rollout],
         substitution=settings.substitution,
         seed=derive_seed(settings.seed, "substitution", step),
     )
@@ -211,7 +223,7 @@ def _sequences(each: GradedGroup, settings: BatchSettings, step: int) -> list[tu
     """Return the group's completions by number, with their advantages, but for those that are masked."""
     completions = each.group.completions
     advantages = completion_advantages(
-        each.rewards,
+        each.scores,
         [len(completion.token_ids) for completion in completions],
         normalize_std=settings.normalize_std,
         max_tokens=settings.max_answer_tokens,
@@ -220,6 +232,9 @@ def _sequences(each: GradedGroup, settings: BatchSettings, step: int) -> list[tu
         mgpo_lambda=settings.mgpo_lambda,
         long2short=settings.long2short,
     )
+    if settings.reward_weight is not None:
+        weight = settings.reward_weight if each.informative else 0.0
+        advantages = [weight * advantage for advantage in advantages]
     return [
         (
             index,
@@ -247,6 +262,7 @@ def update(
     *,
     scaler: torch.amp.GradScaler | None = None,
     reference: Policy | WithoutAdapters | None = None,
+    teacher: Teacher | None = None,
 ) -> Update:
     """Take one optimizer step on each batch; collective, every rank passes the same.
 
@@ -261,6 +277,7 @@ def update(
         settings: Of the steps; micro-batches become smaller where memory runs out.
         scaler: Of the loss, for float16.
         reference: What ``loss.kl_coef`` keeps the policy close to.
+        teacher: What ``loss.teacher_weight`` draws the policy to.
     """
 
     def token_loss(logprobs: Tensor, entropies: Tensor, batch: MicroBatch) -> TokenLosses:
@@ -268,6 +285,8 @@ def update(
         return token_losses(logprobs, entropies, batch, loss, reference_logprobs=start)
 
     scaler = scaler or torch.amp.GradScaler(policy.device.type, enabled=False)
+    if teacher is not None:
+        batches = [_with_teacher_logprobs(batch, teacher) for batch in batches]
     known = [*batches[:1], *(_with_old_logprobs(policy, batch, settings) for batch in batches[1:])]
     steps = tuple(
         take_step(policy, optimizer, batch.sequences, token_loss, settings, scaler=scaler, reference=reference)
@@ -275,6 +294,12 @@ def update(
         if batch.sequences
     )
     return Update(stats=_stats(steps, batches, max_lag=loss.max_lag), steps=steps)
+
+
+def _with_teacher_logprobs(batch: TrainingBatch, teacher: Teacher) -> TrainingBatch:
+    found = teacher(batch.sequences) if batch.sequences else []
+    sequences = [replace(each, teacher_logprobs=row) for each, row in zip(batch.sequences, found, strict=True)]
+    return replace(batch, sequences=sequences)
 
 
 def _with_old_logprobs(policy: Policy, batch: TrainingBatch, settings: StepSettings) -> TrainingBatch:
@@ -318,6 +343,7 @@ def _stats(steps: Sequence[OptimizerStep], batches: Sequence[TrainingBatch], *, 
         mismatch_share=total("mismatch") / on_policy,
         clipped_share=total("clipped") / tokens,
         kl=total("kl") / tokens,
+        reverse_kl=total("reverse_kl") / on_policy if any("reverse_kl" in step.sums for step in steps) else None,
         copied_groups=sum(batch.copied_groups for batch in batches),
         rescued_groups=len(ages),
         rescue_age=sum(ages) / len(ages) if ages else None,

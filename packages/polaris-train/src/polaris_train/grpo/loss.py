@@ -63,6 +63,9 @@ class LossSettings:
     kl_coef: float = 0.0
     """Weight of `kl_penalty`, where there is a reference policy."""
 
+    teacher_weight: float = 0.0
+    """Of `teacher_advantages`, where there is a teacher."""
+
     max_lag: int = 0
     """Largest lag that a token may have (`polaris_train.grpo.lag`); above 0, each lag is measured by itself."""
 
@@ -98,17 +101,18 @@ def token_losses(
         Fu et al., "AReaL" (completions that span versions), 2025. https://arxiv.org/abs/2505.24298
     """
     old = batch.old_logprobs.where(batch.has_old_logprobs, logprobs.detach())
+    advantages = batch.advantages
+    if settings.teacher_weight:
+        advantages = advantages + teacher_advantages(batch.teacher_logprobs, old, weight=settings.teacher_weight)
     low, high = settings.clip_low, settings.clip_high
     if settings.loss == "gspo":
-        losses = gspo_loss(logprobs, old, batch.advantages, batch.sequences, clip_low=low, clip_high=high)
+        losses = gspo_loss(logprobs, old, advantages, batch.sequences, clip_low=low, clip_high=high)
     elif settings.loss == "cispo":
-        losses = cispo_loss(logprobs, old, batch.advantages, clip_low=low, clip_high=high)
+        losses = cispo_loss(logprobs, old, advantages, clip_low=low, clip_high=high)
     elif settings.loss == "dppo":
-        losses = dppo_loss(logprobs, batch.engine_logprobs, batch.advantages, clip_low=low, clip_high=high)
+        losses = dppo_loss(logprobs, batch.engine_logprobs, advantages, clip_low=low, clip_high=high)
     else:
-        losses = clipped_loss(
-            logprobs, old, batch.advantages, clip_low=low, clip_high=high, dual_clip=settings.dual_clip
-        )
+        losses = clipped_loss(logprobs, old, advantages, clip_low=low, clip_high=high, dual_clip=settings.dual_clip)
     correction: Correction = "none" if settings.loss == "dppo" else settings.mismatch_correction
     band = {"low": settings.mismatch_low, "high": settings.mismatch_high}
     mismatch = mismatch_weights(old, batch.engine_logprobs, batch.sequences, correction=correction, **band)
@@ -126,8 +130,8 @@ def token_losses(
         cut = ~torch.isclose(mismatch, rho) & (correction != "none")
         clipped = (ratio < 1 - low) | (ratio > 1 + high)
         if settings.loss == "dppo":
-            clipped = _outside(logprobs, batch.engine_logprobs, batch.advantages, low=low, high=high)
-        pull = (batch.weights * batch.advantages).abs()
+            clipped = _outside(logprobs, batch.engine_logprobs, advantages, low=low, high=high)
+        pull = (batch.weights * advantages).abs()
         prob_gap = (old.exp() - batch.engine_logprobs.exp()).abs()
         sums = {
             "entropy": entropies,
@@ -143,11 +147,26 @@ def token_losses(
             "gradient": pull,
             "rescue": pull * batch.off_policy,
         }
+        if settings.teacher_weight:
+            sums["reverse_kl"] = (old - batch.teacher_logprobs) * on_policy
         for lag in range(settings.max_lag + 1 if settings.max_lag else 0):
             here = on_policy & (batch.lags == lag)
             sums |= {f"lag {lag}": here, f"prob_gap {lag}": prob_gap * here, f"mismatch {lag}": here & cut}
         gaps = (old - batch.engine_logprobs)[fresh].abs()
     return TokenLosses(losses=losses, sums=sums, maxima={"logprob_gap": gaps})
+
+
+def teacher_advantages(teacher_logprobs: PerToken, old_logprobs: PerToken, *, weight: float) -> PerToken:
+    """Return the advantage of each sampled token by a teacher: ``weight * (teacher - old)``.
+
+    Its mean over what the policy samples is ``-weight`` times the divergence ``KL(policy || teacher)``, so a step along
+    it descends that. Tokens count by themselves, with no sum over what follows: what is likely where it stands is good.
+
+    References:
+        Thinking Machines, "On-Policy Distillation", 2025. https://thinkingmachines.ai/blog/on-policy-distillation
+        Gu et al., "MiniLLM" (the gradient with what follows), 2023. https://arxiv.org/abs/2306.08543
+    """
+    return weight * _log_ratio(teacher_logprobs, old_logprobs)
 
 
 def clipped_loss(

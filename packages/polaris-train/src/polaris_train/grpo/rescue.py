@@ -197,6 +197,7 @@ class RescueBuffer:
             group=replace(each.group, completions=_put(each.group.completions, index, stored.group.completions[0])),
             outcomes=_put(each.outcomes, index, Outcome.CORRECT),
             answers=_put(each.answers, index, stored.answer),
+            overlaps=_put(each.overlaps, index, None) if each.overlaps else (),
             rescued=index,
             rescue_age=step - stored.step,
         )

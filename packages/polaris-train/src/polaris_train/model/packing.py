@@ -35,6 +35,9 @@ class TrainingSequence:
     old_logprobs: tuple[float, ...] | None = None
     """[T] what ratios are taken to; ``None`` is the policy of the very forward pass that trains on the sequence."""
 
+    teacher_logprobs: tuple[float, ...] | None = None
+    """[T] log-probability of each token under a teacher, in nats; ``None`` where none was asked."""
+
     off_policy: bool = False
     """Whether an earlier policy sampled it, so that it says nothing about how engine and trainer differ."""
 
@@ -42,7 +45,7 @@ class TrainingSequence:
     """Steps by which the weights that drew it are older than those that the step begins with: of all tokens, or [T]."""
 
     def __post_init__(self) -> None:
-        for name in ("weight", "advantages", "engine_logprobs", "old_logprobs", "lags"):
+        for name in ("weight", "advantages", "engine_logprobs", "old_logprobs", "teacher_logprobs", "lags"):
             values = getattr(self, name)
             if isinstance(values, tuple) and len(values) != len(self.token_ids):
                 raise ValueError(f"{name} has {len(values)} values for {len(self.token_ids)} tokens; give one a token")
@@ -86,6 +89,9 @@ class MicroBatch:
 
     has_old_logprobs: Bool[Tensor, " tokens"]
     """Whether they are known; elsewhere they are those of this forward pass."""
+
+    teacher_logprobs: PerToken
+    """Under a teacher; NaN where none was asked."""
 
     off_policy: Bool[Tensor, " tokens"]
     """Whether an earlier policy sampled it."""
@@ -188,6 +194,7 @@ def pack(sequences: Sequence[TrainingSequence]) -> MicroBatch:
         engine_logprobs=per_token([each.engine_logprobs for each in sequences]),
         old_logprobs=per_token([each.old_logprobs for each in sequences]),
         has_old_logprobs=torch.tensor([each.old_logprobs is not None for each in sequences]).repeat_interleave(counts),
+        teacher_logprobs=per_token([each.teacher_logprobs for each in sequences]),
         off_policy=torch.tensor([each.off_policy for each in sequences]).repeat_interleave(counts),
         lags=per_token([each.lags for each in sequences]).long(),
     )

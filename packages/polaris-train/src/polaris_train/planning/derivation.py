@@ -9,7 +9,7 @@ from polaris_rollout.engines import answers_within
 
 from polaris_train.planning.cards import GIB, Machine
 from polaris_train.planning.memory import EngineMemory, Training, TrainingMemory, engine_memory, training_memory
-from polaris_train.planning.shapes import ModelShape
+from polaris_train.planning.shapes import ModelShape, model_shape
 from polaris_train.recipe import Recipe
 from polaris_train.recipe_tables import Activations
 from polaris_train.resolved import ResolvedStage
@@ -83,7 +83,7 @@ def _ways(
 ) -> Iterator[Training]:
     """Yield what may be derived for a stage, the fastest first."""
     wide = machine.on_cpu or recipe.precision == "float32"
-    degree = recipe.context_parallel
+    degree, taught = recipe.context_parallel, recipe.distillation
     plain = Training(
         shape=shape,
         tokens=max(context, (recipe.microbatch_tokens or 0) * degree),
@@ -94,6 +94,7 @@ def _ways(
         num_bytes=4 if wide else 2,
         references=1 if recipe.kl_coef and not supervised else 0,
         has_engine=bool(recipe.evaluate_every) or not supervised,
+        teacher=model_shape(taught.teacher) if taught and not taught.is_served and not supervised else None,
     )
     is_open = recipe.cpu_offload is None and not machine.on_cpu
     # Parameters on the host leave an engine the more cache: activations there, and gradients shared out, come after it.

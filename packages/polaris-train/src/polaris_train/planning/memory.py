@@ -60,6 +60,8 @@ class Training:
     """Frozen copies of the model (``kl_coef``)."""
     has_engine: bool = True
     """An engine sleeps beside it."""
+    teacher: ModelShape | None = None
+    """Of a teacher that is loaded beside the model and frozen."""
 
     @property
     def trained(self) -> int:
@@ -77,7 +79,7 @@ class TrainingMemory:
     """One rank's memory at the highest moment of a step, in bytes."""
 
     masters: float
-    """Float32 parameters, and the frozen copies of a reference."""
+    """Float32 parameters, and those of a reference or a teacher."""
     moments: float
     """Of AdamW."""
     gradients: float
@@ -117,6 +119,8 @@ def training_memory(training: Training) -> TrainingMemory:
     """Return the memory of one rank at the highest moment of a step: of those that `_moments` names, the highest."""
     share = training.num_ranks
     masters = WIDE * training.stored / share * (1 + training.references)
+    if training.teacher is not None:
+        masters += WIDE * training.teacher.parameters / share
     moments = 2 * WIDE * training.trained / share
     highest = max(_moments(training), key=lambda each: sum(each.values()))
     return TrainingMemory(
@@ -169,6 +173,21 @@ def _moments(training: Training) -> Iterator[dict[str, float]]:
         "head": 0.0,
     }
     yield last | {"unsharded_gradients": 2 * root, "gathered": gathered, "activations": 0.0, "head": 0.0}
+    if training.teacher is not None:
+        yield _while_the_teacher_reads(training, training.teacher, tokens)
+
+
+def _while_the_teacher_reads(training: Training, teacher: ModelShape, tokens: int) -> dict[str, float]:
+    """Return what there is before the backward pass while a teacher gives its log-probabilities, layer by layer."""
+    size = WIDE if training.on_cpu else training.num_bytes
+    chunk = _CHUNK_COPIES * max(HEAD_CHUNK_BYTES[training.on_cpu], WIDE * teacher.vocabulary)
+    return {
+        "gradients": 0.0,
+        "unsharded_gradients": 0.0,
+        "gathered": training.num_bytes * (teacher.root_parameters + 2 * teacher.layer_parameters),
+        "activations": size * tokens * (4 * teacher.hidden + 3 * teacher.intermediate),
+        "head": chunk + size * tokens * teacher.hidden,
+    }
 
 
 def _activations(training: Training, tokens: int) -> tuple[float, float]:

@@ -131,8 +131,10 @@ def _step_time(recipe: Recipe, machine: Machine, derived: Derived, *, mean: floa
     engines = max(1, machine.num_ranks // recipe.tensor_parallel)
     sampled_per_s = engines * in_flight / token_s(in_flight, mean / 2)
     floor = longest * token_s(1, longest / 2)
-    # Old log-probabilities and those of a reference each take a forward pass, a third of what training takes.
+    # Log-probabilities, old ones and those of a reference or a teacher, take a forward pass: a third of training.
     passes = 1 + (recipe.optimizer_steps_per_batch > 1) / 3 + bool(recipe.kl_coef) / 3
+    if training.teacher is not None:
+        passes += training.teacher.parameters / training.shape.parameters / 3
     seconds = _training_s(derived, machine, num_tokens=sampled, length=mean, passes=passes)
     return StepTime(
         sampling=max(floor, sampled / sampled_per_s),

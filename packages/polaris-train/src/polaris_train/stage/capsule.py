@@ -8,6 +8,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,10 @@ def _columns(taken: TakenStep, rows: Sequence[Mapping[int, Tensor]]) -> dict[str
                 "policy_logprobs": rows[number][index].tolist(),
             }
     places = [(place, index) for place, each in enumerate(taken.groups) for index in range(len(each.rewards))]
+    overlaps = [share for each in taken.groups for share in each.overlaps or (None,) * len(each.outcomes)]
     return {
         "reward": [reward for each in taken.groups for reward in each.rewards],
+        **({"overlap": overlaps} if any(each.overlaps for each in taken.groups) else {}),
         "rescued": [taken.groups[place].rescued == index for place, index in places],
         "rescue_age": [taken.groups[place].rescue_age for place, _ in places],
         **{name: [trained.get(member, {}).get(name) for member in places] for name in _TRAINED},
@@ -175,6 +178,8 @@ def read_capsule(folder: StageFolder, step: int) -> Capsule:
     if settings is None or "updates" not in settings:
         raise RunFolderError(f"{path} is not the record of a step; put back the one that the stage wrote")
     columns = read_columns(path, ["reward", "rescued", "rescue_age", *_TRAINED])
+    if settings["resolved"].get("core") is not None:
+        columns |= read_columns(path, ["overlap"])
     groups = _graded(path, columns)
     places = [(place, index) for place, each in enumerate(groups) for index in range(len(each.outcomes))]
     return Capsule(
@@ -198,6 +203,7 @@ def read_capsule(folder: StageFolder, step: int) -> Capsule:
 def _graded(path: Path, columns: Mapping[str, list[Any]]) -> list[GradedGroup]:
     """Return the groups with the outcomes that give the recorded rewards."""
     found: list[GradedGroup] = []
+    overlaps = iter(columns.get("overlap", ()))
     rows = zip(columns["reward"], columns["rescued"], columns["rescue_age"], strict=True)
     for group in read_groups(path):
         own = [next(rows) for _ in group.completions]
@@ -211,6 +217,7 @@ def _graded(path: Path, columns: Mapping[str, list[Any]]) -> list[GradedGroup]:
                 answers=(None,) * len(outcomes),
                 rescued=next((index for index, (_, rescued, _) in enumerate(own) if rescued), None),
                 rescue_age=own[0][2],
+                overlaps=tuple(islice(overlaps, len(own))),
             )
         )
     return found

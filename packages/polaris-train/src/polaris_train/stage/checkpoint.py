@@ -35,6 +35,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from polaris_train.errors import CheckpointMemoryError, RunFolderError
+from polaris_train.grpo.consensus import Consensuses
 from polaris_train.grpo.rescue import RescueBuffer, Stored
 from polaris_train.model.exhaustion import is_out_of_memory
 from polaris_train.model.policy import Policy
@@ -62,6 +63,9 @@ class TrainingState:
 
     rescue: RescueBuffer
     """Correct completions of earlier steps; the same on all ranks."""
+
+    core: Consensuses | None = None
+    """What right answers have underlined, where a stage rewards that; the same on all ranks."""
 
     step: int = 0
     """Steps done."""
@@ -123,6 +127,8 @@ class Checkpointer:
             partial.path.mkdir(parents=True)
             if state.rescue.stored:
                 write_json(partial.rescue, state.rescue.stored)
+            if state.core is not None:
+                state.core.write(partial.consensus)
             write_json(partial.state, self._small_state(state, position))
         dist.barrier()
         torch.save(random_state(), partial.random(dist.get_rank()))
@@ -188,6 +194,8 @@ class Checkpointer:
         folder = self._folder.step(chosen[0])
         small = load_state(folder, state, identity=self._identity)
         _restore_rescue(state.rescue, folder, step=state.step)
+        if state.core is not None:
+            state.core.read(folder.consensus)
         if small["num_ranks"] == dist.get_world_size():
             set_random_state(torch.load(folder.random(dist.get_rank()), weights_only=False))
         if dist.get_rank() == 0:

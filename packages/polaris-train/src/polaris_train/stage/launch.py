@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from polaris_data import Problem, content_hash, read_problems, write_problems
-from polaris_data.files import claim
+from polaris_data.files import claim, write_text
 from polaris_rollout import check_context, model_config, resolve_model, text_config, visible_devices
 from polaris_rollout.engines import STALL_EXIT_CODE, openmp_environment
 
@@ -27,6 +27,7 @@ from polaris_train.resolved import FREE_FIELDS, ResolvedStage
 from polaris_train.run_folder import RunFolder, StageFolder
 from polaris_train.stage.curriculum import stage_problems
 from polaris_train.stage.evaluation_problems import HELD_OUT, evaluation_problems, without
+from polaris_train.stage.teacher import check_teacher
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ def prepare_stage(
         check_context(start, stage.context)
     if recipe.context_parallel > 1:
         check_architecture(text_config(model_config(start)), model=start, context_parallel=recipe.context_parallel)
+    teacher = check_teacher(recipe, student=start, context=stage.context)
     source = problems or recipe.problems
     every = read_problems(source, limit=recipe.limit)
     earlier = [folder.run.stage(each.name) for each in recipe.stages[: recipe.stages.index(stage)]]
@@ -94,6 +96,8 @@ def prepare_stage(
             run=run.name,
             stage=stage.name,
             model=start,
+            teacher=teacher,
+            consensus=_consensus(recipe, earlier, folder),
             problems_sha256=hashlib.sha256(folder.incoming_problems.read_bytes()).hexdigest(),
             evaluation_hashes={name: content_hash(each) for name, each in evaluated.items()},
         )
@@ -217,6 +221,17 @@ def _refuse_too_few(num_problems: int, recipe: Recipe, source: str, *, num_held_
         f"{source}: {num_problems} problems{left}, but prompts_per_step is {recipe.prompts_per_step}; give more "
         f"problems or {remedy}"
     )
+
+
+def _consensus(recipe: Recipe, earlier: Sequence[StageFolder], folder: StageFolder) -> str | None:
+    """Copy what the stage before knows of right answers, if the recipe asks for that; return its content hash."""
+    left = [each.consensus for each in earlier if each.consensus.exists()]
+    if recipe.core is None or not left:
+        return None
+    content = left[-1].read_bytes()
+    if not folder.first_consensus.exists():
+        write_text(folder.first_consensus, [content.decode()])
+    return hashlib.sha256(content).hexdigest()
 
 
 def _claim(folder: StageFolder, resolved: ResolvedStage, evaluated: Mapping[str, Sequence[Problem]]) -> None:

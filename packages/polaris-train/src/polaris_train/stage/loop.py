@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from polaris_train.errors import DivergenceError
-from polaris_train.grpo.batches import training_batches, update
+from polaris_train.grpo.batches import Teacher, training_batches, update
 from polaris_train.model.learning_rate import set_learning_rate
 from polaris_train.model.policy import Policy, WithoutAdapters
 from polaris_train.records import GradedGroup
@@ -58,6 +58,7 @@ def train_stage(
     ending: Ending,
     checkpointer: Checkpointer,
     reference: Policy | WithoutAdapters | None = None,
+    teacher: Teacher | None = None,
     watched: Watched = nullcontext,
 ) -> Iterator[StepResult]:
     """Run the steps of a stage after ``state.step`` until it ends; collective.
@@ -73,6 +74,7 @@ def train_stage(
         ending: Says when the stage ends, and which checkpoint must be kept.
         checkpointer: Of the stage's folder.
         reference: The model that the stage started from, where ``config.kl_coef`` asks for it.
+        teacher: Whose log-probabilities ``config.distillation`` asks for.
         watched: Told of each phase while it lasts.
 
     Raises:
@@ -88,22 +90,30 @@ def train_stage(
         phases, waited = waited, Phases(watched)
         with phases.phase("sample"):
             rollout = rollouts.next(step)
+        groups = rollout.groups if state.core is None else state.core.reward(rollout.groups, step=step)
         if step == 1:
-            refuse_truncated_start(rollout.groups, config)
+            refuse_truncated_start(groups, config)
         with phases.phase("update"):
-            rescued = state.rescue.rescue(rollout.groups, step=step)
+            rescued = state.rescue.rescue(groups, step=step)
             batches = training_batches(rescued, batching, step=step)
             random, rate = random_state(), learning_rate(config, step)
             set_learning_rate(state.optimizer, rate)
             updated = update(
-                state.policy, state.optimizer, batches, loss, stepping, scaler=state.scaler, reference=reference
+                state.policy,
+                state.optimizer,
+                batches,
+                loss,
+                stepping,
+                scaler=state.scaler,
+                reference=reference,
+                teacher=teacher,
             )
             stats, taken = updated.stats, TakenStep(step, random, rescued, batches, updated.steps)
         state.step = step
         state.skipped_in_row = state.skipped_in_row + 1 if stats.skipped_updates else 0
-        metrics = step_metrics(step, rollout.groups, stats) | {"learning_rate": rate}
+        metrics = step_metrics(step, groups, stats) | {"learning_rate": rate}
         if config.refill_below:
-            metrics["refilled_groups"] = len(rollout.groups) - config.prompts_per_step
+            metrics["refilled_groups"] = len(groups) - config.prompts_per_step
         metrics["alarms"] = alarms(metrics, known)
         known.append(metrics)
         metrics |= evaluate(step, phases)
@@ -113,7 +123,7 @@ def train_stage(
         overlapped = config.sampling_ahead > 0
         performance = step_performance(metrics, phases, replayed=rollout.replayed, overlapped=overlapped)
         performance |= memory.measure()
-        yield StepResult(step=step, groups=rollout.groups, metrics=metrics, performance=performance, taken=taken)
+        yield StepResult(step=step, groups=groups, metrics=metrics, performance=performance, taken=taken)
         if state.skipped_in_row > config.max_skipped_steps:
             raise DivergenceError(
                 f"step {step}: loss or gradient was not finite in {state.skipped_in_row} steps in a row, and nothing "

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from polaris_reward import Outcome
+from polaris_reward.core import process_reward
 
 from polaris_train.grpo.batches import UpdateStats
 from polaris_train.grpo.lag import spans, token_lags
@@ -45,6 +46,8 @@ def step_metrics(step: int, groups: Sequence[GradedGroup], stats: UpdateStats) -
     by_lag = updated.pop("lags")
     if not updated["overflows"]:  # In float16 alone.
         del updated["overflows"]
+    if stats.reverse_kl is None:
+        del updated["reverse_kl"]
     return {
         "step": step,
         "reward": sum(rewards) / len(rewards),
@@ -57,6 +60,7 @@ def step_metrics(step: int, groups: Sequence[GradedGroup], stats: UpdateStats) -
         "sampled_tokens": num_tokens,
         **{name: _finite(value) for name, value in updated.items()},
         **(_lag_metrics(step, groups, by_lag) if by_lag else {}),
+        **_core_metrics(groups),
     }
 
 
@@ -69,6 +73,19 @@ def _lag_metrics(step: int, groups: Sequence[GradedGroup], by_lag: Sequence[Mapp
         "lag_max": max(lags),
         "spanning_share": sum(len(spans(*each)) > 1 for each in drawn) / len(drawn),
         "by_lag": {str(lag): {name: _finite(value) for name, value in each.items()} for lag, each in enumerate(by_lag)},
+    }
+
+
+def _core_metrics(groups: Sequence[GradedGroup]) -> dict[str, Any]:
+    """Return what wrong answers share with their problems' consensus, and how many earned something for it."""
+    if not any(each.overlaps for each in groups):
+        return {}
+    shares = [share for each in groups for share in each.overlaps if share is not None]
+    wrong = sum(outcome is not Outcome.CORRECT for each in groups for outcome in each.outcomes)
+    return {
+        "overlap": fmean(shares) if shares else None,
+        "process_reward": fmean(process_reward(share) for share in shares) if shares else None,
+        "process_share": sum(share > 0 for share in shares) / wrong if wrong else None,
     }
 
 
@@ -122,7 +139,7 @@ def _above(name: str, metrics: Mapping[str, Any], level: float, advice: str) -> 
 
 def _zero_signal(metrics: Mapping[str, Any]) -> str | None:
     share = 1 - metrics["informative_share"]
-    if share <= ZERO_SIGNAL_SHARE:
+    if share <= ZERO_SIGNAL_SHARE or "reverse_kl" in metrics:  # a teacher says something of every group
         return None
     return f"{share:.0%} of the groups are all right or all wrong: select problems that fit the model"
 

@@ -7,7 +7,7 @@ recorded steps since then.
 
 import math
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
@@ -18,7 +18,7 @@ import torch.distributed as dist
 from polaris_rollout import local_folder, model_digest
 
 from polaris_train.errors import RunFolderError
-from polaris_train.grpo.batches import TrainingBatch, training_batches, update
+from polaris_train.grpo.batches import Teacher, TrainingBatch, training_batches, update
 from polaris_train.model.learning_rate import set_learning_rate
 from polaris_train.model.policy import Policy, WithoutAdapters
 from polaris_train.model.step import OptimizerStep
@@ -35,6 +35,7 @@ from polaris_train.stage.settings import (
     start_state,
     update_settings,
 )
+from polaris_train.stage.teacher import open_teacher
 
 ROUNDING = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 """Relative difference that rounding explains, by the coarser precision of the two; of log-probabilities, in nats. The
@@ -145,11 +146,11 @@ def replay_step(folder: StageFolder, step: int, *, cpu: bool = False, float32: b
     start = _start(folder, capsule)
     if device.type == "cpu":
         torch.set_num_threads(capsule.num_threads)
-    with _one_process(device):
+    with _one_process(device), ExitStack() as stack:
         state = start_state(config, load_stage_policy(config, device=device), folder)
         if start:
             load_state(folder.checkpoints.step(start), state, identity=stage_identity(capsule.config))
-        take = partial(_take, state, config, load_reference(config, state.policy))
+        take = partial(_take, state, config, load_reference(config, state.policy), open_teacher(config, device, stack))
         for number in range(start + 1, step):
             take(read_capsule(folder, number))
         taken = take(capsule)
@@ -239,7 +240,11 @@ def _one_process(device: torch.device) -> Generator[None]:
 
 
 def _take(
-    state: TrainingState, config: ResolvedStage, reference: Policy | WithoutAdapters | None, capsule: Capsule
+    state: TrainingState,
+    config: ResolvedStage,
+    reference: Policy | WithoutAdapters | None,
+    teacher: Teacher | None,
+    capsule: Capsule,
 ) -> TakenStep:
     """Take a step as `polaris_train.stage.loop` does, from the rewards on."""
     batching, loss, stepping = update_settings(config)
@@ -247,7 +252,16 @@ def _take(
         set_random_state(capsule.random_states[0])
     batches = training_batches(capsule.groups, batching, step=capsule.step)
     set_learning_rate(state.optimizer, learning_rate(config, capsule.step))
-    updated = update(state.policy, state.optimizer, batches, loss, stepping, scaler=state.scaler, reference=reference)
+    updated = update(
+        state.policy,
+        state.optimizer,
+        batches,
+        loss,
+        stepping,
+        scaler=state.scaler,
+        reference=reference,
+        teacher=teacher,
+    )
     return TakenStep(capsule.step, capsule.random_states[0], capsule.groups, batches, updated.steps)
 
 

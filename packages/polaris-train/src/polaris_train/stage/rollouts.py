@@ -314,6 +314,7 @@ def visits(
             num_truncated=each.num_truncated,
             mean_tokens=each.mean_tokens,
             hinted=each.group.problem_id in hinted,
+            overlap=each.mean_overlap,
         )
         for each in groups
     ]

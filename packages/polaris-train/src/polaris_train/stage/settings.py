@@ -1,12 +1,15 @@
 """What a recipe's values are called where a step uses them."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import torch
+from polaris_data import Problem
 from polaris_rollout import model_digest
 
 from polaris_train.grpo.batches import BatchSettings
+from polaris_train.grpo.consensus import Consensuses
 from polaris_train.grpo.loss import LossSettings
 from polaris_train.grpo.rescue import RescueBuffer
 from polaris_train.model.learning_rate import learning_rate_share
@@ -28,6 +31,7 @@ def update_settings(config: ResolvedStage) -> tuple[BatchSettings, LossSettings,
         long2short=config.long2short,
         aggregation=config.aggregation,
         substitution=config.substitution,
+        reward_weight=None if config.distillation is None else config.distillation.reward,
         mask_truncated=config.truncated == "masked",
         overlong_cache=config.overlong_cache,
         num_optimizer_steps=config.optimizer_steps_per_batch,
@@ -43,6 +47,7 @@ def update_settings(config: ResolvedStage) -> tuple[BatchSettings, LossSettings,
         mismatch_low=config.mismatch_low,
         mismatch_high=config.mismatch_high,
         kl_coef=config.kl_coef,
+        teacher_weight=0.0 if config.distillation is None else config.distillation.weight,
         max_lag=config.sampling_ahead,
     )
     steps = StepSettings(
@@ -80,6 +85,16 @@ def start_state(config: ResolvedStage, policy: Policy, folder: StageFolder) -> T
             folder.rescue, max_age=config.rescue_max_age, max_tokens=config.max_answer_tokens, seed=config.seed
         ),
     )
+
+
+def start_core(config: ResolvedStage, problems: Iterable[Problem], folder: StageFolder) -> Consensuses | None:
+    """Return what a stage with CORE knows of right answers before its first step; ``None`` for one without."""
+    if config.core is None:
+        return None
+    core = Consensuses(problems, min_count=config.core.min_count)
+    if config.consensus is not None:
+        core.read(folder.first_consensus)
+    return core
 
 
 def stage_optimizer(config: ResolvedStage, policy: Policy) -> torch.optim.Optimizer:

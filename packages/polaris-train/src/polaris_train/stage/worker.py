@@ -44,7 +44,8 @@ from polaris_train.stage.loop import StepResult, train_stage
 from polaris_train.stage.output import StepTable, Trackers
 from polaris_train.stage.rollouts import Rollouts, StepSource, SynchronousRollouts, visits
 from polaris_train.stage.servers import StageServers
-from polaris_train.stage.settings import load_reference, load_stage_policy, stage_identity, start_state
+from polaris_train.stage.settings import load_reference, load_stage_policy, stage_identity, start_core, start_state
+from polaris_train.stage.teacher import open_teacher
 
 logger = logging.getLogger(__name__)
 
@@ -146,6 +147,7 @@ def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None
     problems = _usable_problems(with_hints(stored) if config.hint_share else stored, config)
     ending = Ending(config, folder)
     grade_many = heart.graded(stack.enter_context(boxed_grader()).grade_many)
+    state.core = start_core(config, problems, folder)
     source = StepSource(problems, config, folder=folder, grade_many=grade_many)
     source.require_own(after=max(folder.checkpoints.steps(), default=0))  # before anything of the folder is changed
     checkpointer = resume(state, config, folder, stack)
@@ -162,10 +164,13 @@ def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None
         ending=ending,
         checkpointer=checkpointer,
         reference=load_reference(config, state.policy),
+        teacher=open_teacher(config, state.policy.device, stack),
         watched=heart.phase,
     )
     hinted = hinted_ids(problems) if config.hint_share else frozenset[str]()
     _follow(_recorded(steps, state.policy, config, folder), config, folder, stack, hinted=hinted)
+    if state.core is not None and dist.get_rank() == 0:
+        state.core.write(folder.consensus)
     with heart.phase("export"):
         end_stage(state, config, folder, ending, load=rank.load)
 
