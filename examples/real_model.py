@@ -19,8 +19,9 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from polaris_data import Problem, write_problems
 from word_problems import word_problems
@@ -53,6 +54,7 @@ prompt_suffix = '{suffix}'
 prompts_per_step = {prompts}
 samples_per_prompt = 8
 max_prompt_tokens = 112
+microbatch_tokens = 1024
 learning_rate = 2e-5
 evaluate_every = {every}
 evaluate_samples = 2
@@ -69,10 +71,10 @@ name = "sft"
 kind = "sft"
 context = 176
 traces = "{folder}/traces.jsonl"
-epochs = 2
+epochs = 3
 traces_per_step = 16
 validation_traces = 16
-learning_rate = 3e-5
+learning_rate = 5e-5
 
 [[stages]]
 name = "rl"
@@ -83,6 +85,9 @@ steps = {steps}
 [evaluation]
 benchmarks = []
 """
+
+EVALUATED = ("before", "sft", "rl")
+"""What is measured on held-out problems: the model as it came, after SFT, after GRPO."""
 
 COMPARED = (("before", "sft"), ("sft", "rl"), ("before", "rl"))
 """Evaluations whose paired differences are told."""
@@ -190,17 +195,50 @@ def write_model(folder: Path) -> None:
     (folder / "weights").rmdir()
 
 
-def write_results(folder: Path) -> dict[str, object]:
-    """Write and return accuracies and paired differences with their 95% intervals, and the curve of training."""
-    found: dict[str, object] = {}
-    for name in ("before", "sft", "rl"):
-        scores = json.loads((folder / name / "scores.json").read_text(encoding="utf-8"))["scores"]
-        found[name] = [each for each in scores if each["metric"] in ("mean@k", "no_answer", "truncated")]
+def write_results(folder: Path) -> dict[str, Any]:
+    """Write and return the held-out scores and their paired differences, with 95% intervals, and draw them."""
+    scores = {name: _read(folder / name / "scores.json")["scores"] for name in EVALUATED}
+    found: dict[str, Any] = {
+        name: {each["metric"]: each for each in scores[name] if each["metric"] in ("mean@k", "no_answer")}
+        for name in EVALUATED
+    }
     for first, second in COMPARED:
-        pair = folder / f"{first}-{second}.json"
-        found[f"{second} - {first}"] = json.loads(pair.read_text(encoding="utf-8"))
+        found[f"{second} - {first}"] = _read(folder / f"{first}-{second}.json")["comparisons"][0]["difference"]
     (folder / "results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    draw_curves(folder, found)
     return found
+
+
+def draw_curves(folder: Path, found: Mapping[str, Any]) -> None:
+    """Write ``curves.svg``: what was scored on held-out problems, and how both stages went, step by step."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    held_out, sft, rl = figure.subplots(1, 3)
+    means = [found[name]["mean@k"] for name in EVALUATED]
+    values = [100 * each["value"] for each in means]
+    spread = [[abs(100 * each["interval"][end] - 100 * each["value"]) for each in means] for end in (0, 1)]
+    held_out.errorbar(EVALUATED, values, yerr=spread, fmt="o", capsize=4)
+    held_out.set(title="Held-out problems", ylabel="mean@k, 95% interval, in percent", ylim=(0, None))
+    steps = _lines(folder / "run" / "sft" / "metrics.jsonl")
+    sft.plot([each["step"] for each in steps], [each["loss"] for each in steps])
+    sft.set(title="SFT", xlabel="step", ylabel="loss, in nats a token", ylim=(0, None))
+    steps = _lines(folder / "run" / "rl" / "metrics.jsonl")
+    rl.plot([each["step"] for each in steps], [100 * each["reward"] for each in steps])
+    rl.set(title="GRPO", xlabel="step", ylabel="training answers that are right, in percent", ylim=(0, None))
+    with rc_context({"svg.hashsalt": "polaris"}):
+        figure.savefig(folder / "curves.svg", metadata={"Date": None})
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a stage's metrics that are of steps."""
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [each for each in lines if each.get("loss") is not None]
 
 
 def _parser() -> argparse.ArgumentParser:
