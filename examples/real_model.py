@@ -79,7 +79,7 @@ learning_rate = 5e-5
 [[stages]]
 name = "rl"
 context = 176
-temperature = 1.0
+temperature = 1.3  # after SFT the model is sure of itself: at 1 the answers of most groups are all alike
 steps = {steps}
 
 [evaluation]
@@ -121,11 +121,14 @@ def commands(folder: Path, options: argparse.Namespace) -> Iterator[tuple[tuple[
     yield ("polaris-data", "profile", str(train), "--completions", str(store), "--out", str(profile)), profile
     chosen = ("--per-problem", "3", "--suffix", SUFFIX)
     yield ("polaris-data", "traces", str(train), str(store), *chosen, "--out", str(traces)), traces
+    rules, data = ("--rule", "drop", "--rule", "cap bin=0/8 share=0.3"), folder / "data"
+    selected = data / "selected.jsonl"
+    yield ("polaris-data", "select", str(train), str(profile), *rules, "--out", str(data)), selected
     yield from _evaluation(folder, "before", model, options)
     recipe, held_out = str(folder / "recipe.toml"), ("--held-out", str(folder / "watched.jsonl"))
     yield ("polaris-train", "sft", recipe, "sft", "--out", str(run), *held_out), run / "sft" / "outcome.json"
     yield from _evaluation(folder, "sft", run / "sft" / "model", options)
-    given = ("--problems", str(train), *held_out)
+    given = ("--problems", str(selected), *held_out)
     yield ("polaris-train", "stage", recipe, "rl", "--out", str(run), *given), run / "rl" / "outcome.json"
     yield from _evaluation(folder, "rl", run / "rl" / "model", options)
     for first, second in COMPARED:
@@ -248,10 +251,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--out", type=Path, default=Path("real-model"), help="folder of everything that is made")
-    parser.add_argument("--problems", type=int, default=240, help="training problems")
-    parser.add_argument("--held-out", type=int, default=120, help="problems of the evaluations")
+    parser.add_argument("--problems", type=int, default=160, help="training problems")
+    parser.add_argument("--held-out", type=int, default=100, help="problems of the evaluations")
     parser.add_argument("--samples", type=int, default=4, help="answers of each of them")
-    parser.add_argument("--watched", type=int, default=24, help="further problems that training is watched on")
+    parser.add_argument("--watched", type=int, default=16, help="further problems that training is watched on")
     parser.add_argument("--prompts", type=int, default=16, help="problems of each step of GRPO, 8 answers each")
     parser.add_argument("--steps", type=int, default=20, help="steps of GRPO")
     return parser
