@@ -16,11 +16,15 @@ SAYS = {
     "other_ways_to_learn.py": "polaris ablate other-ways/other-ways.toml --arms plain,core,distillation",
     "profile_your_data.py": "of 16 problems are not always solved: selected.jsonl",
     "temperature_of_your_model.py": "temperature/temperature.json says why",
+    "word_problems.py": "How many pencils does Julia have now?  ",
 }
+
+SLOW = {"real_model.py"}
+"""Run by `test_real_model`."""
 
 
 def test_every_example_is_run():
-    assert sorted(SAYS) == sorted(path.name for path in EXAMPLES.glob("*.py"))
+    assert {*SAYS, *SLOW} == {path.name for path in EXAMPLES.glob("*.py")}
 
 
 SLOW = {"other_ways_to_learn.py"}
