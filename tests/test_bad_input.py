@@ -70,7 +70,7 @@ CASES = [
     ([*TINY, "--out", "taken"], ["another run"]),
     (["polaris-train", "stage", "tiny-cpu", "stage-1", "--out", "run"], ['temperature = "auto"', "temperature.json"]),
     (["polaris-train", "show", "no-recipe"], ["no-recipe", "tiny-cpu"]),
-    (["polaris-train", "export", "run"], ["no checkpoints"]),
+    (["polaris-train", "export", "run"], ["no folder 'run'"]),
     (["polaris-rollout", "sample", "missing.jsonl", "--out", "x"], ["missing.jsonl"]),
     ([*TEMPERATURE, "--lowest", "1.5", "--highest", "1.2"], ["1.5 to 1.2"]),
     ([*TEMPERATURE, "--lowest", "-0.5"], ["-0.5 to 2"]),

@@ -13,22 +13,21 @@ SAYS = {
     "custom_reward.py": "[0.9955, 0.54375, 0.0, None]",
     "evaluate_checkpoint.py": "tiny on synthetic-held-out: mean@8 0.",
     "grader_in_trl.py": "mean reward of each step: ",
-    "other_ways_to_learn.py": "polaris ablate other-ways/other-ways.toml --arms plain,core,distillation",
+    "other_ways_to_learn.py": "polaris ablate other-ways/other-ways.toml --tokens 400000",
     "profile_your_data.py": "of 16 problems are not always solved: selected.jsonl",
     "temperature_of_your_model.py": "temperature/temperature.json says why",
     "word_problems.py": "How many pencils does Julia have now?  ",
 }
 
-SLOW = {"real_model.py"}
+ELSEWHERE = {"real_model.py"}
 """Run by `test_real_model`."""
-
-
-def test_every_example_is_run():
-    assert {*SAYS, *SLOW} == {path.name for path in EXAMPLES.glob("*.py")}
-
 
 SLOW = {"other_ways_to_learn.py"}
 """Trains two models first."""
+
+
+def test_every_example_is_run():
+    assert {*SAYS, *ELSEWHERE} == {path.name for path in EXAMPLES.glob("*.py")}
 
 
 @pytest.mark.parametrize(

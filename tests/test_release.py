@@ -236,7 +236,12 @@ def push(folder, hub, token):
         "try: print(push_release(Path(sys.argv[1]), 'me/tiny', private=True))\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
-    environment = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_TOKEN": token, "HF_HUB_DISABLE_XET": "1"}
+    environment = {
+        "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
+        "HF_TOKEN": token,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_OFFLINE": "0",
+    }
     done = subprocess.run(
         [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, env=os.environ | environment
     )
