@@ -200,7 +200,7 @@ def write_model(folder: Path) -> None:
 
 def write_results(folder: Path) -> dict[str, Any]:
     """Write and return the held-out scores and their paired differences, with 95% intervals, and draw them."""
-    scores = {name: _read(folder / name / "scores.json")["scores"] for name in EVALUATED}
+    scores = {name: _read(folder / name / "scores.json")["evaluations"][0]["scores"] for name in EVALUATED}
     found: dict[str, Any] = {
         name: {each["metric"]: each for each in scores[name] if each["metric"] in ("mean@k", "no_answer")}
         for name in EVALUATED
