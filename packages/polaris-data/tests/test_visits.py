@@ -138,5 +138,5 @@ def test_a_visit_with_a_hint_is_no_attempt_at_the_problem_alone(tmp_path):
     log.write_text("".join(json.dumps(each.to_data()) + "\n" for each in seen))
     read = read_visits([log])
     assert read.visits == seen
-    assert attempts_by_problem(read.visits) == {"p": [(8, 0, 0)]}
+    assert attempts_by_problem(read.visits) == {"p": [(8, 0, 0, None)]}
     assert read.notes == ["1 visits with a hint in the prompt do not count"]
