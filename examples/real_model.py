@@ -229,7 +229,7 @@ def draw_curves(folder: Path, found: Mapping[str, Any]) -> None:
     sft.set(title="SFT", xlabel="step", ylabel="loss, in nats a token", ylim=(0, None))
     steps = _lines(folder / "run" / "rl" / "metrics.jsonl")
     rl.plot([each["step"] for each in steps], [100 * each["reward"] for each in steps])
-    rl.set(title="GRPO", xlabel="step", ylabel="training answers that are right, in percent", ylim=(0, None))
+    rl.set(title="GRPO", xlabel="step", ylabel="right of all answers, in percent", ylim=(0, None))
     with rc_context({"svg.hashsalt": "polaris"}):
         figure.savefig(folder / "curves.svg", metadata={"Date": None})
 
