@@ -59,8 +59,9 @@ class _TokenLogprobs(torch.autograd.Function):
             exponentials = logits.exp()
             total = exponentials.sum(dim=-1)
             logprobs[chunk] = picked - total.log()
-            entropies[chunk] = total.log() - torch.linalg.vecdot(exponentials, logits) / total
+            entropies[chunk] = total.log() - exponentials.mul_(logits).sum(dim=-1) / total
             normalizers[chunk] = highest + total.log()
+            del logits, exponentials  # else they live on while the next chunk's logits are made
         ctx.save_for_backward(hidden, head, targets, normalizers)
         ctx.temperature, ctx.chunk_tokens = temperature, chunk_tokens
         ctx.mark_non_differentiable(entropies)
@@ -84,6 +85,7 @@ class _TokenLogprobs(torch.autograd.Function):
                 head_gradient.addmm_(narrow.T, factor)
             else:
                 head_gradient += _product(narrow.T, factor)
+            del logits, slopes, narrow
         return hidden_gradient, head_gradient.to(head.dtype), None, None, None
 
 

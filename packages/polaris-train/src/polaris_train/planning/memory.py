@@ -19,8 +19,8 @@ WIDE = 4
 HEAD_CHUNK_BYTES = {True: 2**25, False: 2**28}
 """Of logits at a time, on a CPU and on a GPU: `polaris_train.model.logprobs.CHUNK_BYTES`."""
 
-_CHUNK_COPIES = 3
-"""Logits, slopes and a product exist at the same time."""
+_CHUNK_COPIES = 2
+"""Logits and their exponentials exist at the same time; later slopes and what multiplies the head, of half the size."""
 
 DEVICE_RESERVE = 1.5 * GIB
 """Of a GPU: CUDA's context, NCCL's buffers, and what a process leaves unused between blocks."""
