@@ -99,7 +99,7 @@ before = "direct"
 name = "lora"
 label = "direct RL, LoRA"
 stages = ["rl"]
-set = ["lora.rank=16", "learning_rate=2e-4"]
+set = ["lora.rank=64", "learning_rate=6e-4"]
 before = "direct"
 
 [[arms]]
