@@ -20,8 +20,9 @@ from polaris_train.grpo.rescue import RescueBuffer, Stored
 from polaris_train.model.loading import load_policy
 from polaris_train.model.step import StepSettings, Totals, optimizer_step
 from polaris_train.run_folder import Checkpoints, StepFiles
-from polaris_train.stage.checkpoint import Checkpointer, TrainingState, load_weights, receipt
+from polaris_train.stage.checkpoint import Checkpointer, receipt
 from polaris_train.stage.checksums import damage, write_manifest
+from polaris_train.stage.training_state import TrainingState, load_weights
 from torch.distributed.checkpoint import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -90,7 +91,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from polaris_train.run_folder import Checkpoints, StepFiles
-from polaris_train.stage.checkpoint import Checkpointer, TrainingState
+from polaris_train.stage.checkpoint import Checkpointer
+from polaris_train.stage.training_state import TrainingState
 from polaris_train.model.loading import load_policy
 from polaris_train.grpo.rescue import RescueBuffer
 

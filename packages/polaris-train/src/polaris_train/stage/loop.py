@@ -12,12 +12,13 @@ from polaris_train.model.policy import Policy, WithoutAdapters
 from polaris_train.records import GradedGroup
 from polaris_train.resolved import ResolvedStage
 from polaris_train.stage.capsule import TakenStep
-from polaris_train.stage.checkpoint import Checkpointer, TrainingState, random_state
+from polaris_train.stage.checkpoint import Checkpointer
 from polaris_train.stage.ending import Ending
 from polaris_train.stage.evaluation import is_due
 from polaris_train.stage.monitor import Phases, ResidentMemory, Watched, alarms, step_metrics, step_performance
 from polaris_train.stage.rollouts import Rollouts
 from polaris_train.stage.settings import learning_rate, update_settings
+from polaris_train.stage.training_state import TrainingState, random_state
 from polaris_train.stage.truncation import refuse_truncated_start
 
 

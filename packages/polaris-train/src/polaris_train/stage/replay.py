@@ -25,7 +25,6 @@ from polaris_train.model.step import OptimizerStep
 from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import StageFolder
 from polaris_train.stage.capsule import Capsule, TakenStep, read_capsule
-from polaris_train.stage.checkpoint import TrainingState, load_state, set_random_state
 from polaris_train.stage.checksums import damage
 from polaris_train.stage.settings import (
     learning_rate,
@@ -36,6 +35,7 @@ from polaris_train.stage.settings import (
     update_settings,
 )
 from polaris_train.stage.teacher import open_teacher
+from polaris_train.stage.training_state import TrainingState, load_state, set_random_state
 
 ROUNDING = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 """Relative difference that rounding explains, by the coarser precision of the two; of log-probabilities, in nats. The

@@ -32,7 +32,7 @@ from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import StageFolder, read_records
 from polaris_train.stage.ahead import AheadRollouts
 from polaris_train.stage.capsule import record_step
-from polaris_train.stage.checkpoint import Checkpointer, TrainingState, receipt
+from polaris_train.stage.checkpoint import Checkpointer, receipt
 from polaris_train.stage.ending import Ending, end_stage
 from polaris_train.stage.engine import StageEngine
 from polaris_train.stage.evaluation import evaluate_when_due
@@ -46,6 +46,7 @@ from polaris_train.stage.rollouts import Rollouts, StepSource, SynchronousRollou
 from polaris_train.stage.servers import StageServers
 from polaris_train.stage.settings import load_reference, load_stage_policy, stage_identity, start_core, start_state
 from polaris_train.stage.teacher import open_teacher
+from polaris_train.stage.training_state import TrainingState
 
 logger = logging.getLogger(__name__)
 
