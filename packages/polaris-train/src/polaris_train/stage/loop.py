@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from polaris_train.errors import DivergenceError
-from polaris_train.grpo.batches import Teacher, training_batches, update
+from polaris_train.grpo.batches import training_batches
+from polaris_train.grpo.updating import Teacher, update
 from polaris_train.model.learning_rate import set_learning_rate
 from polaris_train.model.policy import Policy, WithoutAdapters
 from polaris_train.records import GradedGroup

@@ -18,7 +18,8 @@ import torch.distributed as dist
 from polaris_rollout import local_folder, model_digest
 
 from polaris_train.errors import RunFolderError
-from polaris_train.grpo.batches import Teacher, TrainingBatch, training_batches, update
+from polaris_train.grpo.batches import TrainingBatch, training_batches
+from polaris_train.grpo.updating import Teacher, update
 from polaris_train.model.learning_rate import set_learning_rate
 from polaris_train.model.policy import Policy, WithoutAdapters
 from polaris_train.model.step import OptimizerStep
