@@ -34,11 +34,7 @@ CPU = torch.device("cpu")
 LORA = Lora(rank=4, alpha=6)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def process_group():
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
+pytestmark = pytest.mark.usefixtures("one_rank")
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
