@@ -105,18 +105,21 @@ def run_rank(folder: StageFolder, train: Train) -> None:
     die_with_parent()
     disable_progress_bar()
     config = _with_less_memory(folder.read_resolved(), folder)
-    try:
-        with ExitStack() as stack:
+    with ExitStack() as stack:
+        # What is left is written before the process group is: at its end the other ranks break off, and when one of
+        # them is the first to be gone all start again at once.
+        try:
             train(config, folder, stack)
-    except MemoryExhaustedError as error:
-        if max(error.max_tokens, config.max_microbatch_tokens) > error.longest:  # A fresh process may have the room.
-            folder.write_allowed_tokens(max(error.max_tokens // 2, error.longest))
-        raise
-    except CheckpointMemoryError:
-        longest = -(-config.context // config.context_parallel)
-        if config.max_microbatch_tokens > longest:
-            folder.write_allowed_tokens(max(config.max_microbatch_tokens // 2, longest))
-        raise
+        except MemoryExhaustedError as error:
+            # Where this one had smaller micro-batches already, a fresh process may have the room.
+            if max(error.max_tokens, config.max_microbatch_tokens) > error.longest:
+                folder.write_allowed_tokens(max(error.max_tokens // 2, error.longest))
+            raise
+        except CheckpointMemoryError:
+            longest = -(-config.context // config.context_parallel)
+            if config.max_microbatch_tokens > longest:
+                folder.write_allowed_tokens(max(config.max_microbatch_tokens // 2, longest))
+            raise
 
 
 def start_rank(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> Rank:
