@@ -1,5 +1,6 @@
 """The real engine on the embedded model: seeds, log-probabilities, weight updates, the canary."""
 
+import inspect
 import threading
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -297,34 +298,103 @@ def test_new_weights_change_the_distribution_at_once(sampler, prompts, model, gr
     check_parity(sampler, reference_of(model))
 
 
-def test_memory_for_answers_is_taken_when_the_weights_are_there(sampler, model, monkeypatch):
-    """On a CPU vLLM keeps its books of what sleeps, and nothing does."""
+class HostAllocator:
+    """vLLM's allocator of a GPU, by its interface: what is put to sleep on the host loses its contents."""
+
+    def __init__(self, memory):
+        self.memory, self.held = memory, set(memory)
+        self.asked, self.fails_at = [], None
+
+    def sleep(self, offload_tags=None):
+        assert not {"weights", "kv_cache"} & set(offload_tags)
+        for tag in self.held:
+            for tensor in self.memory[tag]:
+                tensor.data.zero_()
+        self.held = set()
+        self.asked.append("sleep")
+
+    def wake_up(self, tags=None):
+        self.asked.append(("wake up", *tags))
+        if self.fails_at in tags:
+            raise RuntimeError("CUDA Error: out of memory")  # as vLLM's says it
+        self.held |= set(tags)
+
+
+@pytest.fixture
+def allocator(sampler, model, monkeypatch):
+    """Let the engine on this CPU sleep as one on a GPU does: all is vLLM's own but the memory."""
+    import vllm.device_allocator
+    from vllm.device_allocator.sleep_mode_backend import CuMemBackend
+
     executor = sampler._llm.llm_engine.engine_core.engine_core.model_executor
-    ask, asked = executor.collective_rpc, []
-
-    def noted(method, *arguments, **options):
-        if method in ("sleep", "wake_up", "reload_weights"):
-            asked.append((method, (options.get("kwargs") or {}).get("tags")))
-        return ask(method, *arguments, **options)
-
-    def weights():
-        asked.append(("a weight is gathered", None))
-        yield from model.named_parameters()
-
-    monkeypatch.setattr(executor, "collective_rpc", noted)
+    worker, backend = executor.driver_worker.worker, CuMemBackend()
+    weights = list(worker.get_model().parameters())
+    found = HostAllocator({"weights": weights, "kv_cache": worker.model_runner.kv_caches})
+    monkeypatch.setattr(vllm.device_allocator, "get_mem_allocator_instance", lambda: found)
+    monkeypatch.setattr(worker, "sleep", backend.suspend)
+    monkeypatch.setattr(worker, "wake_up", backend.resume)
     monkeypatch.setattr(sampler, "_can_sleep", True)
-    sampler.sleep()
+    yield found
+    found.fails_at = None
     sampler.wake()
-    sampler.update_weights(weights(), version="awake")
-    assert asked == [
-        ("sleep", None), ("wake_up", ["weights"]), ("reload_weights", None), ("a weight is gathered", None),
-        ("wake_up", ["kv_cache"]),
-    ]  # fmt: skip
+    sampler.update_weights(model.named_parameters(), version=model_digest(str(tiny_model())))
+
+
+def gathered(model, allocator):
+    """Yield the weights as a trainer does, who has no room for the answers' memory meanwhile."""
+    assert allocator.held == {"weights"}
+    for number, (name, weight) in enumerate(model.named_parameters()):
+        if number == 3:
+            allocator.asked.append("weights are gathered")
+        assert allocator.held == {"weights"}
+        yield name, weight
+
+
+def test_memory_for_answers_is_taken_when_the_weights_are_there(sampler, model, allocator):
+    sampler.sleep()
+    assert allocator.held == set()
+    sampler.wake()
+    sampler.update_weights(gathered(model, allocator), version="awake")
+    assert allocator.asked == ["sleep", ("wake up", "weights"), "weights are gathered", ("wake up", "kv_cache")]
+    assert allocator.held == {"weights", "kv_cache"}
     check_parity(sampler, reference_of(model))
-    asked.clear()
     sampler.wake()  # is awake
-    sampler.update_weights(weights(), version="again")
-    assert [name for name, _ in asked] == ["reload_weights", "a weight is gathered"]
+    sampler.update_weights(model.named_parameters(), version="again")
+    assert len(allocator.asked) == 4
+
+
+@pytest.mark.parametrize("sleeps_again", [False, True])
+@pytest.mark.parametrize("place", ["weights", "kv_cache"])
+def test_an_engine_that_could_not_be_woken_says_so_and_is_woken_the_next_time(
+    sampler, model, allocator, place, sleeps_again
+):
+    changed, version = perturbed(model, 0.02), sampler.weights_version
+    sampler.sleep()
+    allocator.fails_at = place
+    with pytest.raises(RuntimeError, match="out of memory"):
+        sampler.wake()
+        sampler.update_weights(gathered(changed, allocator), version="never")
+    assert "kv_cache" not in allocator.held and sampler.weights_version == version
+    with pytest.raises(RuntimeError, match=r"the engine is asleep: call wake\(\) and then update_weights\(\) first"):
+        next(sampler.sample(CANARY_PROMPTS, PARAMS, n=1))
+    allocator.fails_at = None
+    if sleeps_again:
+        sampler.sleep()
+        assert allocator.held == set()
+    sampler.wake()
+    sampler.update_weights(gathered(changed, allocator), version="changed")
+    assert allocator.held == {"weights", "kv_cache"} and sampler.weights_version == "changed"
+    check_parity(sampler, reference_of(changed))
+
+
+def test_the_allocator_of_these_tests_has_the_interface_of_vllms():
+    from vllm.device_allocator.cumem import CuMemAllocator
+
+    for name in ("sleep", "wake_up"):
+        ours, theirs = (inspect.signature(getattr(each, name)) for each in (HostAllocator, CuMemAllocator))
+        assert [(each.name, each.default) for each in ours.parameters.values()] == [
+            (each.name, each.default) for each in theirs.parameters.values()
+        ]
 
 
 class Forgetful:
@@ -418,3 +488,21 @@ def test_an_option_that_the_engine_cannot_take_is_one_sentence(options, message)
     with pytest.raises(SettingError) as refused:
         VllmSampler("tiny", context=512, options=options)
     assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_an_engine_whose_update_was_broken_off_is_used_no_more(model):
+    from polaris_rollout.engines import VllmSampler
+
+    def broken_off():
+        for number, each in enumerate(model.named_parameters()):
+            if number == 3:  # between the parts of what vLLM holds as one
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            yield each
+
+    with VllmSampler("tiny", context=64) as half:
+        with pytest.raises(torch.OutOfMemoryError):
+            half.update_weights(broken_off())
+        with pytest.raises(RuntimeError, match="broken off half-way: close this engine and open another"):
+            half.update_weights(model.named_parameters())
+        with pytest.raises(RuntimeError, match="broken off half-way"):
+            next(half.sample(CANARY_PROMPTS, PARAMS, n=1))

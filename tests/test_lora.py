@@ -12,7 +12,7 @@ from polaris_rollout.errors import ParityError
 from polaris_train.embedded import tiny_model
 from polaris_train.model import load_policy, save_policy
 from polaris_train.model.adapters import is_adapter
-from polaris_train.recipe_tables import Lora
+from polaris_train.recipe.tables import Lora
 from polaris_train.stage.engine import policy_logprobs
 from torch.distributed.tensor import distribute_tensor
 from transformers import AutoModelForCausalLM

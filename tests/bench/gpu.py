@@ -20,7 +20,7 @@ import torch.distributed as dist
 from polaris_train.grpo import LossSettings, TrainingBatch, update
 from polaris_train.model import StepSettings, TrainingSequence, load_policy
 from polaris_train.model.exhaustion import is_out_of_memory
-from polaris_train.recipe_tables import Activations, Lora
+from polaris_train.recipe.tables import Activations, Lora
 from rich.console import Console
 from rich.table import Table
 from transformers import Qwen3Config, Qwen3ForCausalLM

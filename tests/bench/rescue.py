@@ -25,8 +25,9 @@ from polaris_train.grpo import RescueBuffer
 from polaris_train.model import load_policy
 from polaris_train.records import GradedGroup
 from polaris_train.run_folder import Checkpoints, StepFiles
-from polaris_train.stage.checkpoint import Checkpointer, TrainingState
+from polaris_train.stage.checkpoint import Checkpointer
 from polaris_train.stage.monitor import resident_bytes
+from polaris_train.stage.training_state import TrainingState
 
 MOST_GIB, MOST_CHECKPOINT_S = 1.0, 2.0
 NUM_TEXTS = 16

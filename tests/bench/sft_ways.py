@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from polaris_train.model import TrainingSequence
 from polaris_train.sft import Traces, with_equal_weights
-from train_ways import make_optimizer, measure_steps
+from train_ways import make_optimizer, measure_steps, measure_trl
 
 
 def main() -> None:
@@ -92,22 +92,7 @@ def trl(
     (inputs,) = trainer.get_train_dataloader()
     num_learned = (inputs["labels"] != -100).sum()
     assert num_learned == sum(len(each.token_ids) for each in sequences), "TRL learns other tokens"
-    # As Trainer.train sets them before its first step.
-    trainer.current_gradient_accumulation_steps = 1
-    policy.train()
-    if gradient_checkpointing:
-        policy.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
-    optimizer = make_optimizer(policy.parameters(), learning_rate)
-
-    def step() -> tuple[float, float, float]:
-        loss = trainer.compute_loss(policy, dict(inputs), num_items_in_batch=num_learned)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss.item(), norm.item(), trainer._metrics["train"]["entropy"][-1]
-
-    return measure_steps(step, num_steps)
+    return measure_trl(trainer, policy, inputs, num_steps, learning_rate, num_items_in_batch=num_learned)
 
 
 WAYS: dict[str, Callable[..., dict[str, Any]]] = {"ours": ours, "trl": trl}

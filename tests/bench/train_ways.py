@@ -100,22 +100,7 @@ def trl(
         "advantages": torch.tensor(advantages),
         "num_items_in_batch": torch.tensor(sum(lengths)),
     }
-    # As Trainer.train sets them before its first step.
-    trainer.current_gradient_accumulation_steps = 1
-    policy.train()
-    if gradient_checkpointing:
-        policy.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
-    optimizer = make_optimizer(policy.parameters(), learning_rate)
-
-    def step() -> tuple[float, float, float]:
-        loss = trainer.compute_loss(policy, inputs)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss.item(), norm.item(), trainer._metrics["train"]["entropy"][-1]
-
-    return measure_steps(step, num_steps)
+    return measure_trl(trainer, policy, inputs, num_steps, learning_rate)
 
 
 def ours_whole(*, num_steps: int, folder: str) -> dict[str, Any]:
@@ -226,6 +211,37 @@ def make_optimizer(parameters: Any, learning_rate: float) -> torch.optim.Optimiz
     if learning_rate:
         return torch.optim.AdamW(parameters, lr=learning_rate)
     return torch.optim.SGD(parameters, lr=0.0)
+
+
+def measure_trl(
+    trainer: Any, policy: Any, inputs: dict[str, Any], num_steps: int, learning_rate: float, **of_loss: Any
+) -> dict[str, Any]:
+    """Take steps with the loss of one of TRL's trainers, everything in one batch.
+
+    Args:
+        trainer: Knows the loss.
+        policy: The trainer's model.
+        inputs: The batch.
+        num_steps: Are taken.
+        learning_rate: Of the optimizer.
+        of_loss: What the loss is told besides.
+    """
+    # As Trainer.train sets them before its first step.
+    trainer.current_gradient_accumulation_steps = 1
+    policy.train()
+    if trainer.args.gradient_checkpointing:
+        policy.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
+    optimizer = make_optimizer(policy.parameters(), learning_rate)
+
+    def step() -> tuple[float, float, float]:
+        loss = trainer.compute_loss(policy, dict(inputs), **of_loss)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.item(), norm.item(), trainer._metrics["train"]["entropy"][-1]
+
+    return measure_steps(step, num_steps)
 
 
 def measure_steps(step: Callable[[], tuple[float, float, float]], num_steps: int) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from polaris_data.profile.schedule import Schedule, pooled
 from polaris_data.profile.shape import histogram
 from polaris_data.records import Difficulty
 from polaris_data.selection.reach import unsettled_rules
-from polaris_data.selection.rules import parse_rule
+from polaris_data.selection.reading import parse_rule
 
 
 def difficulty(problem_id, num_samples, num_correct):

@@ -33,12 +33,11 @@ from polaris_data.profile.files import write_profile
 from polaris_data.profile.shape import name_shape
 from polaris_data.selection.decisions import attempts_of, decide, histograms, selection_settings
 from polaris_data.selection.reach import needed_samples, rules_out_of_reach
+from polaris_data.selection.reading import read_rules, to_data
 from polaris_data.selection.rules import (
     mirrored_j,
     probability_above,
-    read_rules,
     shuffled,
-    to_data,
 )
 
 PUBLISHED_7B = (8877, 2583, 2070, 1839, 1852, 1900, 2530, 4513, 14183)

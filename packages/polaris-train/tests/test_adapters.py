@@ -22,9 +22,10 @@ from polaris_train.model.adapters import is_adapter, load_adapters, read_adapter
 from polaris_train.model.loading import load_policy, save_policy
 from polaris_train.model.packing import TrainingSequence, pack
 from polaris_train.model.policy import WithoutAdapters
-from polaris_train.recipe_tables import Lora
+from polaris_train.recipe.tables import Lora
 from polaris_train.run_folder import Checkpoints, StepFiles
-from polaris_train.stage.checkpoint import Checkpointer, TrainingState, load_weights
+from polaris_train.stage.checkpoint import Checkpointer
+from polaris_train.stage.training_state import TrainingState, load_weights
 from torch.distributed.checkpoint import FileSystemReader
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 from typer.testing import CliRunner
@@ -33,11 +34,7 @@ CPU = torch.device("cpu")
 LORA = Lora(rank=4, alpha=6)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def process_group():
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
+pytestmark = pytest.mark.usefixtures("one_rank")
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])

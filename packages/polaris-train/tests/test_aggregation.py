@@ -5,7 +5,7 @@ from random import Random
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from polaris_train.grpo.loss import token_weights
+from polaris_train.grpo.weights import token_weights
 
 AGGREGATIONS = ("token-mean", "sequence-mean", "constant")
 MAX_TOKENS = 60

@@ -5,7 +5,6 @@ import re
 
 import pytest
 import torch
-import torch.distributed as dist
 from polaris_rollout import ModelError
 from polaris_train.embedded import tiny_model
 from polaris_train.model.architecture import can_pack, check_architecture
@@ -66,11 +65,7 @@ ALONE = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def process_group():
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
+pytestmark = pytest.mark.usefixtures("one_rank")
 
 
 def saved(config, folder):

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import torch.distributed as dist
 from polaris_train.errors import MemoryExhaustedError
 from polaris_train.model import (
     StepSettings,
@@ -13,34 +12,17 @@ from polaris_train.model import (
     sequence_logprobs,
     take_step,
 )
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 LENGTH, COUNT = 16, 8
 
 
-@pytest.fixture(scope="module", autouse=True)
-def ranks():
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("model")
-    config = Qwen3Config(
-        vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=8, tie_word_embeddings=True, max_position_embeddings=128,
-    )  # fmt: skip
-    Qwen3ForCausalLM(config).save_pretrained(folder)
-    return folder
+pytestmark = pytest.mark.usefixtures("one_rank")
 
 
 @pytest.fixture(params=["float32", "bfloat16"])
-def make(folder, request):
+def make(small_qwen3, request):
     """Policies whose gradients between micro-batches are the parameters' own, and those that are kept beside them."""
-    return lambda: load_policy(str(folder), device=torch.device("cpu"), context=64, precision=request.param)
+    return lambda: load_policy(str(small_qwen3), device=torch.device("cpu"), context=64, precision=request.param)
 
 
 def sequences():

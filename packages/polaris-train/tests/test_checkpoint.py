@@ -12,7 +12,6 @@ from dataclasses import asdict
 
 import pytest
 import torch
-import torch.distributed as dist
 from polaris_rollout import Completion, Group, SamplingParams
 from polaris_rollout.store import write_groups
 from polaris_train.errors import CheckpointMemoryError, RunFolderError
@@ -20,40 +19,23 @@ from polaris_train.grpo.rescue import RescueBuffer, Stored
 from polaris_train.model.loading import load_policy
 from polaris_train.model.step import StepSettings, Totals, optimizer_step
 from polaris_train.run_folder import Checkpoints, StepFiles
-from polaris_train.stage.checkpoint import Checkpointer, TrainingState, load_weights, receipt
+from polaris_train.stage.checkpoint import Checkpointer, receipt
 from polaris_train.stage.checksums import damage, write_manifest
+from polaris_train.stage.training_state import TrainingState, load_weights
 from torch.distributed.checkpoint import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 UNCLIPPED = StepSettings(max_tokens=1, max_grad_norm=1e9)
 POSITION = {"epoch": 1, "cursor": 8, "permutation_seed": 5}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def ranks():
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A Qwen3 of a few thousand random weights."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("model")
-    config = Qwen3Config(
-        vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=8, tie_word_embeddings=True, max_position_embeddings=128,
-    )  # fmt: skip
-    Qwen3ForCausalLM(config).save_pretrained(folder)
-    return folder
+pytestmark = pytest.mark.usefixtures("one_rank")
 
 
 @pytest.fixture
-def new_state(model, tmp_path):
+def new_state(small_qwen3, tmp_path):
     def make(*, scaled=False, fused=True):
-        policy = load_policy(str(model), device=torch.device("cpu"), context=64)
+        policy = load_policy(str(small_qwen3), device=torch.device("cpu"), context=64)
         return TrainingState(
             policy=policy,
             optimizer=torch.optim.AdamW(policy.parameters(), lr=0.01, fused=fused),
@@ -90,7 +72,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from polaris_train.run_folder import Checkpoints, StepFiles
-from polaris_train.stage.checkpoint import Checkpointer, TrainingState
+from polaris_train.stage.checkpoint import Checkpointer
+from polaris_train.stage.training_state import TrainingState
 from polaris_train.model.loading import load_policy
 from polaris_train.grpo.rescue import RescueBuffer
 
@@ -133,7 +116,7 @@ dist.destroy_process_group()
 """
 
 
-def test_training_continues_on_more_and_on_fewer_ranks(new_state, checkpointer, model, tmp_path):
+def test_training_continues_on_more_and_on_fewer_ranks(new_state, checkpointer, small_qwen3, tmp_path):
     whole = new_state(scaled=True)
     for seed in range(6):
         train(whole, seed=seed)
@@ -149,7 +132,7 @@ def test_training_continues_on_more_and_on_fewer_ranks(new_state, checkpointer, 
     results = [tmp_path / f"rank-{rank}.json" for rank in range(2)]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", RANK, str(model), str(tmp_path / "checkpoints"), str(result)],
+            [sys.executable, "-c", RANK, str(small_qwen3), str(tmp_path / "checkpoints"), str(result)],
             env=env | {"RANK": str(rank)},
         )
         for rank, result in enumerate(results)

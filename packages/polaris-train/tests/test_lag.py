@@ -6,9 +6,10 @@ import pytest
 import torch
 from polaris_reward import Outcome
 from polaris_rollout import Completion, Group
-from polaris_train.grpo.batches import BatchSettings, LagStats, training_batches, update
+from polaris_train.grpo.batches import BatchSettings, training_batches
 from polaris_train.grpo.lag import steps_done, token_lags
 from polaris_train.grpo.loss import LossSettings, token_losses
+from polaris_train.grpo.updating import LagStats, update
 from polaris_train.model.attention import attention_implementation
 from polaris_train.model.packing import TrainingSequence, pack
 from polaris_train.model.policy import Policy

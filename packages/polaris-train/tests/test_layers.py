@@ -17,7 +17,7 @@ from polaris_train.model.attention import (
 from polaris_train.model.layers import prepare_layers
 from polaris_train.model.loading import load_policy
 from polaris_train.model.packing import TrainingSequence, pack, padded
-from polaris_train.recipe_tables import Lora
+from polaris_train.recipe.tables import Lora
 from torch._dynamo.utils import counters
 from transformers import Qwen3Config, Qwen3ForCausalLM
 

@@ -36,7 +36,7 @@ from polaris_train.planning.memory import HEAD_CHUNK_BYTES
 from polaris_train.planning.shapes import known_configs
 from polaris_train.planning.timing import offloading_s, training_s
 from polaris_train.recipe import load_recipe, packaged_recipes
-from polaris_train.recipe_tables import Activations, Lora
+from polaris_train.recipe.tables import Activations, Lora
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 STALE = "put the plan's figures there: python tests/bench/plan.py --write-docs"

@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
-import torch.distributed as dist
 from polaris_data.problems import read_problems, synthetic_problems, write_problems
 from polaris_data.records import Visit
 from polaris_reward import Outcome, boxed_grader
@@ -52,13 +51,6 @@ def test_a_visit_says_how_long_the_answers_were():
     assert record == Visit(
         run="run", stage="stage", step=7, problem_id="p", num_samples=2, num_correct=1, num_truncated=1, mean_tokens=5.5
     )
-
-
-@pytest.fixture(scope="module")
-def one_rank():
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")

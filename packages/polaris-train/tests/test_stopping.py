@@ -13,16 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from polaris_eval import clustered_mean
-from polaris_train.stage.stopping import (
-    TRUNCATION_STEPS,
-    WORTH,
-    HeldOut,
-    choose_checkpoint,
-    decide_stop,
-    expected_steps,
-    held_out_rise,
-    reward_rise,
-)
+from polaris_train.stage.choosing import choose_checkpoint
+from polaris_train.stage.rises import WORTH, HeldOut, held_out_rise, reward_rise
+from polaris_train.stage.stopping import TRUNCATION_STEPS, decide_stop, expected_steps
 
 WINDOW, STEPS = 100, 800
 FLAT = 0.005

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from polaris_train.grpo.advantage import group_multiplicities
-from polaris_train.grpo.loss import token_weights
+from polaris_train.grpo.weights import token_weights
 
 NUM_SAMPLES = 3
 MAX_TOKENS = 12

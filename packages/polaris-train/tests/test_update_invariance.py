@@ -19,7 +19,8 @@ import torch
 import torch.distributed as dist
 from polaris_reward import Outcome
 from polaris_rollout import Completion, Group
-from polaris_train.grpo.batches import training_batches, update
+from polaris_train.grpo.batches import training_batches
+from polaris_train.grpo.updating import update
 from polaris_train.model.attention import attention_implementation
 from polaris_train.model.loading import load_policy
 from polaris_train.model.policy import Policy

@@ -6,8 +6,8 @@ from polaris_rollout import MAX_TEMPERATURE, SamplingParams
 from pydantic import Field
 
 from polaris_train.recipe import Changing, Constants
-from polaris_train.recipe_objective import is_off
-from polaris_train.recipe_sft import Supervised
+from polaris_train.recipe.objective import is_off
+from polaris_train.recipe.sft import Supervised
 
 _SLOWEST_TOKENS_PER_S = 5.0
 """Of one answer: no engine that is worth training with samples it more slowly."""

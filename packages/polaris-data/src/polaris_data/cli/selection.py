@@ -69,7 +69,7 @@ def select_command(
         polaris-data select train.jsonl --rule 'keep level=Level 3,Level 4' --out data
         polaris-data select data/selected.jsonl --visits runs/r1/stage-1/visits.jsonl --out stage-2-data
     """
-    from polaris_data.selection.rules import choose_rules
+    from polaris_data.selection.reading import choose_rules
     from polaris_data.selection.selecting import select_problems
 
     selection = select_problems(

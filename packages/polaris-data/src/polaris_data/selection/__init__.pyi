@@ -13,6 +13,8 @@ from .history import Chapter as Chapter
 from .history import tell_history as tell_history
 from .keeping import Between as Between
 from .keeping import Keep as Keep
+from .reading import parse_rule as parse_rule
+from .reading import read_rules as read_rules
 from .rules import Accuracy as Accuracy
 from .rules import Cap as Cap
 from .rules import Difference as Difference
@@ -20,8 +22,6 @@ from .rules import Extreme as Extreme
 from .rules import Reshape as Reshape
 from .rules import Rule as Rule
 from .rules import Truncation as Truncation
-from .rules import parse_rule as parse_rule
-from .rules import read_rules as read_rules
 from .selecting import Selection as Selection
 from .selecting import select_problems as select_problems
 from .split import SplitCounts as SplitCounts

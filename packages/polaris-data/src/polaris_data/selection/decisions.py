@@ -20,7 +20,8 @@ from polaris_data.profile.attempts import Attempt, Evidence, bin_of, pool, resol
 from polaris_data.profile.shape import Histogram
 from polaris_data.records import Difficulty, Problem, Visit
 from polaris_data.selection.keeping import ColumnsAsked, ColumnValues, Keep
-from polaris_data.selection.rules import Accuracy, Difference, Extreme, Rule, Truncation, to_data
+from polaris_data.selection.reading import to_data
+from polaris_data.selection.rules import Accuracy, Difference, Extreme, Rule, Truncation
 from polaris_data.selection.visits import attempts_by_problem
 
 PUBLISHED_FOR_PROFILES: tuple[Rule, ...] = (Extreme(),)

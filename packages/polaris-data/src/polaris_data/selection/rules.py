@@ -5,20 +5,17 @@ of the problems: where a rule takes some of a bin, it takes them by a hash of se
 """
 
 import hashlib
-import json
-import tomllib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from math import ceil
-from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args, get_origin
+from typing import ClassVar, Literal
 
 from polaris_data.errors import SettingError
 from polaris_data.profile.attempts import Attempt, Evidence, bin_of, pool, resolution
 from polaris_data.profile.shape import LEVEL, PEAK
-from polaris_data.selection.keeping import Between, Keep, table_of_line
+from polaris_data.selection.keeping import Between, Keep
 
 ROUNDING = 1e-9
 """6 * 0.4 / 0.6 are 4, not 3.9999999999999996; 0.07 of 100 samples are 7, not 7.000000000000001."""
@@ -67,10 +64,10 @@ class Accuracy:
     """Used by ``by = "certainty"`` only; between 0 and 1."""
 
     def __post_init__(self) -> None:
-        _require(0 <= self.above <= 1, "above", self.above, "a share from 0 to 1")
-        _require(self.window is None or self.window >= 1, "window", self.window, "1 or more attempts")
-        _require(self.min_visits >= 1, "min_visits", self.min_visits, "1 or more")
-        _require(0 < self.certainty < 1, "certainty", self.certainty, "a probability between 0 and 1")
+        require(0 <= self.above <= 1, "above", self.above, "a share from 0 to 1")
+        require(self.window is None or self.window >= 1, "window", self.window, "1 or more attempts")
+        require(self.min_visits >= 1, "min_visits", self.min_visits, "1 or more")
+        require(0 < self.certainty < 1, "certainty", self.certainty, "a probability between 0 and 1")
         if self.by == "latest" and self.window is not None:
             raise SettingError(f"window is {self.window!r} with by=latest; give by=mean to average over a window")
 
@@ -109,7 +106,7 @@ class Truncation:
     """Share of the completions, over all attempts; dropped when strictly above it; from 0 to 1."""
 
     def __post_init__(self) -> None:
-        _require(0 <= self.above <= 1, "above", self.above, "a share from 0 to 1")
+        require(0 <= self.above <= 1, "above", self.above, "a share from 0 to 1")
 
     @property
     def reason(self) -> str:
@@ -137,7 +134,7 @@ class Difference:
     """Dropped when strictly above it; from 0 to 1."""
 
     def __post_init__(self) -> None:
-        _require(0 <= self.above <= 1, "above", self.above, "a share from 0 to 1")
+        require(0 <= self.above <= 1, "above", self.above, "a share from 0 to 1")
 
     @property
     def reason(self) -> str:
@@ -174,8 +171,8 @@ class Cap:
 
     def __post_init__(self) -> None:
         k, _, n = self.bin.partition("/")
-        _require(k.isdecimal() and n.isdecimal() and 0 <= int(k) <= int(n) > 0, "bin", self.bin, "k/n, such as 0/8")
-        _require(0 <= self.share < 1, "share", self.share, "a share from 0 to below 1")
+        require(k.isdecimal() and n.isdecimal() and 0 <= int(k) <= int(n) > 0, "bin", self.bin, "k/n, such as 0/8")
+        require(0 <= self.share < 1, "share", self.share, "a share from 0 to below 1")
 
     @property
     def reason(self) -> str:
@@ -239,68 +236,6 @@ def shuffled(problem_ids: Iterable[str], *, seed: int) -> list[str]:
     return sorted(problem_ids, key=lambda problem_id: hashlib.sha256(f"{seed}:{problem_id}".encode()).digest())
 
 
-def to_data(rule: Rule) -> dict[str, Any]:
-    """Return a rule as a table that `parse_rule` reads back."""
-    values = {name: value for name, value in asdict(rule).items() if value is not None}
-    if isinstance(rule, Accuracy) and rule.by != "certainty":
-        del values["certainty"]
-    return {"rule": rule.name, **values}
-
-
-def parse_rule(data: str | Mapping[str, Any]) -> Rule:
-    """Read a rule from a table (``{"rule": "accuracy", "above": 0.9}``) or a line (``accuracy above=0.9 by=latest``).
-
-    ``keep level=Level 3,Level 4`` and ``accuracy between 0.1 0.8`` are lines of their own form.
-
-    Raises:
-        SettingError: If there is no such rule, or a setting of it is missing, unknown or out of range.
-    """
-    if isinstance(data, str) and (table := table_of_line(data)):
-        data = table
-    if isinstance(data, str):
-        name, *settings = data.split() or [""]
-        data = {"rule": name} | {key: _number(value) for key, _, value in (each.partition("=") for each in settings)}
-    known = {rule.name: rule for rule in get_args(Rule)}
-    values = {key: value for key, value in data.items() if key != "rule"}
-    if (name := data.get("rule")) not in known:
-        raise SettingError(f"no rule {name!r}; give one of {', '.join(known)}")
-    try:
-        if name == Keep.name:
-            return Keep.read(values)
-        _check_settings(known[name], values)
-        return known[name](**values)
-    except SettingError as error:
-        raise SettingError(f"rule {name!r}: {error}") from None
-
-
-def choose_rules(lines: Sequence[str], path: Path | None) -> tuple[Rule, ...]:
-    """Return the rules of some lines, as `parse_rule` reads them, or of a file, as `read_rules` does.
-
-    Raises:
-        SettingError: If both are given, or a rule cannot be read.
-    """
-    if lines and path is not None:
-        raise SettingError("give --rule or --rules, not both")
-    return tuple(map(parse_rule, lines)) if path is None else read_rules(path)
-
-
-def read_rules(path: Path) -> tuple[Rule, ...]:
-    """Read the tables ``[[rules]]`` of a TOML file, or the list ``rules`` of a JSON file (``decisions.json`` is one).
-
-    Raises:
-        SettingError: If the file is missing or malformed, or holds no rule.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        data: Any = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (OSError, ValueError) as error:
-        raise SettingError(f"cannot read the rules {str(path)!r}: {error}; give a TOML or JSON file") from None
-    tables: Any = data.get("rules") if isinstance(data, dict) else None
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables) or not tables:
-        raise SettingError(f"{path}: no rules; write a table [[rules]] for each, such as rule = 'drop'")
-    return tuple(parse_rule(table) for table in tables)
-
-
 def _accuracy(attempt: Attempt) -> float:
     return attempt.num_correct / attempt.num_samples
 
@@ -336,34 +271,7 @@ def mirrored_j(counts: Sequence[int]) -> list[int]:
     return [never, *between, always]
 
 
-def _number(text: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
-def _check_settings(rule: type[Rule], values: Mapping[str, Any]) -> None:
-    expected = {field.name: field for field in fields(rule)}
-    names = ", ".join(map(repr, expected))
-    for name, value in values.items():
-        if name not in expected:
-            raise SettingError(f"unknown setting {name!r}; expected {names}")
-        kind: Any = expected[name].type
-        if get_origin(kind) is Literal:
-            _require(value in get_args(kind), name, value, f"one of {', '.join(get_args(kind))}")
-        elif kind is str:
-            _require(isinstance(value, str), name, value, "text")
-        else:
-            whole = kind is not float
-            _require(type(value) is int or (type(value) is float and not whole), name, value, "a number")
-    for name, field in expected.items():
-        if field.default is MISSING and name not in values:
-            raise SettingError(f"no {name!r}; expected {names}")
-
-
-def _require(condition: bool, name: str, value: object, expected: str) -> None:
+def require(condition: bool, name: str, value: object, expected: str) -> None:
+    """Refuse a setting unless it is as expected."""
     if not condition:
         raise SettingError(f"{name} is {value!r}; expected {expected}")

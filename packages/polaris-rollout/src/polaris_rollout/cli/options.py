@@ -125,20 +125,14 @@ def engine_options(
             bool, typer.Option(help="Compare the engine's log-probabilities with those of transformers first.")
         ] = True,
     ) -> EngineSpec:
-        if endpoint and tensor_parallel > 1:
-            raise SettingError("--tensor-parallel is for the engine in this process; start the servers with it instead")
-        if endpoint and data_parallel is not None and data_parallel > 1:
-            raise SettingError("--data-parallel is for engines on this machine; give several --endpoint instead")
-        if text_only and not endpoint:
-            raise SettingError("--text-only says what the servers are; give their addresses with --endpoint")
-        if endpoint and yarn_factor is not None:
-            raise SettingError(
-                "--yarn-factor is for the engine in this process; start the servers with rope_parameters"
-            )
-        if endpoint and extend_positions:
-            raise SettingError(
-                "--extend-positions is for the engine in this process; start the servers with max_position_embeddings"
-            )
+        _check_together(
+            bool(endpoint),
+            tensor_parallel=tensor_parallel,
+            data_parallel=data_parallel,
+            text_only=text_only,
+            yarn_factor=yarn_factor,
+            extend_positions=extend_positions,
+        )
         options = parse_engine_options(engine_option or [])
         if endpoint and options:
             raise SettingError("--engine-option is for the engine in this process; start the servers with it instead")
@@ -170,6 +164,30 @@ def engine_options(
     }
     hidden = tuple(name for name, is_shown in shown.items() if not is_shown)
     return lambda command: _expanded(command, "engine", options, defaults=defaults, without=hidden)
+
+
+def _check_together(
+    has_endpoint: bool,
+    *,
+    tensor_parallel: int,
+    data_parallel: int | None,
+    text_only: bool,
+    yarn_factor: float | None,
+    extend_positions: bool,
+) -> None:
+    """Refuse options that say how an engine in here is started beside servers, and the other way round."""
+    if has_endpoint and tensor_parallel > 1:
+        raise SettingError("--tensor-parallel is for the engine in this process; start the servers with it instead")
+    if has_endpoint and data_parallel is not None and data_parallel > 1:
+        raise SettingError("--data-parallel is for engines on this machine; give several --endpoint instead")
+    if text_only and not has_endpoint:
+        raise SettingError("--text-only says what the servers are; give their addresses with --endpoint")
+    if has_endpoint and yarn_factor is not None:
+        raise SettingError("--yarn-factor is for the engine in this process; start the servers with rope_parameters")
+    if has_endpoint and extend_positions:
+        raise SettingError(
+            "--extend-positions is for the engine in this process; start the servers with max_position_embeddings"
+        )
 
 
 def _copies(tensor_parallel: int) -> int:

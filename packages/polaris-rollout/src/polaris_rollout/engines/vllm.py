@@ -116,6 +116,7 @@ class VllmSampler:
         self._name = f"rank {os.environ['RANK']}" if per_rank else "engine"
         self._weights = self._weights_version = model_digest(folder) or spec.model
         self._num_updates = self._num_sampled = 0
+        self._is_whole = True
         self._llm = _start(folder, options, chosen=spec.options)
         self._context: int = self._llm.model_config.max_model_len
         self.max_in_flight = min(options["max_num_seqs"], answers_within(_cache_tokens(self._llm), self._context))
@@ -195,12 +196,16 @@ class VllmSampler:
 
         Raises:
             ValueError: If ``n`` is not positive.
-            RuntimeError: If an earlier request is still going on.
+            RuntimeError: If an earlier request is still going on, the engine is asleep or was not wholly woken, or an
+                update of its weights was broken off.
             PromptTooLongError: If a prompt leaves no room for an answer.
         """
         if n < 1:
             raise ValueError(f"n is {n}; give 1 or more samples")
         self._require_idle()
+        self._require_whole()
+        if self._is_sleeping:  # vLLM would take the request and wait for ever.
+            raise RuntimeError("the engine is asleep: call wake() and then update_weights() first")
         engine = self._llm.llm_engine
         requests = self._requests(prompts, params, n)
         in_flight: dict[str, tuple[_OpenGroup, int]] = {}
@@ -235,6 +240,7 @@ class VllmSampler:
 
         Raises:
             SettingError: If the engine's processes are not those of a ``torchrun`` launch.
+            RuntimeError: If an earlier request is still going on, or an earlier update was broken off.
         """
         if not self._shares_weights:
             raise SettingError(
@@ -244,7 +250,10 @@ class VllmSampler:
         self._require_idle()
         tied = self._llm.model_config.hf_text_config.tie_word_embeddings
         weights = with_tied_head(weights) if tied else iter(weights)
+        self._require_whole()
+        self._is_whole = False
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+        self._is_whole = True
         if self._is_sleeping:
             self._llm.wake_up(tags=["kv_cache"])
         self._llm.reset_prefix_cache()
@@ -264,6 +273,11 @@ class VllmSampler:
     @property
     def _is_sleeping(self) -> bool:
         return self._can_sleep and self._llm.llm_engine.is_sleeping()
+
+    def _require_whole(self) -> None:
+        # vLLM 0.32 counts what it has loaded of each layer and goes on counting in the next update.
+        if not self._is_whole:
+            raise RuntimeError("an update of the weights was broken off half-way: close this engine and open another")
 
     def _require_idle(self) -> None:
         if self._llm.llm_engine.has_unfinished_requests():

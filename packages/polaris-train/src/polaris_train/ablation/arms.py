@@ -13,8 +13,8 @@ from typing import Any
 
 from polaris_train.errors import RecipeError
 from polaris_train.recipe import Recipe, Stage, change_recipe
-from polaris_train.recipe_sft import SftStage
-from polaris_train.recipe_tables import ArmTable
+from polaris_train.recipe.sft import SftStage
+from polaris_train.recipe.tables import ArmTable
 
 PLAIN_TEMPERATURE = 1.0
 """Of arms without calibration: the distribution that the model has."""

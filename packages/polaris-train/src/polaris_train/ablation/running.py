@@ -13,7 +13,7 @@ from polaris_train.ablation.request import Ablation
 from polaris_train.ablation.toml import to_toml
 from polaris_train.controller import Request, Step, plan_steps, run_recipe, step_states
 from polaris_train.controller.manifest import fingerprint, read_manifest, write_manifest
-from polaris_train.recipe_sft import SftStage
+from polaris_train.recipe.sft import SftStage
 from polaris_train.run_folder import RunFolder
 
 

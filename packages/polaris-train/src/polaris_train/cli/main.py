@@ -56,7 +56,7 @@ def stage(
     """
     from polaris_train.errors import RecipeError
     from polaris_train.recipe import load_recipe
-    from polaris_train.recipe_sft import SftStage
+    from polaris_train.recipe.sft import SftStage
     from polaris_train.run_folder import StageFolder
     from polaris_train.stage import prepare_stage, run_stage, torchrun_line
 

@@ -46,7 +46,7 @@ def sft_command(
 
     from polaris_train.errors import RecipeError
     from polaris_train.recipe import load_recipe
-    from polaris_train.recipe_sft import SftStage
+    from polaris_train.recipe.sft import SftStage
     from polaris_train.run_folder import StageFolder
     from polaris_train.sft import prepare_sft
     from polaris_train.stage import run_stage, torchrun_line

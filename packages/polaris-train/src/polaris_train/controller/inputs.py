@@ -10,8 +10,8 @@ from polaris_eval import BENCHMARKS
 from polaris_eval.benchmarks import local_copy
 from polaris_rollout import ModelError, resolve_model
 
+from polaris_train.controller.preparing import benchmarks_against, data_sources
 from polaris_train.controller.step import Request, Step
-from polaris_train.controller.steps import benchmarks_against, data_sources
 
 _PATIENCE_S = 10.0
 """For an answer of the Hub."""

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from polaris_data import PROMPT_SUFFIX
 from polaris_data.profile import rollouts_path
 
-from polaris_train.controller.step import Request, Step, deciding, model_input, of_stages, set_options
-from polaris_train.recipe_sft import OWN_TRACES, SftStage
+from polaris_train.controller.options import of_stages, set_options, suffix_option
+from polaris_train.controller.step import Request, Step, deciding, model_input
+from polaris_train.recipe.sft import OWN_TRACES, SftStage
 
 _OF_REINFORCEMENT = ("learning_rate", "lr_schedule", "lr_warmup_steps", "lr_decay_steps", "lr_min_ratio")
 """Constants of a recipe in whose place such a stage has its own."""
@@ -27,7 +27,7 @@ def sft_steps(request: Request, index: int, stage: SftStage) -> Iterator[Step]:
             meaning="take the correct answers of the profile as traces",
             argv=(
                 *("polaris-data", "traces", str(folder.training), str(rollouts)),
-                *(() if recipe.prompt_suffix == PROMPT_SUFFIX else ("--suffix", recipe.prompt_suffix)),
+                *suffix_option(recipe),
                 *("--out", traces),
             ),
             inputs=(folder.training, folder.profile),

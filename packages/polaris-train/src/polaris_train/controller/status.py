@@ -14,7 +14,7 @@ from polaris_train.controller.step import Request, Step
 from polaris_train.controller.steps import plan_steps
 from polaris_train.errors import RunFolderError
 from polaris_train.recipe import Recipe, Stage
-from polaris_train.recipe_sft import SftStage
+from polaris_train.recipe.sft import SftStage
 from polaris_train.run_folder import RunFolder, StageFolder, partial_path, read_records
 from polaris_train.stage.stopping import expected_steps
 

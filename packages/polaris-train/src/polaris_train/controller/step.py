@@ -1,7 +1,7 @@
 """One step of a recipe, and what the commands of several steps have in common."""
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,14 +77,6 @@ def model_input(model: str, folder: RunFolder) -> tuple[Path, ...]:
     return (path,) if path.is_relative_to(folder.path) or path.is_dir() or "/" not in model else ()
 
 
-def set_options(overrides: Iterable[str]) -> Iterator[str]:
-    """Yield the words that set values of a recipe."""
-    for override in overrides:
-        yield from ("--set", override)
-
-
-def of_stages(overrides: Sequence[str]) -> list[str]:
-    """Leave out what is set in tables that no stage reads; other stages stay, for a recipe is checked as a whole."""
-    return [
-        each for each in overrides if each.partition("=")[0].split(".")[0] not in ("data", "temperature", "evaluation")
-    ]
+def beside(path: Path) -> tuple[Path, ...]:
+    """Return a pattern of the files that belong to one: its settings, what was set aside, its lock."""
+    return (path.with_name(f"{path.stem}.*"),)

@@ -6,13 +6,8 @@ from .advantage import max_likelihood_advantages as max_likelihood_advantages
 from .advantage import shorter_is_better as shorter_is_better
 from .advantage import soft_overlong_penalty as soft_overlong_penalty
 from .batches import BatchSettings as BatchSettings
-from .batches import LagStats as LagStats
-from .batches import Teacher as Teacher
 from .batches import TrainingBatch as TrainingBatch
-from .batches import Update as Update
-from .batches import UpdateStats as UpdateStats
 from .batches import training_batches as training_batches
-from .batches import update as update
 from .lag import spans as spans
 from .lag import steps_done as steps_done
 from .lag import token_lags as token_lags
@@ -25,5 +20,10 @@ from .loss import kl_penalty as kl_penalty
 from .loss import mismatch_weights as mismatch_weights
 from .loss import teacher_advantages as teacher_advantages
 from .loss import token_losses as token_losses
-from .loss import token_weights as token_weights
 from .rescue import RescueBuffer as RescueBuffer
+from .updating import LagStats as LagStats
+from .updating import Teacher as Teacher
+from .updating import Update as Update
+from .updating import UpdateStats as UpdateStats
+from .updating import update as update
+from .weights import token_weights as token_weights

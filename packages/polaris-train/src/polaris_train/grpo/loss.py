@@ -1,4 +1,4 @@
-"""The policy-gradient loss of each token, and how much each token counts.
+"""The policy-gradient loss of each token.
 
 In all losses ``ratio = pi / pi_old = exp(logprob - old)``, its logarithm held within `MAX_LOG_RATIO` so that a stale
 completion cannot overflow. Their arguments are, token by token:
@@ -9,7 +9,6 @@ completion cannot overflow. Their arguments are, token by token:
 - ``clip_low``, ``clip_high``: the ratio is clipped to ``[1 - clip_low, 1 + clip_high]``.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,7 +29,6 @@ GEOMETRIC_CAP = 2.0
 """Largest weight of a token of a sequence that ``geometric`` keeps: a long one may hide a single huge ratio."""
 
 Loss = Literal["grpo", "gspo", "cispo", "dppo"]
-Aggregation = Literal["token-mean", "sequence-mean", "constant"]
 Correction = Literal["truncate", "mask", "geometric", "none"]
 
 
@@ -309,38 +307,6 @@ def mismatch_weights(
         mean = sequence_ratios(old_logprobs, engine_logprobs, sequences)
         return rho.clamp(max=GEOMETRIC_CAP).where((mean >= low) & (mean <= high), rho.new_zeros(()))
     return rho.new_ones(rho.shape)
-
-
-def token_weights(
-    lengths: Sequence[int], multiplicities: Sequence[int], *, aggregation: Aggregation, max_tokens: int
-) -> list[float]:
-    """Return the weight of each token of each sequence; the loss of a step is the weighted sum over its tokens.
-
-    One global denominator, whatever the packing and the number of ranks:
-
-    - ``token-mean``: ``m[i] / sum_j m[j] * T[j]``, every token the same (DAPO).
-    - ``sequence-mean``: ``m[i] / (T[i] * sum_j m[j])``, every sequence the same (GRPO as published, GSPO).
-    - ``constant``: ``m[i] / (max_tokens * sum_j m[j])``, no favour for short or long answers (Dr. GRPO).
-
-    Args:
-        lengths: Response tokens ``T`` of each sequence of the step, on all ranks.
-        multiplicities: How often each sequence counts, ``m``.
-        aggregation: Which of the three.
-        max_tokens: Longest possible answer, the denominator of ``constant``.
-
-    References:
-        Yu et al., "DAPO", 2025. https://arxiv.org/abs/2503.14476
-        Liu et al., "Understanding R1-Zero-Like Training", 2025. https://arxiv.org/abs/2503.20783
-    """
-    num_sequences = sum(multiplicities)
-    num_tokens = sum(many * length for many, length in zip(multiplicities, lengths, strict=True))
-    if not num_tokens:
-        return [0.0] * len(lengths)
-    if aggregation == "token-mean":
-        return [many / num_tokens for many in multiplicities]
-    if aggregation == "sequence-mean":
-        return [many / (max(length, 1) * num_sequences) for many, length in zip(multiplicities, lengths, strict=True)]
-    return [many / (max_tokens * num_sequences) for many in multiplicities]
 
 
 def _log_ratio(logprobs: Tensor, old_logprobs: Tensor) -> Tensor:

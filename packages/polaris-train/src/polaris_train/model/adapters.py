@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from polaris_train.errors import AdapterError
-from polaris_train.recipe_tables import Lora
+from polaris_train.recipe.tables import Lora
 
 _FACTORS = "lora_A", "lora_B"
 _NAME = "default"

@@ -15,7 +15,7 @@ from torch._ops import OpOverload
 from torch.autograd.graph import save_on_cpu
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-from polaris_train.recipe_tables import Activations
+from polaris_train.recipe.tables import Activations
 
 _Forward = Callable[..., Any]
 

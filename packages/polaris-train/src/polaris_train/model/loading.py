@@ -30,7 +30,7 @@ from polaris_train.model.layers import can_compile, prepare_layers
 from polaris_train.model.likeness import check_likeness
 from polaris_train.model.policy import Policy
 from polaris_train.model.ulysses import join_context_ranks
-from polaris_train.recipe_tables import Activations, Lora
+from polaris_train.recipe.tables import Activations, Lora
 
 Precision = Literal["bfloat16", "float16", "float32"]
 

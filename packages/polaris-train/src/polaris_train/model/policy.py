@@ -15,7 +15,7 @@ from polaris_train.model.attention import BLOCK, FLEX, sequence_bounds
 from polaris_train.model.logprobs import token_logprobs
 from polaris_train.model.packing import MicroBatch, PerToken, padded
 from polaris_train.model.ulysses import ContextRanks, attend_across_ranks, everywhere, slice_of
-from polaris_train.recipe_tables import Lora
+from polaris_train.recipe.tables import Lora
 
 
 class Policy(nn.Module):

@@ -11,7 +11,7 @@ from polaris_train.planning.cards import GIB, Machine
 from polaris_train.planning.memory import EngineMemory, Training, TrainingMemory, engine_memory, training_memory
 from polaris_train.planning.shapes import ModelShape, model_shape
 from polaris_train.recipe import Recipe
-from polaris_train.recipe_tables import Activations
+from polaris_train.recipe.tables import Activations
 from polaris_train.resolved import ResolvedStage
 
 MOST_IN_FLIGHT = 256

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 from polaris_train.planning.cards import GIB
 from polaris_train.planning.shapes import ModelShape
-from polaris_train.recipe_tables import Activations
+from polaris_train.recipe.tables import Activations
 
 WIDE = 4
 """Bytes of a float32: masters, gradients, moments."""

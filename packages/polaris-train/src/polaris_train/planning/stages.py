@@ -10,7 +10,7 @@ from polaris_train.planning.derivation import Derived, cache_value_bytes, derive
 from polaris_train.planning.shapes import ModelShape
 from polaris_train.planning.timing import StepTime, decoding_s, offloading_s, training_s
 from polaris_train.recipe import Recipe, Stage
-from polaris_train.recipe_sft import SftStage
+from polaris_train.recipe.sft import SftStage
 
 TYPICAL_ANSWER = 0.375
 """Of the longest answer: the mean that is assumed where none is given, as of reasoning models at full context. Of the

@@ -12,7 +12,7 @@ from math import ceil
 from polaris_train.planning.cards import Machine
 from polaris_train.planning.memory import WIDE, Training
 from polaris_train.planning.shapes import ModelShape
-from polaris_train.recipe_tables import Activations
+from polaris_train.recipe.tables import Activations
 
 _LINEAR = 0.175
 """Of a card's peak that training's linear layers reach at `_LINEAR_WIDTH`, and in proportion at other widths."""

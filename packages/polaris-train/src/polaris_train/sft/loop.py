@@ -15,15 +15,16 @@ from polaris_train.model.learning_rate import set_learning_rate
 from polaris_train.model.packing import MicroBatch, TrainingSequence
 from polaris_train.model.policy import Policy
 from polaris_train.model.step import OptimizerStep, StepSettings, TokenLosses, sequence_logprobs
-from polaris_train.recipe_sft import Supervised
+from polaris_train.recipe.sft import Supervised
 from polaris_train.resolved import ResolvedStage
 from polaris_train.sft.sequences import Traces, num_learned, with_equal_weights
-from polaris_train.stage.checkpoint import Checkpointer, TrainingState
+from polaris_train.stage.checkpoint import Checkpointer
 from polaris_train.stage.ending import Ending
 from polaris_train.stage.evaluation import is_due
 from polaris_train.stage.loop import Evaluate
 from polaris_train.stage.monitor import Phases, ResidentMemory, Watched, skipped, spike
 from polaris_train.stage.settings import learning_rate
+from polaris_train.stage.training_state import TrainingState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from polaris_rollout import check_context, local_folder, resolve_model, stop_tok
 
 from polaris_train.errors import RecipeError, RunFolderError
 from polaris_train.recipe import Recipe
-from polaris_train.recipe_sft import OWN_TRACES, SftStage, Supervised
+from polaris_train.recipe.sft import OWN_TRACES, SftStage, Supervised
 from polaris_train.resolved import FREE_FIELDS, ResolvedStage
 from polaris_train.run_folder import RunFolder, StageFolder, partial_path
 from polaris_train.sft.conversation import Conversations, UnusableTraceError

@@ -39,7 +39,7 @@ class TakenStep:
     """Counted from 1 within the stage."""
 
     random_state: Mapping[str, Any]
-    """Before it; see `polaris_train.stage.checkpoint.random_state`."""
+    """Before it; see `polaris_train.stage.training_state.random_state`."""
 
     groups: Sequence[GradedGroup]
     """What it was to train on: what was sampled, after any rescue."""

@@ -8,11 +8,9 @@ own name is whole, and what a disk spoils afterwards is noticed.
 
 import json
 import logging
-import random
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -20,58 +18,24 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from polaris_data.files import write_json
-from polaris_rollout import Completion, Group
-from polaris_rollout.store import read_columns, read_groups
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.staging import BlockingAsyncStager
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_state_dict,
-    set_model_state_dict,
-    set_state_dict,
-)
-from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from polaris_train.errors import CheckpointMemoryError, RunFolderError
-from polaris_train.grpo.consensus import Consensuses
-from polaris_train.grpo.rescue import RescueBuffer, Stored
 from polaris_train.model.exhaustion import is_out_of_memory
-from polaris_train.model.policy import Policy
 from polaris_train.run_folder import CheckpointFolder, Checkpoints
-from polaris_train.stage.checksums import damage, newest_whole, write_manifest
+from polaris_train.stage.checksums import damage, write_manifest
+from polaris_train.stage.training_state import (
+    TrainingState,
+    contents_of,
+    load_state,
+    random_state,
+    restore_rescue,
+    set_random_state,
+)
 
 logger = logging.getLogger(__name__)
-
-_PARTIAL = StateDictOptions(ignore_frozen_params=True, strict=False)
-"""What is missing in a checkpoint is refused where it is read; what is not trained is missing in the policy's state."""
-
-
-@dataclass(slots=True, kw_only=True)
-class TrainingState:
-    """Everything that changes while a stage is trained."""
-
-    policy: Policy
-    """Weights."""
-
-    optimizer: torch.optim.Optimizer
-    """Of the policy."""
-
-    scaler: torch.amp.GradScaler
-    """Of the loss, for float16."""
-
-    rescue: RescueBuffer
-    """Correct completions of earlier steps; the same on all ranks."""
-
-    core: Consensuses | None = None
-    """What right answers have underlined, where a stage rewards that; the same on all ranks."""
-
-    step: int = 0
-    """Steps done."""
-
-    skipped_in_row: int = 0
-    """Newest steps that were skipped because loss or gradient was not finite."""
 
 
 class Checkpointer:
@@ -132,7 +96,7 @@ class Checkpointer:
             write_json(partial.state, self._small_state(state, position))
         dist.barrier()
         torch.save(random_state(), partial.random(dist.get_rank()))
-        contents = _contents(state)
+        contents = contents_of(state)
         dist.barrier()
         written = async_save(
             contents,
@@ -193,7 +157,7 @@ class Checkpointer:
             return None
         folder = self._folder.step(chosen[0])
         small = load_state(folder, state, identity=self._identity)
-        _restore_rescue(state.rescue, folder, step=state.step)
+        restore_rescue(state.rescue, folder, step=state.step)
         if state.core is not None:
             state.core.read(folder.consensus)
         if small["num_ranks"] == dist.get_world_size():
@@ -252,44 +216,6 @@ class Checkpointer:
         return None
 
 
-def load_state(folder: CheckpointFolder, state: TrainingState, *, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Read weights, optimizer, the scale of the loss and the step from a checkpoint; collective.
-
-    Args:
-        folder: A checkpoint that is whole.
-        state: Changed in place.
-        identity: That the checkpoint should have.
-
-    Returns:
-        The checkpoint's ``state.json``.
-
-    Raises:
-        RunFolderError: If it is of another recipe or model.
-    """
-    small = json.loads(folder.state.read_text(encoding="utf-8"))
-    found = small["identity"]
-    differences = "; ".join(
-        f"{key} was {found.get(key)!r}, now {identity.get(key)!r}"
-        for key in sorted(found.keys() | identity.keys())
-        if found.get(key) != identity.get(key)
-    )
-    if differences:
-        raise RunFolderError(
-            f"{folder.path} is a checkpoint of another recipe or model: {differences}; choose another run folder, "
-            "or remove the stage's checkpoints and rollouts to start it again"
-        )
-    contents = _contents(state)
-    load(contents, checkpoint_id=folder.path)
-    model, optimizer = contents["model"], contents["optimizer"]
-    set_state_dict(state.policy, state.optimizer, model_state_dict=model, optim_state_dict=optimizer, options=_PARTIAL)
-    for group in state.optimizer.param_groups:  # How the formula is computed is this program's, not the checkpoint's.
-        group["fused"] = state.optimizer.defaults.get("fused")
-    state.step, state.skipped_in_row = small["step"], small["skipped_in_row"]
-    if small["scaler"]:
-        state.scaler.load_state_dict(small["scaler"])
-    return small
-
-
 def _first(error: BaseException) -> BaseException:
     """Return what went wrong first, of the failures of the ranks and of what led to them."""
     if isinstance(error, CheckpointException) and error.failures:
@@ -302,26 +228,6 @@ def _first(error: BaseException) -> BaseException:
 def _said(error: BaseException) -> str:
     """Return what an error says, or what it is where it says nothing; not its traceback."""
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def load_weights(folder: Checkpoints, policy: Policy, *, step: int | None = None) -> int:
-    """Read the weights of a checkpoint, by default of the newest that is whole; collective.
-
-    Returns:
-        Its step, or 0 when there is no checkpoint.
-    """
-    if step is None:
-        step = newest_whole(folder)
-    if step:
-        model = _trained(policy, get_model_state_dict(policy))
-        load({"model": model}, checkpoint_id=folder.step(step).path)
-        set_model_state_dict(policy, model, options=_PARTIAL)
-    return step
-
-
-def read_precision(folder: CheckpointFolder) -> Any:
-    """Return the precision of the forward passes that made a checkpoint; ``None`` if an earlier version wrote it."""
-    return json.loads(folder.state.read_text(encoding="utf-8")).get("precision")
 
 
 def receipt(small: Mapping[str, Any], *, num_steps: int, num_ranks: int) -> str:
@@ -342,45 +248,6 @@ def receipt(small: Mapping[str, Any], *, num_steps: int, num_ranks: int) -> str:
     )
 
 
-def _contents(state: TrainingState) -> dict[str, Any]:
-    """Return weights and optimizer as torch.distributed.checkpoint takes them."""
-    if not state.optimizer.state:
-        # Taken from an optimizer that has not stepped, its state is made by a step of no length, which counts.
-        get_state_dict(state.policy, state.optimizer, options=_PARTIAL)
-        for each in state.optimizer.state.values():
-            each["step"].zero_()
-    model, optimizer = get_state_dict(state.policy, state.optimizer, options=_PARTIAL)
-    return {"model": _trained(state.policy, model), "optimizer": optimizer}
-
-
-def _trained(policy: Policy, model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a policy's state is trained: no frozen weights beside adapters, and a tied head once."""
-    known = {name for name, _ in policy.named_parameters(remove_duplicate=False)}
-    trained = {name for name, parameter in policy.named_parameters() if parameter.requires_grad}
-    return {name: each for name, each in model.items() if name in trained or name not in known}
-
-
-def _restore_rescue(buffer: RescueBuffer, folder: CheckpointFolder, *, step: int) -> None:
-    """Let the buffer know the answers that it knew after a step; earlier versions stored them all in the checkpoint."""
-    if folder.pickled_rescue.exists() or folder.older_rescue.exists():
-        buffer.adopt(_stored_answers(folder) if dist.get_rank() == 0 else {})
-    else:
-        buffer.restore(json.loads(folder.rescue.read_text("utf-8")) if folder.rescue.exists() else {}, step=step)
-
-
-def _stored_answers(folder: CheckpointFolder) -> dict[str, Stored]:
-    if folder.older_rescue.exists():
-        columns = read_columns(folder.older_rescue, ["answer", "step"])
-        rows = zip(read_groups(folder.older_rescue), columns["answer"], columns["step"], strict=True)
-        return {group.problem_id: Stored(group, answer, step) for group, answer, step in rows}
-    found: dict[str, Stored] = {}
-    for each in torch.load(folder.pickled_rescue):
-        group = each["group"]
-        completions = tuple(Completion(**completion) for completion in group["completions"])
-        found[group["problem_id"]] = Stored(Group(**group | {"completions": completions}), each["answer"], each["step"])
-    return found
-
-
 def _cut(log: Path, size: int) -> None:
     """Remove from a log what steps after the checkpoint wrote."""
     found = log.stat().st_size if log.exists() else 0
@@ -389,20 +256,6 @@ def _cut(log: Path, size: int) -> None:
     if found > size:
         with log.open("r+b") as file:
             file.truncate(size)
-
-
-def random_state() -> dict[str, Any]:
-    """Return where the random numbers of this rank are."""
-    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
-    return {"python": random.getstate(), "torch": torch.get_rng_state(), "cuda": cuda}
-
-
-def set_random_state(state: Mapping[str, Any]) -> None:
-    """Go back to where `random_state` was."""
-    random.setstate(state["python"])
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
 
 
 def _as_future(written: Any) -> "Future[Any]":

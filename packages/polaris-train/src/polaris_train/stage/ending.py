@@ -12,11 +12,13 @@ from polaris_eval import read_evaluations
 from polaris_train.model.policy import Policy
 from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import StageFolder, read_records
-from polaris_train.stage.checkpoint import TrainingState, load_weights
 from polaris_train.stage.checksums import damage
+from polaris_train.stage.choosing import Choice, choose_checkpoint
 from polaris_train.stage.evaluation_problems import HELD_OUT
 from polaris_train.stage.export import export_model, is_exported
-from polaris_train.stage.stopping import Choice, HeldOut, Stop, choose_checkpoint, decide_stop
+from polaris_train.stage.rises import HeldOut
+from polaris_train.stage.stopping import Stop, decide_stop
+from polaris_train.stage.training_state import TrainingState, load_weights
 
 logger = logging.getLogger(__name__)
 

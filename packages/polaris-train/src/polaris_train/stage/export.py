@@ -19,9 +19,9 @@ from polaris_train.model.loading import Precision, load_policy, save_policy
 from polaris_train.model.policy import Policy
 from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import StageFolder, adapter, origin, partial_path, read_records
-from polaris_train.stage.checkpoint import load_weights, read_precision
 from polaris_train.stage.checksums import newest_whole
 from polaris_train.stage.settings import load_stage_policy, stage_identity
+from polaris_train.stage.training_state import load_weights, read_precision
 
 
 def is_exported(config: ResolvedStage, folder: StageFolder, *, step: int) -> bool:

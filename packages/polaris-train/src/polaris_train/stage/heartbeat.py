@@ -29,7 +29,7 @@ from torch._C import _distributed_c10d
 from torch.distributed.distributed_c10d import Store
 
 from polaris_train.run_folder import StageFolder
-from polaris_train.stage.checkpoint import TrainingState
+from polaris_train.stage.training_state import TrainingState
 
 START, RECORDS, ENGINE_START = "start", "records", "engine start"
 """Before the first phase of a step, between two of them, and inside the first that samples."""

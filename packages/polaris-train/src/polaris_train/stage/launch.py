@@ -21,8 +21,8 @@ from polaris_rollout.engines import STALL_EXIT_CODE, openmp_environment
 from polaris_train.errors import RecipeError, RunFolderError
 from polaris_train.model.architecture import check_architecture
 from polaris_train.recipe import Recipe, Stage, check_ranks
-from polaris_train.recipe_sft import SftStage
-from polaris_train.recipe_tables import AUTO
+from polaris_train.recipe.sft import SftStage
+from polaris_train.recipe.tables import AUTO
 from polaris_train.resolved import FREE_FIELDS, ResolvedStage
 from polaris_train.run_folder import RunFolder, StageFolder
 from polaris_train.stage.curriculum import stage_problems

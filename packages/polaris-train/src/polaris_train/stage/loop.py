@@ -6,18 +6,20 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from polaris_train.errors import DivergenceError
-from polaris_train.grpo.batches import Teacher, training_batches, update
+from polaris_train.grpo.batches import training_batches
+from polaris_train.grpo.updating import Teacher, update
 from polaris_train.model.learning_rate import set_learning_rate
 from polaris_train.model.policy import Policy, WithoutAdapters
 from polaris_train.records import GradedGroup
 from polaris_train.resolved import ResolvedStage
 from polaris_train.stage.capsule import TakenStep
-from polaris_train.stage.checkpoint import Checkpointer, TrainingState, random_state
+from polaris_train.stage.checkpoint import Checkpointer
 from polaris_train.stage.ending import Ending
 from polaris_train.stage.evaluation import is_due
 from polaris_train.stage.monitor import Phases, ResidentMemory, Watched, alarms, step_metrics, step_performance
 from polaris_train.stage.rollouts import Rollouts
 from polaris_train.stage.settings import learning_rate, update_settings
+from polaris_train.stage.training_state import TrainingState, random_state
 from polaris_train.stage.truncation import refuse_truncated_start
 
 

@@ -16,8 +16,8 @@ import torch.distributed as dist
 from polaris_reward import Outcome
 from polaris_reward.core import process_reward
 
-from polaris_train.grpo.batches import UpdateStats
 from polaris_train.grpo.lag import spans, token_lags
+from polaris_train.grpo.updating import UpdateStats
 from polaris_train.records import GradedGroup
 from polaris_train.stage.levels import ENTROPY_SHARE, GROWTH, PROB_GAP, SPIKE, TRUNCATED_SHARE, ZERO_SIGNAL_SHARE
 

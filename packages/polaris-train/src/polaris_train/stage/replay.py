@@ -18,14 +18,14 @@ import torch.distributed as dist
 from polaris_rollout import local_folder, model_digest
 
 from polaris_train.errors import RunFolderError
-from polaris_train.grpo.batches import Teacher, TrainingBatch, training_batches, update
+from polaris_train.grpo.batches import TrainingBatch, training_batches
+from polaris_train.grpo.updating import Teacher, update
 from polaris_train.model.learning_rate import set_learning_rate
 from polaris_train.model.policy import Policy, WithoutAdapters
 from polaris_train.model.step import OptimizerStep
 from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import StageFolder
 from polaris_train.stage.capsule import Capsule, TakenStep, read_capsule
-from polaris_train.stage.checkpoint import TrainingState, load_state, set_random_state
 from polaris_train.stage.checksums import damage
 from polaris_train.stage.settings import (
     learning_rate,
@@ -36,6 +36,7 @@ from polaris_train.stage.settings import (
     update_settings,
 )
 from polaris_train.stage.teacher import open_teacher
+from polaris_train.stage.training_state import TrainingState, load_state, set_random_state
 
 ROUNDING = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 """Relative difference that rounding explains, by the coarser precision of the two; of log-probabilities, in nats. The

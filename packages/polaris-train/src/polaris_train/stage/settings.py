@@ -18,7 +18,7 @@ from polaris_train.model.policy import Policy, WithoutAdapters
 from polaris_train.model.step import StepSettings
 from polaris_train.resolved import FREE_FIELDS, ResolvedStage
 from polaris_train.run_folder import StageFolder
-from polaris_train.stage.checkpoint import TrainingState
+from polaris_train.stage.training_state import TrainingState
 
 
 def update_settings(config: ResolvedStage) -> tuple[BatchSettings, LossSettings, StepSettings]:

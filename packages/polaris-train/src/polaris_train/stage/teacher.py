@@ -11,7 +11,7 @@ from polaris_rollout.servers import TokenScorer
 from transformers import AutoTokenizer
 
 from polaris_train.errors import RecipeError
-from polaris_train.grpo.batches import Teacher
+from polaris_train.grpo.updating import Teacher
 from polaris_train.model.architecture import check_architecture
 from polaris_train.model.loading import load_policy
 from polaris_train.model.packing import TrainingSequence

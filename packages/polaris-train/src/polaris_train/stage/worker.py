@@ -32,7 +32,7 @@ from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import StageFolder, read_records
 from polaris_train.stage.ahead import AheadRollouts
 from polaris_train.stage.capsule import record_step
-from polaris_train.stage.checkpoint import Checkpointer, TrainingState, receipt
+from polaris_train.stage.checkpoint import Checkpointer, receipt
 from polaris_train.stage.ending import Ending, end_stage
 from polaris_train.stage.engine import StageEngine
 from polaris_train.stage.evaluation import evaluate_when_due
@@ -46,6 +46,7 @@ from polaris_train.stage.rollouts import Rollouts, StepSource, SynchronousRollou
 from polaris_train.stage.servers import StageServers
 from polaris_train.stage.settings import load_reference, load_stage_policy, stage_identity, start_core, start_state
 from polaris_train.stage.teacher import open_teacher
+from polaris_train.stage.training_state import TrainingState
 
 logger = logging.getLogger(__name__)
 
@@ -104,18 +105,21 @@ def run_rank(folder: StageFolder, train: Train) -> None:
     die_with_parent()
     disable_progress_bar()
     config = _with_less_memory(folder.read_resolved(), folder)
-    try:
-        with ExitStack() as stack:
+    with ExitStack() as stack:
+        # What is left is written before the process group is: at its end the other ranks break off, and when one of
+        # them is the first to be gone all start again at once.
+        try:
             train(config, folder, stack)
-    except MemoryExhaustedError as error:
-        if max(error.max_tokens, config.max_microbatch_tokens) > error.longest:  # A fresh process may have the room.
-            folder.write_allowed_tokens(max(error.max_tokens // 2, error.longest))
-        raise
-    except CheckpointMemoryError:
-        longest = -(-config.context // config.context_parallel)
-        if config.max_microbatch_tokens > longest:
-            folder.write_allowed_tokens(max(config.max_microbatch_tokens // 2, longest))
-        raise
+        except MemoryExhaustedError as error:
+            # Where this one had smaller micro-batches already, a fresh process may have the room.
+            if max(error.max_tokens, config.max_microbatch_tokens) > error.longest:
+                folder.write_allowed_tokens(max(error.max_tokens // 2, error.longest))
+            raise
+        except CheckpointMemoryError:
+            longest = -(-config.context // config.context_parallel)
+            if config.max_microbatch_tokens > longest:
+                folder.write_allowed_tokens(max(config.max_microbatch_tokens // 2, longest))
+            raise
 
 
 def start_rank(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> Rank:

@@ -6,7 +6,7 @@ from polaris_data import DataError
 from polaris_data.selection import parse_rule
 from pydantic import BaseModel, ConfigDict, Field
 
-from polaris_train.recipe_objective import is_off
+from polaris_train.recipe.objective import is_off
 
 
 class Curriculum(BaseModel):

@@ -5,7 +5,7 @@ from typing import Literal
 from polaris_rollout import MAX_TEMPERATURE
 from pydantic import BaseModel, ConfigDict, Field
 
-from polaris_train.recipe_objective import Schedule
+from polaris_train.recipe.objective import Schedule
 
 OWN_TRACES = "profile"
 """As ``traces``: the correct answers among those that the run's profile sampled (rejection sampling)."""

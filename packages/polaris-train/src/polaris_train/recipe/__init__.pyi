@@ -1,0 +1,10 @@
+from .constants import Constants as Constants
+from .constants import Precision as Precision
+from .constants import Tracker as Tracker
+from .constants import check_ranks as check_ranks
+from .reading import change_recipe as change_recipe
+from .reading import load_recipe as load_recipe
+from .reading import packaged_recipes as packaged_recipes
+from .recipe import Recipe as Recipe
+from .stages import Changing as Changing
+from .stages import Stage as Stage
