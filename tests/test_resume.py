@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
-from polaris_data import synthetic_problems, write_problems
+from polaris_data import Difficulty, read_problems, synthetic_problems, write_problems
+from polaris_data.profile import write_profile
 from polaris_train.embedded import tiny_model
 from polaris_train.recipe import load_recipe
+from polaris_train.run_folder import RunFolder
 from polaris_train.stage import prepare_stage
 from safetensors.torch import load_file, save_file
 
@@ -130,7 +132,7 @@ def kill_while_evaluating(start, folder, step):
 def drill(start, problems, place, *, steps, kills, seed, extra=(), also=()):
     whole, killed = place / "whole" / "run", place / "killed" / "run"
     for run in (whole, killed):
-        run.mkdir(parents=True)
+        run.mkdir(parents=True, exist_ok=True)
     folder = prepare(whole, problems, steps=steps, extra=extra)
     _, wait = start(folder)
     assert wait() == 0, start.said.read_text()
@@ -176,6 +178,51 @@ def test_a_killed_stage_with_a_teacher_continues_to_the_same_numbers(start, prob
     extra = [f"distillation.teacher={teacher}", "distillation.reward=0.5"]
     records, _ = drill(start, problems, tmp_path, steps=8, kills=3, seed=3, extra=extra)
     assert all(each["reverse_kl"] for each in records)
+
+
+@pytest.mark.slow
+def test_a_killed_stage_with_hints_refill_and_revisits_continues_to_the_same_numbers(start, problems, tmp_path):
+    """Which problems a step has depends on how those before it went, which the resumed stage reads of its log."""
+    below = 0.75
+    every = read_problems(str(problems))
+    for name in ("whole", "killed"):
+        profile = RunFolder(tmp_path / name / "run").profile
+        profile.parent.mkdir(parents=True)
+        # Every second one was never solved.
+        counts = {each.problem_id: place % 2 for place, each in enumerate(every)}
+        write_profile(
+            profile,
+            [
+                Difficulty(problem_id=key, num_samples=8, num_correct=right, num_truncated=0, mean_tokens=None)
+                for key, right in counts.items()
+            ],
+        )
+    extra = ["max_prompt_tokens=192", "stages.0.context=288", "stages.0.hint_share=0.75", "stages.0.refill_below=1"]
+    extra += [f"stages.0.revisit_below={below}"]
+    records, _ = drill(start, problems, tmp_path, steps=10, kills=4, seed=5, extra=extra)
+    (log,) = (tmp_path / "whole").rglob("visits.jsonl")
+    steps = {}
+    for visit in map(json.loads, log.read_text().splitlines()):
+        steps.setdefault(visit["step"], []).append(visit)
+    assert any(record["refilled_groups"] for record in records)
+    hinted = {each["problem_id"] for own in steps.values() for each in own if each.get("hinted")}
+    assert hinted and not any(counts[each] for each in hinted)
+    seen = {}
+    for step in range(1, STEPS_PER_EPOCH + 1):
+        for each in steps[step]:
+            right, total = seen.get(each["problem_id"], (0, 0))
+            seen[each["problem_id"]] = right + each["num_correct"], total + each["num_samples"]
+    hard = {key for key, (right, total) in seen.items() if right < below * total}
+    assert len(hard) >= PROMPTS_PER_STEP
+    again = [
+        each["problem_id"] for step in range(5, 5 + len(hard) // PROMPTS_PER_STEP) for each in planned(steps[step])
+    ]
+    assert len(set(again)) == len(again) and set(again) <= hard
+
+
+def planned(visits):
+    """Return those of a step that are no refill."""
+    return visits[:PROMPTS_PER_STEP]
 
 
 @pytest.mark.slow

@@ -193,6 +193,17 @@ def test_hints_go_to_what_was_never_solved_and_the_decisions_count_them(recipe, 
     }
 
 
+def test_what_was_solved_once_has_no_hint_though_it_was_not_solved_lately(recipe, run):
+    log = run.stage("first").visits
+    late = Visit(run="run", stage="first", step=2, problem_id="p3", num_samples=8, num_correct=0, num_truncated=0)
+    log.write_text(log.read_text() + json.dumps(late.to_data()) + "\n")
+    problems = [*PROBLEMS[:3], replace(PROBLEMS[3], extra=PROBLEMS[0].extra)]
+    loaded = recipe("stages.1.hint_share=0.6")
+    found = stage_problems(loaded, loaded.stages[1], problems, run=run)
+    assert hinted_ids(found.problems) == {"p0"}, "p3 was solved in 4 of 8 attempts of the profile"
+    assert decided(found)["p3"] == (True, "no rule drops it")
+
+
 @pytest.mark.parametrize(
     ("overrides", "error", "said"),
     [

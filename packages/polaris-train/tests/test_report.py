@@ -22,7 +22,13 @@ from polaris_data import (
     write_problems,
     write_selection,
 )
-from polaris_data.selection import PUBLISHED_FOR_PROFILES, PUBLISHED_FOR_VISITS, attempts_of
+from polaris_data.selection import (
+    PUBLISHED_FOR_PROFILES,
+    PUBLISHED_FOR_VISITS,
+    Decision,
+    attempts_of,
+    write_decisions,
+)
 from polaris_data.selection.visits import attempts_by_problem
 from polaris_eval import MixedProblemsError, summarize
 from polaris_eval.scores import read_scores, write_scores
@@ -307,6 +313,34 @@ def test_every_decision_of_a_finished_run_is_on_both_pages(finished):
         assert "2026-11-27T10:00:00Z" in text
     page = finished.report.read_text()
     assert page.count("<figure>") >= 14
+
+
+def test_the_curriculum_of_a_stage_stands_before_its_training_and_no_other_stage_has_one(finished, tmp_path):
+    shutil.copytree(finished.path, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    stage = run.stage("stage-2")
+    rules = {"select": ["keep level=1,2"], "hint_share": 0.5, "revisit_below": 0.25, "refill_below": 0.5}
+    write(stage.resolved, json.dumps(json.loads(stage.resolved.read_text()) | rules))
+    lines = [json.loads(line) for line in stage.metrics.read_text().splitlines()]
+    added = [{**line, "refilled_groups": count} for line, count in zip(lines, (0, 2, 3), strict=True)]
+    write(stage.metrics, "".join(json.dumps(line) + "\n" for line in added))
+    problems = synthetic_problems(NUM_PROBLEMS, seed=0, split="train")
+    decisions = [
+        Decision(problem_id=each.problem_id, kept=kept, reason=reason)
+        for each, (kept, reason) in zip(
+            problems, [(True, "never solved; a hint")] * 2 + [(True, "no rule drops it")] + [(False, "level")] * 9,
+            strict=True,
+        )
+    ]  # fmt: skip
+    write_decisions(stage.curriculum.parent, decisions, evidence={}, rules=(), seed=0)
+    _, markdown = read(write_report(run.path))
+    said = next(line for line in markdown.splitlines() if "stage-2: curriculum" in line)
+    assert said.endswith(
+        "(done): 3 of 12 are trained on; 2: never solved; a hint; 1: no rule drops it; 9: level; what is solved in "
+        "less than 25% of a pass comes once more after it; 5 groups were sampled beside the planned ones, in 2 of 3 "
+        "steps, since less than 50% were informative"
+    )
+    assert "stage-1: curriculum" not in markdown
 
 
 def test_the_same_folder_gives_the_same_bytes(finished, tmp_path):

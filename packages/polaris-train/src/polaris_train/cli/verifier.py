@@ -1,10 +1,13 @@
 """The commands ``polaris-train verifier train`` and ``score``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from polaris_data import PROMPT_SUFFIX
+
+if TYPE_CHECKING:
+    from polaris_eval import Estimate
 
 verifier_app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +25,11 @@ _Problems = Annotated[
 ]
 
 
+def _percent(estimate: "Estimate", sign: str = "") -> str:
+    low, high = estimate.interval
+    return f"{100 * estimate.value:{sign}.1f} [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
+
+
 @verifier_app.command("train")
 def train_command(
     completions: _Files,
@@ -29,14 +37,17 @@ def train_command(
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
     problems: _Problems = None,
     suffix: Annotated[str, typer.Option(help="Of every question in the prompt.")] = PROMPT_SUFFIX,
-    test_share: Annotated[float, typer.Option(min=0.01, max=0.99, help="Of the problems, only to test on.")] = 0.2,
-    seed: Annotated[int, typer.Option(help="Of the split by problem.")] = 0,
+    folds: Annotated[
+        int, typer.Option(min=2, help="Parts of the problems; each is scored by a head that learned from the others.")
+    ] = 5,
+    seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
 ) -> None:
     """Train a linear head on the model's last hidden state at the end of each completion.
 
-    Grades the completions, learns from most problems and tells, of the others, how well it ranks (AUC) and how much of
-    the gap between the majority vote and pass@k weighted votes and best-of-k close. Writes OUT: head.safetensors and
-    verifier.json.
+    Grades the completions and tells how well heads rank those of problems that they did not learn from (AUC), and how
+    much of the gap between the majority vote and pass@k votes weighted by their scores and best-of-k close. Writes OUT:
+    head.safetensors (learned from all), verifier.json, and scores.jsonl (of each problem by a head that did not learn
+    from it).
 
     Examples:
 
@@ -45,15 +56,20 @@ def train_command(
     """
     from polaris_train.verifier import train_verifier
 
-    found = train_verifier(
-        *completions, model=model, out=out, suffix=suffix, problems=problems, test_share=test_share, seed=seed
+    found = train_verifier(*completions, model=model, out=out, suffix=suffix, problems=problems, folds=folds, seed=seed)
+    print(
+        f"{found.num_completions:,} completions of {found.num_problems:,} problems, by heads that learned from others:"
     )
-    print(f"{found.num_completions:,} completions of {found.num_problems:,} problems that it was not trained on:")
-    print(f"AUC {'?' if found.auc is None else f'{found.auc:.3f}'}; mean {found.mean:.1%}, pass {found.any_right:.1%}")
-    print(f"majority {found.majority:.1%}")
-    for name, value in (("weighted", found.weighted), ("best of", found.best)):
-        closed = found.closed(value)
-        print(f"{name} {value:.1%}" + ("" if closed is None else f", closes {closed:+.0%} of the gap"))
+    print(f"AUC {'?' if found.auc is None else f'{found.auc:.3f}'}")
+    for name in ("mean", "majority", "any_right"):
+        print(f"{name.replace('any_right', 'pass')} {_percent(getattr(found, name))}")
+    for name, value, gain in (
+        ("weighted", found.weighted, found.weighted_gain),
+        ("best of", found.best, found.best_gain),
+    ):
+        closed = found.closed(gain)
+        of_gap = "" if closed is None else f", {closed:+.0%} of the gap to pass"
+        print(f"{name} {_percent(value)}: {_percent(gain, '+')} to the majority{of_gap}")
     print(f"verifier: {out}")
 
 

@@ -1,10 +1,11 @@
 """The steps of a recipe, and what each of them decided in this run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from polaris_train.recipe import Recipe
+from polaris_train.recipe_curriculum import Curriculum
 from polaris_train.report.evidence import EVALUATIONS, RunEvidence, StageEvidence
 from polaris_train.report.records import Interval, Selection
 
@@ -46,7 +47,7 @@ def recipe_steps(run: RunEvidence) -> list[RecipeStep]:
         prefix = f"{stage.name}: " if len(run.stages) > 1 else ""
         if number:
             steps.append(_select(run, f"{stage.name}.drop", stage.selection, prefix=prefix, stage=stage))
-        steps += [_temperature(run, stage, prefix), _train(run, stage, prefix)]
+        steps += [*_curriculum(run, stage, prefix), _temperature(run, stage, prefix), _train(run, stage, prefix)]
     return [*steps, *(step for name in EVALUATIONS if (step := _evaluation(run, name)))]
 
 
@@ -171,6 +172,33 @@ def _select(
         )
 
     return _step(run, key, name, f"{selection.num_kept:,} stay", sentence)
+
+
+def _curriculum(run: RunEvidence, stage: StageEvidence, prefix: str) -> Iterator[RecipeStep]:
+    """Yield what a stage takes of its problems, with hints, and what it samples beside or again; if it has such."""
+    planned = next((each for each in (run.recipe.stages if run.recipe else ()) if each.name == stage.name), None)
+    rules = next((each for each in (stage.resolved, planned) if isinstance(each, Curriculum)), None)
+    if rules is None or not any(getattr(rules, name) for name in Curriculum.model_fields):
+        return
+    said: list[str] = []
+    if found := stage.curriculum:
+        said.append(f"{found.num_kept:,} of {found.num_problems:,} are trained on")
+        said += [f"{count:,}: {reason}" for reason, count in found.reasons.items()]
+    if rules.revisit_below:
+        said.append(f"what is solved in less than {rules.revisit_below:.0%} of a pass comes once more after it")
+    if rules.refill_below:
+        counts = [line.refilled_groups for line in stage.metrics if line.refilled_groups]
+        said.append(
+            f"{sum(counts):,} groups were sampled beside the planned ones, in {len(counts):,} of "
+            f"{len(stage.metrics):,} steps, since less than {rules.refill_below:.0%} were informative"
+        )
+    yield _step(
+        run,
+        f"{stage.name}.curriculum",
+        f"{prefix}curriculum",
+        None if stage.resolved is None else f"{stage.curriculum.num_kept:,} stay" if stage.curriculum else "all stay",
+        lambda: "; ".join(said),
+    )
 
 
 def _temperature(run: RunEvidence, stage: StageEvidence, prefix: str) -> RecipeStep:

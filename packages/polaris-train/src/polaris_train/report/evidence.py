@@ -46,6 +46,9 @@ class StageEvidence:
     selection: Selection | None
     """What the stage before had mastered."""
 
+    curriculum: Selection | None
+    """What it takes of the problems that are left for it, and which have a hint."""
+
     temperature: TemperatureSearch | None
     """How its temperature was found."""
 
@@ -188,6 +191,7 @@ def _read_stage(folder: StageFolder, reader: Reader) -> StageEvidence:
         folder=folder,
         resolved=reader.attempt(folder.resolved, folder.read_resolved, ValidationError),
         selection=reader.document(folder.decisions, Selection),
+        curriculum=reader.document(folder.curriculum, Selection),
         temperature=reader.document(folder.temperature, TemperatureSearch),
         outcome=reader.document(folder.outcome, Outcome),
         metrics=metrics,

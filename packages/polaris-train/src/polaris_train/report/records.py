@@ -181,6 +181,7 @@ class StepMetrics(Record):
     mismatch_share: float | None = None
     skipped_updates: int = 0
     copied_groups: int = 0
+    refilled_groups: int = 0
     rescued_groups: int = 0
     rescue_age: float | None = None
     rescue_share: float | None = None

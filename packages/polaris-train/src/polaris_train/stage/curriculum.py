@@ -70,7 +70,8 @@ def stage_problems(
     rules = _rules(stage)
     if not rules and not stage.hint_share:
         return None
-    known = _evidence(run, [run.stage(each.name) for each in recipe.stages[:place]])
+    profile, seen = _known(run, [run.stage(each.name) for each in recipe.stages[:place]])
+    known = {**profile, **seen}
     evidence = {each.problem_id: known[each.problem_id] for each in problems if each.problem_id in known}
     asks = [rule.reason for rule in rules if not isinstance(rule, Keep)] + ["hint_share"] * bool(stage.hint_share)
     if asks and not evidence:
@@ -83,7 +84,10 @@ def stage_problems(
     kept = {each.problem_id for each in decisions if each.kept}
     chosen = [problem for problem in problems if problem.problem_id in kept]
     if stage.hint_share:
-        chosen, reasons = _with_hints(chosen, evidence, stage.hint_share)
+        unsolved = [
+            each for each in chosen if each.problem_id in evidence and not _solved(each.problem_id, profile, seen)
+        ]
+        chosen, reasons = _with_hints(chosen, unsolved, stage.hint_share)
         decisions = [replace(each, reason=reasons.get(each.problem_id, each.reason)) for each in decisions]
     return StageProblems(problems=chosen, decisions=decisions, rules=rules, evidence=evidence)
 
@@ -107,17 +111,22 @@ def _apply(
     return decisions
 
 
-def _evidence(run: RunFolder, earlier: Sequence[StageFolder]) -> Evidence:
-    """Return what the stages before saw of each problem, and of others what their profile says."""
+def _known(run: RunFolder, earlier: Sequence[StageFolder]) -> tuple[Evidence, Evidence]:
+    """Return what the profile says of each problem, and what the stages before saw of those that they visited."""
     profile = attempts_of(read_profile(run.profile)) if run.profile.is_file() else {}
     logs = [stage.visits for stage in earlier if stage.visits.is_file()]
-    return {**profile, **(attempts_by_problem(read_visits(logs).visits) if logs else {})}
+    return profile, attempts_by_problem(read_visits(logs).visits) if logs else {}
 
 
-def _with_hints(problems: Sequence[Problem], evidence: Evidence, share: float) -> tuple[list[Problem], dict[str, str]]:
+def _solved(name: str, *evidence: Evidence) -> bool:
+    """Return whether a problem was ever solved, be it long ago, without a hint."""
+    return any(attempt.num_correct for each in evidence for attempt in each.get(name, ()))
+
+
+def _with_hints(
+    problems: Sequence[Problem], unsolved: Sequence[Problem], share: float
+) -> tuple[list[Problem], dict[str, str]]:
     """Return the problems, those that were never solved with a hint, and what became of each of these."""
-    known = [each for each in problems if each.problem_id in evidence]
-    unsolved = [each for each in known if not any(attempt.num_correct for attempt in evidence[each.problem_id])]
     hints = hints_for(unsolved, share)
     reasons: dict[str, str] = {}
     for problem in unsolved:

@@ -1,24 +1,32 @@
 """A verifier's folder, and its score file: what ``polaris-train verifier`` reads and writes."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from polaris_data.files import write_json, write_text
 from polaris_eval import load_benchmark
 from polaris_eval.running import grade_groups, read_completions
+from polaris_eval.scores import correct_by_problem
 from polaris_reward import boxed_grader
 from polaris_rollout import derive_seed, model_digest
 from safetensors.torch import load_file, save_file
 
 from polaris_train.errors import VerifierError
 from polaris_train.verifier.head import Head, fit_head
-from polaris_train.verifier.reports import RIGHT, Report, report_on
+from polaris_train.verifier.reports import Report, report_on
 from polaris_train.verifier.states import Reader
 
+logger = logging.getLogger(__name__)
+
 _HEAD, _SETTINGS = "head.safetensors", "verifier.json"
+
+SCORES = "scores.jsonl"
+"""What heads that did not learn from a problem say of its completions."""
 
 
 def train_verifier(
@@ -27,46 +35,59 @@ def train_verifier(
     out: Path,
     suffix: str,
     problems: str | None = None,
-    test_share: float = 0.2,
+    folds: int = 5,
     seed: int = 0,
 ) -> Report:
     """Train a head on completions, which are graded here, and write its folder.
 
-    Problems are split by a hash: no problem has completions on both sides.
+    How good it is tell the scores of each problem by a head that learned from others: problems are dealt to ``folds``
+    by a hash. The head that is written learned from all. Problems whose reference the grader cannot read have scores,
+    but nothing is learned from them, and nothing told.
 
     Args:
         files: Of completions, in any form that ``polaris-eval grade`` reads.
         model: That reads them; frozen.
-        out: Folder to write: ``head.safetensors``, ``verifier.json``.
+        out: Folder to write: ``head.safetensors``, ``verifier.json``, ``scores.jsonl``.
         suffix: Of every question.
         problems: File of the problems, where the completions do not hold questions and answers.
-        test_share: Of the problems that only tell how good it is.
-        seed: Of the split.
+        folds: At least two.
+        seed: Of the folds.
 
     Returns:
-        What it does for these.
+        What the heads do for problems that they did not learn from.
 
     Raises:
         VerifierError: If there are too few problems, or all completions to learn from are right or all wrong.
     """
     with boxed_grader() as grader:
         groups = grade_groups(_read(files, problems), grader.grade_many)
+    known = correct_by_problem(groups)
+    graded = [place for place, group in enumerate(groups) if group["problem_id"] in known]
+    if len(graded) < len(groups):
+        logger.warning("%d of %d references cannot be read: left out", len(groups) - len(graded), len(groups))
+    if len(graded) < folds:
+        raise VerifierError(f"{len(graded)} problems are fewer than {folds} folds; give more, or fewer --folds")
     order = sorted(range(len(groups)), key=lambda place: derive_seed(seed, "verifier", groups[place]["problem_id"]))
-    num_test = max(1, round(test_share * len(groups)))
-    if num_test >= len(groups):
-        raise VerifierError(f"{len(groups)} problems leave none to learn from and to test on; give two or more")
-    chosen = set(order[:num_test])
-    test = [group for place, group in enumerate(groups) if place in chosen]
-    train = [group for place, group in enumerate(groups) if place not in chosen]
-    correct = [each["outcome"] == RIGHT for group in train for each in group["completions"]]
-    if len(set(correct)) < 2:
-        raise VerifierError(
-            f"all {len(correct)} completions to learn from are {'right' if correct[0] else 'wrong'}; give some of both"
-        )
+    parts = [set(order[fold::folds]) for fold in range(folds)]
+    learned = [[place for place in graded if place not in part] for part in parts]
+    for places in [*learned, graded]:
+        _require_both([right for place in places for right in known[groups[place]["problem_id"]]])
     reader = Reader(model, suffix=suffix)
-    head = fit_head(reader.states(train), correct)
-    report = report_on(test, by_group(test, head.probabilities(reader.states(test))))
-    _write(out, head, reader, suffix=suffix, report=report, train=train, seed=seed)
+    states = _by_group(groups, reader.states(groups))
+
+    def fit(places: Sequence[int]) -> Head:
+        rights = [right for place in places for right in known[groups[place]["problem_id"]]]
+        return fit_head(torch.cat([states[place] for place in places]), rights)
+
+    scores: dict[int, list[float]] = {}
+    for part, places in zip(parts, learned, strict=True):
+        head = fit(places)
+        scores |= {place: head.probabilities(states[place]) for place in part}
+    report = report_on([groups[place] for place in graded], [scores[place] for place in graded])
+    trained_on = [groups[place]["problem_id"] for place in graded]
+    settings = {"suffix": suffix, "seed": seed, "folds": folds, "trained_on": trained_on, "held_out": asdict(report)}
+    _write(out, fit(graded), reader, settings)
+    _write_scores(out / SCORES, groups, [scores[place] for place in range(len(groups))])
     return report
 
 
@@ -96,16 +117,27 @@ def score_completions(
     reader = Reader(place, suffix=suffix)
     if model_digest(reader.model) != digest:
         raise VerifierError(f"{reader.model} is not the model that {verifier} was trained on; name that with --model")
-    scores = by_group(groups, head.probabilities(reader.states(groups)))
-    records = [{"problem_id": group["problem_id"], "scores": own} for group, own in zip(groups, scores, strict=True)]
-    write_text(out, (json.dumps(record) + "\n" for record in records))
-    return len(records)
+    if again := {group["problem_id"] for group in groups} & set(settings["trained_on"]):
+        logger.warning(
+            "the verifier has learned from %d of these problems and knows them too well; what it says unseen is in %s",
+            len(again),
+            verifier / SCORES,
+        )
+    scores = [head.probabilities(own) for own in _by_group(groups, reader.states(groups))]
+    _write_scores(out, groups, scores)
+    return len(groups)
 
 
-def by_group(groups: Sequence[Mapping[str, Any]], scores: Sequence[float]) -> list[list[float]]:
-    """Return the scores of completions that stand in a row, those of each group together."""
-    rest = iter(scores)
-    return [[next(rest) for _ in group["completions"]] for group in groups]
+def _require_both(correct: Sequence[bool]) -> None:
+    if len(set(correct)) < 2:
+        raise VerifierError(
+            f"all {len(correct)} completions to learn from are {'right' if correct[0] else 'wrong'}; give some of both"
+        )
+
+
+def _by_group(groups: Sequence[Mapping[str, Any]], states: torch.Tensor) -> Sequence[torch.Tensor]:
+    """Return the states of each group's completions, which stand in a row."""
+    return states.split([len(group["completions"]) for group in groups])
 
 
 def _read(files: Sequence[Path], problems: str | None) -> list[dict[str, Any]]:
@@ -116,15 +148,14 @@ def _read(files: Sequence[Path], problems: str | None) -> list[dict[str, Any]]:
     return list(read.groups)
 
 
-def _write(
-    out: Path, head: Head, reader: Reader, *, suffix: str, report: Report, train: Sequence[Mapping[str, Any]], seed: int
-) -> None:
+def _write(out: Path, head: Head, reader: Reader, settings: Mapping[str, Any]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     temporary = out / f"{_HEAD}.tmp"
     save_file({"weight": head.weight, "bias": head.bias}, temporary)
     temporary.replace(out / _HEAD)
-    settings = {"model": reader.model, "digest": model_digest(reader.model), "suffix": suffix, "seed": seed}
-    write_json(
-        out / _SETTINGS,
-        settings | {"trained_on": [group["problem_id"] for group in train], "held_out": asdict(report)},
-    )
+    write_json(out / _SETTINGS, {"model": reader.model, "digest": model_digest(reader.model), **settings})
+
+
+def _write_scores(path: Path, groups: Sequence[Mapping[str, Any]], scores: Sequence[Sequence[float]]) -> None:
+    records = [{"problem_id": group["problem_id"], "scores": own} for group, own in zip(groups, scores, strict=True)]
+    write_text(path, (json.dumps(record) + "\n" for record in records))

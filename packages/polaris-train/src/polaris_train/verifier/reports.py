@@ -2,10 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
-from polaris_eval.scores import best_of, majority_at_k, pass_at_k, weighted_vote
+from polaris_eval import Estimate
+from polaris_eval.scores import (
+    best_of,
+    majority_at_k,
+    mean_at_k,
+    mean_difference,
+    mean_share,
+    pass_at_k,
+    weighted_vote,
+)
 
 from polaris_train.verifier.head import area_under_curve
 
@@ -24,25 +32,31 @@ class Report:
     auc: float | None
     """Probability that a right completion scores higher than a wrong one; ``None`` if there are no pairs."""
 
-    mean: float
+    mean: Estimate
     """Share of right completions."""
 
-    majority: float
+    majority: Estimate
     """Share of problems that the most frequent answer solves."""
 
-    weighted: float
+    weighted: Estimate
     """As ``majority``, each vote counting its score."""
 
-    best: float
+    best: Estimate
     """Share of problems that the completion with the highest score solves."""
 
-    any_right: float
+    any_right: Estimate
     """Share of problems with a right completion: pass@k."""
 
-    def closed(self, reached: float) -> float | None:
-        """Return how much of the gap between the majority and pass@k a choice closes; ``None`` without a gap."""
-        gap = self.any_right - self.majority
-        return (reached - self.majority) / gap if gap > 0 else None
+    weighted_gain: Estimate
+    """Of ``weighted`` over ``majority``, paired by problem."""
+
+    best_gain: Estimate
+    """Of ``best`` over ``majority``, paired by problem."""
+
+    def closed(self, gain: Estimate) -> float | None:
+        """Return how much of the gap between the majority and pass@k a gain closes; ``None`` without a gap."""
+        gap = self.any_right.value - self.majority.value
+        return gain.value / gap if gap > 0 else None
 
 
 def report_on(groups: Sequence[Mapping[str, Any]], scores: Sequence[Sequence[float]]) -> Report:
@@ -55,15 +69,25 @@ def report_on(groups: Sequence[Mapping[str, Any]], scores: Sequence[Sequence[flo
     correct = [[each["outcome"] == RIGHT for each in group["completions"]] for group in groups]
     votes = [[_vote(each) for each in group["completions"]] for group in groups]
     flat = [score for group in scores for score in group]
+    majority = [majority_at_k(group, RIGHT, len(group)) for group in votes]
+    weighted = [weighted_vote(*each, RIGHT) for each in zip(votes, scores, strict=True)]
+    best = [best_of(*each) for each in zip(correct, scores, strict=True)]
+    once = [1.0] * len(groups)
+
+    def gain(chosen: Sequence[float]) -> Estimate:
+        return mean_difference([new - old for new, old in zip(chosen, majority, strict=True)], [(1, 1)] * len(groups))
+
     return Report(
         num_problems=len(groups),
         num_completions=len(flat),
         auc=area_under_curve(flat, [right for group in correct for right in group]),
-        mean=fmean(fmean(group) for group in correct),
-        majority=fmean(majority_at_k(group, RIGHT, len(group)) for group in votes),
-        weighted=fmean(weighted_vote(*each, RIGHT) for each in zip(votes, scores, strict=True)),
-        best=fmean(best_of(*each) for each in zip(correct, scores, strict=True)),
-        any_right=fmean(pass_at_k(group, len(group)) for group in correct),
+        mean=mean_at_k(correct),
+        majority=mean_share(majority, once),
+        weighted=mean_share(weighted, once),
+        best=mean_share(best, once),
+        any_right=mean_share([pass_at_k(group, len(group)) for group in correct], once),
+        weighted_gain=gain(weighted),
+        best_gain=gain(best),
     )
 
 
