@@ -1,13 +1,15 @@
 """Fixtures of the tests that cross packages: the embedded model, the real engine, real problems."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +35,10 @@ def command():
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def underlining(tmp_path_factory):
+    """The embedded model after it learned to underline its steps, all of them or the first half; half a minute."""
+    train = runpy.run_path(str(ROOT / "examples" / "other_ways_to_learn.py"))["train"]
+    return train(tmp_path_factory.mktemp("underlining"), "student", {"partial": 0.5, "worked": 0.5}, num_steps=60)

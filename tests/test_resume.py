@@ -169,6 +169,15 @@ def test_a_killed_stage_continues_to_the_same_numbers(start, problems, tmp_path)
 
 
 @pytest.mark.slow
+def test_a_killed_stage_with_core_remembers_what_right_answers_agree_on(start, problems, tmp_path, underlining):
+    """So few answers a step would soon teach this model to say nothing at the rate of the other drills."""
+    extra = [f"model={underlining}", "core.min_count=1", "samples_per_prompt=8", "learning_rate=3e-5"]
+    records, _ = drill(start, problems, tmp_path, steps=6, kills=2, seed=2, extra=extra, also=["consensus.json"])
+    assert any(each["process_share"] for each in records)
+    assert json.loads((tmp_path / "killed/run/stage-1/consensus.json").read_text())
+
+
+@pytest.mark.slow
 def test_a_killed_stage_with_a_teacher_continues_to_the_same_numbers(start, problems, tmp_path):
     """The teacher is the model itself, half as sure of everything."""
     teacher = shutil.copytree(tiny_model(), tmp_path / "teacher")

@@ -102,6 +102,48 @@ def test_a_short_run_goes_to_its_end_and_tells_its_reasons(tmp_path):
     assert "visits.jsonl" in polaris("why", "run", visited, cwd=tmp_path)
 
 
+TWO_WITH_CORE = """
+[core]
+min_count = 1
+
+[data]
+dedup = false
+select = []
+drop = ["difference above=0.95"]
+
+[[stages]]
+name = "first"
+context = 384
+temperature = 1.0
+steps = 4
+
+[[stages]]
+name = "second"
+context = 384
+temperature = 1.0
+steps = 1
+
+[evaluation]
+benchmarks = []
+"""
+
+
+@pytest.mark.slow
+def test_what_right_answers_agree_on_chooses_the_problems_of_the_next_stage_and_is_known_there(tmp_path, underlining):
+    (tmp_path / "core.toml").write_text(SHORT.split("[data]")[0] + TWO_WITH_CORE)
+    polaris("run", "core.toml", "--out", "run", "--set", f"model={underlining}", cwd=tmp_path)
+    first, second = (tmp_path / "run" / name for name in ("first", "second"))
+    known = (first / "consensus.json").read_bytes()
+    assert json.loads(known) and (second / "consensus-before.json").read_bytes() == known
+    seen = [json.loads(line) for line in (first / "visits.jsonl").read_text().splitlines()]
+    kept = {json.loads(line)["problem_id"] for line in (second / "problems.jsonl").read_text().splitlines()}
+    near = {visit["problem_id"] for visit in seen if visit.get("overlap", 0) >= 0.05}
+    visited = {visit["problem_id"] for visit in seen}
+    assert near and visited - near and near == kept & visited
+    after = json.loads((second / "consensus.json").read_text())
+    assert json.loads(known).keys() <= after.keys()
+
+
 @pytest.mark.slow
 def test_two_nodes_give_the_numbers_of_one_node_with_two_ranks(tmp_path):
     """Two machines are two processes on loopback, each with one rank and an engine of its own."""

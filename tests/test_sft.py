@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from polaris_data import Problem, to_prompt
+from polaris_data import Problem, read_problems, to_prompt
 from polaris_data.problems import generate_chains, write_solution
 from polaris_train.embedded import tiny_model
 from polaris_train.errors import RunFolderError
@@ -138,6 +138,38 @@ def test_one_recipe_learns_from_its_own_correct_answers_and_then_by_reinforcemen
     assert "sft" in page
     why = subprocess.run([*command, "why", str(run), "sft"], check=True, capture_output=True, text=True).stdout
     assert "all steps are done" in why
+
+
+def documented_run():
+    """The small run of the packaged recipe, as the page for people with such a pipeline shows it."""
+    page = (Path(__file__).resolve().parents[1] / "docs" / "from-sft-and-grpo.md").read_text()
+    return page.partition("<!-- run by: tests/test_sft.py -->\n```bash\n")[2].partition("```")[0]
+
+
+@pytest.mark.slow
+def test_the_packaged_pipeline_goes_from_traces_over_all_problems_to_hard_ones(tmp_path):
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", documented_run()],
+        cwd=tmp_path, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "small"
+    stages = ["sft", "rl", "continued", "hard"]
+    started = [json.loads((run / name / "resolved.json").read_text())["model"] for name in stages]
+    assert [Path(model).parts[-2:] for model in started[1:]] == [(name, "model") for name in stages[:-1]]
+
+    def levels(path):
+        return {problem.extra["level"] for problem in read_problems(str(run / path))}
+
+    hard = {4, 5, 6, 7, 8}
+    assert levels("continued/problems.jsonl") > hard and levels("hard/selection/selected.jsonl") > hard
+    assert levels("hard/problems.jsonl") == hard
+    visited = [json.loads(line)["problem_id"] for line in (run / "hard" / "visits.jsonl").read_text().splitlines()]
+    trained = {problem.problem_id for problem in read_problems(str(run / "hard" / "problems.jsonl"))}
+    assert len(visited) == 2 * 8 and set(visited) <= trained
+    assert "level is not 4 or 5 or 6 or 7 or 8" in done.stdout  # polaris why
+    assert {path.parent.name for path in run.glob("eval/*/scores.json")} == {"start", "final"}
 
 
 @pytest.mark.parametrize(

@@ -29,13 +29,14 @@ from polaris_train.ablation import (
     to_toml,
     write_ablation,
 )
+from polaris_train.ablation.arms import ENDLESS
 from polaris_train.ablation.results import RunResult
 from polaris_train.ablation.running import _take_over
 from polaris_train.ablation.table import arm_tables, found
 from polaris_train.controller import Request, plan_steps
 from polaris_train.controller.manifest import fingerprint, write_manifest
 from polaris_train.errors import RecipeError
-from polaris_train.recipe import load_recipe, packaged_recipes
+from polaris_train.recipe import Stage, load_recipe, packaged_recipes
 from polaris_train.run_folder import RunFolder
 
 PARTS = ("data", "temperature", "dropping", "rescue", "full", "single")
@@ -173,6 +174,39 @@ def test_a_recipe_declares_its_own_arms(tmp_path):
         assert arm.arms == () and arm.evaluation.context == 384 and arm.name == name
         (tmp_path / f"{name}.toml").write_text(to_toml(arm))
         assert load_recipe(str(tmp_path / f"{name}.toml")) == arm
+
+
+def test_the_arms_of_the_sft_and_rl_recipe_are_the_ways_through_it():
+    recipe = load_recipe("sft-rl-qwen3-4b")
+    arms = {arm.name: arm for arm in chosen_arms(recipe, None)}
+    made = {name: arm_recipe(recipe, arm) for name, arm in arms.items()}
+    assert {name: [stage.name for stage in each.stages] for name, each in made.items()} == {
+        "sft": ["sft"],
+        "direct": ["rl"],
+        "sft-rl": ["sft", "rl"],
+        "continued": ["sft", "rl", "continued"],
+        "hard": ["sft", "rl", "hard"],
+        "lora": ["sft", "rl"],
+        "full": ["sft", "rl", "continued", "hard"],
+    }
+    assert {name: arm.before for name, arm in arms.items()} == {
+        "sft": None, "direct": None, "sft-rl": "direct", "continued": "sft-rl", "hard": "continued", "lora": "sft-rl",
+        "full": None,
+    }  # fmt: skip
+    # Hard problems are a rule of the last stage: it alone tells the two arms apart, on the same data.
+    hard, continued = made["hard"].stages[-1], made["continued"].stages[-1]
+    assert (hard.select, continued.select) == (("keep level=Level 4,Level 5",), ())
+    assert hard.model_copy(update={"name": continued.name, "select": ()}) == continued
+    assert made["hard"].data == made["continued"].data == recipe.data
+    # LoRA is the only arm that trains adapters, with learning rates of its own.
+    assert {name for name, each in made.items() if each.lora is not None} == {"lora"}
+    lora, whole = made["lora"], made["sft-rl"]
+    assert (lora.lora.rank, lora.learning_rate, whole.learning_rate) == (64, 4e-5, 1e-6)
+    assert [stage.learning_rate for stage in (lora.stages[0], whole.stages[0])] == [1e-4, 1e-5]
+    # One stage has nothing to drop before it; all are measured alike, and end with their tokens.
+    assert {name for name, each in made.items() if each.data.drop == ()} == {"sft", "direct"}
+    assert all(each.evaluation == whole.evaluation for each in made.values())
+    assert {stage.steps for each in made.values() for stage in each.stages if isinstance(stage, Stage)} == {ENDLESS}
 
 
 def test_declared_arms_are_compared_with_the_first_model_and_with_the_arm_that_they_name(tmp_path):

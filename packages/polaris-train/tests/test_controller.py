@@ -235,6 +235,50 @@ def test_more_steps_continue_a_stage(ask):
     assert found["short.train"] == "done"
 
 
+LEVELS = ("stages.0.select=['keep level=1,2']", "stages.1.select=['accuracy between 0.1 0.8']")
+"""A rule that asks for columns alone, and one that asks how often problems were solved."""
+
+
+def test_a_stage_with_rules_of_its_own_waits_for_what_they_ask(ask):
+    def evidence(*overrides):
+        request = ask(*overrides)
+        known = {request.folder.profile: "profile", request.folder.stage("short").visits: "short.visits"}
+        steps = {step.name: step.inputs for step in plan_steps(request)}
+        return {name: [known[path] for path in steps[name] if path in known] for name in ("short.train", "long.train")}
+
+    assert evidence() == {"short.train": [], "long.train": []}
+    assert evidence(*LEVELS) == {"short.train": ["profile"], "long.train": ["profile", "short.visits"]}
+    assert evidence(LEVELS[1]) == {"short.train": [], "long.train": ["profile", "short.visits"]}
+    assert evidence("stages.1.hint_share=0.5") == {"short.train": [], "long.train": ["profile", "short.visits"]}
+    # Nothing is profiled: only what was seen on the way says anything.
+    assert evidence(*LEVELS, "data.select=[]") == {"short.train": [], "long.train": ["short.visits"]}
+
+
+def test_the_plan_says_which_problems_a_stage_is_about(ask):
+    meanings = {step.name: step.meaning for step in plan_steps(ask(*LEVELS, "data.drop=[]"))}
+    assert meanings["short.train"] == "train up to 4 steps at a context of 1,536 with keep level=1,2"
+    assert meanings["long.train"] == "train up to 4 steps at a context of 2,048 with accuracy between 0.1 0.8"
+
+
+def test_another_rule_of_a_stage_redoes_it_and_nothing_before_it(ask):
+    finish(ask(*LEVELS))
+    assert set(states(ask(*LEVELS)).values()) == {"done"}
+    request = ask(LEVELS[0], "stages.1.select=['accuracy between 0.2 0.8']")
+    found = {name: state for name, state in states(request).items() if state != "done"}
+    assert found == {"long.train": "changed"} | dict.fromkeys(("evaluate.final", "evaluate.yarn", "report"), "behind")
+    with pytest.raises(RunFolderError, match=r"long\.train: stage\.select was .*0\.1 0\.8.*, is .*0\.2 0\.8"):
+        run_recipe(request)
+
+
+@pytest.mark.parametrize(("rule", "state"), [(LEVELS[1], "changed"), ("stages.1.select=[]", "done")])
+def test_what_a_rule_asks_is_an_input_of_its_stage_though_the_problems_are_the_same(ask, rule, state):
+    request = ask(rule, "data.drop=[]")
+    finish(request)
+    assert states(request)["long.train"] == "done"
+    request.folder.stage("short").visits.write_text("other\n")
+    assert states(request)["long.train"] == state
+
+
 def test_a_missing_model_between_stages_is_made_again_and_the_rest_waits(ask):
     request = ask()
     finish(request)

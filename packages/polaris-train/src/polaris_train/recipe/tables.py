@@ -187,7 +187,7 @@ class Lora(_Table):
     """Adapters of all linear layers but the output head, trained instead of the weights (Hu et al., arXiv 2106.09685).
 
     Adapters on all layers, not on attention alone, do what full parameters do in reinforcement learning, at any rank
-    that was tried (Thinking Machines, "LoRA Without Regret").
+    that was tried (Schulman et al., "LoRA Without Regret", 2025. https://thinkingmachines.ai/blog/lora/).
     """
 
     rank: int = Field(default=64, ge=1)
