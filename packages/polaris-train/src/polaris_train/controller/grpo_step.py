@@ -34,7 +34,7 @@ def grpo_steps(request: Request, index: int, stage: Stage) -> Iterator[Step]:
         yield _temperature(request, stage, own, start, like=first)
     yield Step(
         name=f"{stage.name}.train",
-        meaning=f"train {_how_long(stage)} at a context of {stage.context:,}",
+        meaning=f"train {_how_long(stage)} at a context of {stage.context:,}{_on_what(stage)}",
         argv=(
             *("polaris-train", "stage", request.argument, stage.name, "--out", str(folder.path)),
             *("--problems", str(problems)),
@@ -139,3 +139,7 @@ def _reinforced(request: Request, index: int) -> list[int]:
 def _how_long(stage: Stage) -> str:
     most = stage.max_sampled_tokens
     return f"up to {stage.steps} steps" if most is None else f"until {most:,} tokens are sampled"
+
+
+def _on_what(stage: Stage) -> str:
+    return f" with {', '.join(stage.select)}" if stage.select else ""
