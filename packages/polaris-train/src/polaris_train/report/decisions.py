@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from polaris_train.recipe import Recipe
-from polaris_train.recipe_curriculum import Curriculum
+from polaris_train.recipe.curriculum import Curriculum
 from polaris_train.report.evidence import EVALUATIONS, RunEvidence, StageEvidence
 from polaris_train.report.records import Interval, Selection
 
