@@ -4,7 +4,6 @@ import shutil
 
 import pytest
 import torch
-import torch.distributed as dist
 from polaris_train.model.attention import (
     FLASH_2,
     FLASH_3,
@@ -21,16 +20,11 @@ from polaris_train.recipe.tables import Lora
 from torch._dynamo.utils import counters
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+pytestmark = pytest.mark.usefixtures("one_rank")
+
 CPU = torch.device("cpu")
 SHAPE = {"vocab_size": 60, "hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "head_dim": 16}
 CONFIG = Qwen3Config(**SHAPE, num_key_value_heads=1, num_hidden_layers=3)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def process_group():
-    dist.init_process_group("gloo", init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")

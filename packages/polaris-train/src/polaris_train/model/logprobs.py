@@ -51,17 +51,19 @@ class _TokenLogprobs(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         logprobs, entropies, normalizers = (hidden.new_empty(len(targets), dtype=_wide(hidden)) for _ in range(3))
         wide_head = _factor(head)
+        # One chunk's memory serves all: new logits for each would be made while the last ones are still there.
+        rooms = [wide_head.new_empty(min(chunk_tokens, len(targets)), len(head), dtype=_wide(head)) for _ in range(2)]
         for chunk in _chunks(len(targets), chunk_tokens):
-            logits = _product(_factor(hidden[chunk]), wide_head.T).div_(temperature)
+            logits, exponentials = (room[: len(targets[chunk])] for room in rooms)
+            _product(_factor(hidden[chunk]), wide_head.T, out=logits).div_(temperature)
             highest = logits.amax(dim=-1)
             logits.sub_(highest[:, None])
             picked = logits.gather(-1, targets[chunk, None]).squeeze(-1)
-            exponentials = logits.exp()
+            torch.exp(logits, out=exponentials)
             total = exponentials.sum(dim=-1)
             logprobs[chunk] = picked - total.log()
             entropies[chunk] = total.log() - exponentials.mul_(logits).sum(dim=-1) / total
             normalizers[chunk] = highest + total.log()
-            del logits, exponentials  # else they live on while the next chunk's logits are made
         ctx.save_for_backward(hidden, head, targets, normalizers)
         ctx.temperature, ctx.chunk_tokens = temperature, chunk_tokens
         ctx.mark_non_differentiable(entropies)
@@ -74,9 +76,10 @@ class _TokenLogprobs(torch.autograd.Function):
         wide_head = _factor(head)
         hidden_gradient = torch.empty_like(hidden)
         head_gradient = torch.zeros_like(head, dtype=_wide(head))
+        room = wide_head.new_empty(min(ctx.chunk_tokens, len(targets)), len(head), dtype=_wide(head))
         for chunk in _chunks(len(targets), ctx.chunk_tokens):
             factor, scale = _factor(hidden[chunk]), scales[chunk, None]
-            logits = _product(factor, wide_head.T).div_(ctx.temperature)
+            logits = _product(factor, wide_head.T, out=room[: len(factor)]).div_(ctx.temperature)
             slopes = logits.sub_(normalizers[chunk, None]).exp_().mul_(-scale)
             slopes.scatter_add_(-1, targets[chunk, None], scale)
             narrow = slopes.to(factor.dtype)
@@ -85,7 +88,6 @@ class _TokenLogprobs(torch.autograd.Function):
                 head_gradient.addmm_(narrow.T, factor)
             else:
                 head_gradient += _product(narrow.T, factor)
-            del logits, slopes, narrow
         return hidden_gradient, head_gradient.to(head.dtype), None, None, None
 
 
@@ -102,8 +104,8 @@ def _factor(tensor: Tensor) -> Tensor:
     return tensor if tensor.device.type == "cuda" else tensor.to(_wide(tensor))
 
 
-def _product(left: Tensor, right: Tensor) -> Tensor:
+def _product(left: Tensor, right: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Multiply with a result that is not rounded to the factors' precision."""
     if left.dtype == _wide(left):
-        return left @ right
-    return torch.mm(left, right, out_dtype=_wide(left))
+        return torch.mm(left, right, out=out)
+    return torch.mm(left, right, out_dtype=_wide(left), out=out)
