@@ -5,8 +5,8 @@ import time
 
 import pytest
 from polaris_rollout import Completion, Group, progress
+from polaris_rollout.contracts import EngineStatus
 from polaris_rollout.progress import Meter, track
-from polaris_rollout.records import EngineStatus
 
 
 def group(num_tokens):

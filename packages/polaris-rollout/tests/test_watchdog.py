@@ -11,7 +11,7 @@ from polaris_rollout.errors import SettingError
 
 PROGRAM = """
 import ctypes, sys, threading, time
-from polaris_rollout.records import EngineStatus
+from polaris_rollout.contracts import EngineStatus
 from polaris_rollout.engines.watchdog import watch
 
 class Engine:

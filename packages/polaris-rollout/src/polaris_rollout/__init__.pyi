@@ -1,3 +1,8 @@
+from .contracts import Engine as Engine
+from .contracts import EngineSpec as EngineSpec
+from .contracts import Sampler as Sampler
+from .contracts import WeightSink as WeightSink
+from .contracts import deciding_options as deciding_options
 from .devices import visible_devices as visible_devices
 from .digest import model_digest as model_digest
 from .errors import EndpointError as EndpointError
@@ -30,14 +35,9 @@ from .records import MAX_TEMPERATURE as MAX_TEMPERATURE
 from .records import PROMPT_SUFFIX as PROMPT_SUFFIX
 from .records import ChatFormat as ChatFormat
 from .records import Completion as Completion
-from .records import Engine as Engine
-from .records import EngineSpec as EngineSpec
 from .records import Group as Group
 from .records import Prompt as Prompt
-from .records import Sampler as Sampler
 from .records import SamplingParams as SamplingParams
-from .records import WeightSink as WeightSink
 from .records import completion_seed as completion_seed
-from .records import deciding_options as deciding_options
 from .records import derive_seed as derive_seed
 from .yarn import yarn_config as yarn_config

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column
 
-from polaris_rollout.records import Engine, EngineStatus, Group
+from polaris_rollout.contracts import Engine, EngineStatus
+from polaris_rollout.records import Group
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ import typer
 
 from polaris_rollout.cli.options import engine_options
 from polaris_rollout.cli.temperature import temperature
-from polaris_rollout.records import PROMPT_SUFFIX, EngineSpec
+from polaris_rollout.contracts import EngineSpec
+from polaris_rollout.records import PROMPT_SUFFIX
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from polaris_rollout.contracts import EngineSpec
 from polaris_rollout.devices import visible_devices
 from polaris_rollout.errors import SettingError
-from polaris_rollout.records import ChatFormat, EngineSpec
+from polaris_rollout.records import ChatFormat
 
 Command = Callable[..., None]
 

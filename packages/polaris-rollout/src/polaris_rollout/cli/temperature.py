@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from polaris_rollout.cli.options import engine_options
-from polaris_rollout.records import PROMPT_SUFFIX, EngineSpec
+from polaris_rollout.contracts import EngineSpec
+from polaris_rollout.records import PROMPT_SUFFIX
 
 
 @engine_options(extend_positions=True)

@@ -14,10 +14,11 @@ from multiprocessing.connection import Connection, Pipe, wait
 from types import TracebackType
 from typing import Any, Self, cast
 
+from polaris_rollout.contracts import EngineSpec, EngineStatus
 from polaris_rollout.devices import visible_devices
 from polaris_rollout.engines.openmp import openmp_environment
 from polaris_rollout.errors import EngineDiedError
-from polaris_rollout.records import EngineSpec, EngineStatus, Group, Prompt, SamplingParams, distinct
+from polaris_rollout.records import Group, Prompt, SamplingParams, distinct
 
 _GRACE_S = 10.0
 

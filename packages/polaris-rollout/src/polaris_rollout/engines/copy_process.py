@@ -9,9 +9,10 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
+from polaris_rollout.contracts import Engine, EngineSpec
 from polaris_rollout.engines.opening import open_engine
 from polaris_rollout.errors import RolloutError
-from polaris_rollout.records import Engine, EngineSpec, Prompt
+from polaris_rollout.records import Prompt
 
 STATUS_EVERY_S = 1.0
 """Between two messages that say what the engine is doing."""

@@ -4,11 +4,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from polaris_rollout.contracts import Engine, EngineSpec
 from polaris_rollout.digest import model_digest
 from polaris_rollout.engines.options import MAX_IN_FLIGHT
 from polaris_rollout.errors import ModelError
 from polaris_rollout.models import chat_template, check_chat, model_config, resolve_model
-from polaris_rollout.records import Engine, EngineSpec
 from polaris_rollout.yarn import yarn_config
 
 

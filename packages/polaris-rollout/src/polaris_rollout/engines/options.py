@@ -9,9 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from polaris_rollout.contracts import EngineSpec
 from polaris_rollout.errors import SettingError
 from polaris_rollout.models import text_config
-from polaris_rollout.records import EngineSpec
 from polaris_rollout.yarn import yarn_config
 
 GPU_MEMORY_SHARE = 0.9

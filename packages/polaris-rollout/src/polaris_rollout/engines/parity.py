@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from polaris_rollout.contracts import Sampler
 from polaris_rollout.errors import ParityError
 from polaris_rollout.models import resolve_model
-from polaris_rollout.records import Group, Prompt, Sampler, SamplingParams
+from polaris_rollout.records import Group, Prompt, SamplingParams
 from polaris_rollout.yarn import extended_config
 
 logger = logging.getLogger(__name__)

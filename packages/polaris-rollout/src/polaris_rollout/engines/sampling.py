@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median, quantiles
 
+from polaris_rollout.contracts import EngineSpec
 from polaris_rollout.engines.opening import check_model, open_engine
 from polaris_rollout.engines.watchdog import watch
 from polaris_rollout.progress import track
-from polaris_rollout.records import EngineSpec, SamplingParams
+from polaris_rollout.records import SamplingParams
 from polaris_rollout.store.folder import RolloutStore, store_parts
 from polaris_rollout.store.resume import read_prompts, sample_missing
 from polaris_rollout.store.table import count_tokens, read_columns

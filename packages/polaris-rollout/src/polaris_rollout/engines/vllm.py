@@ -28,6 +28,7 @@ logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
 
+from polaris_rollout.contracts import EngineSpec, EngineStatus
 from polaris_rollout.digest import model_digest
 from polaris_rollout.engines.options import answers_within, check_engine_options, vllm_options
 from polaris_rollout.errors import EngineMissingError, SettingError
@@ -42,17 +43,7 @@ from polaris_rollout.models import (
     stop_token_ids,
     text_config,
 )
-from polaris_rollout.records import (
-    Completion,
-    EngineSpec,
-    EngineStatus,
-    Group,
-    Prompt,
-    SamplingParams,
-    completion_seed,
-    cut_at_stop,
-    distinct,
-)
+from polaris_rollout.records import Completion, Group, Prompt, SamplingParams, completion_seed, cut_at_stop, distinct
 from polaris_rollout.transfer.files import with_tied_head
 
 try:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from polaris_rollout.contracts import Engine, EngineStatus
 from polaris_rollout.errors import SettingError
-from polaris_rollout.records import Engine, EngineStatus
 
 STALL_EXIT_CODE = 75
 """Of a process that the watchdog ended: "try again later" among the codes of sysexits.h."""

@@ -14,9 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from polaris_rollout.contracts import EngineStatus
 from polaris_rollout.errors import EndpointError, SettingError
 from polaris_rollout.models import check_lengths
-from polaris_rollout.records import USER_TURN, ChatFormat, EngineStatus, Group, Prompt, SamplingParams, distinct
+from polaris_rollout.records import USER_TURN, ChatFormat, Group, Prompt, SamplingParams, distinct
 from polaris_rollout.servers.inventory import Inventory
 from polaris_rollout.servers.pool import EndpointPool
 from polaris_rollout.servers.roster import Roster

@@ -16,13 +16,13 @@ from typing import Any, Self
 
 import httpx
 
+from polaris_rollout.contracts import EngineStatus
 from polaris_rollout.errors import EndpointError, ModelError
 from polaris_rollout.models import chat_template, prefilled_think, render_prompt, resolve_model
 from polaris_rollout.records import (
     USER_TURN,
     ChatFormat,
     Completion,
-    EngineStatus,
     Group,
     Prompt,
     SamplingParams,

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from typing import Protocol, TypeVar
 
+from polaris_rollout.contracts import Sampler
 from polaris_rollout.errors import SettingError
-from polaris_rollout.records import Group, Prompt, Sampler, SamplingParams, distinct
+from polaris_rollout.records import Group, Prompt, SamplingParams, distinct
 
 Item = TypeVar("Item")
 

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from polaris_rollout.contracts import Sampler
 from polaris_rollout.errors import StoreError
-from polaris_rollout.records import Group, Prompt, Sampler, SamplingParams
+from polaris_rollout.records import Group, Prompt, SamplingParams
 from polaris_rollout.store.folder import RolloutStore
 from polaris_rollout.store.table import explain_reading
 

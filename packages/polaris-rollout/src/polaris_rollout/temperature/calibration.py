@@ -11,20 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from polaris_rollout.contracts import Engine, EngineSpec
 from polaris_rollout.engines.opening import check_model, open_engine
 from polaris_rollout.engines.watchdog import watch
 from polaris_rollout.errors import SettingError
 from polaris_rollout.progress import track
-from polaris_rollout.records import (
-    MAX_TEMPERATURE,
-    PROMPT_SUFFIX,
-    Engine,
-    EngineSpec,
-    Group,
-    Prompt,
-    SamplingParams,
-    derive_seed,
-)
+from polaris_rollout.records import MAX_TEMPERATURE, PROMPT_SUFFIX, Group, Prompt, SamplingParams, derive_seed
 from polaris_rollout.temperature.budget import Floats, Probe, ProbeRun
 from polaris_rollout.temperature.diversity import bootstrap_interval
 from polaris_rollout.temperature.doubts import doubts

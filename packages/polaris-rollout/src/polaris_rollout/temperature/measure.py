@@ -13,9 +13,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from polaris_rollout.contracts import Sampler
 from polaris_rollout.errors import StoreError
 from polaris_rollout.overlap import alongside
-from polaris_rollout.records import Group, Prompt, Sampler, SamplingParams, derive_seed
+from polaris_rollout.records import Group, Prompt, SamplingParams, derive_seed
 from polaris_rollout.store.folder import RolloutStore, read_store
 from polaris_rollout.store.resume import read_prompt_rows, sample_missing
 from polaris_rollout.temperature.budget import Probe
