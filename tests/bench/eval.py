@@ -7,11 +7,11 @@ of the answers are right, written in several ways; the others need algebra to be
 What is right is known from the writing, and must be found; so must distinct-4, counted with a set for one problem.
 """
 
+import argparse
 import json
 import math
 import random
 import resource
-import sys
 import tempfile
 import time
 from fractions import Fraction
@@ -28,7 +28,9 @@ WORDS = [*"x y = + - 2 7 ( ) so we get the sum of all terms and then".split(), r
 
 def main() -> None:
     """Write a file, grade and score it, and print what that took."""
-    num_tokens = int(sys.argv[1]) if len(sys.argv) > 1 else 50_000
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tokens", type=int, nargs="?", default=50_000, help="of each completion")
+    num_tokens = parser.parse_args().tokens
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "long.jsonl"
         num_right, num_missing = write_file(path, num_tokens)
