@@ -32,7 +32,9 @@ def test_each_case_takes_what_the_plan_says(number, capsys):
 def test_the_command_probes_on_two_ranks(monkeypatch, capsys):
     arguments = ["plan", "tiny-cpu", "--probe", "--set", "num_processes=2", "--set", "stages.2.context=1024"]
     monkeypatch.setattr("sys.argv", ["polaris-train", *arguments])
-    main()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
     said = capsys.readouterr().out
     assert "stage-3: 2 steps of 2 micro-batches of 1,024 tokens on 2 rank(s) of this machine (cpu)" in said
     assert "GiB a rank measured" in said and "GiB planned" in said

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from dataclasses import asdict
 
 import pytest
@@ -248,21 +249,46 @@ def test_a_tied_head_is_stored_once(new_state, checkpointer, tmp_path):
     assert sorted(name.rpartition(".")[2] for name in tensors) == ["exp_avg", "exp_avg_sq", "weight"]
 
 
-def test_a_checkpoint_is_whole_where_no_thread_can_be_started(new_state, checkpointer, tmp_path):
+@pytest.fixture
+def no_room_for_threads():
+    """A context in which every new thread asks for a stack larger than there is address space for."""
+
+    @contextmanager
+    def scarce():
+        usual = threading.stack_size(2**46)
+        try:
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                threading.Thread(target=print).start()
+            yield
+        finally:
+            threading.stack_size(usual)
+
+    return scarce
+
+
+def test_a_checkpoint_is_whole_where_no_thread_can_be_started(new_state, checkpointer, tmp_path, no_room_for_threads):
     state, saved = new_state(), checkpointer()
     train(state, seed=1)
     saved.save(state, POSITION)
     saved.wait()
     folder = Checkpoints(tmp_path / "checkpoints").step(1)
     before = folder.manifest.read_bytes()
-    usual = threading.stack_size(2**46)  # more than there is address space for
-    try:
-        with pytest.raises(RuntimeError, match="can't start new thread"):
-            threading.Thread(target=print).start()
+    with no_room_for_threads():
         write_manifest(folder)
-    finally:
-        threading.stack_size(usual)
     assert folder.manifest.read_bytes() == before and damage(folder) is None
+
+
+def test_a_checkpoint_whose_thread_cannot_be_started_says_that_memory_ran_out(
+    new_state, checkpointer, no_room_for_threads
+):
+    train(state := new_state(), seed=1)
+    saved = checkpointer()
+    with no_room_for_threads(), pytest.raises(CheckpointMemoryError, match="can't start new thread"):
+        saved.save(state, POSITION)
+    saved.save(state, POSITION)
+    saved.wait()
+    checkpointer().restore(other := new_state())
+    assert contents(other) == contents(state)
 
 
 def test_memory_that_runs_out_while_a_checkpoint_is_written_is_not_taken_for_a_full_disk(new_state, tmp_path):

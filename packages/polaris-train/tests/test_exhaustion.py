@@ -24,6 +24,7 @@ EXHAUSTED = [
         "NCCL error in: ../torch/csrc/distributed/c10d/ProcessGroupNCCL.cpp:1296, unhandled cuda error, NCCL version "
         "2.18.1\nLast error:\nFailed to CUDA calloc 6291456 bytes"
     ),
+    RuntimeError("can't start new thread"),
 ]
 
 OTHER = [

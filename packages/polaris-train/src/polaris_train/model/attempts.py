@@ -1,6 +1,5 @@
 """A training step that is tried again, where what stopped it can be mended: nothing that was sampled is thrown away."""
 
-import gc
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ import torch.distributed as dist
 from torch.distributed.fsdp import FSDPModule
 
 from polaris_train.errors import MemoryExhaustedError
+from polaris_train.model.exhaustion import give_back_memory
 from polaris_train.model.packing import TrainingSequence
 from polaris_train.model.policy import Policy, WithoutAdapters
 from polaris_train.model.step import OptimizerStep, StepSettings, TokenLoss, accumulate, optimizer_step
@@ -97,9 +97,7 @@ def fitting(
         for model in models:
             if isinstance(model, Policy):
                 _forget(model)
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        give_back_memory()
 
 
 def _forget(policy: Policy) -> None:

@@ -1,6 +1,8 @@
-"""Whether an error says that memory ran out, whoever says it."""
+"""Whether an error says that memory ran out, whoever says it; and giving back what is free."""
 
+import ctypes
 import errno
+import gc
 
 import torch
 
@@ -13,6 +15,7 @@ _TEXTS = (
     "Failed to CUDA calloc",  # NCCL's buffers
     "Failed to CUDA malloc",
     "Cannot allocate memory",  # NCCL's and gloo's shared memory: the system's word
+    "can't start new thread",  # Python's, where the system has no room for the thread's stack
 )
 
 
@@ -23,3 +26,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _TEXTS)
+
+
+def give_back_memory() -> None:
+    """Give what is free to the GPU and to the system: a broken-off attempt leaves a process near what it may have."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's; other C libraries have none
+        trim(0)

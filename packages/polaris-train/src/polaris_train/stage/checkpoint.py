@@ -82,6 +82,10 @@ class Checkpointer:
             state: Copied, so that training can go on.
             position: Where the sampler is, recorded for the receipt.
             chosen: A step whose checkpoint is kept, however old it is.
+
+        Raises:
+            RunFolderError: If the one before could not be written.
+            CheckpointMemoryError: If memory ran out, then or now.
         """
         self.wait()
         final = self._folder.step(state.step)
@@ -98,13 +102,18 @@ class Checkpointer:
         torch.save(random_state(), partial.random(dist.get_rank()))
         contents = contents_of(state)
         dist.barrier()
-        written = async_save(
-            contents,
-            checkpoint_id=partial.path,
-            async_stager=BlockingAsyncStager(),
-            process_group=self._group,
-        )
-        self._writing = self._finishing.submit(self._finish, _as_future(written), final, chosen)
+        try:
+            written = async_save(
+                contents,
+                checkpoint_id=partial.path,
+                async_stager=BlockingAsyncStager(),
+                process_group=self._group,
+            )
+            self._writing = self._finishing.submit(self._finish, _as_future(written), final, chosen)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise self._explained(error) from error
 
     def wait(self) -> None:
         """Wait until what is being written is complete.
@@ -115,18 +124,22 @@ class Checkpointer:
         """
         error = self._settle()
         if error is not None:
-            first = _first(error)
-            if is_out_of_memory(first):
-                raise CheckpointMemoryError(
-                    f"{self._folder.path}: memory ran out while a checkpoint was written ({_said(first)}); give "
-                    "more of it or a lower microbatch_tokens, the same command continues"
-                ) from error
-            free = shutil.disk_usage(self._folder.path).free / 2**30  # torch's writer does not say that a disk is full
-            raise RunFolderError(
-                f"{self._folder.path}: a checkpoint could not be written: {_said(first)}; {free:.2f} GiB are left on "
-                "its disk; where that is the cause make room, the same command continues"
-            ) from error
+            raise self._explained(error) from error
         dist.barrier()
+
+    def _explained(self, error: BaseException) -> RunFolderError | CheckpointMemoryError:
+        """Return what to say of a checkpoint that could not be written."""
+        first = _first(error)
+        if is_out_of_memory(first):
+            return CheckpointMemoryError(
+                f"{self._folder.path}: memory ran out while a checkpoint was written ({_said(first)}); give "
+                "more of it or a lower microbatch_tokens, the same command continues"
+            )
+        free = shutil.disk_usage(self._folder.path).free / 2**30  # torch's writer does not say that a disk is full
+        return RunFolderError(
+            f"{self._folder.path}: a checkpoint could not be written: {_said(first)}; {free:.2f} GiB are left on "
+            "its disk; where that is the cause make room, the same command continues"
+        )
 
     def close(self) -> None:
         """Let what is being written be finished where a stage ends with an error; waits for no other rank."""
