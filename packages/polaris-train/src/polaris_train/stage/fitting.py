@@ -3,6 +3,7 @@
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -14,43 +15,66 @@ from polaris_train.resolved import ResolvedStage
 logger = logging.getLogger(__name__)
 
 
-def fitted(config: ResolvedStage, device: torch.device) -> ResolvedStage:
+def fitted(config: ResolvedStage, device: torch.device, *, allowed: int | None = None) -> ResolvedStage:
     """Return a stage with nothing left open for this machine; collective.
 
     On a CPU nothing is derived. A model that cannot be planned is trained as the recipe says.
 
+    Args:
+        config: As its folder keeps it.
+        device: Of this rank.
+        allowed: Tokens of a micro-batch that an earlier attempt's lack of memory left, where there was one.
+
     Raises:
         RecipeError: If the host has not the memory for what is offloaded.
     """
-    as_said = config.model_copy(update={"cpu_offload": bool(config.cpu_offload)})
-    if device.type != "cuda":
-        return as_said
-    derived = derived_here(config, device)
-    if derived is None:
-        return as_said
-    training = derived.training
-    if derived.memory.host:
-        _require_host_memory(
-            derived.memory.host * int(os.environ.get("LOCAL_WORLD_SIZE", "1")), of=offloading(training)
+    derived = derived_here(config, device) if device.type == "cuda" else None
+    if derived is not None:
+        require_host_memory(
+            derived, num_ranks=int(os.environ.get("LOCAL_WORLD_SIZE", "1")), available=available_bytes()
         )
-    if dist.get_rank() == 0:
-        for problem in derived.problems:
-            logger.warning("by plan this stage does not fit: %s", problem)
-        logger.info(
-            "by plan: %.1f GiB of each GPU to train, micro-batches of %d tokens, activations: %s%s",
-            derived.memory.total / GIB,
-            training.tokens,
-            training.activations,
-            ", parameters on the host" * training.offloads
-            + ", gradients shared out after every micro-batch" * training.reduces_each,
-        )
-    values = {
-        "cpu_offload": training.offloads,
-        "activations": training.activations,
-        "microbatch_tokens": -(-training.tokens // training.context_parallel),
-        "reduce_each_microbatch": training.reduces_each,
-    }
-    return config.model_copy(update=values)
+    found = settled(config, derived, allowed=allowed)
+    if derived is not None and dist.get_rank() == 0:
+        _tell(found, derived)
+    return found
+
+
+def settled(config: ResolvedStage, derived: Derived | None, *, allowed: int | None = None) -> ResolvedStage:
+    """Return a stage with what was derived where its recipe says nothing; what it says is kept.
+
+    Args:
+        config: As its folder keeps it.
+        derived: By the plan; ``None`` where there is none.
+        allowed: As of `fitted`: micro-batches become no larger, whoever chose them.
+    """
+    values: dict[str, Any] = {"cpu_offload": bool(config.cpu_offload)}
+    if derived is not None:
+        training = derived.training
+        values = {
+            "cpu_offload": training.offloads,
+            "activations": training.activations,
+            "reduce_each_microbatch": training.reduces_each,
+        }
+        if config.microbatch_tokens is None:
+            # One that was chosen may be less than the longest sequence, which the plan counts with.
+            values["microbatch_tokens"] = -(-training.tokens // training.context_parallel)
+    found = config.model_copy(update=values)
+    if allowed is None:
+        return found
+    return found.model_copy(update={"microbatch_tokens": min(allowed, found.max_microbatch_tokens)})
+
+
+def _tell(config: ResolvedStage, derived: Derived) -> None:
+    for problem in derived.problems:
+        logger.warning("by plan this stage does not fit: %s", problem)
+    logger.info(
+        "by plan: %.1f GiB of each GPU to train; micro-batches of %d tokens, activations: %s%s",
+        derived.memory.total / GIB,
+        config.max_microbatch_tokens,
+        config.activations,
+        ", parameters on the host" * bool(config.cpu_offload)
+        + ", gradients shared out after every micro-batch" * config.reduce_each_microbatch,
+    )
 
 
 def derived_here(config: ResolvedStage, device: torch.device) -> Derived | None:
@@ -75,16 +99,21 @@ def _machine(device: torch.device) -> Machine:
     return Machine(card=card, num_ranks=dist.get_world_size(), memory_gib=card.memory_gib, host_gib=float("inf"))
 
 
-def _require_host_memory(needed: float, *, of: str) -> None:
+def require_host_memory(derived: Derived, *, num_ranks: int, available: float) -> None:
     """Refuse to offload what the host would have to swap.
+
+    Args:
+        derived: What its ranks offload.
+        num_ranks: On this host.
+        available: Of its memory, in bytes.
 
     Raises:
         RecipeError: Naming what is needed and what there is.
     """
-    if (available := available_bytes()) < needed:
+    if (needed := derived.memory.host * num_ranks) > available:
         raise RecipeError(
-            f"{of} needs {needed / GIB:.0f} GiB of this host's memory for its ranks and {available / GIB:.0f} "
-            "are available; use lora.rank, a smaller model, or more nodes"
+            f"{offloading(derived.training)} needs {needed / GIB:.0f} GiB of this host's memory for its ranks and "
+            f"{available / GIB:.0f} are available; use lora.rank, a smaller model, or more nodes"
         )
 
 
