@@ -11,7 +11,7 @@ from polaris_train.recipe.tables import Lora
 from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import StageFolder
 from polaris_train.stage.engine import share_beside
-from polaris_train.stage.fitting import fitted, require_host_memory, settled
+from polaris_train.stage.fitting import available_bytes, fitted, machine_here, require_host_memory, settled
 from polaris_train.stage.worker import smaller_next_time
 
 CONTEXT = 40960
@@ -100,6 +100,29 @@ def test_offload_that_the_host_has_no_memory_for_is_refused(said, each, named):
     with pytest.raises(RecipeError, match=message):
         require_host_memory(plan, num_ranks=8, available=short)
     require_host_memory(derived(resolved("cpu_offload=false", "activations=recompute")), num_ranks=8, available=0)
+
+
+def test_where_the_host_has_no_memory_another_way_is_taken():
+    """Eight cards of 40 GiB beside a host of 50: gradients shared out each time need nothing of it."""
+    machines = [find_machine("h100", num_ranks=8, memory_gib=40, host_gib=each) for each in (50, 1000)]
+    config = resolved()
+    poor, rich = (settled(config, derived(config, each)) for each in machines)
+    assert (rich.cpu_offload, rich.reduce_each_microbatch) == (True, False)
+    assert (poor.cpu_offload, poor.reduce_each_microbatch) == (False, True)
+    plan = derived(config, machines[0])
+    assert not plan.problems
+    require_host_memory(plan, num_ranks=8, available=50 * GIB)
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_the_machine_has_the_memory_that_its_host_can_give(monkeypatch):
+    card = "NVIDIA H100 80GB HBM3"
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (70 * GIB, 79 * GIB))
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: card)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # so many ranks share the host, and one of them is here
+    machine = machine_here(torch.device("cuda", 0))
+    assert (machine.card.name, machine.num_ranks, machine.memory_gib) == (card, 1, 79)
+    assert machine.host_gib == pytest.approx(available_bytes() / GIB / 4, rel=0.3)  # others begin and end meanwhile
 
 
 @pytest.mark.usefixtures("one_rank")

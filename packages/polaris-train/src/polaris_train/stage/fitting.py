@@ -28,14 +28,17 @@ def fitted(config: ResolvedStage, device: torch.device, *, allowed: int | None =
     Raises:
         RecipeError: If the host has not the memory for what is offloaded.
     """
-    derived = derived_here(config, device) if device.type == "cuda" else None
+    if device.type != "cuda":
+        return settled(config, None, allowed=allowed)
+    machine = machine_here(device)
+    derived = derived_on(machine, config)
     if derived is not None:
-        require_host_memory(
-            derived, num_ranks=int(os.environ.get("LOCAL_WORLD_SIZE", "1")), available=available_bytes()
-        )
+        ranks_here = _ranks_here()
+        available = machine.host_gib * GIB / machine.num_ranks * ranks_here
+        require_host_memory(derived, num_ranks=ranks_here, available=available)
     found = settled(config, derived, allowed=allowed)
     if derived is not None and dist.get_rank() == 0:
-        _tell(found, derived)
+        _tell(found, derived, machine)
     return found
 
 
@@ -64,9 +67,13 @@ def settled(config: ResolvedStage, derived: Derived | None, *, allowed: int | No
     return found.model_copy(update={"microbatch_tokens": min(allowed, found.max_microbatch_tokens)})
 
 
-def _tell(config: ResolvedStage, derived: Derived) -> None:
+def _tell(config: ResolvedStage, derived: Derived, machine: Machine) -> None:
     for problem in derived.problems:
-        logger.warning("by plan this stage does not fit: %s", problem)
+        logger.warning(
+            "by plan this stage does not fit: %s; it is tried all the same, and 'polaris-train plan RECIPE --gpus %d "
+            "--gpu-memory %.0f --host-memory %.0f' names the cheapest changes with which it would fit",
+            *(problem, machine.num_ranks, machine.memory_gib, machine.host_gib),
+        )
     logger.info(
         "by plan: %.1f GiB of each GPU to train; micro-batches of %d tokens, activations: %s%s",
         derived.memory.total / GIB,
@@ -77,8 +84,8 @@ def _tell(config: ResolvedStage, derived: Derived) -> None:
     )
 
 
-def derived_here(config: ResolvedStage, device: torch.device) -> Derived | None:
-    """Return the plan of a stage on the devices of its ranks, ``None`` if its model cannot be planned; collective."""
+def derived_on(machine: Machine, config: ResolvedStage) -> Derived | None:
+    """Return the plan of a stage on the machine of its ranks, ``None`` if its model cannot be planned."""
     try:
         shape = model_shape(config.model)
     except PlanError as error:
@@ -86,17 +93,28 @@ def derived_here(config: ResolvedStage, device: torch.device) -> Derived | None:
             logger.warning("nothing is derived from the memory of this machine: %s", error)
         return None
     options, supervised = config.engine | config.engine_room, config.sft is not None
-    return derive(config, config.context, options, shape, _machine(device), supervised=supervised)
+    return derive(config, config.context, options, shape, machine, supervised=supervised)
 
 
-def _machine(device: torch.device) -> Machine:
-    """Return the devices of all ranks, each with the memory of the smallest; their speed plays no part."""
+def machine_here(device: torch.device) -> Machine:
+    """Return the devices of all ranks, each as the smallest and with the smallest share of its host; collective.
+
+    Their speed plays no part.
+    """
     if device.type == "cpu":
         return find_machine("cpu", num_ranks=dist.get_world_size(), memory_gib=available_bytes() / GIB)
-    memory = torch.tensor(torch.cuda.mem_get_info(device)[1], dtype=torch.float64)
-    dist.all_reduce(memory, op=dist.ReduceOp.MIN)
-    card = Card(name=torch.cuda.get_device_name(device), memory_gib=float(memory) / GIB, bandwidth=1.0, flops=1.0)
-    return Machine(card=card, num_ranks=dist.get_world_size(), memory_gib=card.memory_gib, host_gib=float("inf"))
+    least = torch.tensor(
+        [torch.cuda.mem_get_info(device)[1] / GIB, available_bytes() / GIB / _ranks_here()], dtype=torch.float64
+    )
+    dist.all_reduce(least, op=dist.ReduceOp.MIN)
+    memory, host = least.tolist()
+    card = Card(name=torch.cuda.get_device_name(device), memory_gib=memory, bandwidth=1.0, flops=1.0)
+    num_ranks = dist.get_world_size()
+    return Machine(card=card, num_ranks=num_ranks, memory_gib=memory, host_gib=host * num_ranks)
+
+
+def _ranks_here() -> int:
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def require_host_memory(derived: Derived, *, num_ranks: int, available: float) -> None:
