@@ -255,6 +255,11 @@ def test_a_recipe_that_cannot_fit_is_refused_with_three_lines_that_are_then_acce
         (["qwen3-4b", "--set", "engine.max_model_len=9"], "'max_model_len' cannot be set: it is the context"),
         (["qwen3-4b", "--set", "tensor_parallel=3", "--gpus", "8"], "tensor_parallel = 3 does not divide 8 ranks"),
         (["qwen3-4b", "--set", "model=none-such"], "no model 'none-such'"),
+        (
+            ["qwen3-4b", "--set", "model=Qwen/Qwen2.5-1.5B", "--set", "context_parallel=8", "--gpus", "8"],
+            "context_parallel is 8, which does not divide the 12 attention heads of Qwen/Qwen2.5-1.5B; give one of "
+            "1, 2, 3, 4, 6, 12",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(monkeypatch, capsys, arguments, message):
