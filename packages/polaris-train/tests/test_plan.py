@@ -202,6 +202,15 @@ def test_every_fix_that_a_refusal_names_is_accepted(recipe, card, cards, overrid
         assert f"--set {fix[0]}" in refusal(plan, fixes)
 
 
+def test_ranks_that_share_a_sequence_are_proposed_where_that_makes_it_fit_and_derived_nowhere():
+    long = ["model=Qwen/Qwen3-1.7B", "stages.2.context=262144", "extend_positions=true"]
+    machine = find_machine("h100", num_ranks=8, memory_gib=40)
+    plan = plan_recipe(load_recipe("qwen3-4b", long), machine)
+    assert plan.problems and {each.derived.training.context_parallel for each in plan.stages} == {1}
+    assert cheapest_fixes("qwen3-4b", long, machine)[0] == ("context_parallel=2",)
+    assert not plan_recipe(load_recipe("qwen3-4b", [*long, "context_parallel=2"]), machine).problems
+
+
 def run(monkeypatch, capsys, *arguments):
     monkeypatch.setattr("sys.argv", ["polaris-train", "plan", *arguments])
     code = 0
