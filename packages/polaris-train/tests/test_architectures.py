@@ -12,6 +12,7 @@ from polaris_train.model.attention import packed_sdpa
 from polaris_train.model.loading import load_policy, save_policy
 from polaris_train.model.packing import TrainingSequence, pack
 from polaris_train.model.step import StepSettings, TokenLosses, accumulate, optimizer_step, sequence_logprobs
+from polaris_train.model.trainable import check_model
 from transformers import (
     AttentionInterface,
     AutoConfig,
@@ -213,8 +214,31 @@ def test_logits_with_a_soft_cap_are_refused(tmp_path):
 def test_a_model_that_is_built_otherwise_is_refused(tmp_path):
     sizes = {key: value for key, value in SIZES.items() if key != "head_dim"}
     folder = saved(PhiConfig(**sizes), tmp_path / "model")
-    with pytest.raises(ModelError, match="PhiForCausalLM, which is not layers under an output head without a bias"):
+    message = "PhiForCausalLM, which is not layers under an output head without a bias"
+    with pytest.raises(ModelError, match=message):
         load(folder)
+    with pytest.raises(ModelError, match=message):  # Without its weights as well.
+        check_model(folder)
+
+
+@pytest.mark.parametrize("config", (PACKED | ALONE).values(), ids=PACKED | ALONE)
+def test_what_can_be_trained_passes_by_its_configuration_alone(config, tmp_path):
+    config.save_pretrained(tmp_path)
+    check_model(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"model_type": "gemma2", "final_logit_softcapping": 30.0}, "final_logit_softcapping = 30.0, and logits with"),
+        ({"model_type": "none-such"}, "transformers cannot build some/model .*`none-such`"),
+        ({"model_type": "whisper"}, "some/model is a WhisperForCausalLM, which is not layers under"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_by_its_configuration_alone(config, message, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=message):
+        check_model(str(tmp_path), name="some/model")
 
 
 class DoubledConfig(LlamaConfig):

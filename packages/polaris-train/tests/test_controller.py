@@ -376,6 +376,40 @@ def test_what_is_missing_is_said_with_the_way_to_give_it(tmp_path, monkeypatch):
     assert "POLARIS_BENCHMARKS=DIR" in missing
 
 
+@pytest.mark.parametrize(
+    ("overrides", "config", "message"),
+    [
+        ((), {"final_logit_softcapping": 30.0}, "model: {} has final_logit_softcapping = 30.0, and logits with a soft"),
+        (
+            ("context_parallel=8",),
+            {"num_attention_heads": 12},
+            "does not divide the 12 attention heads of {}; give one",
+        ),
+        (("distillation.teacher={}",), {"attn_logit_softcapping": 50.0}, "distillation.teacher: {} has attn_logit"),
+    ],
+)
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_a_model_that_cannot_be_trained_is_refused_before_anything_is_begun(
+    ask, tmp_path, monkeypatch, overrides, config, message, is_cached
+):
+    folder, name = tmp_path / "other", "other"
+    if is_cached:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+        folder, name = tmp_path / "cache" / "models--some--other" / "snapshots" / "1a", "some/other"
+        (folder.parents[1] / "refs").mkdir(parents=True)
+        (folder.parents[1] / "refs" / "main").write_text("1a")
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"} | config))
+    (folder / "tokenizer.json").write_text("{}")
+    named = [each.format(name) for each in overrides]
+    request = ask(*named, *(() if any("teacher" in each for each in named) else (f"model={name}",)))
+    (missing,) = (line for line in missing_inputs(request, plan_steps(request)))
+    assert message.format(name) in missing
+    with pytest.raises(RecipeError, match=re.escape(message.format(name))):
+        run_recipe(request)
+    assert not request.folder.path.exists()
+
+
 def test_a_folder_that_is_no_run_has_neither_status_nor_reasons(tmp_path):
     from polaris_train.run_folder import RunFolder
 

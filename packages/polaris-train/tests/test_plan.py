@@ -202,6 +202,15 @@ def test_every_fix_that_a_refusal_names_is_accepted(recipe, card, cards, overrid
         assert f"--set {fix[0]}" in refusal(plan, fixes)
 
 
+def test_ranks_that_share_a_sequence_are_proposed_where_that_makes_it_fit_and_derived_nowhere():
+    long = ["model=Qwen/Qwen3-1.7B", "stages.2.context=262144", "extend_positions=true"]
+    machine = find_machine("h100", num_ranks=8, memory_gib=40)
+    plan = plan_recipe(load_recipe("qwen3-4b", long), machine)
+    assert plan.problems and {each.derived.training.context_parallel for each in plan.stages} == {1}
+    assert cheapest_fixes("qwen3-4b", long, machine)[0] == ("context_parallel=2",)
+    assert not plan_recipe(load_recipe("qwen3-4b", [*long, "context_parallel=2"]), machine).problems
+
+
 def run(monkeypatch, capsys, *arguments):
     monkeypatch.setattr("sys.argv", ["polaris-train", "plan", *arguments])
     code = 0
@@ -255,6 +264,11 @@ def test_a_recipe_that_cannot_fit_is_refused_with_three_lines_that_are_then_acce
         (["qwen3-4b", "--set", "engine.max_model_len=9"], "'max_model_len' cannot be set: it is the context"),
         (["qwen3-4b", "--set", "tensor_parallel=3", "--gpus", "8"], "tensor_parallel = 3 does not divide 8 ranks"),
         (["qwen3-4b", "--set", "model=none-such"], "no model 'none-such'"),
+        (
+            ["qwen3-4b", "--set", "model=Qwen/Qwen2.5-1.5B", "--set", "context_parallel=8", "--gpus", "8"],
+            "context_parallel is 8, which does not divide the 12 attention heads of Qwen/Qwen2.5-1.5B; give one of "
+            "1, 2, 3, 4, 6, 12",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(monkeypatch, capsys, arguments, message):

@@ -160,12 +160,9 @@ def test_a_stage_that_runs_out_of_memory_continues_with_smaller_micro_batches(st
 
 @pytest.mark.parametrize(("tokens", "allowed"), [(6000, 3000), (1500, 1024), (1024, None)])
 def test_memory_that_runs_out_while_a_checkpoint_is_written_makes_micro_batches_smaller(stage, tokens, allowed):
-    def train(config, folder, stack):
-        raise CheckpointMemoryError("memory ran out")
-
     folder = StageFolder(stage("run", steps=1, microbatch_tokens=tokens))
-    with pytest.raises(CheckpointMemoryError):
-        worker.run_rank(folder, train)
+    with pytest.raises(CheckpointMemoryError), worker.smaller_next_time(folder.read_resolved(), folder):
+        raise CheckpointMemoryError("memory ran out")
     assert folder.read_allowed_tokens() == allowed  # an answer may have all of the context's 1024 tokens
 
 

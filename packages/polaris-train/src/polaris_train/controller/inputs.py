@@ -12,6 +12,7 @@ from polaris_rollout import ModelError, resolve_model
 
 from polaris_train.controller.preparing import benchmarks_against, data_sources
 from polaris_train.controller.step import Request, Step
+from polaris_train.model.trainable import check_model
 
 _PATIENCE_S = 10.0
 """For an answer of the Hub."""
@@ -27,24 +28,42 @@ def missing_inputs(request: Request, steps: Sequence[Step]) -> list[str]:
         steps: Of the recipe.
     """
     made = {step.name for step in steps if request.folder.manifest(step.name).exists()}
+    models, taught = {"model": request.recipe.model}, request.recipe.distillation
+    if taught and not taught.is_served:
+        models["distillation.teacher"] = taught.teacher
+    degree = request.recipe.context_parallel
     return [
-        *_model(request.recipe.model),
+        *(line for name, model in models.items() for line in _model(model, name, context_parallel=degree)),
         *([] if "import" in made else _problems(request)),
         *_benchmarks(request, made),
     ]
 
 
-def _model(model: str) -> list[str]:
+def _model(model: str, setting: str, *, context_parallel: int) -> list[str]:
     try:
         resolved = resolve_model(model)
     except ModelError as error:
-        return [f"model: {error}; change it with --set model=FOLDER"]
-    if Path(resolved).is_dir() or _on_hub(resolved, "model"):
-        return []
-    return [
-        f"model: {model!r} is not in the local cache and the Hub cannot be reached; on a machine that can, "
-        f"hf download {model} --local-dir FOLDER, and give --set model=FOLDER"
-    ]
+        return [f"{setting}: {error}; change it with --set {setting}=FOLDER"]
+    if not Path(resolved).is_dir() and not _on_hub(resolved, "model"):
+        return [
+            f"{setting}: {model!r} is not in the local cache and the Hub cannot be reached; on a machine that can, "
+            f"hf download {model} --local-dir FOLDER, and give --set {setting}=FOLDER"
+        ]
+    try:
+        check_model(_cached(resolved), name=model, context_parallel=context_parallel)
+    except ModelError as error:
+        return [f"{setting}: {error}"]
+    return []
+
+
+def _cached(model: str) -> str:
+    """Return the folder of a resolved model's configuration where it is on this machine, so that no Hub is asked."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    if Path(model).is_dir():
+        return model
+    found = try_to_load_from_cache(model, "config.json", cache_dir=constants.HF_HUB_CACHE)
+    return str(Path(found).parent) if isinstance(found, str) else model
 
 
 def _problems(request: Request) -> list[str]:

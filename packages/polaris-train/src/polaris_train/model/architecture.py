@@ -30,7 +30,7 @@ def layer_kinds(config: Mapping[str, Any]) -> list[str]:
         return list(kinds)
     windowed = config.get("sliding_window") is not None and config.get("use_sliding_window", True)
     kind = "sliding_attention" if windowed else FULL_ATTENTION
-    return [kind] * config["num_hidden_layers"]
+    return [kind] * config.get("num_hidden_layers", 1)
 
 
 def can_pack(config: Mapping[str, Any]) -> bool:

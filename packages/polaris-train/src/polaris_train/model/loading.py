@@ -136,14 +136,40 @@ def _without_memory(folder: Path, reader: HuggingFaceStorageReader, *, context: 
         attention = SDPA
     with init_empty_weights(include_buffers=False):
         empty: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention)
+    _refuse_other_parts(empty, name=str(folder))
+    empty.tie_weights()
+    return empty, in_files
+
+
+def check_parts(model: str, *, name: str) -> None:
+    """Refuse a model that is not made of the parts that a policy is; its weights are not read.
+
+    Args:
+        model: A folder or a Hub id.
+        name: For the message.
+
+    Raises:
+        ModelError: If it is made of others, or transformers cannot build it.
+    """
+    try:
+        config = AutoConfig.from_pretrained(model).get_text_config()
+        with init_empty_weights():
+            empty = AutoModelForCausalLM.from_config(config)
+    except (ValueError, ImportError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"transformers cannot build {name} ({reason}); choose a model of type {', '.join(TESTED)}"
+        ) from error
+    _refuse_other_parts(empty, name=name)
+
+
+def _refuse_other_parts(empty: Any, *, name: str) -> None:
     head = getattr(empty, "lm_head", None)
     if not hasattr(getattr(empty, "model", None), "layers") or getattr(head, "bias", head) is not None:
         raise ModelError(
-            f"{folder} is a {type(empty).__name__}, which is not layers under an output head without a bias; choose a "
+            f"{name} is a {type(empty).__name__}, which is not layers under an output head without a bias; choose a "
             f"model of type {', '.join(TESTED)}, or one that is built like these"
         )
-    empty.tie_weights()
-    return empty, in_files
 
 
 def save_policy(policy: Policy, folder: Path, *, source: str, adapters: Path | None = None) -> None:

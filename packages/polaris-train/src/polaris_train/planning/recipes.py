@@ -7,8 +7,9 @@ from itertools import product
 from polaris_rollout import RolloutError
 
 from polaris_train.errors import PlanError, RecipeError
+from polaris_train.model.architecture import check_architecture
 from polaris_train.planning.cards import Machine
-from polaris_train.planning.shapes import ModelShape, known_models, model_shape
+from polaris_train.planning.shapes import ModelShape, known_models, model_shape, planned_config, shape_of
 from polaris_train.planning.stages import StagePlan, plan_stage
 from polaris_train.recipe import Recipe, load_recipe
 
@@ -50,11 +51,13 @@ def plan_recipe(recipe: Recipe, machine: Machine, *, answer_tokens: int | None =
 
     Raises:
         PlanError: If the model is unknown, or a number cannot be.
+        ModelError: If the model cannot be trained, or its heads not be shared out.
     """
     if answer_tokens is not None and answer_tokens < 1:
         raise PlanError(f"--answer-tokens is {answer_tokens}; give 1 or more")
-    shape = model_shape(recipe.model)
-    degree = recipe.context_parallel
+    degree, config = recipe.context_parallel, planned_config(recipe.model)
+    check_architecture(config, model=recipe.model, context_parallel=degree)
+    shape = shape_of(config, name=recipe.model)
     if machine.num_ranks % degree:
         raise PlanError(f"context_parallel is {degree}, which does not divide {machine.num_ranks} GPUs")
     stages = (plan_stage(recipe, stage, shape, machine, answer_tokens=answer_tokens) for stage in recipe.stages)

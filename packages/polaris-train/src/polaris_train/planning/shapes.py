@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from polaris_rollout import ModelError, model_config, resolve_model
+from polaris_rollout import ModelError, model_config, resolve_model, text_config
 
 from polaris_train.errors import PlanError
 
@@ -119,11 +119,20 @@ def model_shape(model: str) -> ModelShape:
     Raises:
         PlanError: If nothing says what it is like.
     """
+    return shape_of(planned_config(model), name=model)
+
+
+def planned_config(model: str) -> Mapping[str, Any]:
+    """Return what there is of the configuration of a model, as `model_shape` takes it.
+
+    Raises:
+        PlanError: If nothing says what it is like.
+    """
     known = known_configs()
     if model in known and not Path(model).is_dir():
-        return shape_of(known[model], name=model)
+        return known[model]
     try:
-        return shape_of(model_config(resolve_model(model)), name=model)
+        return text_config(model_config(resolve_model(model)))
     except ModelError as error:
         raise PlanError(f"{error}; without the network these can be planned: {', '.join(known)}") from error
 

@@ -14,6 +14,7 @@ from polaris_data.problems import count_rows, read_rows
 from polaris_rollout import check_context, local_folder, resolve_model, stop_token_ids
 
 from polaris_train.errors import RecipeError, RunFolderError
+from polaris_train.model.trainable import check_model
 from polaris_train.recipe import Recipe
 from polaris_train.recipe.sft import OWN_TRACES, SftStage, Supervised
 from polaris_train.resolved import FREE_FIELDS, ResolvedStage
@@ -59,6 +60,7 @@ def prepare_sft(
     start = resolve_model(model or start_model(recipe, stage, folder.run))
     if not recipe.extend_positions:
         check_context(start, stage.context)
+    check_model(start, context_parallel=recipe.context_parallel)
     evaluated = _evaluated(recipe, stage, folder, held_out)
     learning = stage.supervised().model_copy(update={"traces": _given(traces or stage.traces, folder)})
     try:

@@ -18,20 +18,19 @@ from polaris_train.sft.sequences import Traces
 from polaris_train.stage.ending import Ending, end_stage
 from polaris_train.stage.evaluation import evaluate_when_due
 from polaris_train.stage.output import StepTable, Trackers, number
-from polaris_train.stage.worker import main, open_engine, resume, start_rank
+from polaris_train.stage.worker import Rank, main, open_engine, resume
 
 logger = logging.getLogger(__name__)
 
 _COLUMNS = ("step", "epoch", "loss", "validation", "tokens", "entropy", "rate", "grad norm", "s")
 
 
-def train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None:
+def train(rank: Rank, folder: StageFolder, stack: ExitStack) -> None:
     """Train a stage that `polaris_train.sft.prepare_sft` has prepared and write its model."""
+    config = rank.config
     if config.sft is None:
         raise RunFolderError(f"{folder.path} is a stage of reinforcement learning; train it with polaris-train stage")
     supervised = config.sft
-    rank = start_rank(config, folder, stack)
-    config = rank.config
     traces = Traces(folder.sequences, num_validated=supervised.validation_traces, seed=config.seed)
     ending = Ending(config, folder)
     checkpointer = resume(rank.state, config, folder, stack)

@@ -1,7 +1,7 @@
 """The engine of one rank of a stage: asleep while the policy is trained."""
 
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Protocol
 
@@ -10,6 +10,7 @@ import torch.distributed as dist
 from polaris_rollout import Engine, EngineSpec, Group, ParityError, Sampler, WeightSink
 from polaris_rollout.engines import Reference, measure_parity
 from polaris_rollout.sharing import SharedSampler, WorkStore, fair_share
+from torch import nn
 from torch.distributed.tensor import DTensor
 
 from polaris_train.model.attempts import fitting
@@ -119,18 +120,27 @@ def _memory_share(policy: Policy) -> float | None:
         return None
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info(policy.device)
-    local = [(each.requires_grad, _local(each)) for each in policy.parameters()]
-    kept = sum(each.nbytes * (3 if trained else 1) for trained, each in local if each.device.type == "cuda")
-    largest = max(each.numel() for each in policy.parameters())
-    share = engine_share(
-        memory=total, resident=max(total - free, kept), reserve=DEVICE_RESERVE + transfer_bytes(largest)
-    )
-    shares = torch.tensor(share)
+    shares = torch.tensor(share_beside(policy.parameters(), device=policy.device.type, free=free, total=total))
     dist.all_reduce(shares, op=dist.ReduceOp.MIN)
     return float(shares)
 
 
-def _local(parameter: torch.nn.Parameter) -> torch.Tensor:
+def share_beside(parameters: Iterable[nn.Parameter], *, device: str, free: int, total: int) -> float:
+    """Return the share of a device that an engine may have beside one rank's part of a policy.
+
+    Args:
+        parameters: Of the policy; only those on the device count, with two moments where they are trained.
+        device: Its type.
+        free: Bytes of it that nobody has by now.
+        total: Bytes of it.
+    """
+    every = list(parameters)
+    kept = sum(_local(each).nbytes * (3 if each.requires_grad else 1) for each in every if each.device.type == device)
+    reserve = DEVICE_RESERVE + transfer_bytes(max(each.numel() for each in every))
+    return engine_share(memory=total, resident=max(total - free, kept), reserve=reserve)
+
+
+def _local(parameter: nn.Parameter) -> torch.Tensor:
     data = parameter.detach()
     return data.to_local() if isinstance(data, DTensor) else data
 

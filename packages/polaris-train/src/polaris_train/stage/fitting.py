@@ -3,6 +3,7 @@
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -14,47 +15,77 @@ from polaris_train.resolved import ResolvedStage
 logger = logging.getLogger(__name__)
 
 
-def fitted(config: ResolvedStage, device: torch.device) -> ResolvedStage:
+def fitted(config: ResolvedStage, device: torch.device, *, allowed: int | None = None) -> ResolvedStage:
     """Return a stage with nothing left open for this machine; collective.
 
     On a CPU nothing is derived. A model that cannot be planned is trained as the recipe says.
 
+    Args:
+        config: As its folder keeps it.
+        device: Of this rank.
+        allowed: Tokens of a micro-batch that an earlier attempt's lack of memory left, where there was one.
+
     Raises:
         RecipeError: If the host has not the memory for what is offloaded.
     """
-    as_said = config.model_copy(update={"cpu_offload": bool(config.cpu_offload)})
     if device.type != "cuda":
-        return as_said
-    derived = derived_here(config, device)
-    if derived is None:
-        return as_said
-    training = derived.training
-    if derived.memory.host:
-        _require_host_memory(
-            derived.memory.host * int(os.environ.get("LOCAL_WORLD_SIZE", "1")), of=offloading(training)
-        )
-    if dist.get_rank() == 0:
-        for problem in derived.problems:
-            logger.warning("by plan this stage does not fit: %s", problem)
-        logger.info(
-            "by plan: %.1f GiB of each GPU to train, micro-batches of %d tokens, activations: %s%s",
-            derived.memory.total / GIB,
-            training.tokens,
-            training.activations,
-            ", parameters on the host" * training.offloads
-            + ", gradients shared out after every micro-batch" * training.reduces_each,
-        )
-    values = {
-        "cpu_offload": training.offloads,
-        "activations": training.activations,
-        "microbatch_tokens": -(-training.tokens // training.context_parallel),
-        "reduce_each_microbatch": training.reduces_each,
-    }
-    return config.model_copy(update=values)
+        return settled(config, None, allowed=allowed)
+    machine = machine_here(device)
+    derived = derived_on(machine, config)
+    if derived is not None:
+        ranks_here = _ranks_here()
+        available = machine.host_gib * GIB / machine.num_ranks * ranks_here
+        require_host_memory(derived, num_ranks=ranks_here, available=available)
+    found = settled(config, derived, allowed=allowed)
+    if derived is not None and dist.get_rank() == 0:
+        _tell(found, derived, machine)
+    return found
 
 
-def derived_here(config: ResolvedStage, device: torch.device) -> Derived | None:
-    """Return the plan of a stage on the devices of its ranks, ``None`` if its model cannot be planned; collective."""
+def settled(config: ResolvedStage, derived: Derived | None, *, allowed: int | None = None) -> ResolvedStage:
+    """Return a stage with what was derived where its recipe says nothing; what it says is kept.
+
+    Args:
+        config: As its folder keeps it.
+        derived: By the plan; ``None`` where there is none.
+        allowed: As of `fitted`: micro-batches become no larger, whoever chose them.
+    """
+    values: dict[str, Any] = {"cpu_offload": bool(config.cpu_offload)}
+    if derived is not None:
+        training = derived.training
+        values = {
+            "cpu_offload": training.offloads,
+            "activations": training.activations,
+            "reduce_each_microbatch": training.reduces_each,
+        }
+        if config.microbatch_tokens is None:
+            # One that was chosen may be less than the longest sequence, which the plan counts with.
+            values["microbatch_tokens"] = -(-training.tokens // training.context_parallel)
+    found = config.model_copy(update=values)
+    if allowed is None:
+        return found
+    return found.model_copy(update={"microbatch_tokens": min(allowed, found.max_microbatch_tokens)})
+
+
+def _tell(config: ResolvedStage, derived: Derived, machine: Machine) -> None:
+    for problem in derived.problems:
+        logger.warning(
+            "by plan this stage does not fit: %s; it is tried all the same, and 'polaris-train plan RECIPE --gpus %d "
+            "--gpu-memory %.0f --host-memory %.0f' names the cheapest changes with which it would fit",
+            *(problem, machine.num_ranks, machine.memory_gib, machine.host_gib),
+        )
+    logger.info(
+        "by plan: %.1f GiB of each GPU to train; micro-batches of %d tokens, activations: %s%s",
+        derived.memory.total / GIB,
+        config.max_microbatch_tokens,
+        config.activations,
+        ", parameters on the host" * bool(config.cpu_offload)
+        + ", gradients shared out after every micro-batch" * config.reduce_each_microbatch,
+    )
+
+
+def derived_on(machine: Machine, config: ResolvedStage) -> Derived | None:
+    """Return the plan of a stage on the machine of its ranks, ``None`` if its model cannot be planned."""
     try:
         shape = model_shape(config.model)
     except PlanError as error:
@@ -62,29 +93,45 @@ def derived_here(config: ResolvedStage, device: torch.device) -> Derived | None:
             logger.warning("nothing is derived from the memory of this machine: %s", error)
         return None
     options, supervised = config.engine | config.engine_room, config.sft is not None
-    return derive(config, config.context, options, shape, _machine(device), supervised=supervised)
+    return derive(config, config.context, options, shape, machine, supervised=supervised)
 
 
-def _machine(device: torch.device) -> Machine:
-    """Return the devices of all ranks, each with the memory of the smallest; their speed plays no part."""
+def machine_here(device: torch.device) -> Machine:
+    """Return the devices of all ranks, each as the smallest and with the smallest share of its host; collective.
+
+    Their speed plays no part.
+    """
     if device.type == "cpu":
         return find_machine("cpu", num_ranks=dist.get_world_size(), memory_gib=available_bytes() / GIB)
-    memory = torch.tensor(torch.cuda.mem_get_info(device)[1], dtype=torch.float64)
-    dist.all_reduce(memory, op=dist.ReduceOp.MIN)
-    card = Card(name=torch.cuda.get_device_name(device), memory_gib=float(memory) / GIB, bandwidth=1.0, flops=1.0)
-    return Machine(card=card, num_ranks=dist.get_world_size(), memory_gib=card.memory_gib, host_gib=float("inf"))
+    least = torch.tensor(
+        [torch.cuda.mem_get_info(device)[1] / GIB, available_bytes() / GIB / _ranks_here()], dtype=torch.float64
+    )
+    dist.all_reduce(least, op=dist.ReduceOp.MIN)
+    memory, host = least.tolist()
+    card = Card(name=torch.cuda.get_device_name(device), memory_gib=memory, bandwidth=1.0, flops=1.0)
+    num_ranks = dist.get_world_size()
+    return Machine(card=card, num_ranks=num_ranks, memory_gib=memory, host_gib=host * num_ranks)
 
 
-def _require_host_memory(needed: float, *, of: str) -> None:
+def _ranks_here() -> int:
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def require_host_memory(derived: Derived, *, num_ranks: int, available: float) -> None:
     """Refuse to offload what the host would have to swap.
+
+    Args:
+        derived: What its ranks offload.
+        num_ranks: On this host.
+        available: Of its memory, in bytes.
 
     Raises:
         RecipeError: Naming what is needed and what there is.
     """
-    if (available := available_bytes()) < needed:
+    if (needed := derived.memory.host * num_ranks) > available:
         raise RecipeError(
-            f"{of} needs {needed / GIB:.0f} GiB of this host's memory for its ranks and {available / GIB:.0f} "
-            "are available; use lora.rank, a smaller model, or more nodes"
+            f"{offloading(derived.training)} needs {needed / GIB:.0f} GiB of this host's memory for its ranks and "
+            f"{available / GIB:.0f} are available; use lora.rank, a smaller model, or more nodes"
         )
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from polaris_data import Problem, content_hash, read_problems, write_problems
 from polaris_data.files import claim, write_text
-from polaris_rollout import check_context, model_config, resolve_model, text_config, visible_devices
+from polaris_rollout import check_context, resolve_model, visible_devices
 from polaris_rollout.engines import STALL_EXIT_CODE, openmp_environment
 
 from polaris_train.errors import RecipeError, RunFolderError
-from polaris_train.model.architecture import check_architecture
+from polaris_train.model.trainable import check_model
 from polaris_train.recipe import Recipe, Stage, check_ranks
 from polaris_train.recipe.sft import SftStage
 from polaris_train.recipe.tables import AUTO
@@ -76,8 +76,7 @@ def prepare_stage(
     start = resolve_model(model or start_model(recipe, stage, folder.run))
     if not recipe.extend_positions:
         check_context(start, stage.context)
-    if recipe.context_parallel > 1:
-        check_architecture(text_config(model_config(start)), model=start, context_parallel=recipe.context_parallel)
+    check_model(start, context_parallel=recipe.context_parallel)
     teacher = check_teacher(recipe, student=start, context=stage.context)
     source = problems or recipe.problems
     every = read_problems(source, limit=recipe.limit)

@@ -31,7 +31,7 @@ from polaris_train.model.step import TokenLosses, accumulate, optimizer_step
 from polaris_train.planning import GIB
 from polaris_train.recipe import Recipe, Stage
 from polaris_train.resolved import ResolvedStage
-from polaris_train.stage.fitting import derived_here, fitted
+from polaris_train.stage.fitting import derived_on, fitted, machine_here
 from polaris_train.stage.monitor import peak_bytes, reset_peak, resident_bytes
 from polaris_train.stage.settings import load_stage_policy, stage_optimizer, update_settings
 from polaris_train.stage.worker import join_ranks, rank_device
@@ -130,7 +130,7 @@ def _probe(config: ResolvedStage, stack: ExitStack) -> dict[str, Any] | None:
     device = rank_device()
     join_ranks(device, timeout=_TIMEOUT)
     stack.callback(dist.destroy_process_group)
-    derived = derived_here(config, device)
+    derived = derived_on(machine_here(device), config)
     config = fitted(config, device)
     before = 0
     if device.type == "cpu":

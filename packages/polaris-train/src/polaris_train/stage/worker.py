@@ -5,8 +5,8 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -70,7 +70,7 @@ class Rank:
     """Gives the model that the stage starts from once more; collective."""
 
 
-Train = Callable[[ResolvedStage, StageFolder, ExitStack], None]
+Train = Callable[[Rank, StageFolder, ExitStack], None]
 """Trains a stage and writes its model, on every rank."""
 
 
@@ -104,22 +104,34 @@ def run_rank(folder: StageFolder, train: Train) -> None:
     """
     die_with_parent()
     disable_progress_bar()
-    config = _with_less_memory(folder.read_resolved(), folder)
     with ExitStack() as stack:
+        rank = start_rank(folder.read_resolved(), folder, stack)
         # What is left is written before the process group is: at its end the other ranks break off, and when one of
         # them is the first to be gone all start again at once.
-        try:
-            train(config, folder, stack)
-        except MemoryExhaustedError as error:
-            # Where this one had smaller micro-batches already, a fresh process may have the room.
-            if max(error.max_tokens, config.max_microbatch_tokens) > error.longest:
-                folder.write_allowed_tokens(max(error.max_tokens // 2, error.longest))
-            raise
-        except CheckpointMemoryError:
-            longest = -(-config.context // config.context_parallel)
-            if config.max_microbatch_tokens > longest:
-                folder.write_allowed_tokens(max(config.max_microbatch_tokens // 2, longest))
-            raise
+        with smaller_next_time(rank.config, folder):
+            train(rank, folder, stack)
+
+
+@contextmanager
+def smaller_next_time(config: ResolvedStage, folder: StageFolder) -> Generator[None]:
+    """Write down the micro-batches that a lack of memory in the block leaves, where these can be smaller.
+
+    Args:
+        config: What the block was begun with, nothing left open.
+        folder: Of the stage.
+    """
+    try:
+        yield
+    except MemoryExhaustedError as error:
+        # Where this one had smaller micro-batches already, a fresh process may have the room.
+        if max(error.max_tokens, config.max_microbatch_tokens) > error.longest:
+            folder.write_allowed_tokens(max(error.max_tokens // 2, error.longest))
+        raise
+    except CheckpointMemoryError:
+        longest = -(-config.context // config.context_parallel)
+        if config.max_microbatch_tokens > longest:
+            folder.write_allowed_tokens(max(config.max_microbatch_tokens // 2, longest))
+        raise
 
 
 def start_rank(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> Rank:
@@ -127,7 +139,7 @@ def start_rank(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> 
     device = rank_device()
     store = join_ranks(device, timeout=timedelta(seconds=config.collective_timeout_s))
     stack.callback(_leave_process_group)
-    config = fitted(config, device)
+    config = fitted(config, device, allowed=folder.read_allowed_tokens())
     beating = Heartbeat(PrefixStore("heartbeat", store), folder, stall_limit_s=config.stall_limit_s)
     heart = stack.enter_context(beating.watched())
     if dist.get_rank() == 0:
@@ -144,8 +156,7 @@ def start_rank(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> 
     return Rank(config=config, store=store, heart=heart, state=state, load=load)
 
 
-def _train(config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> None:
-    rank = start_rank(config, folder, stack)
+def _train(rank: Rank, folder: StageFolder, stack: ExitStack) -> None:
     config, state, heart = rank.config, rank.state, rank.heart
     stored = read_problems(folder.problems)
     problems = _usable_problems(with_hints(stored) if config.hint_share else stored, config)
@@ -184,14 +195,6 @@ def open_engine(config: ResolvedStage, folder: StageFolder, stack: ExitStack, ra
     if config.endpoints:
         return StageServers(config, rank.state.policy, stack, rank.heart, weights=folder.weights)
     return StageEngine(config, rank.state.policy, stack, PrefixStore("engines", rank.store), rank.heart)
-
-
-def _with_less_memory(config: ResolvedStage, folder: StageFolder) -> ResolvedStage:
-    """Return the stage with the micro-batches that an earlier attempt's lack of memory left."""
-    allowed = folder.read_allowed_tokens()
-    if allowed is None:
-        return config
-    return config.model_copy(update={"microbatch_tokens": min(allowed, config.max_microbatch_tokens)})
 
 
 def resume(state: TrainingState, config: ResolvedStage, folder: StageFolder, stack: ExitStack) -> Checkpointer:
