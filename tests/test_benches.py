@@ -36,7 +36,7 @@ SLOW = {
     "busy": ["--steps", "2", "--loops", "1", "--most", "1000"],
     "eval_overhead": ["--problems", "4", "--samples", "2", "--rounds", "1"],
     "eval_peer": ["--runs", "1", "--problems", "4", "--max-tokens", "32"],
-    "gradients": ["--hidden", "256", "--microbatches", "1", "8"],
+    "gradients": ["--hidden", "256", "--microbatches", "2", "8"],
     "sampling": ["--seconds", "1", "--rounds", "1"],
     "sft": ["memory", "--runs", "1", "--steps", "2", "--longest", "64"],
     "train": ["memory", "--runs", "1", "--steps", "2", "--longest", "64"],
@@ -121,8 +121,8 @@ def test_a_longer_benchmark_gets_to_its_end(name, tmp_path):
         assert run_whole(name, arguments, tmp_path, timeout=3000)
 
 
-@pytest.mark.parametrize("name", ["ahead", "busy", "eval_peer"])
-def test_a_benchmark_with_engines_of_its_own_starts_and_says_what_it_takes(name, start, capsys):
+@pytest.mark.parametrize("name", ["ahead", "busy", "eval_peer", "gradients"])
+def test_a_benchmark_with_processes_of_its_own_starts_and_says_what_it_takes(name, start, capsys):
     with pytest.raises(SystemExit) as ended:
         start(name, "--help")
     assert ended.value.code == 0
@@ -173,6 +173,30 @@ def test_the_benchmark_of_a_gpu_prints_its_table_on_a_cpu_too(start):
     table = start("gpu", "--shape", "tiny", "--steps", "1")
     assert table.count("tiny") == 4  # of two lengths, trained whole and as adapters
     assert "does not fit" not in table
+
+
+def test_a_step_is_the_same_whenever_its_gradients_are_shared_out(load, monkeypatch, capsys, tmp_path):
+    """As a rank that is alone takes it, in this process; memory is compared where that has nothing else in it."""
+    bench = load("gradients")
+    bench["write_model"](tmp_path, 64)
+    for name, value in {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 0}.items():
+        monkeypatch.setenv(name, str(value))
+    found = {}
+    for number, each in [(2, "last"), (2, "each"), (4, "each")]:
+        bench["measure"](str(tmp_path), number, reduce_each=each == "each")
+        found[number, each] = json.loads(capsys.readouterr().out) | {"mib": 100.0}
+    assert bench["agree"](found | {(4, "last"): found[4, "each"]}, [2, 4])
+    assert found[2, "each"]["norm"] > 0 and found[2, "each"] != found[4, "each"]
+    for name in ("mib", "loss", "norm"):
+        wrong = found[4, "each"] | {name: found[4, "each"][name] * 1.11}
+        assert not bench["agree"](found | {(4, "each"): wrong, (4, "last"): found[4, "each"]}, [2, 4]), name
+
+
+def test_peaks_of_gradients_are_not_called_constant_where_none_is_compared(start, capsys):
+    with pytest.raises(SystemExit) as ended:
+        start("gradients", "--microbatches", 1, 8)
+    assert ended.value.code == 2
+    assert "give two numbers of micro-batches above 1" in capsys.readouterr().err
 
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "head_dim": 8, "vocab_size": 2048}

@@ -1,8 +1,8 @@
 """The trainer alone on one GPU: tokens per second, model-FLOP utilisation and peak memory of real shapes.
 
-Random weights of the shapes of Qwen3-0.6B, 1.7B and 4B, the last with LoRA too; one step is one micro-batch of one
-sequence of the given length with a short prompt, forward, backward and optimizer step. Beside each row stands what
-prime-rl has published for its trainer on one H100 (activation recomputation, FlashAttention 3), where it has.
+Random weights of the shapes of Qwen3-0.6B, 1.7B and 4B, the first and last with LoRA too; one step is one micro-batch
+of one sequence of the given length with a short prompt, forward, backward and optimizer step. Beside each row stands
+what prime-rl has published for its trainer on one H100 (activation recomputation, FlashAttention 3), where it has.
 
     python tests/bench/gpu.py                      all shapes and lengths
     python tests/bench/gpu.py --shape tiny         the same code in seconds, on a CPU too
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from polaris_train.grpo import LossSettings, TrainingBatch, update
-from polaris_train.model import StepSettings, TrainingSequence, load_policy
+from polaris_train.model import StepSettings, TrainingSequence, load_policy, policy_optimizer
 from polaris_train.model.exhaustion import is_out_of_memory
 from polaris_train.recipe.tables import Activations, Lora
 from rich.console import Console
@@ -40,12 +40,14 @@ COMMON = {"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151_936, "tie
 SMALL = {"num_key_value_heads": 2, "head_dim": 16, "vocab_size": 4_096, "tie_word_embeddings": True}
 
 LENGTHS = {"tiny": (512, 1_024)} | dict.fromkeys(("Qwen3-0.6B", "Qwen3-1.7B", "Qwen3-4B"), (16_384, 40_960, 65_536))
-RANKS: dict[str, tuple[int | None, ...]] = {"Qwen3-4B": (None, 16), "tiny": (None, 16)}
+RANKS: dict[str, tuple[int | None, ...]] = dict.fromkeys(("Qwen3-0.6B", "Qwen3-4B", "tiny"), (None, 16))
 """Of adapters; where there are none, all weights are trained."""
 
 PUBLISHED = {  # of prime-rl on one H100: tokens per second, MFU in %, GiB
     ("Qwen3-0.6B", None, 16_384): ("11,896", "11.1", "12.5"),
     ("Qwen3-0.6B", None, 65_536): ("10,147", "26.8", "19.6"),
+    ("Qwen3-0.6B", 16, 16_384): ("13,340", "10.9", "5.1"),
+    ("Qwen3-0.6B", 16, 65_536): ("9,970", "25.2", "11.5"),
     ("Qwen3-4B", 16, 16_384): ("6,229", "21.7", "23.3"),
     ("Qwen3-4B", 16, 65_536): ("4,164", "37.4", "42.0"),
 }
@@ -103,12 +105,12 @@ def measure(
         policy = load_policy(
             folder, device=device, context=length, lora=lora, cpu_offload=cpu_offload, activations=activations
         )
-    optimizer = torch.optim.AdamW(policy.trained_parameters(), lr=1e-6)
     batch = TrainingBatch(sequences=[_sequence(length, config.vocab_size)])
     seconds: list[float] = []
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     try:
+        optimizer = policy_optimizer(policy, learning_rate=1e-6)
         for _ in range(steps + 1):
             started = time.monotonic()
             update(policy, optimizer, [batch], LossSettings(), StepSettings(max_tokens=length))

@@ -33,6 +33,8 @@ def main() -> int:
         model, number, each = options.rank_of
         measure(model, int(number), reduce_each=each == "each")
         return 0
+    if len({number for number in options.microbatches if number > 1}) < 2:
+        parser.error("give two numbers of micro-batches above 1, whose peaks are compared, such as --microbatches 2 8")
     with tempfile.TemporaryDirectory() as folder:
         size = write_model(Path(folder), options.hidden)
         print(
@@ -95,7 +97,15 @@ def measure(model: str, number: int, *, reduce_each: bool) -> None:
 
     import torch
     import torch.distributed as dist
-    from polaris_train.model import StepSettings, TokenLosses, TrainingSequence, accumulate, load_policy, optimizer_step
+    from polaris_train.model import (
+        StepSettings,
+        TokenLosses,
+        TrainingSequence,
+        accumulate,
+        load_policy,
+        optimizer_step,
+        policy_optimizer,
+    )
     from polaris_train.stage.monitor import peak_bytes, reset_peak, resident_bytes
 
     dist.init_process_group("gloo")
@@ -110,7 +120,7 @@ def measure(model: str, number: int, *, reduce_each: bool) -> None:
         for _ in range(count)
     ]
     policy = load_policy(model, device=torch.device("cpu"), context=SEQUENCE)
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-6)
+    optimizer = policy_optimizer(policy, learning_rate=1e-6)
     for each in (sequences[: dist.get_world_size()], sequences):
         reset_peak()
         before = resident_bytes()

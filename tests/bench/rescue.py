@@ -22,7 +22,7 @@ from polaris_reward import Outcome
 from polaris_rollout import Completion, Group
 from polaris_train.embedded import tiny_model
 from polaris_train.grpo import RescueBuffer
-from polaris_train.model import load_policy
+from polaris_train.model import load_policy, policy_optimizer
 from polaris_train.records import GradedGroup
 from polaris_train.run_folder import Checkpoints, StepFiles
 from polaris_train.stage.checkpoint import Checkpointer
@@ -128,7 +128,7 @@ def group(number: int, texts: Sequence[Completion], *, right: bool) -> GradedGro
 def checkpoint(folder: Path, buffer: RescueBuffer, number: int) -> tuple[float, float]:
     """Return the median seconds of a whole checkpoint of the embedded model with the buffer, and with an empty one."""
     policy = load_policy(str(tiny_model()), device=torch.device("cpu"), context=512)
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-6)
+    optimizer = policy_optimizer(policy, learning_rate=1e-6)
     empty = RescueBuffer(StepFiles(folder / "none"), max_age=1, max_tokens=1, seed=0)
     checkpointer = Checkpointer(Checkpoints(folder / "checkpoints"), keep=1, identity={})
     scaler = torch.amp.GradScaler("cpu", enabled=False)

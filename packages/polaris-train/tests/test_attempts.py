@@ -2,16 +2,21 @@
 
 import pytest
 import torch
-from polaris_train.errors import MemoryExhaustedError
+from polaris_train.embedded import tiny_model
+from polaris_train.errors import MemoryExhaustedError, OptimizerMemoryError
 from polaris_train.model import (
     StepSettings,
     TokenLosses,
     TrainingSequence,
     fitting,
     load_policy,
+    policy_optimizer,
     sequence_logprobs,
     take_step,
 )
+from polaris_train.resolved import ResolvedStage
+from polaris_train.stage import teacher
+from polaris_train.stage.teacher import open_teacher
 
 LENGTH, COUNT = 16, 8
 
@@ -40,7 +45,7 @@ def surprise(logprobs, entropies, batch):
 
 def stepped(policy, settings, *, taken_before=0):
     """Take steps; return the last, the weights after it, and gradients that are left."""
-    optimizer, scaler = torch.optim.AdamW(policy.parameters(), lr=0.01), torch.amp.GradScaler("cpu", enabled=False)
+    optimizer, scaler = policy_optimizer(policy, learning_rate=0.01), torch.amp.GradScaler("cpu", enabled=False)
     for _ in range(1 + taken_before):
         step = take_step(policy, optimizer, sequences(), surprise, settings, scaler=scaler)
     return step, torch.cat([each.full_tensor().flatten() for each in policy.parameters()])
@@ -96,3 +101,73 @@ def test_a_sequence_that_does_not_fit_alone_is_named(make):
     Exhausted(policy.model.model.layers[1], room=0, after=0, backward=False)
     with pytest.raises(MemoryExhaustedError, match=f"at most {LENGTH} tokens; the longest .* has {LENGTH}"):
         stepped(policy, settings)
+
+
+def moments(policy, optimizer):
+    states = [optimizer.state[each] for each in policy.parameters()]
+    return [state[name].to_local() for state in states for name in ("exp_avg", "exp_avg_sq")]
+
+
+def test_an_optimizer_has_its_moments_before_the_first_step_which_is_as_without_them(make):
+    policy, scaler = make(), torch.amp.GradScaler("cpu", enabled=False)
+    optimizer = policy_optimizer(policy, learning_rate=0.01)
+    before = [each.data_ptr() for each in moments(policy, optimizer)]
+    assert not any(each.any() for each in moments(policy, optimizer))
+    assert all(each.grad is None for each in policy.parameters())
+    take_step(policy, optimizer, sequences(), surprise, StepSettings(max_tokens=LENGTH), scaler=scaler)
+    assert [each.data_ptr() for each in moments(policy, optimizer)] == before
+    other = make()
+    lazy = torch.optim.AdamW(other.parameters(), lr=0.01, fused=True)
+    take_step(other, lazy, sequences(), surprise, StepSettings(max_tokens=LENGTH), scaler=scaler)
+    for one, two in zip(policy.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one.full_tensor(), two.full_tensor())
+    for one, two in zip(moments(policy, optimizer), moments(other, lazy), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_moments_for_which_there_is_no_room_are_named_with_what_to_change(make):
+    policy = make()
+    own = sum(each.to_local().numel() for each in policy.parameters())
+    policy.register_parameter("large", torch.nn.Parameter(torch.zeros(1).expand(2**50)))  # in the memory of one number
+    with pytest.raises(OptimizerMemoryError, match=f"each of the {own + 2**50:,} parameters .* cpu_offload = true"):
+        policy_optimizer(policy, learning_rate=0.01)
+
+
+class BrokenOff(torch.optim.AdamW):
+    """Changes the first parameter alone before memory runs out."""
+
+    def step(self, closure=None):
+        with torch.no_grad():
+            self.param_groups[0]["params"][0].add_(1.0)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_memory_that_runs_out_in_the_optimizer_starts_from_the_checkpoint_and_no_step_is_taken_twice(make):
+    policy, settings = make(), StepSettings(max_tokens=4 * LENGTH)
+    first = next(policy.parameters())
+    before, scaler = first.full_tensor().clone(), torch.amp.GradScaler("cpu", enabled=False)
+    with pytest.raises(MemoryExhaustedError) as ended:
+        take_step(policy, BrokenOff(policy.parameters(), lr=0.01), sequences(), surprise, settings, scaler=scaler)
+    assert (ended.value.max_tokens, ended.value.longest) == (4 * LENGTH, LENGTH)  # the next process gets half
+    assert torch.equal(first.full_tensor(), before + 1.0)
+
+
+def test_a_teacher_reads_in_smaller_parts_where_memory_runs_out(monkeypatch):
+    model = str(tiny_model())
+    config = ResolvedStage(
+        run="run", stage="stage-1", model=model, problems="made up", problems_sha256="", context=64,
+        max_prompt_tokens=6, temperature=1.0, steps=1, microbatch_tokens=64, distillation={"teacher": model},
+    )  # fmt: skip
+    expected = open_teacher(config, torch.device("cpu"), None)(sequences())
+    loaded = []
+
+    def load(*arguments, **settings):
+        policy = load_policy(*arguments, **settings)
+        room = LENGTH * policy.model.config.hidden_size // 16
+        loaded.append(Exhausted(policy.model.model.layers[1], room=room, after=1, backward=False))
+        return policy
+
+    monkeypatch.setattr(teacher, "load_policy", load)
+    found = open_teacher(config, torch.device("cpu"), None)(sequences())
+    assert loaded[0].times == 2  # from four sequences to two, and to one
+    assert found == [pytest.approx(row, abs=1e-5) for row in expected]

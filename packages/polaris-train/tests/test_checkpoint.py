@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import zlib
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -20,6 +21,7 @@ from polaris_train.grpo.rescue import RescueBuffer, Stored
 from polaris_train.model.loading import load_policy
 from polaris_train.model.step import StepSettings, Totals, optimizer_step
 from polaris_train.run_folder import Checkpoints, StepFiles
+from polaris_train.stage import checksums
 from polaris_train.stage.checkpoint import Checkpointer, receipt
 from polaris_train.stage.checksums import damage, write_manifest
 from polaris_train.stage.training_state import TrainingState, load_weights
@@ -276,6 +278,29 @@ def test_a_checkpoint_is_whole_where_no_thread_can_be_started(new_state, checkpo
     with no_room_for_threads():
         write_manifest(folder)
     assert folder.manifest.read_bytes() == before and damage(folder) is None
+
+
+def test_a_large_file_has_a_checksum_of_each_range_and_one_of_the_whole_is_read_as_well(monkeypatch, tmp_path):
+    monkeypatch.setattr(checksums, "RANGE_BYTES", 1000)
+    folder = Checkpoints(tmp_path).step(1)
+    folder.path.mkdir(parents=True)
+    content, weights = random.Random(0).randbytes(2500), folder.path / "weights"
+    for name, size in {"empty": 0, "small": 1000, "weights": 2500}.items():
+        (folder.path / name).write_bytes(content[:size])
+    write_manifest(folder)
+    small = {"empty": 0, "small": zlib.crc32(content[:1000])}
+    ranges = [zlib.crc32(content[start : start + 1000]) for start in (0, 1000, 2000)]
+    assert json.loads(folder.manifest.read_text()) == small | {"weights": ranges}
+    before = folder.manifest.read_text()
+    of_earlier_versions = json.dumps(small | {"weights": zlib.crc32(content)})
+    flipped = [content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :] for at in (0, 999, 1000, 2499)]
+    for manifest in (before, of_earlier_versions):
+        folder.manifest.write_text(manifest)
+        weights.write_bytes(content)
+        assert damage(folder) is None
+        for spoilt in [*flipped, b"", content[:1000], content[:2000], content[:-1], content + b"\0", content * 2]:
+            weights.write_bytes(spoilt)
+            assert damage(folder) == "weights has changed since it was written"
 
 
 def test_a_checkpoint_whose_thread_cannot_be_started_says_that_memory_ran_out(

@@ -42,12 +42,12 @@ SAMPLES, TOKENS = 4, 600
 NUM_HELD_OUT = 60
 
 
-def rollout(folder, *, step, seed=0, tokens=TOKENS):
+def rollout(folder, *, step, seed=0, tokens=TOKENS, finish_reason="stop"):
     """Store two groups of which every other answer is right."""
     every = read_problems(folder / "problems.jsonl")
     problems = draw_problems(every, step=step, num_problems=2, seed=seed)
     completions = tuple(
-        Completion(token_ids=(40 + index,) * tokens, logprobs=(-3.0,) * tokens, text="", finish_reason="stop")
+        Completion(token_ids=(40 + index,) * tokens, logprobs=(-3.0,) * tokens, text="", finish_reason=finish_reason)
         for index in range(SAMPLES)
     )
     groups = [
@@ -193,6 +193,25 @@ def continued(whole, folder, *, scale):
     write_manifest(checkpoint)
     assert run_stage(folder) == 0
     return folder
+
+
+@pytest.mark.slow
+def test_a_stage_whose_first_answers_are_cut_short_learns_nothing_from_them_before_the_user_says_so(stage, capfd):
+    folder = stage("run", steps=1, tokens=50)
+    rollout(folder, step=1, tokens=50, finish_reason="length")
+    sampled = (folder / "rollouts" / "step-000001.parquet").read_bytes()
+    assert run_stage(folder) == 2
+    said = capfd.readouterr().err
+    assert "error: 100% of the first step's 8 answers were cut short by a context of 1,024" in said
+    assert "or go on all the same with --set stages.N.first_step_truncation=1" in said
+    assert "restart" not in said and "Traceback" not in said
+    assert not (folder / "metrics.jsonl").exists() and not StageFolder(folder).checkpoints.steps()
+    assert (folder / "rollouts" / "step-000001.parquet").read_bytes() == sampled
+    stage("run", steps=1, tokens=50, **{"stages.0.first_step_truncation": 1})
+    (folder / "rollouts" / "step-000001.parquet").write_bytes(sampled)
+    assert run_stage(folder) == 0
+    (only,) = metrics(folder)
+    assert only["truncated_share"] == 1.0 and only["num_tokens"] == 2 * SAMPLES * 50
 
 
 @pytest.mark.slow

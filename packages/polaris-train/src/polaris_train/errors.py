@@ -47,6 +47,16 @@ class MemoryExhaustedError(TrainError, MemoryError):
         """Tokens of the longest sequence of the step: less than that cannot be allowed."""
 
 
+class OptimizerMemoryError(TrainError, MemoryError):
+    """There is no room for the optimizer's state, which smaller micro-batches do not change."""
+
+    def __init__(self, *, num_parameters: int) -> None:
+        super().__init__(
+            f"out of memory for the two moments of AdamW, 8 bytes for each of the {num_parameters:,} parameters that a "
+            "rank trains, beside which its gradients need 4 more: use more GPUs, cpu_offload = true, or lora = {}"
+        )
+
+
 class CheckpointMemoryError(TrainError, MemoryError):
     """Memory ran out while a checkpoint was written; the stage can be continued with smaller micro-batches."""
 

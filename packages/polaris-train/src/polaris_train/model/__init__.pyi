@@ -6,6 +6,7 @@ from .loading import load_policy as load_policy
 from .loading import save_policy as save_policy
 from .logprobs import token_logprobs as token_logprobs
 from .merging import merge_models as merge_models
+from .optimizer import policy_optimizer as policy_optimizer
 from .packing import MicroBatch as MicroBatch
 from .packing import TrainingSequence as TrainingSequence
 from .packing import pack as pack

@@ -14,7 +14,14 @@ from polaris_train.errors import MemoryExhaustedError
 from polaris_train.model.exhaustion import give_back_memory
 from polaris_train.model.packing import TrainingSequence
 from polaris_train.model.policy import Policy, WithoutAdapters
-from polaris_train.model.step import OptimizerStep, StepSettings, TokenLoss, accumulate, optimizer_step
+from polaris_train.model.step import (
+    OptimizerStep,
+    StepSettings,
+    TokenLoss,
+    accumulate,
+    named_if_out_of_memory,
+    optimizer_step,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +45,8 @@ def take_step(
 
     Where gradients overflow in float16 the same sequences are trained on at half the scale of the loss. The step is
     left out, as `optimizer_step` does it, where the loss itself is not finite, or gradients are not at a scale of 1.
-    Where memory runs out they go through the model in smaller parts, as `fitting` says.
+    Where memory runs out they go through the model in smaller parts, as `fitting` says; not where it runs out in the
+    optimizer's own step, which may have changed some of the parameters: the stage starts again from its checkpoint.
 
     Args:
         policy: Changed in place.
@@ -50,7 +58,7 @@ def take_step(
         reference: What the loss goes through as well.
 
     Raises:
-        MemoryExhaustedError: As `fitting` does.
+        MemoryExhaustedError: As `fitting` does, or if the optimizer's step was broken off.
     """
     overflows = 0
     while True:
@@ -58,7 +66,8 @@ def take_step(
         totals = fitting(
             (policy, reference), settings, lambda: accumulate(policy, sequences, token_loss, settings, scaler=scaler)
         )
-        step = optimizer_step(policy, optimizer, totals, settings, scaler=scaler)
+        with named_if_out_of_memory(policy, sequences, settings):
+            step = optimizer_step(policy, optimizer, totals, settings, scaler=scaler)
         overflowed = not step.finite and math.isfinite(step.sums["loss"]) and 1 <= scaler.get_scale() < scale
         if not overflowed or overflows == _MOST_OVERFLOWS:
             return replace(step, overflows=overflows)

@@ -118,7 +118,7 @@ def accumulate(
     sums: dict[str, Tensor] = {}
     maxima: dict[str, Tensor] = {}
     computed: dict[int, Tensor] = {}
-    with _named_if_out_of_memory(policy, sequences, settings):
+    with named_if_out_of_memory(policy, sequences, settings):
         mine = _share(policy, sequences, settings)
         for number, members in enumerate(mine, start=1):
             if isinstance(policy, FSDPModule):
@@ -171,7 +171,7 @@ def sequence_logprobs(
 ) -> list[tuple[float, ...]]:
     """Return the log-probabilities of each sequence's tokens under the policy as it is now; collective."""
     found: dict[int, tuple[float, ...]] = {}
-    with _named_if_out_of_memory(policy, sequences, settings):
+    with named_if_out_of_memory(policy, sequences, settings):
         for members in _share(policy, sequences, settings):
             chosen = [sequences[member] for member in members]
             batch = pack(chosen).to(policy.device)
@@ -187,9 +187,14 @@ def sequence_logprobs(
 
 
 @contextmanager
-def _named_if_out_of_memory(
+def named_if_out_of_memory(
     policy: Policy, sequences: Sequence[TrainingSequence], settings: StepSettings
 ) -> Generator[None]:
+    """Name the sequences that were in the model when memory ran out.
+
+    Raises:
+        MemoryExhaustedError: Instead of whatever said that it did.
+    """
     try:
         yield
     except (RuntimeError, MemoryError, OSError) as error:

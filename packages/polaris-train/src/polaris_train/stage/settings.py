@@ -14,6 +14,7 @@ from polaris_train.grpo.loss import LossSettings
 from polaris_train.grpo.rescue import RescueBuffer
 from polaris_train.model.learning_rate import learning_rate_share
 from polaris_train.model.loading import load_policy
+from polaris_train.model.optimizer import policy_optimizer
 from polaris_train.model.policy import Policy, WithoutAdapters
 from polaris_train.model.step import StepSettings
 from polaris_train.resolved import FREE_FIELDS, ResolvedStage
@@ -98,17 +99,9 @@ def start_core(config: ResolvedStage, problems: Iterable[Problem], folder: Stage
 
 
 def stage_optimizer(config: ResolvedStage, policy: Policy) -> torch.optim.Optimizer:
-    """Return the optimizer of what is trained, as it is before the first step.
-
-    It is fused: one pass over parameters, gradients and moments, on a GPU and on the host, instead of one for each of
-    the formula's operations.
-    """
-    return torch.optim.AdamW(
-        policy.trained_parameters(),
-        lr=config.learning_rate,
-        betas=config.betas,
-        weight_decay=config.weight_decay,
-        fused=True,
+    """Return the optimizer of what a stage trains, as it is before the first step."""
+    return policy_optimizer(
+        policy, learning_rate=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
     )
 
 

@@ -13,6 +13,7 @@ from transformers import AutoTokenizer
 from polaris_train.errors import RecipeError
 from polaris_train.grpo.updating import Teacher
 from polaris_train.model.architecture import check_architecture
+from polaris_train.model.attempts import fitting
 from polaris_train.model.loading import load_policy
 from polaris_train.model.packing import TrainingSequence
 from polaris_train.model.step import StepSettings, sequence_logprobs
@@ -74,7 +75,7 @@ def open_teacher(config: ResolvedStage, device: torch.device, stack: ExitStack) 
     )
     teacher.requires_grad_(requires_grad=False).eval()
     settings: StepSettings = update_settings(config)[2]
-    return lambda sequences: sequence_logprobs(teacher, sequences, settings)
+    return lambda sequences: fitting([teacher], settings, lambda: sequence_logprobs(teacher, sequences, settings))
 
 
 def _served(config: ResolvedStage, stack: ExitStack) -> Teacher:

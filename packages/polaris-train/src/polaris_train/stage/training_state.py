@@ -22,6 +22,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from polaris_train.errors import RunFolderError
 from polaris_train.grpo.consensus import Consensuses
 from polaris_train.grpo.rescue import RescueBuffer, Stored
+from polaris_train.model.optimizer import start_moments
 from polaris_train.model.policy import Policy
 from polaris_train.run_folder import CheckpointFolder, Checkpoints
 from polaris_train.stage.checksums import newest_whole
@@ -117,10 +118,7 @@ def read_precision(folder: CheckpointFolder) -> Any:
 def contents_of(state: TrainingState) -> dict[str, Any]:
     """Return weights and optimizer as torch.distributed.checkpoint takes them."""
     if not state.optimizer.state:
-        # Taken from an optimizer that has not stepped, its state is made by a step of no length, which counts.
-        get_state_dict(state.policy, state.optimizer, options=_PARTIAL)
-        for each in state.optimizer.state.values():
-            each["step"].zero_()
+        start_moments(state.policy, state.optimizer)
     model, optimizer = get_state_dict(state.policy, state.optimizer, options=_PARTIAL)
     return {"model": _trained(state.policy, model), "optimizer": optimizer}
 
