@@ -139,7 +139,8 @@ def test_problems_without_a_consensus_are_said_once(caplog):
         core.reward(STEPS[1], step=2)
     assert [each.message for each in caplog.records] == [
         "step 1: 1 of 2 problems with wrong answers have no consensus yet, and these earn nothing until enough right "
-        "ones underline the same results (said once)"
+        "ones underline the same results (said once); where most have none, begin with more right answers "
+        "(data.profile_samples), or let fewer agree (core.min_count)"
     ]
 
 

@@ -99,7 +99,8 @@ def _say(groups: Sequence[GradedGroup], rewarded: Sequence[GradedGroup], *, step
     if without:
         logger.warning(
             "step %d: %d of %d problems with wrong answers have no consensus yet, and these earn nothing until enough "
-            "right ones underline the same results (said once)",
+            "right ones underline the same results (said once); where most have none, begin with more right answers "
+            "(data.profile_samples), or let fewer agree (core.min_count)",
             step,
             without,
             len(wrong),
