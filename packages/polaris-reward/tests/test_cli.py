@@ -186,6 +186,27 @@ def test_a_policy_is_asked_for_by_its_name(run: Run, tmp_path: Path) -> None:
     assert outcomes == {"default": "correct", "boxed": "correct", "polaris-v1": "no_answer"}
 
 
+def test_rows_of_an_outcome_are_kept_as_they_are(run: Run, tmp_path: Path) -> None:
+    right = {
+        "id": 1,
+        "prompt": "1 + 1, é \ud800",
+        "response": r"\boxed{2}",
+        "answer": 2,
+        "score": 1.5,
+        "more": {"a": [None]},
+    }
+    wrong, none = right | {"id": 2, "answer": 3}, right | {"id": 3, "response": ""}
+    path, out = write(tmp_path / "r.jsonl", right, wrong, none), tmp_path / "right.jsonl"
+    status, stdout, stderr = run("grade", path, "--keep", "correct", "--out", out)
+    assert (status, stdout) == (0, "") and "all                        3" in stderr
+    assert [json.loads(line) for line in out.read_text().splitlines()] == [right]
+    _, stdout, _ = run("grade", path, "--keep", "incorrect", "--keep", "no_answer")
+    assert [json.loads(line) for line in stdout.splitlines()] == [wrong, none]
+    status, stdout, stderr = run("grade", path, "--keep", "right")
+    assert (status, stdout) == (2, "")
+    assert stderr.startswith("error: unknown outcome 'right'; choose one of 'correct', 'incorrect', 'no_answer', ")
+
+
 def test_an_unknown_policy_is_one_sentence_that_lists_the_names(run: Run, tmp_path: Path) -> None:
     status, _, stderr = run("grade", write(tmp_path / "r.jsonl", GOOD), "--policy", "strict")
     assert (status, stderr) == (

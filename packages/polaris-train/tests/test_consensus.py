@@ -6,9 +6,11 @@ import logging
 import pytest
 import torch
 import torch.distributed as dist
-from polaris_data import Problem
+from polaris_data import DataError, Problem, write_problems
+from polaris_data.files import write_text
+from polaris_data.profile import GradedAnswers, ProfileRollouts, rollouts_path
 from polaris_reward import Outcome
-from polaris_rollout import Completion, Group
+from polaris_rollout import Completion, Group, SamplingParams
 from polaris_train.embedded import tiny_model
 from polaris_train.errors import RecipeError
 from polaris_train.grpo.batches import BatchSettings, training_batches
@@ -16,10 +18,11 @@ from polaris_train.grpo.consensus import Consensuses
 from polaris_train.recipe import load_recipe
 from polaris_train.records import GradedGroup
 from polaris_train.resolved import ResolvedStage
-from polaris_train.run_folder import StageFolder
+from polaris_train.run_folder import RunFolder, StageFolder
 from polaris_train.stage.capsule import record_step
 from polaris_train.stage.checkpoint import Checkpointer
 from polaris_train.stage.ending import Ending
+from polaris_train.stage.launch import prepare_stage
 from polaris_train.stage.loop import train_stage
 from polaris_train.stage.replay import replay_step
 from polaris_train.stage.rollouts import Rollout, visits
@@ -136,7 +139,8 @@ def test_problems_without_a_consensus_are_said_once(caplog):
         core.reward(STEPS[1], step=2)
     assert [each.message for each in caplog.records] == [
         "step 1: 1 of 2 problems with wrong answers have no consensus yet, and these earn nothing until enough right "
-        "ones underline the same results (said once)"
+        "ones underline the same results (said once); where most have none, begin with more right answers "
+        "(data.profile_samples), or let fewer agree (core.min_count)"
     ]
 
 
@@ -156,6 +160,85 @@ def test_a_later_stage_begins_with_what_is_known(tmp_path):
     later.read(tmp_path / "known.json")
     (found,) = later.reward([group("a", (WRONG, "17"), (WRONG, "18"))], step=1)
     assert found.overlaps == (1.0, 0.0)
+
+
+OTHER = Problem(problem_id="other", question="Start with 3. Add 50.", references=("53",))
+PROFILE = [
+    group("a", (RIGHT, "17", "18"), (WRONG, "99")),
+    group("b", (WRONG, "9"), (RIGHT, "9")),
+    group("other", (RIGHT, "23"), (RIGHT, "23")),
+    group("a", (RIGHT, "17.0"), (RIGHT,), (WRONG, "18")),
+]
+
+
+def write_profile(run, profile, *, num_graded=4):
+    """Write the training problems of a run and the graded answers of their profile, as `polaris-data profile` does."""
+    run.training.parent.mkdir(parents=True, exist_ok=True)
+    write_problems(run.training, [*PROBLEMS, OTHER])
+    with ProfileRollouts(rollouts_path(run.profile), {}, SamplingParams(max_tokens=9)) as rollouts:
+        num_before = dict.fromkeys("ab", 0) | {"other": 0}
+        for number, each in enumerate(profile):
+            name, count = each.group.problem_id, len(each.outcomes)
+            rollouts.append(num_before[name], each.group)
+            outcomes = each.outcomes if number < num_graded else each.outcomes[:1]
+            lists = {"num_tokens": (3,) * len(outcomes), "truncated": (False,) * len(outcomes)}
+            rollouts.add_grades(
+                [GradedAnswers(problem_id=name, first_sample=num_before[name], outcomes=outcomes, **lists)]
+            )
+            num_before[name] += count
+        rollouts.finish({"a": 0, "b": 1, "other": 2})
+
+
+def prepare(tmp_path):
+    """Prepare a stage on the two problems and one whose id is that of another in the profile."""
+    problems = [*PROBLEMS, Problem(problem_id="other", question="Start with 4. Add 50.", references=("54",))]
+    write_problems(tmp_path / "problems.jsonl", problems)
+    sets = ["core.min_count=2", "prompts_per_step=2", "stages.0.temperature=1.0", "evaluate_every=0"]
+    recipe = load_recipe("tiny-cpu", sets)
+    run = tmp_path / "run"
+    return StageFolder(prepare_stage(recipe, recipe.stages[0], run, problems=str(tmp_path / "problems.jsonl")))
+
+
+def test_a_first_stage_begins_with_what_right_answers_of_the_profile_underline(tmp_path, caplog):
+    write_profile(RunFolder(tmp_path / "run"), PROFILE)
+    folder = prepare(tmp_path)
+    assert json.loads(folder.first_consensus.read_text()) == {"a": [["17", 2], ["18", 1]], "b": [["9", 1]]}
+    assert caplog.messages[-1] == (
+        "consensus of the profile: 4 right answers, 1 of which underline nothing; 1 of 3 problems begin with results "
+        "that 2 agree on"
+    )
+    (found,) = start_core(folder.read_resolved(), PROBLEMS, folder).reward(
+        [group("a", (WRONG, "17"), (WRONG,))], step=1
+    )
+    assert found.scores == (0.5, 0.0) and found.informative
+
+
+def test_a_stage_goes_on_with_the_consensus_that_it_began_with(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    write_profile(run, PROFILE)
+    before = prepare(tmp_path)
+    known, resolved = before.first_consensus.read_bytes(), before.resolved.read_bytes()
+    (rollouts_path(run.profile) / "grades.jsonl").unlink()
+    after = prepare(tmp_path)
+    assert (after.first_consensus.read_bytes(), after.resolved.read_bytes()) == (known, resolved)
+    write_text(after.first_consensus, ["{}"])
+    with pytest.raises(DataError, match="belongs to another run"):
+        prepare(tmp_path)
+
+
+def test_a_stage_that_began_without_a_profile_goes_on_without_it(tmp_path):
+    before = prepare(tmp_path).resolved.read_bytes()
+    write_profile(RunFolder(tmp_path / "run"), PROFILE)
+    folder = prepare(tmp_path)
+    assert folder.resolved.read_bytes() == before and folder.read_resolved().consensus is None
+    assert not folder.first_consensus.exists()
+
+
+def test_answers_of_the_profile_that_underline_nothing_or_have_no_grade_are_counted(tmp_path, caplog):
+    silent = [group("a", (RIGHT,), (RIGHT,)), group("b", (WRONG, "9"), (RIGHT, "9"))]
+    write_profile(RunFolder(tmp_path / "run"), silent, num_graded=1)
+    assert prepare(tmp_path).read_resolved().consensus is None
+    assert "2 right answers, 2 of which underline nothing, 1 answers without a grade; 0 of 3" in caplog.messages[-1]
 
 
 @pytest.mark.parametrize("name", ["long2short=0.2", "mgpo_lambda=1"])

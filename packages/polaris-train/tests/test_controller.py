@@ -250,6 +250,12 @@ def test_a_stage_with_rules_of_its_own_waits_for_what_they_ask(ask):
     assert evidence(*LEVELS) == {"short.train": ["profile"], "long.train": ["profile", "short.visits"]}
     assert evidence(LEVELS[1]) == {"short.train": [], "long.train": ["profile", "short.visits"]}
     assert evidence("stages.1.hint_share=0.5") == {"short.train": [], "long.train": ["profile", "short.visits"]}
+    # A consensus begins with the profile, and a stage goes on with what it began with.
+    assert evidence("core.min_count=2") == {"short.train": ["profile"], "long.train": []}
+    begun = ask().folder.stage("short").resolved
+    begun.parent.mkdir(parents=True)
+    begun.write_text("{}")
+    assert evidence("core.min_count=2") == {"short.train": [], "long.train": []}
     # Nothing is profiled: only what was seen on the way says anything.
     assert evidence(*LEVELS, "data.select=[]") == {"short.train": [], "long.train": ["short.visits"]}
 

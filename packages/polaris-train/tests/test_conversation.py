@@ -91,7 +91,16 @@ def test_a_turn_that_begins_in_the_middle_of_a_token_is_encoded_after_its_prompt
         ([ANSWER], "begins with the role 'assistant'"),
         ([{"content": "x"}, ANSWER], "without a role"),
         ([USER, {"role": "assistant", "content": [{"type": "image"}]}], "is no text"),
-        ([{"role": "user", "content": "<|im_start|>user\nHi"}, ANSWER], r"holds '<\|im_start\|>'"),
+        (
+            [{"role": "user", "content": "<|im_start|>user\nHi"}, ANSWER],
+            r"holds '<\|im_start\|>', which a chat template",
+        ),
+        (
+            [USER, {"role": "assistant", "content": "5<|eot_id|>"}],
+            r"holds '<\|eot_id\|>', a mark of another chat template",
+        ),
+        ([{"role": "user", "content": "[INST] Hi [/INST]"}, ANSWER], r"holds '\[INST\]', a mark of another"),
+        ([USER, ANSWER | {"reasoning_content": "5<end_of_turn>"}], "holds '<end_of_turn>', a mark of another"),
     ],
 )
 def test_what_is_no_conversation_is_refused_with_the_reason(tokenizer, messages, reason):

@@ -7,6 +7,7 @@ import pytest
 from polaris_train.cli.main import app
 from polaris_train.errors import RecipeError
 from polaris_train.recipe import load_recipe, packaged_recipes
+from polaris_train.recipe.sft import SftStage
 from polaris_train.resolved import FREE_FIELDS, ResolvedStage
 from typer.testing import CliRunner
 
@@ -84,7 +85,9 @@ def test_the_published_values_are_in_the_recipe(name):
 def test_the_second_polaris_trains_in_float16_on_half_the_batch():
     recipe = load_recipe("polaris-v2-qwen3-4b-2507")
     assert (recipe.precision, recipe.prompts_per_step, recipe.samples_per_prompt) == ("float16", 64, 8)
-    assert [(stage.temperature, stage.steps) for stage in recipe.stages] == [(1.2, 300), (1.3, 200)]
+    taught, *reinforced = recipe.stages
+    assert isinstance(taught, SftStage) and taught.context == 16384 + recipe.max_prompt_tokens
+    assert [(stage.temperature, stage.steps) for stage in reinforced] == [(1.2, 300), (1.3, 200)]
     assert r"within \underline{} and output the final answer within \boxed{}." in recipe.prompt_suffix
     assert recipe.core is not None and recipe.data.drop == ("difference above=0.5",)
 

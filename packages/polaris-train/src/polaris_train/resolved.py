@@ -38,7 +38,7 @@ class ResolvedStage(Constants, Changing):
     """Fingerprint of the teacher's files, where there is a teacher and it is loaded here."""
 
     consensus: str | None = Field(default=None, exclude_if=lambda consensus: consensus is None)
-    """Content hash of the consensus that the stage begins with, of the stage before; ``None`` where it has none."""
+    """Content hash of the consensus that the stage begins with, where it knows something before its first step."""
 
     engine: dict[str, Any] = Field(default={}, exclude_if=is_off)
     """Options of vLLM that can change what is drawn: a stage is not continued with others."""

@@ -232,7 +232,7 @@ class StageFolder:
     """What right answers to each problem have underlined, when the stage has ended (CORE)."""
 
     first_consensus = _Place("consensus-before.json")
-    """The same of the stage before, which this one begins with."""
+    """The same of the stage before, or of the profile, which this one begins with."""
 
     weights = _Place("weights")
     """Folder of the newest weights on their way to servers, as long as the stage runs."""

@@ -13,6 +13,7 @@ from .files import read_profile as read_profile
 from .files import rollouts_path as rollouts_path
 from .files import write_profile as write_profile
 from .grades import GradedAnswers as GradedAnswers
+from .grades import has_grades as has_grades
 from .grades import read_grades as read_grades
 from .lengths import AnswerDiversity as AnswerDiversity
 from .lengths import AnswerLengths as AnswerLengths

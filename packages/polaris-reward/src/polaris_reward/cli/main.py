@@ -2,18 +2,19 @@
 
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polaris_reward.errors import RewardError, RowsFileError
+from polaris_reward.errors import RewardError, RowsFileError, SettingsError
 
 if TYPE_CHECKING:
     from polaris_reward.files.grading import GradedFile
     from polaris_reward.files.lines import RowsFile
+    from polaris_reward.records import Outcome
 
 app = typer.Typer(
     help="""Grade mathematical answers, with no way for one of them to hang or crash the grader.
@@ -43,6 +44,10 @@ def grade_command(
     prefilled: Annotated[
         str, typer.Option(metavar="TAG", help="What the chat template put before every response, such as '<think>'.")
     ] = "",
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OUTCOME", help="Write the rows of this outcome, not grades; repeatable."),
+    ] = None,
     strict: Strict = False,
     num_workers: NumWorkers = None,
     deadline_s: DeadlineS = 5.0,
@@ -59,7 +64,8 @@ def grade_command(
     the text of its prompt, in any field, or --prefilled tells for all.
 
     Writes, for each row: 'line', the row's 'problem_id' or 'id', 'outcome', 'reward', 'answer', 'reference',
-    'seconds'. A table of the outcomes goes to standard error.
+    'seconds'. With --keep it writes the rows of that outcome instead, as they are in the file: 'correct' for what a
+    model may be fine-tuned on. A table of the outcomes goes to standard error.
 
     The answer is, by the convention 'default', the last box, else what follows a phrase such as 'the answer is',
     else the last value; by 'boxed', the last box; by 'polaris-v1', the last box after `</think>`,
@@ -68,17 +74,21 @@ def grade_command(
     A row that cannot be read is named on standard error and left out. Exit status: 0, or 2 if any was left out.
 
     Example: `polaris-reward grade responses.jsonl --out grades.jsonl --explain 5`
+
+    Example: `polaris-reward grade responses.jsonl --keep correct --out right.jsonl`
     """
     from polaris_reward.convention import convention_named
     from polaris_reward.files.grading import grade_file
     from polaris_reward.grader import Grader
 
-    convention = convention_named(policy)
+    convention, kept = convention_named(policy), _outcomes(keep or ())
     with (
         Grader(num_workers, deadline_s=deadline_s, memory_gib=memory_gib, max_failed_share=None) as grader,
         _opened(responses, strict=strict, show_bar=out is not None or not sys.stdout.isatty()) as rows,
     ):
-        graded = grade_file(rows, out, grader, convention=convention, num_explained=explain, prefilled=prefilled)
+        graded = grade_file(
+            rows, out, grader, convention=convention, num_explained=explain, prefilled=prefilled, keep=kept
+        )
     _print_outcomes(graded)
     for explanation in graded.explanations:
         print(f"\n{explanation}", file=sys.stderr)
@@ -168,6 +178,15 @@ def _opened(path: Path, *, strict: bool, show_bar: bool) -> "Generator[RowsFile]
             on_left_out=lambda error: print(error, file=sys.stderr),
             on_read=lambda num_bytes: bar.advance(task, num_bytes),
         )
+
+
+def _outcomes(names: Collection[str]) -> "list[Outcome]":
+    from polaris_reward.records import Outcome
+
+    for name in names:
+        if name not in [*Outcome]:
+            raise SettingsError(f"unknown outcome {name!r}; choose one of {', '.join(map(repr, map(str, Outcome)))}")
+    return [Outcome(name) for name in names]
 
 
 def _print_outcomes(graded: "GradedFile") -> None:

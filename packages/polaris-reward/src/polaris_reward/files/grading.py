@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +39,7 @@ def grade_file(
     convention: Convention = DEFAULT,
     num_explained: int = 0,
     prefilled: str = "",
+    keep: Collection[Outcome] = (),
 ) -> GradedFile:
     """Grade each response of a file against its references, and write a line of JSON for each.
 
@@ -49,6 +50,7 @@ def grade_file(
         convention: What counts as an answer.
         prefilled: Opening think tag that the chat template puts in front of every response, where a row does not tell.
         num_explained: How many responses that are not correct are explained.
+        keep: Write the rows of these outcomes, as they are in the file, in place of all grades.
 
     Raises:
         RowsFileError: If a file cannot be read or written, or a row cannot be read and the file is strict.
@@ -64,7 +66,8 @@ def grade_file(
             for (row, item), grade in zip(batch, grades, strict=True):
                 counts[grade.outcome] += 1
                 thinking.add(item[0], row.fields.get("finish_reason"))
-                file.write(json.dumps(_to_record(row, grade)) + "\n")
+                if not keep or grade.outcome in keep:
+                    file.write(json.dumps(row.fields if keep else _to_record(row, grade)) + "\n")
                 if grade.outcome is not Outcome.CORRECT and len(to_explain) < num_explained:
                     to_explain.append((row, item))
     explanations = (

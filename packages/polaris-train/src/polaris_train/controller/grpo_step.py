@@ -45,7 +45,11 @@ def grpo_steps(request: Request, index: int, stage: Stage) -> Iterator[Step]:
             problems,
             *((folder.held_out,) if recipe.evaluate_every else ()),
             *((own.temperature,) if stage.temperature == AUTO else ()),
-            *(_evidence(request, index) if stage.select or stage.hint_share else ()),
+            *(
+                _evidence(request, index)
+                if stage.select or stage.hint_share or _learns_from_profile(request, index)
+                else ()
+            ),
             *model_input(start, folder),
             *(() if taught is None or taught.is_served else model_input(taught.teacher, folder)),
         ),
@@ -129,6 +133,13 @@ def _evidence(request: Request, index: int) -> Iterator[Path]:
         yield request.folder.profile
     for number in _reinforced(request, index):
         yield request.folder.stage(request.recipe.stages[number].name).visits
+
+
+def _learns_from_profile(request: Request, index: int) -> bool:
+    """Whether the consensus of a stage with CORE begins with the profile; not in one that an older version began."""
+    own = request.folder.stage(request.recipe.stages[index].name)
+    begun_without = own.resolved.exists() and not own.first_consensus.exists()
+    return request.recipe.core is not None and not _reinforced(request, index) and not begun_without
 
 
 def _reinforced(request: Request, index: int) -> list[int]:

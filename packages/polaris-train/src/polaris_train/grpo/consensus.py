@@ -34,6 +34,7 @@ class Consensuses:
         """
         self._problems = {each.problem_id: each for each in problems}
         self._core = CoreReward(min_count=min_count)
+        self._min_count = min_count
         self._is_said = False
 
     def reward(self, groups: Sequence[GradedGroup], *, step: int) -> list[GradedGroup]:
@@ -48,6 +49,19 @@ class Consensuses:
             self._is_said = True
             _say(groups, found, step=step)
         return found
+
+    def learn(self, problem_id: str, texts: Sequence[str]) -> None:
+        """Let right completions of a problem speak that are of no step."""
+        problem = self._problems[problem_id]
+        right = [Outcome.CORRECT] * len(texts)
+        self._core.overlaps(
+            texts, right, problem_id=problem_id, question=problem.question, references=problem.references
+        )
+
+    @property
+    def num_agreed(self) -> int:
+        """Problems with results that count."""
+        return sum(bool(each.results(min_count=self._min_count)) for each in self._core.known.values())
 
     def read(self, path: Path) -> None:
         """Know what a file says, and nothing else."""
@@ -85,7 +99,8 @@ def _say(groups: Sequence[GradedGroup], rewarded: Sequence[GradedGroup], *, step
     if without:
         logger.warning(
             "step %d: %d of %d problems with wrong answers have no consensus yet, and these earn nothing until enough "
-            "right ones underline the same results (said once)",
+            "right ones underline the same results (said once); where most have none, begin with more right answers "
+            "(data.profile_samples), or let fewer agree (core.min_count)",
             step,
             without,
             len(wrong),

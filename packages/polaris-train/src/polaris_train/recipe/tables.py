@@ -176,7 +176,8 @@ class Distillation(_Table):
 class Core(_Table):
     r"""Reward wrong answers for the results that they put into ``\underline{}`` as right ones do (POLARIS V2).
 
-    See `polaris_reward.core`. What right answers of a stage underlined is known to the stages after it.
+    See `polaris_reward.core`. The first stage begins with what right answers of the profile underline, a later one with
+    what the stage before knew.
     """
 
     min_count: int = Field(default=MIN_COUNT, ge=1)

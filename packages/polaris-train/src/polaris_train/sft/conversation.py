@@ -16,8 +16,12 @@ from typing import Any
 from jinja2 import TemplateError
 
 from polaris_train.errors import TrainError
+from polaris_train.sft.marks import template_mark
 
 ASSISTANT = "assistant"
+
+_SAID = ("content", "reasoning_content")
+"""What of a turn is text."""
 
 
 class UnusableTraceError(TrainError, ValueError):
@@ -67,6 +71,7 @@ class Conversations:
         self._stop = {*stop_token_ids, tokenizer.eos_token_id} - {None}
         special = {str(each) for each in tokenizer.added_tokens_decoder.values() if each.special}
         self._special = sorted(special | set(tokenizer.all_special_tokens))
+        self._own = {str(each) for each in tokenizer.added_tokens_decoder.values()}
 
     def learn(self, messages: Any) -> list[Learned]:
         """Return what is learned from a conversation.
@@ -88,19 +93,29 @@ class Conversations:
         for turn in messages:
             if not isinstance(turn, Mapping) or not isinstance(turn.get("role"), str):
                 raise UnusableTraceError("a turn without a role; write it as {'role': ..., 'content': ...}")
-            if not isinstance(turn.get("content") or "", str):
-                raise UnusableTraceError("the content of a turn is no text")
-            for token in self._special:
-                if token in (turn.get("content") or ""):
-                    raise UnusableTraceError(
-                        f"its text holds {token!r}, which a chat template puts there; give the plain text of each turn"
-                    )
+            for name in _SAID:
+                if not isinstance(turn.get(name) or "", str):
+                    raise UnusableTraceError(f"the {name} of a turn is no text")
+                self._require_plain(turn.get(name) or "")
             checked.append({name: value for name, value in turn.items() if value is not None})
         if not any(turn["role"] == ASSISTANT for turn in checked):
             raise UnusableTraceError(f"no turn of the role {ASSISTANT!r}, so there is nothing to learn")
         if checked[0]["role"] == ASSISTANT:
             raise UnusableTraceError(f"it begins with the role {ASSISTANT!r}, before there is anything to answer")
         return checked
+
+    def _require_plain(self, text: str) -> None:
+        """Refuse what a chat template has put into a text, of this model or of another."""
+        for token in self._special:
+            if token in text:
+                raise UnusableTraceError(
+                    f"its text holds {token!r}, which a chat template puts there; give the plain text of each turn"
+                )
+        mark = template_mark(text, own=self._own)
+        if mark is not None:
+            raise UnusableTraceError(
+                f"its text holds {mark!r}, a mark of another chat template; give the plain text of each turn"
+            )
 
     def _turns(self, messages: list[dict[str, Any]]) -> list[_Turn]:
         turns: list[_Turn] = []
@@ -166,7 +181,7 @@ def _joined(turns: Sequence[Learned]) -> list[Learned]:
 def _require_whole(message: Mapping[str, Any], prompt: str, answer: str) -> None:
     """Refuse a template that leaves out a part of what the assistant says or thinks; space between words may change."""
     said = _squeezed(prompt[-_PREFILL:]) + _squeezed(answer)
-    for name in ("content", "reasoning_content"):
+    for name in _SAID:
         if _squeezed(str(message.get(name, ""))) not in said:
             raise UnusableTraceError(
                 f"the chat template leaves out a part of the assistant's {name}; use one that keeps the whole turn"

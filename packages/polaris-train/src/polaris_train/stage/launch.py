@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from polaris_data import Problem, content_hash, read_problems, write_problems
-from polaris_data.files import claim, write_text
+from polaris_data.files import claim
 from polaris_rollout import check_context, resolve_model, visible_devices
 from polaris_rollout.engines import STALL_EXIT_CODE, openmp_environment
 
@@ -27,6 +27,7 @@ from polaris_train.resolved import FREE_FIELDS, ResolvedStage
 from polaris_train.run_folder import RunFolder, StageFolder
 from polaris_train.stage.curriculum import stage_problems
 from polaris_train.stage.evaluation_problems import HELD_OUT, evaluation_problems, without
+from polaris_train.stage.first_consensus import first_consensus
 from polaris_train.stage.teacher import check_teacher
 
 logger = logging.getLogger(__name__)
@@ -85,7 +86,8 @@ def prepare_stage(
     chosen = without(every, evaluated.get(HELD_OUT, ()))
     _refuse_too_few(len(chosen), recipe, source, num_held_out=len(every) - len(chosen))
     curriculum = stage_problems(recipe, stage, chosen, run=folder.run)
-    write_problems(folder.incoming_problems, chosen if curriculum is None else curriculum.problems)
+    trained_on = chosen if curriculum is None else curriculum.problems
+    write_problems(folder.incoming_problems, trained_on)
     try:
         resolved = ResolvedStage(
             **recipe.constants() | {"problems": source, "lr_decay_steps": recipe.decay_steps(stage.steps)},
@@ -96,7 +98,7 @@ def prepare_stage(
             stage=stage.name,
             model=start,
             teacher=teacher,
-            consensus=_consensus(recipe, earlier, folder),
+            consensus=None if recipe.core is None else first_consensus(recipe.core, earlier, folder, trained_on),
             problems_sha256=hashlib.sha256(folder.incoming_problems.read_bytes()).hexdigest(),
             evaluation_hashes={name: content_hash(each) for name, each in evaluated.items()},
         )
@@ -220,17 +222,6 @@ def _refuse_too_few(num_problems: int, recipe: Recipe, source: str, *, num_held_
         f"{source}: {num_problems} problems{left}, but prompts_per_step is {recipe.prompts_per_step}; give more "
         f"problems or {remedy}"
     )
-
-
-def _consensus(recipe: Recipe, earlier: Sequence[StageFolder], folder: StageFolder) -> str | None:
-    """Copy what the stage before knows of right answers, if the recipe asks for that; return its content hash."""
-    left = [each.consensus for each in earlier if each.consensus.exists()]
-    if recipe.core is None or not left:
-        return None
-    content = left[-1].read_bytes()
-    if not folder.first_consensus.exists():
-        write_text(folder.first_consensus, [content.decode()])
-    return hashlib.sha256(content).hexdigest()
 
 
 def _claim(folder: StageFolder, resolved: ResolvedStage, evaluated: Mapping[str, Sequence[Problem]]) -> None:
