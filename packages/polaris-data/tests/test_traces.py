@@ -3,13 +3,14 @@
 import json
 import math
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pyarrow.parquet as pq
 import pytest
 from polaris_data import OtherRunError, ProblemFileError, read_problems, to_prompt
 from polaris_data.cli.main import main
 from polaris_data.problems import Source
+from polaris_data.profile import counts_path, recorded_counts, trace_writer
 from polaris_data.profile.traces import TraceChoice, trace_problems, write_traces
 from polaris_reward import boxed_grader
 from polaris_reward.records import Grade, Outcome
@@ -140,6 +141,33 @@ def test_traces_of_other_settings_are_not_overwritten(store, tmp_path):
     with pytest.raises(OtherRunError, match="choose was 'all', now 'one'"):
         trace_problems(Source("synthetic", limit=4), store, out, TraceChoice(choose="one"))
     assert out.read_bytes() == before
+
+
+def test_what_became_of_the_answers_is_recorded_beside_the_traces(store, tmp_path):
+    out = tmp_path / "t.jsonl"
+    assert recorded_counts(out) == {}
+    counts = trace_problems(Source("synthetic", limit=4), store, out)
+    found = recorded_counts(out)
+    assert found == asdict(counts) and found["left_out"] == LEFT_OUT
+    assert found["num_traces"] == len(out.read_text().splitlines())
+    assert found["num_traces"] + sum(found["left_out"].values()) == found["num_completions"]
+    counts_path(out).write_text("{")
+    with pytest.raises(ProblemFileError, match=r"t\.jsonl\.counts\.json is damaged .* remove it"):
+        recorded_counts(out)
+
+
+@pytest.mark.parametrize(
+    ("columns", "writer"),
+    [
+        ({"model": "tiny", "weights_version": "whole:dd4b05315b59eafb"}, "tiny"),
+        ({"model": "whole:ce2c4613b150791c", "weights_version": "r1/stage-1+12"}, "r1/stage-1"),
+        ({"model": None, "weights_version": None}, None),
+        ({"messages": []}, None),
+        ({"model": 7}, None),
+    ],
+)
+def test_a_trace_was_written_by_a_model_or_by_the_weights_of_a_stage(columns, writer):
+    assert trace_writer(columns) == writer
 
 
 def test_the_command_says_what_was_left_out_and_why(store, tmp_path, monkeypatch, capfd):

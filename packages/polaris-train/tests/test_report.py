@@ -8,6 +8,7 @@ import gzip
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,11 +32,13 @@ from polaris_data.selection import (
 )
 from polaris_data.selection.visits import attempts_by_problem
 from polaris_eval import MixedProblemsError, summarize
+from polaris_eval.running import protocol_hash
 from polaris_eval.scores import read_scores, write_scores
 from polaris_reward import Outcome
 from polaris_rollout import Completion, Group, SamplingParams
 from polaris_rollout.store import write_groups
 from polaris_train.cli.polaris import app
+from polaris_train.controller import explain_run
 from polaris_train.embedded import tiny_model
 from polaris_train.errors import RunFolderError
 from polaris_train.grpo import UpdateStats
@@ -530,7 +533,13 @@ def test_a_card_says_recipe_data_decisions_scores_and_licence(released, finished
     )  # A folder is nothing that the Hub knows.
     (result,) = said["model-index"][0]["results"]
     score = read_scores(finished.evaluation("final")).evaluations[0].score("mean@k")
-    assert result["metrics"] == [{"type": f"mean@{score.k}", "value": round(100 * score.value, 1)}]
+    low, high = (100 * end for end in score.interval)
+    name = f"mean@{score.k}, 95% interval {low:.1f} to {high:.1f}"
+    assert result["metrics"] == [{"type": f"mean@{score.k}", "value": round(100 * score.value, 1), "name": name}]
+    assert f"| bench | last model | 4 | 4 | {100 * score.value:.1f} \\[{low:.1f}, {high:.1f}] |" in text
+    assert "metadata are the mean@k of the last model" in text and said["tags"][3:] == ["grpo"]
+    hashes = {name: protocol_hash({"temperature": 1.0, "model": name}) for name in ("start", "final")}
+    assert f"as a hash: first model {hashes['start']}, last model {hashes['final']}." in text
     assert "from Base-1M with reinforcement learning" in text and "recipe made" in text
     assert "temperature 1.4, top-k 20, top-p 1" in text
     assert "11 of 12 stay; dropped: always solved (1)" in text
@@ -543,6 +552,33 @@ def test_a_card_names_no_folder_of_this_machine(released, tmp_path):
     for path in released.iterdir():
         assert str(tmp_path).encode() not in path.read_bytes(), path.name
     assert not (released / "trained.json").exists()
+
+
+def test_a_teacher_is_named_with_what_it_was_learned_from_it(finished, released, tmp_path):
+    """Both stages are taught, and the second, in adapters, beside the rewards."""
+    run, base = RunFolder(tmp_path / "run"), tmp_path / "secret" / "Base-1M"
+    for name, more in (("stage-1", {}), ("stage-2", {"lora": {"rank": 8, "alpha": None}})):
+        stage, weight = run.stage(name), float(bool(more))
+        told = {"distillation": {"teacher": str(base), "reward": weight}, "normalize_std": False}
+        write(stage.resolved, json.dumps(json.loads(stage.resolved.read_text()) | told | more))
+        groups = [graded(f"{number}", 1, number, 5) for number in range(4)]
+        lines = [step_metrics(step, groups, replace(stats(step), reverse_kl=0.6 / step)) for step in (1, 2, 3)]
+        write(stage.metrics, "".join(json.dumps(line) + "\n" for line in lines))
+    page, markdown = read(write_report(run.path))
+    assert "Divergence from the teacher, nats a token" in page
+    assert "context 80, taught by Base-1M without the rewards, divergence from it 0.600 to 0.200 nats a token" in page
+    assert "context 160, adapters of rank 8, taught by Base-1M beside the rewards, divergence from it 0.600" in page
+    assert "| stage-1 | 48 | all, by a teacher | 3 | 0 |" in markdown
+    (reasons,) = [each for each in explain_run(run, "stage-2") if each.title == "stage-2: teacher"]
+    assert reasons.lines == ("taught by Base-1M beside the rewards",)
+    card = (write_release(run.path, tmp_path / "Taught-1M") / "README.md").read_text()
+    assert yaml.safe_load(card.split("---\n", 2)[1])["tags"][3:] == ["distillation", "grpo"]
+    assert (
+        "with on-policy distillation from Base-1M, then reinforcement learning on verifiable problems and on-policy "
+        "distillation from Base-1M (polaris, recipe made)." in card
+    )
+    assert "Stage stage-1 was taught by Base-1M (licence: apache-2.0), token by token." in card
+    assert str(tmp_path) not in card
 
 
 def test_a_run_of_which_no_stage_has_ended_is_not_released(finished, tmp_path):

@@ -183,6 +183,9 @@ class StageFolder:
     traces = _Place("traces.jsonl")
     """What a stage of supervised fine-tuning learns from, where the run itself makes it."""
 
+    traces_counts = _Place("traces.jsonl.counts.json")
+    """What became of the answers that these were chosen from."""
+
     sequences = _Place("sequences.arrow")
     """The tokens that it learns from."""
 

@@ -59,7 +59,8 @@ def traces_command(
     conversation for each that is correct: messages, problem_id, question, response, num_tokens, references, surprise,
     model, weights_version, sampling. Answers that the token budget ended are left out, those to other problems, and
     those that say word for word what another says. Prints how many were left out and why, and the style of the rest.
-    Keeps one group in memory; the settings are beside it (OUT.settings.json). 'polaris-train sft' learns from the file.
+    Keeps one group in memory; settings and these counts are beside it (OUT.settings.json, OUT.counts.json). The file is
+    what 'polaris-train sft' learns from.
 
     Examples:
 

@@ -30,6 +30,9 @@ from .shape import Shape as Shape
 from .shape import histogram as histogram
 from .shape import name_shape as name_shape
 from .shift import Shift as Shift
+from .trace_answers import trace_writer as trace_writer
 from .traces import TraceCounts as TraceCounts
+from .traces import counts_path as counts_path
+from .traces import recorded_counts as recorded_counts
 from .traces import trace_problems as trace_problems
 from .traces import write_traces as write_traces

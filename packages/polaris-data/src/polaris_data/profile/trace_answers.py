@@ -4,6 +4,7 @@ Needs the extra ``profile``.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -103,3 +104,18 @@ def provenance(answer: Answer) -> dict[str, Any]:
 
 
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "max_tokens", "seed", "step")
+
+
+def trace_writer(columns: Mapping[str, Any]) -> str | None:
+    """Return who wrote a trace: a model, or ``RUN/STAGE`` whose weights these were; ``None`` if its line does not say.
+
+    Args:
+        columns: Of the trace, such as `provenance` gives.
+    """
+    trained = _TRAINED.fullmatch(str(columns.get("weights_version")))
+    model = columns.get("model")
+    return trained["stage"] if trained else model if isinstance(model, str) and model else None
+
+
+_TRAINED = re.compile(r"(?P<stage>.+/.+)\+\d+")
+"""Name of the weights after a step of a stage of training."""

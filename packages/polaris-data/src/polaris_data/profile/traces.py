@@ -5,9 +5,10 @@ one group is in memory however long the completions are.
 """
 
 import hashlib
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 from polaris_reward import GradeMany, Outcome, boxed_grader
 
 from polaris_data.errors import ProblemFileError
-from polaris_data.files.journal import check_output, claim_output, to_lines, whole_file, write_text
+from polaris_data.files.journal import check_output, claim_output, to_lines, whole_file, write_json, write_text
 from polaris_data.files.lock import locked_output
 from polaris_data.files.progress import track
 from polaris_data.problems.reading import content_hash
@@ -103,7 +104,7 @@ class _Candidate(NamedTuple):
 def trace_problems(
     source: Source, store: Path, out: Path, choice: TraceChoice | None = None, *, suffix: str = PROMPT_SUFFIX
 ) -> TraceCounts:
-    """Write the traces of a problem set, graded by polaris-reward, and the settings beside them.
+    """Write the traces of a problem set, graded by polaris-reward, and beside them the settings and the counts.
 
     Args:
         source: The set.
@@ -131,7 +132,26 @@ def trace_problems(
     with locked_output(out), boxed_grader() as grader, whole_file(out) as whole:
         counts = write_traces(problems, store, whole, grader.grade_many, choice, suffix=suffix, form=out.suffix)
         claim_output(out, settings)
+        write_json(counts_path(out), asdict(counts))
     return counts
+
+
+def counts_path(out: Path) -> Path:
+    """Return where it is said what became of the completions that traces were chosen from: ``NAME.counts.json``."""
+    return out.with_name(f"{out.name}.counts.json")
+
+
+def recorded_counts(out: Path) -> dict[str, Any]:
+    """Return the fields of the `TraceCounts` beside a file of traces; none without a record.
+
+    Raises:
+        ProblemFileError: If the record is damaged.
+    """
+    path = counts_path(out)
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise ProblemFileError(f"{path} is damaged ({error}); remove it, or make the traces again") from error
 
 
 _LATER = ("per_problem", "min_tokens", "max_tokens", "learning_value")

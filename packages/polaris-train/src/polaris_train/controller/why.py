@@ -11,10 +11,14 @@ from polaris_data.selection import tell_history
 from polaris_eval import Evaluation
 from polaris_eval.scores import Comparison, Scores, compare_scores, read_scores
 from polaris_rollout.temperature import quantity_of
+from pydantic import ValidationError
 
 from polaris_train.controller.status import read_request
 from polaris_train.controller.step import Request
 from polaris_train.errors import RunFolderError
+from polaris_train.recipe.sft import OWN_TRACES
+from polaris_train.report.files import Reader
+from polaris_train.report.lineage import read_traces, tell_teacher, tell_traces
 from polaris_train.run_folder import RunFolder, StageFolder, read_records
 
 
@@ -91,6 +95,7 @@ def _about_data(folder: RunFolder) -> Iterator[Reasons]:
 def _about_stage(name: str, stage: StageFolder) -> Iterator[Reasons]:
     yield from _about_selection(f"{name}: problems", stage.decisions)
     yield from _about_selection(f"{name}: curriculum", stage.curriculum)
+    yield from _about_teachers(name, stage)
     if stage.temperature.exists():
         found = _read(stage.temperature)
         diversity, quantity = found["diversity"], quantity_of((found.get("measure") or {}).get("name"))
@@ -103,6 +108,19 @@ def _about_stage(name: str, stage: StageFolder) -> Iterator[Reasons]:
         found = _read(stage.outcome)
         lines = (found["stopped"]["sentence"], found["chosen"]["sentence"])
         yield Reasons(title=f"{name}: end", lines=lines, evidence=stage.outcome)
+
+
+def _about_teachers(name: str, stage: StageFolder) -> Iterator[Reasons]:
+    """Yield what a stage learns from besides problems: its traces, and what they did to the loss, or its teacher."""
+    reader = Reader(stage.run.path)
+    resolved = reader.attempt(stage.resolved, stage.read_resolved, ValidationError)
+    made = next((path for path in (stage.sequences_made, stage.traces_counts) if path.exists()), None)
+    if made is not None:
+        source = resolved.sft.traces if resolved and resolved.sft else OWN_TRACES
+        lines = [*tell_traces(read_traces(stage, source, reader)), *reader.notes]
+        yield Reasons(title=f"{name}: traces", lines=tuple(lines), evidence=made)
+    if resolved and resolved.distillation and not resolved.sft:
+        yield Reasons(title=f"{name}: teacher", lines=(tell_teacher(resolved.distillation),), evidence=stage.resolved)
 
 
 def _about_selection(title: str, path: Path) -> Iterator[Reasons]:

@@ -1,7 +1,6 @@
 """The card of a released model: where it comes from, how it is used, what was measured."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +8,12 @@ from huggingface_hub import EvalResult, ModelCardData
 from polaris_data.problems import IMPORTERS
 
 from polaris_train.release.inference import Inference
+from polaris_train.release.licences import stated_licence
 from polaris_train.report.decisions import recipe_steps
 from polaris_train.report.document import Part, Section, Table, Text, Warning, markdown
 from polaris_train.report.evaluations import evaluation_parts, protocol_hashes
-from polaris_train.report.evidence import RunEvidence
-
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
+from polaris_train.report.evidence import EVALUATIONS, RunEvidence, StageEvidence
+from polaris_train.report.lineage import is_hub_id, public_name, teacher_name
 
 
 def write_card(
@@ -56,33 +55,58 @@ def write_card(
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def public_name(source: str) -> str:
-    """Return a Hub id as it is, and the last name of anything else."""
-    return source if _HUB_ID.fullmatch(source) and not Path(source).exists() else Path(source).name
-
-
 def _origin(base: str | None, run: RunEvidence | None) -> str:
     start = f"from {public_name(base)} " if base else ""
     recipe = f", recipe {run.recipe.name}" if run and run.recipe else ""
     if run is None:
         return f"Made {start}with polaris."
-    return f"Trained {start}with reinforcement learning on verifiable problems (polaris{recipe})."
+    ways = dict.fromkeys(_way(stage) for stage in _ended(run))
+    return f"Trained {start}with {', then '.join(ways)} (polaris{recipe})."
+
+
+def _ended(run: RunEvidence) -> list[StageEvidence]:
+    """Return the stages that the model has gone through."""
+    return [stage for stage in run.stages if stage.outcome]
+
+
+def _way(stage: StageEvidence) -> str:
+    """Return how a stage learned."""
+    if stage.traces:
+        return "supervised fine-tuning on traces"
+    rewarded, table = "reinforcement learning on verifiable problems", stage.distillation
+    if table is None:
+        return rewarded
+    taught = f"on-policy distillation from {teacher_name(table)}"
+    return f"{rewarded} and {taught}" if table.reward else taught
+
+
+def _tags(stage: StageEvidence) -> Iterator[str]:
+    if stage.traces:
+        yield "sft"
+        return
+    if stage.distillation:
+        yield "distillation"
+    if stage.distillation is None or stage.distillation.reward:
+        yield stage.resolved.loss if stage.resolved else "grpo"
 
 
 def _metadata(
     name: str, base: str | None, run: RunEvidence | None, scheme: str | None, licence: str | None
 ) -> ModelCardData:
-    found = run.evaluations.get("yarn") or run.evaluations.get("final") if run and not scheme else None
+    found = run.evaluations[shown] if run and (shown := _shown(run, scheme)) else None
     results = [
         EvalResult(
             task_type="text-generation",
             dataset_type=each.benchmark,
             dataset_name=each.benchmark,
-            metric_type=f"mean@{each.score('mean@k').k}",
-            metric_value=round(100 * each.score("mean@k").value, 1),
+            metric_type=f"mean@{score.k}",
+            metric_name=f"mean@{score.k}, 95% interval {100 * score.interval[0]:.1f} to {100 * score.interval[1]:.1f}",
+            metric_value=round(100 * score.value, 1),
         )
         for each in (found.evaluations if found else ())
+        for score in [each.score("mean@k")]
     ]
+    ways = [tag for stage in _ended(run) for tag in _tags(stage)] if run else []
     hub_base = public_name(base) if base and "/" in public_name(base) else None
     return ModelCardData(
         base_model=hub_base,
@@ -92,8 +116,13 @@ def _metadata(
         license=licence or "other",
         model_name=name if results else None,
         pipeline_tag="text-generation",
-        tags=["polaris", "reasoning", "math", *(["grpo"] if run else []), *([scheme] if scheme else [])],
+        tags=["polaris", "reasoning", "math", *dict.fromkeys(ways), *([scheme] if scheme else [])],
     )
+
+
+def _shown(run: RunEvidence, scheme: str | None) -> str | None:
+    """Return which evaluation is in the metadata; none of a quantised model, which was not what was measured."""
+    return next((name for name in ("yarn", "final") if name in run.evaluations and not scheme), None)
 
 
 def _hub_datasets(run: RunEvidence | None) -> list[str]:
@@ -103,7 +132,8 @@ def _hub_datasets(run: RunEvidence | None) -> list[str]:
         IMPORTERS[source.importer].hub_id if source.path is None and source.importer else source.path or ""
         for source in run.recipe.data.sources
     ] or [run.recipe.problems]
-    return sorted({name.partition(":")[0] for name in names if _HUB_ID.fullmatch(name) and not Path(name).exists()})
+    names += [stage.traces.source for stage in _ended(run) if stage.traces and not stage.traces.is_own]
+    return sorted({name.partition(":")[0] for name in names if is_hub_id(name)})
 
 
 def _use_parts(name: str, inference: Inference, yarn: Mapping[str, Any]) -> list[Part]:
@@ -130,6 +160,13 @@ def _score_parts(run: RunEvidence, scheme: str | None) -> list[Part]:
     parts = evaluation_parts(run)
     if hashes := protocol_hashes(run):
         parts.append(Text(f"Protocol (everything that can change a score), as a hash: {', '.join(hashes)}."))
+    if shown := _shown(run, scheme):
+        parts.append(
+            Text(
+                f"The scores in this card's metadata are the mean@k of the {EVALUATIONS[shown]}. The Hub's format has "
+                "no field for intervals: they are in the names of the metrics there, and in the table here."
+            )
+        )
     if scheme:
         parts.insert(0, Warning("These scores are of the model before it was quantised."))
     return parts
@@ -140,9 +177,26 @@ def _training_parts(run: RunEvidence) -> list[Part]:
     if run.recipe:
         named = [source.path or source.importer or "" for source in run.recipe.data.sources] or [run.recipe.problems]
         parts.append(Text(f"Training problems come from {', '.join(map(public_name, named))}."))
+    parts += [Text(line) for stage in _ended(run) for line in _lineage(stage)]
     said = "what was decided and why"
     rows = [(step.name, step.state, step.sentence) for step in recipe_steps(run)]
     return [*parts, Table(("step", "state", said), rows, words=("state", said))]
+
+
+def _lineage(stage: StageEvidence) -> Iterator[str]:
+    """Yield what a stage learned from besides problems: who wrote its traces, or taught it."""
+    if traces := stage.traces:
+        what = "right answers of the run's own profile" if traces.is_own else f"traces, {public_name(traces.source)}"
+        writers = ", ".join(map(_with_licence, traces.learned.writers)) if traces.learned else ""
+        yield f"Stage {stage.name} learned from {what}{f', written by {writers}' if writers else ''}."
+    if table := stage.distillation:
+        teacher = teacher_name(table) if table.is_served else _with_licence(table.teacher)
+        yield f"Stage {stage.name} was taught by {teacher}, token by token."
+
+
+def _with_licence(model: str) -> str:
+    licence = stated_licence(model)
+    return f"{public_name(model)} (licence: {licence})" if licence else public_name(model)
 
 
 def _licence_part(base: str | None, licence: str | None) -> Part:

@@ -1,20 +1,18 @@
 """Writing the folder of a released model: the last stage of a run, or any model folder."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 
 from polaris_data.files import write_json
-from polaris_rollout import ModelError, generation_params, resolve_model
+from polaris_rollout import ModelError, generation_params
 
 from polaris_train.errors import ReleaseError, RunFolderError
 from polaris_train.release.card import write_card
 from polaris_train.release.inference import Inference, write_inference
+from polaris_train.release.licences import licence_files, licence_of
 from polaris_train.report.evidence import RunEvidence, read_run
 from polaris_train.run_folder import RunFolder, origin, partial_path, read_records
-
-_LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE")
 
 
 def write_release(
@@ -59,7 +57,7 @@ def write_release(
         from polaris_train.release.quantizing import check_scheme
 
         check_scheme(model, scheme)
-    licence = licence or _licence(base or str(source))
+    licence = licence or licence_of(base or str(source))
     incoming = partial_path(out)
     shutil.rmtree(incoming, ignore_errors=True)
     try:
@@ -69,7 +67,7 @@ def write_release(
             from polaris_train.release.quantizing import quantize
 
             quantize(incoming, scheme)
-        for each in _licence_files(base or str(source)):
+        for each in licence_files(base or str(source)):
             shutil.copyfile(each, incoming / each.name)
         write_card(
             incoming,
@@ -136,42 +134,6 @@ def _copy(model: Path, folder: Path) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     if config.pop("_name_or_path", None):
         write_json(path, config)
-
-
-def _base_folder(base: str) -> Path | None:
-    """Return the files of the base model where they are on this machine."""
-    try:
-        folder = Path(resolve_model(base))
-    except ModelError:
-        return None
-    return folder if folder.is_dir() else None
-
-
-def _licence(base: str) -> str | None:
-    """Return the licence that the card of the base states, in its folder or on the Hub."""
-    folder = _base_folder(base)
-    if folder is None:
-        return _hub_licence(base)
-    card = folder / "README.md"
-    if not card.is_file():
-        return None
-    found = re.search(r"(?ms)\A---\n.*?^license: *([^\n]+)$.*?^---$", card.read_text(encoding="utf-8"))
-    return found[1].strip().strip("'\"") if found else None
-
-
-def _hub_licence(base: str) -> str | None:
-    from huggingface_hub import ModelCard
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        return getattr(ModelCard.load(base).data, "license", None)
-    except (HfHubHTTPError, OSError, ValueError):  # Not to be had: the card says that it is not known.
-        return None
-
-
-def _licence_files(base: str) -> list[Path]:
-    folder = _base_folder(base)
-    return [path for name in _LICENCE_FILES if folder and (path := folder / name).is_file()]
 
 
 def _stated_base(model: Path) -> str | None:

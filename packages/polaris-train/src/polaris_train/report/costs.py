@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from polaris_train.report.decisions import RecipeStep
 from polaris_train.report.document import Table
 from polaris_train.report.evidence import EVALUATIONS, RunEvidence, StageEvidence
+from polaris_train.report.steps import RecipeStep
 
 PHASES = ("sample", "update", "evaluate", "checkpoint")
 """Of a step, in their order."""

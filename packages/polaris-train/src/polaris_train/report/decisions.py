@@ -1,35 +1,13 @@
 """The steps of a recipe, and what each of them decided in this run."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator
 
 from polaris_train.recipe import Recipe
 from polaris_train.recipe.curriculum import Curriculum
 from polaris_train.report.evidence import EVALUATIONS, RunEvidence, StageEvidence
 from polaris_train.report.records import Interval, Selection
-
-State = Literal["done", "running", "failed", "open", "skipped"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecipeStep:
-    """A step of the recipe."""
-
-    key: str
-    """Name of its manifest."""
-
-    name: str
-    """For people."""
-
-    state: State
-    """How far it is; ``skipped`` where the recipe leaves it out."""
-
-    result: str
-    """What came of it, in a word or two; empty where nothing did yet."""
-
-    sentence: str
-    """What was decided and why, or what is not there yet."""
+from polaris_train.report.steps import RecipeStep, recipe_step
+from polaris_train.report.training import supervised_step, traces_step, train_step
 
 
 def recipe_steps(run: RunEvidence) -> list[RecipeStep]:
@@ -43,11 +21,14 @@ def recipe_steps(run: RunEvidence) -> list[RecipeStep]:
         _profile(run),
         _select(run, "select", run.selection),
     ]
-    for number, stage in enumerate(run.stages):
+    for stage in run.stages:
         prefix = f"{stage.name}: " if len(run.stages) > 1 else ""
-        if number:
+        if stage.traces is not None:
+            steps += [traces_step(run, stage, stage.traces, prefix), supervised_step(run, stage, prefix)]
+            continue
+        if stage is not run.reinforced[0]:
             steps.append(_select(run, f"{stage.name}.drop", stage.selection, prefix=prefix, stage=stage))
-        steps += [*_curriculum(run, stage, prefix), _temperature(run, stage, prefix), _train(run, stage, prefix)]
+        steps += [*_curriculum(run, stage, prefix), _temperature(run, stage, prefix), train_step(run, stage, prefix)]
     return [*steps, *(step for name in EVALUATIONS if (step := _evaluation(run, name)))]
 
 
@@ -56,32 +37,6 @@ def with_interval(value: Interval | None, digits: int = 2) -> str:
     if value is None:
         return "?"
     return f"{value.value:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
-
-
-def _step(
-    run: RunEvidence,
-    key: str,
-    name: str,
-    result: str | None,
-    sentence: Callable[[], str],
-    *,
-    skipped: str | None = None,
-) -> RecipeStep:
-    """Return a step; ``result`` is ``None`` where it left nothing, ``skipped`` says why it never will."""
-    if result is not None:
-        return RecipeStep(key=key, name=name, state=_state(run, key, "done"), result=result, sentence=sentence())
-    if skipped is not None:
-        return RecipeStep(key=key, name=name, state="skipped", result="", sentence=skipped)
-    state = _state(run, key, "open")
-    words = {"running": "is running", "failed": "failed; see its log", "done": "left nothing that can be read"}
-    return RecipeStep(key=key, name=name, state=state, result="", sentence=words.get(state, "not there yet"))
-
-
-def _state(run: RunEvidence, key: str, otherwise: State) -> State:
-    if key in run.manifests:
-        return "done"
-    last = next((event.event for event in reversed(run.events) if event.step == key), None)
-    return {"started": "running", "failed": "failed", "finished": "done"}.get(last or "", otherwise)  # pyright: ignore
 
 
 def _table(run: RunEvidence, says: Callable[[Recipe], bool], why: str) -> str | None:
@@ -94,12 +49,14 @@ def _counted(run: RunEvidence, key: str, count: str, what: str, *, before: str |
     of = f" of {first:,}" if first is not None else ""
     found = [f"{reason} ({count:,})" for reason, count in run.set_aside[key].items()]
     more = f"; {'set aside' if before is None else 'found'}: {', '.join(found)}" if found else ""
-    return _step(run, key, key, None if after is None else f"{after:,}", lambda: f"{after or 0:,}{of} {what}{more}")
+    return recipe_step(
+        run, key, key, None if after is None else f"{after:,}", lambda: f"{after or 0:,}{of} {what}{more}"
+    )
 
 
 def _dedup(run: RunEvidence) -> RecipeStep:
     after, before = run.counts["dedup"], run.counts["checked"]
-    return _step(
+    return recipe_step(
         run,
         "dedup",
         "dedup",
@@ -115,7 +72,7 @@ def _decontaminate(run: RunEvidence) -> RecipeStep:
     against = run.recipe.data.decontaminate if run.recipe else None
     if against is None and run.recipe:
         against = run.recipe.evaluation.benchmarks
-    return _step(
+    return recipe_step(
         run,
         "decontaminate",
         "decontaminate",
@@ -128,7 +85,7 @@ def _decontaminate(run: RunEvidence) -> RecipeStep:
 def _split(run: RunEvidence) -> RecipeStep:
     training, held_out = run.counts["train"], run.counts["held-out"]
     result = None if training is None or held_out is None else f"{training:,} + {held_out:,}"
-    return _step(
+    return recipe_step(
         run,
         "split",
         "split",
@@ -140,7 +97,7 @@ def _split(run: RunEvidence) -> RecipeStep:
 def _profile(run: RunEvidence) -> RecipeStep:
     samples = sum(each.num_samples for each in run.profile)
     share = sum(each.num_correct for each in run.profile) / max(samples, 1)
-    return _step(
+    return recipe_step(
         run,
         "profile",
         "profile",
@@ -160,7 +117,7 @@ def _select(
     skipped = _table(run, lambda recipe: not recipe.data.drop, "the recipe drops nothing between stages")
     name = f"{prefix}drop mastered" if stage else "select"
     if selection is None:
-        return _step(run, key, name, None, str, skipped=skipped if stage else None)
+        return recipe_step(run, key, name, None, str, skipped=skipped if stage else None)
     dropped = {each.reason for each in selection.decisions if not each.kept}
     reasons = [f"{reason} ({count:,})" for reason, count in selection.reasons.items() if reason in dropped]
     shapes = [each.shape for each in (selection.before, selection.after) if each]
@@ -171,7 +128,7 @@ def _select(
             f"{selection.num_kept:,} of {selection.num_problems:,} stay; dropped: {', '.join(reasons) or 'none'}{shape}"
         )
 
-    return _step(run, key, name, f"{selection.num_kept:,} stay", sentence)
+    return recipe_step(run, key, name, f"{selection.num_kept:,} stay", sentence)
 
 
 def _curriculum(run: RunEvidence, stage: StageEvidence, prefix: str) -> Iterator[RecipeStep]:
@@ -192,7 +149,7 @@ def _curriculum(run: RunEvidence, stage: StageEvidence, prefix: str) -> Iterator
             f"{sum(counts):,} groups were sampled beside the planned ones, in {len(counts):,} of "
             f"{len(stage.metrics):,} steps, since less than {rules.refill_below:.0%} were informative"
         )
-    yield _step(
+    yield recipe_step(
         run,
         f"{stage.name}.curriculum",
         f"{prefix}curriculum",
@@ -205,7 +162,7 @@ def _temperature(run: RunEvidence, stage: StageEvidence, prefix: str) -> RecipeS
     key, name, search = f"{stage.name}.temperature", f"{prefix}temperature", stage.temperature
     if search is None:
         fixed = stage.resolved.temperature if stage.resolved else _planned_temperature(run, stage.name)
-        return _step(
+        return recipe_step(
             run,
             key,
             name,
@@ -223,48 +180,12 @@ def _temperature(run: RunEvidence, stage: StageEvidence, prefix: str) -> RecipeS
             f"exploration starts at {with_interval(zones.exploration)}, collapse at {collapse}{other}"
         )
 
-    return _step(run, key, name, f"{search.temperature:.2f}", sentence)
+    return recipe_step(run, key, name, f"{search.temperature:.2f}", sentence)
 
 
 def _planned_temperature(run: RunEvidence, name: str) -> float | str | None:
     stages = run.recipe.stages if run.recipe else ()
     return next((stage.temperature for stage in stages if stage.name == name), None)
-
-
-def _train(run: RunEvidence, stage: StageEvidence, prefix: str) -> RecipeStep:
-    key, name, metrics = f"{stage.name}.train", f"{prefix}train", stage.metrics
-    done = metrics[-1].step if metrics else 0
-    steps = stage.resolved.steps if stage.resolved else None
-    result = (
-        None if not metrics else f"{done} steps" if stage.outcome or done == steps else f"step {done}/{steps or '?'}"
-    )
-
-    def sentence() -> str:
-        context = f"context {stage.resolved.context:,}, " if stage.resolved else ""
-        said = [f"{context}reward {_ends([line.reward for line in metrics])} over {done} steps"]
-        if stage.outcome:
-            stopped, chosen = stage.outcome.stopped, stage.outcome.chosen
-            said += [
-                f"ended ({stopped.reason}): {stopped.sentence}",
-                f"handed on: {chosen.sentence}",
-            ]
-        elif done == steps:
-            said.append("ended at its last step; no outcome.json says which checkpoint was chosen")
-        else:
-            said.append("not finished")
-        return "; ".join(each.rstrip(".") for each in said)
-
-    found = _step(run, key, name, result, sentence)
-    is_under_way = result is not None and not stage.outcome and done != steps and key not in run.manifests
-    if is_under_way and found.state == "done":
-        return RecipeStep(key=key, name=name, state="running", result=result or "", sentence=found.sentence)
-    return found
-
-
-def _ends(values: Sequence[float], num: int = 3) -> str:
-    """Return where values started and ended: means over a few steps at each end."""
-    first, last = values[:num], values[-num:]
-    return f"{sum(first) / len(first):.2f} to {sum(last) / len(last):.2f}"
 
 
 def _evaluation(run: RunEvidence, name: str) -> RecipeStep | None:
@@ -273,7 +194,7 @@ def _evaluation(run: RunEvidence, name: str) -> RecipeStep | None:
     if scores is None and name == "yarn" and not (run.recipe and run.recipe.uses_yarn):
         return None
     values = [(each.benchmark, each.score("mean@k")) for each in scores.evaluations] if scores else []
-    return _step(
+    return recipe_step(
         run,
         key,
         "evaluate: YaRN" if name == "yarn" else f"evaluate: {EVALUATIONS[name]}",

@@ -56,7 +56,7 @@ def dropped_parts(run: RunEvidence, notes: list[str]) -> list[Part]:
         ),
         _fold("select: what the first model has mastered", _by_selection(run.selection, _solved_in_profile(run), run)),
     ]
-    for before, stage in pairwise(run.stages):
+    for before, stage in pairwise(run.reinforced):
         solved = _solved_in_visits(before.visits.visits if before.visits else [])
         parts.append(
             _fold(f"{stage.name}: what {before.name} has mastered", _by_selection(stage.selection, solved, run))

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,11 @@ from polaris_eval.scores import Scores, read_scores
 from pydantic import ValidationError
 
 from polaris_train.errors import RunFolderError
-from polaris_train.recipe import Recipe
+from polaris_train.recipe import Recipe, Stage
+from polaris_train.recipe.sft import SftStage, Supervised
+from polaris_train.recipe.tables import Distillation
 from polaris_train.report.files import Reader
+from polaris_train.report.lineage import TracesEvidence, read_traces
 from polaris_train.report.records import (
     Event,
     Finding,
@@ -22,6 +25,8 @@ from polaris_train.report.records import (
     Outcome,
     Selection,
     SetAside,
+    SftMetrics,
+    StepLine,
     StepMetrics,
     StepPerformance,
     TemperatureSearch,
@@ -43,6 +48,12 @@ class StageEvidence:
     resolved: ResolvedStage | None
     """Every value it uses; ``None`` before it started."""
 
+    planned: Stage | SftStage | None
+    """As the recipe has it; ``None`` where its steps were typed."""
+
+    traces: TracesEvidence | None
+    """What it learns from and whence that is; ``None`` where it learns from its own answers."""
+
     selection: Selection | None
     """What the stage before had mastered."""
 
@@ -56,7 +67,10 @@ class StageEvidence:
     """Why it ended and what it hands on."""
 
     metrics: list[StepMetrics]
-    """Of each step."""
+    """Of each step, where it learns from its own answers."""
+
+    learned: list[SftMetrics]
+    """Of each step, where it learns from traces."""
 
     performance: list[StepPerformance]
     """Of each step."""
@@ -71,6 +85,16 @@ class StageEvidence:
     def name(self) -> str:
         """Of the stage."""
         return self.folder.path.name
+
+    @property
+    def steps(self) -> Sequence[StepLine]:
+        """What is known of each step, however it learns."""
+        return self.learned or self.metrics
+
+    @property
+    def distillation(self) -> Distillation | None:
+        """Its teacher, where it has one and has started."""
+        return self.resolved.distillation if self.resolved and self.traces is None else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +143,11 @@ class RunEvidence:
         return self.folder.path.resolve().name
 
     @property
+    def reinforced(self) -> list[StageEvidence]:
+        """The stages that learn from their own answers: only between these is dropped what has been mastered."""
+        return [stage for stage in self.stages if stage.traces is None]
+
+    @property
     def model(self) -> str | None:
         """What it starts from."""
         if self.recipe:
@@ -137,7 +166,9 @@ def read_run(path: Path) -> RunEvidence:
     recipe = reader.attempt(
         folder.recipe, lambda: Recipe.model_validate_json(folder.recipe.read_bytes()), ValidationError
     )
-    stages = [_read_stage(folder.stage(name), reader) for name in _stage_names(folder, recipe)]
+    planned = {stage.name: stage for stage in recipe.stages} if recipe else {}
+    names = [*planned, *(name for name in _started_stages(folder) if name not in planned)]
+    stages = [_read_stage(folder.stage(name), planned.get(name), reader) for name in names]
     return RunEvidence(
         folder=folder,
         recipe=recipe,
@@ -180,28 +211,29 @@ def _started_stages(folder: RunFolder) -> list[str]:
     )
 
 
-def _stage_names(folder: RunFolder, recipe: Recipe | None) -> list[str]:
-    planned = [stage.name for stage in recipe.stages] if recipe else []
-    return planned + [name for name in _started_stages(folder) if name not in planned]
-
-
-def _read_stage(folder: StageFolder, reader: Reader) -> StageEvidence:
-    metrics = reader.lines(folder.metrics, StepMetrics)
+def _read_stage(folder: StageFolder, planned: Stage | SftStage | None, reader: Reader) -> StageEvidence:
+    resolved = reader.attempt(folder.resolved, folder.read_resolved, ValidationError)
+    supervised: Supervised | None = resolved.sft if resolved else planned if isinstance(planned, SftStage) else None
+    learned = reader.lines(folder.metrics, SftMetrics) if supervised else []
+    metrics = [] if supervised else reader.lines(folder.metrics, StepMetrics)
     return StageEvidence(
         folder=folder,
-        resolved=reader.attempt(folder.resolved, folder.read_resolved, ValidationError),
+        resolved=resolved,
+        planned=planned,
+        traces=read_traces(folder, supervised.traces, reader) if supervised else None,
         selection=reader.document(folder.decisions, Selection),
         curriculum=reader.document(folder.curriculum, Selection),
         temperature=reader.document(folder.temperature, TemperatureSearch),
         outcome=reader.document(folder.outcome, Outcome),
         metrics=metrics,
+        learned=learned,
         performance=reader.lines(folder.performance, StepPerformance),
-        held_out=_held_out(folder, metrics, reader),
+        held_out=_held_out(folder, learned or metrics, reader),
         visits=reader.attempt(folder.visits, lambda: read_visits([folder.visits]), DataError),
     )
 
 
-def _held_out(folder: StageFolder, metrics: list[StepMetrics], reader: Reader) -> dict[str, list[HeldOut]]:
+def _held_out(folder: StageFolder, metrics: Sequence[StepLine], reader: Reader) -> dict[str, list[HeldOut]]:
     """Return what the policy reached: before the first step from its scores, later from the steps' own lines."""
     found: dict[str, list[HeldOut]] = {}
     if scores := reader.attempt(folder.scores(0), lambda: read_scores(folder.scores(0)), ScoresFileError):

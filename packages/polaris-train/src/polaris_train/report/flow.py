@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import pairwise
 
-from polaris_train.report.decisions import RecipeStep
+from polaris_train.report.steps import RecipeStep
 
 _BOX = (196, 58)
 """Width and height of a box."""

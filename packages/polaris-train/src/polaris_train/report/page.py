@@ -9,7 +9,7 @@ from polaris_rollout.temperature import describe_measure
 
 from polaris_train.report.completions import BESIDE_MIB, browser_parts
 from polaris_train.report.costs import phase_costs, step_costs
-from polaris_train.report.decisions import RecipeStep, recipe_steps
+from polaris_train.report.decisions import recipe_steps
 from polaris_train.report.document import (
     Decisions,
     Fold,
@@ -30,6 +30,7 @@ from polaris_train.report.flow import recipe_picture
 from polaris_train.report.panels import draw_panels
 from polaris_train.report.pictures import draw_histogram, draw_temperature
 from polaris_train.report.records import Selection
+from polaris_train.report.steps import RecipeStep
 
 
 def write_report(
@@ -96,10 +97,23 @@ def _training_parts(run: RunEvidence) -> list[Part]:
     parts: list[Part] = [Pictures(pictures)]
     chosen = "a dashed green line marks the checkpoint that a stage handed on; " if _outcomes(run) else ""
     parts.append(Text(f"Steps of all stages, one after another; {chosen}a dotted red line is where an alarm rings."))
-    rows = [_stage_row(stage) for stage in run.stages if stage.metrics]
-    header = ("stage", "steps", "context", "temperature", "reward", "held-out", "tokens", "cut", "handed on")
-    parts.append(Table(header, rows))
-    parts += [Missing(f"{stage.name} has not finished a step yet.") for stage in run.stages if not stage.metrics]
+    if rows := [_supervised_row(stage) for stage in run.stages if stage.learned]:
+        header = (
+            "stage",
+            "steps",
+            "context",
+            "epochs",
+            "loss",
+            "validation",
+            "held-out",
+            "tokens learned",
+            "handed on",
+        )
+        parts.append(Table(header, rows, "Supervised fine-tuning: losses in nats a token, and tokens learned"))
+    if rows := [_stage_row(stage) for stage in run.stages if stage.metrics]:
+        header = ("stage", "steps", "context", "temperature", "reward", "held-out", "tokens", "cut", "handed on")
+        parts.append(Table(header, rows))
+    parts += [Missing(f"{stage.name} has not finished a step yet.") for stage in run.stages if not stage.steps]
     if not any(stage.held_out for stage in run.stages):
         parts.append(Missing("There is no held-out accuracy: the recipe does not evaluate (evaluate_every = 0)."))
     return parts
@@ -110,25 +124,58 @@ def _outcomes(run: RunEvidence) -> bool:
 
 
 def _stage_row(stage: StageEvidence) -> list[str]:
-    first, last, resolved = stage.metrics[0], stage.metrics[-1], stage.resolved
-    held_out = next(iter(stage.held_out.values()), [])
+    first, last = stage.metrics[0], stage.metrics[-1]
     return [
-        stage.name,
-        f"{last.step}/{resolved.steps}" if resolved else str(last.step),
-        f"{resolved.context:,}" if resolved else "?",
-        f"{resolved.temperature:g}" if resolved else "?",
+        *_how_far(stage),
+        f"{stage.resolved.temperature:g}" if stage.resolved else "?",
         f"{100 * first.reward:.1f} to {100 * last.reward:.1f}",
-        f"{100 * held_out[0].value:.1f} to {100 * held_out[-1].value:.1f}" if held_out else "",
+        _held_out(stage),
         f"{first.mean_tokens:,.0f} to {last.mean_tokens:,.0f}",
         f"{last.truncated_share:.1%}",
-        f"step {stage.outcome.chosen.step}" if stage.outcome else "",
+        _handed_on(stage),
     ]
+
+
+def _supervised_row(stage: StageEvidence) -> list[str]:
+    lines = stage.learned
+    return [
+        *_how_far(stage),
+        f"{lines[-1].epoch:g}",
+        _first_to_last([line.loss for line in lines]),
+        _first_to_last([line.validation_loss for line in lines]),
+        _held_out(stage),
+        f"{sum(line.num_tokens for line in lines):,}",
+        _handed_on(stage),
+    ]
+
+
+def _how_far(stage: StageEvidence) -> list[str]:
+    last, resolved = stage.steps[-1], stage.resolved
+    steps = f"{last.step}/{resolved.steps}" if resolved else str(last.step)
+    return [stage.name, steps, f"{resolved.context:,}" if resolved else "?"]
+
+
+def _held_out(stage: StageEvidence) -> str:
+    found = next(iter(stage.held_out.values()), [])
+    return f"{100 * found[0].value:.1f} to {100 * found[-1].value:.1f}" if found else ""
+
+
+def _handed_on(stage: StageEvidence) -> str:
+    return f"step {stage.outcome.chosen.step}" if stage.outcome else ""
+
+
+def _first_to_last(losses: Sequence[float | None]) -> str:
+    known = [loss for loss in losses if loss is not None]
+    return f"{known[0]:.3f} to {known[-1]:.3f}" if len(known) > 1 else f"{known[0]:.3f}" if known else ""
 
 
 def _difficulty_parts(run: RunEvidence) -> list[Part]:
     parts: list[Part] = []
-    selections = [("the first model", run.selection, run.stages[0].name if run.stages else "stage 1")]
-    selections += [(before.name, stage.selection, stage.name) for before, stage in pairwise(run.stages)]
+    stages = run.reinforced
+    if run.stages and not stages:
+        return [Text("No stage trains on problems: every one learns from traces.")]
+    selections = [("the first model", run.selection, stages[0].name if stages else "stage 1")]
+    selections += [(before.name, stage.selection, stage.name) for before, stage in pairwise(stages)]
     for measured, selection, stage in selections:
         if selection is None:
             parts.append(Missing(f"No selection before {stage} is there yet."))
@@ -154,7 +201,7 @@ def _selection_parts(measured: str, selection: Selection, stage: str) -> list[Pa
 def _temperature_parts(run: RunEvidence) -> list[Part]:
     pictures: list[str] = []
     parts: list[Part] = []
-    for stage in run.stages:
+    for stage in run.reinforced:
         search = stage.temperature
         if search is None:
             if stage.resolved:
@@ -192,7 +239,10 @@ def signal_parts(stages: Sequence[StageEvidence], names: Sequence[str]) -> list[
     """Return what became of all groups of each stage: which taught something, which were replaced or rescued."""
     rows = [_signal_row(stage, name) for stage, name in zip(stages, names, strict=True) if stage.metrics]
     if not rows:
-        return [Missing("No group was sampled yet.")]
+        reinforced = any(stage.traces is None for stage in stages)
+        return [
+            Missing("No group was sampled yet.") if reinforced else Text("No stage samples: all learn from traces.")
+        ]
     header = (
         "stage",
         "completions",
@@ -206,8 +256,9 @@ def signal_parts(stages: Sequence[StageEvidence], names: Sequence[str]) -> list[
         "updates skipped",
     )
     text = (
-        "Groups whose completions are all right or all wrong teach nothing. Rescue puts an earlier correct answer into "
-        "a group that is all wrong; substitution by copies fills the place of groups that teach nothing with others."
+        "Groups whose completions are all right or all wrong teach nothing, except where a teacher judges every token. "
+        "Rescue puts an earlier correct answer into a group that is all wrong; substitution by copies fills the place "
+        "of groups that teach nothing with others."
     )
     graded = [
         [name, *(f"{_outcome(stage, outcome):,}" for outcome in _outcome_names(stages))]
@@ -229,7 +280,9 @@ def _signal_row(stage: StageEvidence, name: str) -> list[str]:
     return [
         name,
         f"{sum(line.num_completions for line in lines):,}",
-        f"{sum(line.informative_share for line in lines) / len(lines):.0%} of groups",
+        "all, by a teacher"
+        if stage.distillation
+        else f"{sum(line.informative_share for line in lines) / len(lines):.0%} of groups",
         f"{sum(line.solved_none for line in lines):,}",
         f"{sum(line.solved_all for line in lines):,}",
         f"{rescued:,}",
@@ -260,14 +313,12 @@ def _alarm_parts(run: RunEvidence) -> list[Part]:
     rows: list[list[str]] = []
     for stage in run.stages:
         rung: dict[str, list[tuple[int, str]]] = {}
-        for line in stage.metrics:
+        for line in stage.steps:
             for sentence in line.alarms:
                 rung.setdefault(re.sub(r"[-+]?\d[\d.e+%-]*", "", sentence), []).append((line.step, sentence))
         for times in rung.values():
             steps = f"{times[0][0]} to {times[-1][0]}" if len(times) > 1 else str(times[0][0])
             rows.append([stage.name, str(len(times)), steps, times[-1][1]])
     if not rows:
-        return [
-            Text("None rang.") if any(stage.metrics for stage in run.stages) else Missing("No step is finished yet.")
-        ]
+        return [Text("None rang.") if any(stage.steps for stage in run.stages) else Missing("No step is finished yet.")]
     return [Table(("stage", "times", "steps", "the last time"), rows, words=("the last time",))]

@@ -1,23 +1,23 @@
 """The steps of all stages laid one after another: where each stands, and panels of what was measured over them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from polaris_train.report.evidence import RunEvidence, StageEvidence
 from polaris_train.report.pictures import Marks, Point, Series, draw_panel
-from polaris_train.report.records import HeldOut, StepMetrics
+from polaris_train.report.records import HeldOut
 from polaris_train.stage.levels import PROB_GAP, TRUNCATED_SHARE, ZERO_SIGNAL_SHARE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantity:
-    """What a panel shows of each step."""
+    """What a panel shows of each step that has it."""
 
     title: str
     """Over the panel."""
 
-    read: Callable[[StepMetrics], float | None]
-    """Of a step's line."""
+    fields: Mapping[str, str]
+    """Of a step's line, by what each is called; lines of the other kind of stage may have none of them."""
 
     percent: bool = False
     """Whether it is a share."""
@@ -27,28 +27,27 @@ class Quantity:
 
 
 QUANTITIES = (
-    Quantity(title="Training reward", read=lambda line: line.reward, percent=True),
-    Quantity(title="Mean length, tokens", read=lambda line: line.mean_tokens),
-    Quantity(title="Entropy, nats", read=lambda line: line.entropy),
+    Quantity(title="Training reward", fields={"": "reward"}, percent=True),
+    Quantity(title="Loss on traces, nats a token", fields={"learned": "loss", "validation": "validation_loss"}),
+    Quantity(title="Divergence from the teacher, nats a token", fields={"": "reverse_kl"}),
+    Quantity(title="Mean length, tokens", fields={"": "mean_tokens"}),
+    Quantity(title="Entropy, nats", fields={"": "entropy"}),
+    Quantity(title="Cut by the token budget", fields={"": "truncated_share"}, percent=True, level=TRUNCATED_SHARE),
+    Quantity(title="Mismatch: mean probability gap to the engine", fields={"": "prob_gap_mean"}, level=PROB_GAP),
     Quantity(
-        title="Cut by the token budget", read=lambda line: line.truncated_share, percent=True, level=TRUNCATED_SHARE
-    ),
-    Quantity(
-        title="Mismatch: mean probability gap to the engine", read=lambda line: line.prob_gap_mean, level=PROB_GAP
-    ),
-    Quantity(
-        title="Groups that teach something",
-        read=lambda line: line.informative_share,
+        title="Groups whose rewards differ",
+        fields={"": "informative_share"},
         percent=True,
         level=1 - ZERO_SIGNAL_SHARE,
     ),
+    Quantity(title="Wrong answers: what they share with the consensus", fields={"": "overlap"}, percent=True),
 )
 """Over all stages, in the order of the page."""
 
 
 def draw_panels(run: RunEvidence) -> list[str]:
     """Return the panels of a run; none before its first step."""
-    if not any(stage.metrics for stage in run.stages):
+    if not any(stage.steps for stage in run.stages):
         return []
     return _draw({"": run}, marks=_marks(run))
 
@@ -56,7 +55,7 @@ def draw_panels(run: RunEvidence) -> list[str]:
 def draw_both(first: RunEvidence, second: RunEvidence) -> list[str]:
     """Return the panels of two runs, each over its own steps; none before their first."""
     runs = {"A": first, "B": second}
-    if not any(stage.metrics for run in runs.values() for stage in run.stages):
+    if not any(stage.steps for run in runs.values() for stage in run.stages):
         return []
     return _draw(runs, marks=Marks(stages={}))
 
@@ -64,7 +63,12 @@ def draw_both(first: RunEvidence, second: RunEvidence) -> list[str]:
 def _draw(runs: dict[str, RunEvidence], *, marks: Marks) -> list[str]:
     pictures: list[str] = []
     for number, quantity in enumerate(QUANTITIES):
-        series = [Series(name=name, points=_points(run, quantity, name)) for name, run in runs.items()]
+        series = [
+            Series(name=f"{name} {called}".strip(), points=points)
+            for name, run in runs.items()
+            for called, field in quantity.fields.items()
+            if (points := _points(run, quantity, field, f"{name} {called}".strip())) or not called
+        ]
         if any(each.points for each in series):
             level = quantity.level if _is_near(series, quantity.level) else None
             pictures.append(draw_panel(quantity.title, series, marks, level=level, percent=quantity.percent))
@@ -81,11 +85,11 @@ def _is_near(series: Sequence[Series], level: float | None) -> bool:
     return level is not None and bool(values) and min(values) / 3 <= level <= 3 * max(values)
 
 
-def _points(run: RunEvidence, quantity: Quantity, name: str) -> list[Point]:
+def _points(run: RunEvidence, quantity: Quantity, field: str, name: str) -> list[Point]:
     points: list[Point] = []
     for stage, start in _starts(run):
-        for line in stage.metrics:
-            value = quantity.read(line)
+        for line in stage.steps:
+            value = getattr(line, field, None)
             if value is not None:
                 label = f"{_label(name, stage, line.step)}: {_text(value, percent=quantity.percent)}"
                 points.append(Point(place=start + line.step, value=value, label=label))
@@ -127,15 +131,15 @@ def _starts(run: RunEvidence) -> list[tuple[StageEvidence, int]]:
     starts: list[tuple[StageEvidence, int]] = []
     before = 0
     for stage in run.stages:
-        if stage.metrics:
+        if stage.steps:
             starts.append((stage, before))
-            before += stage.metrics[-1].step
+            before += stage.steps[-1].step
     return starts
 
 
 def _marks(run: RunEvidence) -> Marks:
     starts = _starts(run)
     return Marks(
-        stages={stage.name: (start, start + stage.metrics[-1].step) for stage, start in starts},
+        stages={stage.name: (start, start + stage.steps[-1].step) for stage, start in starts},
         chosen=[start + stage.outcome.chosen.step for stage, start in starts if stage.outcome],
     )

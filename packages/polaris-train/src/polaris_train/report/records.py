@@ -164,34 +164,54 @@ class Outcome(Record):
     chosen: Chosen
 
 
-class StepMetrics(Record):
-    """A line of ``metrics.jsonl``."""
+class StepLine(Record):
+    """What every line of ``metrics.jsonl`` has."""
 
     step: int
+    mean_tokens: float
+    entropy: float | None = None
+    skipped_updates: int = 0
+    alarms: tuple[str, ...] = ()
+    evaluations: dict[str, dict[str, float]] = Field(default_factory=dict[str, dict[str, float]])
+
+
+class StepMetrics(StepLine):
+    """A line of a stage that learns from its own answers."""
+
     reward: float
     informative_share: float
     solved_none: int = 0
     solved_all: int = 0
-    mean_tokens: float
     truncated_share: float
     outcomes: dict[str, int] = Field(default_factory=dict[str, int])
     sampled_tokens: int = 0
-    entropy: float | None = None
     prob_gap_mean: float | None = None
     mismatch_share: float | None = None
-    skipped_updates: int = 0
     copied_groups: int = 0
     refilled_groups: int = 0
     rescued_groups: int = 0
     rescue_age: float | None = None
     rescue_share: float | None = None
-    alarms: tuple[str, ...] = ()
-    evaluations: dict[str, dict[str, float]] = Field(default_factory=dict[str, dict[str, float]])
+    reverse_kl: float | None = None
+    """From the teacher, where there is one."""
+    overlap: float | None = None
+    """Of wrong answers with the consensus, with CORE."""
 
     @property
     def num_completions(self) -> int:
         """Completions that were graded."""
         return sum(self.outcomes.values())
+
+
+class SftMetrics(StepLine):
+    """A line of a stage of supervised fine-tuning."""
+
+    epoch: float
+    loss: float | None
+    """In nats a token of the assistant; ``None`` where it was not finite."""
+    validation_loss: float | None = None
+    num_tokens: int
+    """That were learned."""
 
 
 class StepPerformance(Record):
@@ -202,6 +222,26 @@ class StepPerformance(Record):
     seconds: dict[str, float]
     tokens_per_second: dict[str, float] = Field(default_factory=dict[str, float])
     peak_memory_gib: dict[str, float] = Field(default_factory=dict[str, float])
+
+
+class ChosenTraces(Record):
+    """What became of the answers that traces were chosen from, as ``polaris-data traces`` counts them."""
+
+    num_completions: int
+    num_traces: int
+    num_problems: int
+    left_out: dict[str, int] = Field(default_factory=dict[str, int])
+
+
+class LearnedTraces(Record):
+    """``sequences.json``: what became of the traces of a stage."""
+
+    num_traces: int
+    num_tokens: int
+    num_learned: int
+    set_aside: dict[str, int] = Field(default_factory=dict[str, int])
+    writers: dict[str, int] = Field(default_factory=dict[str, int])
+    chosen: ChosenTraces | None = None
 
 
 class SetAside(Record):

@@ -11,6 +11,7 @@ from typing import Any
 from polaris_data import Problem, content_hash, read_problems, write_problems
 from polaris_data.files import append_records, claim, write_json
 from polaris_data.problems import count_rows, read_rows
+from polaris_data.profile import recorded_counts
 from polaris_rollout import check_context, local_folder, resolve_model, stop_token_ids
 
 from polaris_train.errors import RecipeError, RunFolderError
@@ -158,7 +159,9 @@ def _make(
         raise RunFolderError(f"{traces}: nothing to learn from: {_reasons(set_aside)}")
     with incoming.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return incoming, {"from": origin, **asdict(made), "sha256": sha256}
+    # Kept with the stage, for their file may be elsewhere, and gone when the report is written.
+    chosen = {"chosen": counts} if (counts := recorded_counts(Path(traces))) else {}
+    return incoming, {"from": origin, **asdict(made), **chosen, "sha256": sha256}
 
 
 def _rows(traces: str, set_aside: list[dict[str, str]]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 from polaris_data.files import track
 from polaris_data.problems import bare_question
+from polaris_data.profile import trace_writer
 from polaris_rollout import derive_seed
 
 from polaris_train.model.packing import TrainingSequence
@@ -51,6 +52,9 @@ class Made:
     set_aside: Mapping[str, int] = field(default_factory=dict[str, int])
     """Traces that are not used, by reason."""
 
+    writers: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Traces by who wrote them, where they say so; see `polaris_data.profile.trace_writer`."""
+
 
 def write_sequences(
     rows: Iterable[tuple[str, Mapping[str, Any]]],
@@ -74,7 +78,7 @@ def write_sequences(
         set_aside: Is given every trace that is not used: ``place`` and ``reason``.
     """
     known = {wording(question) for question in held_out}
-    reasons = Counter[str]()
+    reasons, writers = Counter[str](), Counter[str]()
     counts = Counter[str]()
     with pa.OSFile(str(out), "wb") as file, pa.ipc.new_file(file, _SCHEMA) as writer:
         batch: list[dict[str, Any]] = []
@@ -97,6 +101,8 @@ def write_sequences(
                 for each in learned
             ]
             counts["traces"] += 1
+            if (who := trace_writer(columns)) is not None:
+                writers[who] += 1
             counts["sequences"] += len(learned)
             counts["tokens"] += sum(len(each.token_ids) for each in learned)
             counts["learned"] += sum(end - start for each in learned for start, end in each.spans)
@@ -110,6 +116,7 @@ def write_sequences(
         num_tokens=counts["tokens"],
         num_learned=counts["learned"],
         set_aside=dict(reasons.most_common()),
+        writers=dict(writers.most_common()),
     )
 
 
