@@ -432,6 +432,11 @@ def test_a_server_says_how_likely_it_finds_tokens_that_it_did_not_sample(servers
         found = scorer.logprobs(asked)
         text = r"So \frac{3}{14} is it.<|im_end|>"
         assert scorer.tokens(text) == AutoTokenizer.from_pretrained(folder).encode(text, add_special_tokens=False)
+        assert scorer.context() == CONTEXT
+        (longest,) = scorer.logprobs([([5], [6] * (CONTEXT - 2))])
+        assert len(longest) == CONTEXT - 2
+        with pytest.raises(EndpointError, match="status 400: max_tokens must be at least 1"):
+            scorer.logprobs([([5], [6] * (CONTEXT - 1))])
     finally:
         scorer.close()
     model = AutoModelForCausalLM.from_pretrained(other_folder, dtype=torch.float32)
@@ -439,6 +444,32 @@ def test_a_server_says_how_likely_it_finds_tokens_that_it_did_not_sample(servers
         logits = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
         expected = logits.log_softmax(-1).gather(-1, torch.tensor(completion)[:, None])[:, 0]
         assert row == pytest.approx(expected.tolist(), abs=1e-3)
+
+
+def test_a_stage_learns_from_a_served_teacher_what_it_learns_from_one_that_it_loads(
+    servers, other_folder, command, tmp_path
+):
+    """Rank 0 of two asks the server, and tells the other."""
+    settings = [
+        *(f"stages.{number}.temperature=1" for number in range(3)), "stages.0.context=256", "stages.0.steps=2",
+        "max_prompt_tokens=160", "prompts_per_step=4", "evaluate_every=0",
+    ]  # fmt: skip
+    for out, more in {
+        "loaded": [f"distillation.teacher={other_folder}"],
+        "served": [f"distillation.teacher={servers[2][1]}", "num_processes=2"],
+    }.items():
+        given = [word for each in (*settings, *more) for word in ("--set", each)]
+        done = command("polaris-train", "stage", "tiny-cpu", "stage-1", "--out", out, *given, cwd=tmp_path, timeout=900)
+        assert done.returncode == 0, done.stderr
+    loaded, served = (
+        [json.loads(line) for line in (tmp_path / out / "stage-1" / "metrics.jsonl").read_text().splitlines()]
+        for out in ("loaded", "served")
+    )
+    assert [each["step"] for each in served] == [1, 2]
+    for ours, theirs in zip(served, loaded, strict=True):
+        assert ours["sampled_tokens"] == theirs["sampled_tokens"] == ours["num_tokens"]
+        assert ours["reverse_kl"] == pytest.approx(theirs["reverse_kl"], abs=1e-5) and ours["reverse_kl"] > 1e-3
+        assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-3)
 
 
 def test_what_is_no_server_is_said_of_a_teacher():

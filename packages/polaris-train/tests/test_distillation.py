@@ -185,7 +185,7 @@ def test_a_teacher_with_another_vocabulary_is_refused(tmp_path):
     ("overrides", "message"),
     [
         ([TEACHER, "substitution=copy"], 'substitution = "copy" fills the place'),
-        (["distillation.teacher=http://host:8000"], "gives log-probabilities at temperature 1, but stage 'stage-1'"),
+        (["distillation.teacher=http://host:8000"], r"at temperature 1, but the stages \['stage-1', 'stage-2', 'stage"),
         (["distillation.weight=2"], "distillation.teacher: missing"),
         ([TEACHER, "distillation.weight=0"], "distillation.weight: Input should be greater than 0"),
     ],

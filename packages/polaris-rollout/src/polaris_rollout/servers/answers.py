@@ -1,6 +1,5 @@
 """What servers answer, read and checked: a completion that cannot have been sampled is refused."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,6 +63,11 @@ def check_completion(completion: Completion, *, max_tokens: int, vocabulary: int
         )
 
 
+def is_logprob(value: float) -> bool:
+    """Whether a number can be the log-probability of a token, and is not what vLLM sends in place of none."""
+    return _IMPOSSIBLE < value <= _ROUNDING
+
+
 def _completion(
     choice: Any, logprobs: Sequence[Any], stop: Sequence[str], spans: Sequence[tuple[int, str]] = ()
 ) -> Completion:
@@ -87,7 +91,7 @@ def _fault(completion: Completion, max_tokens: int, vocabulary: int | None) -> s
     for place, (token, logprob) in enumerate(zip(tokens, logprobs, strict=True)):
         if type(token) is not int or not 0 <= token < (vocabulary or 2**31):
             return f"the token id {token!r} at place {place}, of a vocabulary of {vocabulary or 'unknown size'}"
-        if type(logprob) not in (int, float) or not _IMPOSSIBLE < logprob <= _ROUNDING or math.isnan(logprob):
+        if type(logprob) not in (int, float) or not is_logprob(logprob):
             return f"the log-probability {logprob!r} at place {place}"
     return _fault_of_spans(completion)
 

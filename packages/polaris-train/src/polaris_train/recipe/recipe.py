@@ -141,8 +141,8 @@ class Recipe(Constants):
         hot = [stage.name for stage in self.stages if isinstance(stage, Stage) and stage.temperature != 1]
         if self.distillation.is_served and hot:
             raise ValueError(
-                "distillation.teacher is a server, which gives log-probabilities at temperature 1, but stage "
-                f"{hot[0]!r} samples at another; set its temperature to 1, or give the teacher as a folder or Hub id"
+                "distillation.teacher is a server, which gives log-probabilities at temperature 1, but the stages "
+                f"{hot} sample at another; set their temperature to 1, or give the teacher as a folder or Hub id"
             )
 
     @property
