@@ -17,9 +17,9 @@ def test_a_step_of_a_random_model_takes_what_the_plan_says(capsys):
     assert bench.compare([bench.CASES[0]]), capsys.readouterr().out
 
 
-def test_the_cases_are_five_models_and_three_ranks_of_lora():
-    assert [case[-1] for case in bench.CASES] == [None] * 5 + [8, 16, 64]
-    assert len({case[:-1] for case in bench.CASES[:5]}) == 5
+def test_the_cases_are_six_models_and_three_ranks_of_lora():
+    assert [case[-1] for case in bench.CASES] == [None] * 5 + [8, 16, 64, None]
+    assert len({case[:-1] for case in bench.CASES}) == 6
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """The plan's memory beside the peak of real steps, for random models on this CPU; and the figures of the docs.
 
-    python tests/bench/plan.py                  # five models and three ranks of LoRA, about 20 s each on a quiet core
+    python tests/bench/plan.py                  # six models and three ranks of LoRA, about 20 s each on a quiet core
     python tests/bench/plan.py --only 0 5       # some of them
     python tests/bench/plan.py --write-docs     # put the plan's figures into docs, README and the recipes' comments
 
@@ -28,7 +28,11 @@ CASES = (
     ("qwen3", 8, 512, 1536, 8, 4, 16384, True, 1024, 8),
     ("qwen2", 6, 384, 2048, 6, 2, 32000, False, 1536, 16),
     ("qwen3", 8, 512, 1536, 8, 4, 16384, True, 1024, 64),
+    ("qwen3_5_text", 4, 512, 1536, 4, 2, 16384, True, 1024, None),
 )
+LINEAR = {
+    "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 64, "linear_value_head_dim": 64,
+}  # fmt: skip
 ROOT = Path(__file__).parents[2]
 DOCS, README = ROOT / "docs" / "what-fits.md", ROOT / "packages" / "polaris-train" / "README.md"
 
@@ -50,6 +54,7 @@ def random_model(folder: Path, case: tuple) -> None:
         vocab_size=vocabulary,
         tie_word_embeddings=tied,
         max_position_embeddings=context,
+        **(LINEAR if kind == "qwen3_5_text" else {}),
     )
     AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
     for path in Path(tiny_model()).glob("token*"):

@@ -10,6 +10,7 @@ import pytest
 from accelerate import init_empty_weights
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from polaris_rollout import ModelError
 from polaris_train.cli.main import main
 from polaris_train.errors import PlanError
 from polaris_train.model.adapters import add_adapters, is_adapter
@@ -21,6 +22,7 @@ from polaris_train.planning import (
     Training,
     cheapest_fixes,
     comment,
+    engine_memory,
     find_machine,
     fits_table,
     known_models,
@@ -34,7 +36,7 @@ from polaris_train.planning import (
 )
 from polaris_train.planning.memory import HEAD_CHUNK_BYTES
 from polaris_train.planning.shapes import known_configs
-from polaris_train.planning.timing import offloading_s, training_s
+from polaris_train.planning.timing import num_microbatches, offloading_s, training_s
 from polaris_train.recipe import load_recipe, packaged_recipes
 from polaris_train.recipe.tables import Activations, Lora
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
@@ -74,6 +76,78 @@ def test_adapters_are_as_large_as_those_that_peft_adds(name, rank):
     add_adapters(model, Lora(rank=rank))
     added = sum(each.numel() for label, each in model.named_parameters() if is_adapter(label))
     assert model_shape(name).adapter_parameters(rank) == added
+
+
+HYBRID = {
+    "model_type": "qwen3_5_text", "num_hidden_layers": 6, "hidden_size": 48, "intermediate_size": 80,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 100,
+    "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 12,
+    "linear_conv_kernel_dim": 4, "max_position_embeddings": 4096,
+}  # fmt: skip
+KINDS = ["linear_attention", "full_attention", "full_attention", "linear_attention", "full_attention"]
+
+
+@pytest.mark.parametrize(
+    ("said", "full"),
+    [
+        ({}, 1),
+        ({"full_attention_interval": 3, "tie_word_embeddings": True}, 2),
+        ({"layer_types": KINDS, "num_hidden_layers": 5}, 3),
+        ({"layer_types": ["full_attention"] * 6}, 6),
+    ],
+)
+def test_parameters_and_adapters_of_qwen3_5_are_those_of_the_model_that_transformers_builds(said, full):
+    config = HYBRID | said
+    shape, model = shape_of(config, name="some"), empty(config)
+    assert (shape.full_layers, shape.packs) == (full, full == shape.layers)
+    assert shape.parameters == sum(each.numel() for each in model.parameters())
+    largest = max(sum(each.numel() for each in layer.parameters()) for layer in model.model.layers)
+    assert shape.layer_parameters == largest
+    add_adapters(model, Lora(rank=8))
+    added = sum(each.numel() for label, each in model.named_parameters() if is_adapter(label))
+    assert shape.adapter_parameters(8) == added
+
+
+def test_of_linear_attention_an_answer_keeps_a_state_and_only_full_layers_keep_its_tokens():
+    shape = shape_of(HYBRID, name="some")
+    assert shape.cache_bytes(bytes_per_value=2) == 1 * 2 * (2 * 16) * 2
+    # Five layers of four heads: 8 x 12 numbers of four bytes, and the last three of what the convolution sees in two.
+    assert shape.state_bytes == 5 * (4 * 8 * 12 * 4 + 3 * (2 * 2 * 8 + 4 * 12) * 2)
+    engine = engine_memory(shape, memory=8 * GIB, resident=0, tensor_parallel=1, share=0.5, value_bytes=2)
+    assert engine.state_tokens == -(-shape.state_bytes // 128)
+
+
+@pytest.fixture
+def hybrid(tmp_path):
+    """A configuration of 4B as a model that also sees has it, with whether the head is tied beside it."""
+    sizes = {
+        "num_hidden_layers": 32, "hidden_size": 2560, "intermediate_size": 9216, "num_attention_heads": 16,
+        "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 248320, "linear_num_key_heads": 16,
+        "linear_num_value_heads": 32, "linear_key_head_dim": 128, "linear_value_head_dim": 128,
+    }  # fmt: skip
+    config = {"model_type": "qwen3_5", "tie_word_embeddings": True, "text_config": HYBRID | sizes}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    return str(tmp_path)
+
+
+def test_a_model_with_linear_attention_is_planned_sequence_by_sequence(hybrid):
+    assert model_shape(hybrid).root_parameters == 248320 * 2560 + 2560
+    machine = find_machine("h100", num_ranks=8)
+    contexts = [f"stages.{index}.context=8192" for index in range(3)]
+    plans = [
+        plan_recipe(load_recipe("qwen3-4b", [*contexts, *said]), machine, answer_tokens=2048).stages[0]
+        for said in ([f"model={hybrid}"], [f"model={hybrid}", "microbatch_tokens=32768"], ["model=Qwen/Qwen3-4B"])
+    ]
+    alone, asked, packed = (plan.derived for plan in plans)
+    assert alone.training.tokens == asked.training.tokens == 8192 < packed.training.tokens
+    assert alone.training == asked.training and not alone.problems
+    # An answer's tokens take a quarter of what they would in 32 such layers: more are in flight.
+    assert alone.engine.cache_tokens > 3 * packed.engine.cache_tokens
+    counted = num_microbatches(alone.training, 128 * 8 * 2048, length=2048)
+    assert counted == 128 and num_microbatches(packed.training, 128 * 8 * 2048, length=2048) < counted / 4
+    with pytest.raises(ModelError, match="layers with linear attention, whose tokens cannot be shared out"):
+        plan_recipe(load_recipe("qwen3-4b", [f"model={hybrid}", "context_parallel=2"]), machine)
 
 
 def published_training(model, tokens, cards, rank):
@@ -137,7 +211,8 @@ def test_the_fewer_activations_are_kept_the_less_memory_and_the_more_time_a_step
     ways = [Training(shape=shape, tokens=16384, activations=each) for each in get_args(Activations)]
     memory = [training_memory(each).total for each in ways]
     seconds = [
-        training_s(each, machine, num_tokens=1e6, length=16384) + offloading_s(each, num_tokens=1e6) for each in ways
+        training_s(each, machine, num_tokens=1e6, length=16384) + offloading_s(each, num_tokens=1e6, length=16384)
+        for each in ways
     ]
     assert memory == sorted(memory, reverse=True) and len(set(memory)) == 5
     assert seconds == sorted(seconds) and seconds[0] < seconds[-1]

@@ -3,6 +3,7 @@ from .opening import check_model as check_model
 from .opening import open_engine as open_engine
 from .openmp import openmp_environment as openmp_environment
 from .openmp import usable_cores as usable_cores
+from .options import HELD_SHARE as HELD_SHARE
 from .options import answers_within as answers_within
 from .options import check_engine_options as check_engine_options
 from .parity import Reference as Reference

@@ -62,7 +62,7 @@ def _cached(model: str) -> str:
 
     if Path(model).is_dir():
         return model
-    found = try_to_load_from_cache(model, "config.json", cache_dir=constants.HF_HUB_CACHE)
+    found = try_to_load_from_cache(model, constants.CONFIG_NAME, cache_dir=constants.HF_HUB_CACHE)
     return str(Path(found).parent) if isinstance(found, str) else model
 
 

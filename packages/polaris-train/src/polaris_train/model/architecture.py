@@ -14,6 +14,11 @@ from polaris_rollout import ModelError
 FULL_ATTENTION = "full_attention"
 """Kind of a layer whose tokens attend to all before them."""
 
+_LINEAR_ATTENTION = "linear_attention"
+
+_INTERVALS = {"qwen3_5_text": 4}
+"""Every so many layers one has full attention, by type of model, where a configuration does not say which."""
+
 TESTED = ("llama", "qwen2", "qwen3", "qwen3_5_text")
 """Types of models that every part of this package is tested with."""
 
@@ -28,6 +33,9 @@ def layer_kinds(config: Mapping[str, Any]) -> list[str]:
     """
     if kinds := config.get("layer_types") or config.get("layers_block_type"):
         return list(kinds)
+    if interval := config.get("full_attention_interval") or _INTERVALS.get(config.get("model_type", "")):
+        numbers = range(1, config.get("num_hidden_layers", 0) + 1)
+        return [_LINEAR_ATTENTION if each % interval else FULL_ATTENTION for each in numbers]
     windowed = config.get("sliding_window") is not None and config.get("use_sliding_window", True)
     kind = "sliding_attention" if windowed else FULL_ATTENTION
     return [kind] * config.get("num_hidden_layers", 1)

@@ -9,6 +9,9 @@ from .derivation import offloading as offloading
 from .describe import comment as comment
 from .describe import describe_plan as describe_plan
 from .describe import summary as summary
+from .engine import engine_memory as engine_memory
+from .engine import engine_share as engine_share
+from .engine import transfer_bytes as transfer_bytes
 from .fits import PLANNED as PLANNED
 from .fits import fits_table as fits_table
 from .fits import packaged_plan as packaged_plan
@@ -16,10 +19,7 @@ from .fits import recipes_table as recipes_table
 from .memory import DEVICE_RESERVE as DEVICE_RESERVE
 from .memory import Training as Training
 from .memory import TrainingMemory as TrainingMemory
-from .memory import engine_memory as engine_memory
-from .memory import engine_share as engine_share
 from .memory import training_memory as training_memory
-from .memory import transfer_bytes as transfer_bytes
 from .recipes import RecipePlan as RecipePlan
 from .recipes import cheapest_fixes as cheapest_fixes
 from .recipes import plan_recipe as plan_recipe

@@ -3,12 +3,14 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
+from math import ceil
 from typing import Any
 
-from polaris_rollout.engines import answers_within
+from polaris_rollout.engines import HELD_SHARE, answers_within
 
 from polaris_train.planning.cards import GIB, Machine
-from polaris_train.planning.memory import EngineMemory, Training, TrainingMemory, engine_memory, training_memory
+from polaris_train.planning.engine import EngineMemory, engine_memory
+from polaris_train.planning.memory import Training, TrainingMemory, training_memory
 from polaris_train.planning.shapes import ModelShape, model_shape
 from polaris_train.recipe import Recipe
 from polaris_train.recipe.tables import Activations
@@ -86,7 +88,7 @@ def _ways(
     degree, taught = recipe.context_parallel, recipe.distillation
     plain = Training(
         shape=shape,
-        tokens=max(context, (recipe.microbatch_tokens or 0) * degree),
+        tokens=max(context, (recipe.microbatch_tokens or 0) * degree) if shape.packs else context,
         num_ranks=machine.num_ranks,
         context_parallel=degree,
         rank=recipe.lora.rank if recipe.lora else None,
@@ -96,13 +98,13 @@ def _ways(
         has_engine=bool(recipe.evaluate_every) or not supervised,
         teacher=model_shape(taught.teacher) if taught and not taught.is_served and not supervised else None,
     )
-    is_open = recipe.cpu_offload is None and not machine.on_cpu
     # Parameters on the host leave an engine the more cache: activations there, and gradients shared out, come after it.
-    hosts = (False, True) if is_open else (bool(recipe.cpu_offload),)
+    hosts = (False, True) if recipe.cpu_offload is None and not machine.on_cpu else (bool(recipe.cpu_offload),)
     reducing = (True,) if recipe.reduce_each_microbatch else (False, True)
     for activations, reduces, offloads in product(_activations(recipe, machine), reducing, hosts):
         way = replace(plain, offloads=offloads, reduces_each=reduces, activations=activations)
-        yield way if recipe.microbatch_tokens or machine.on_cpu else _with_room(way, machine)
+        is_open = recipe.microbatch_tokens is None and shape.packs and not machine.on_cpu
+        yield _with_room(way, machine) if is_open else way
 
 
 def _activations(recipe: Recipe | ResolvedStage, machine: Machine) -> tuple[Activations, ...]:
@@ -143,9 +145,14 @@ def _derived(
         training=training,
         memory=memory,
         engine=engine,
-        in_flight=most if engine is None else min(most, answers_within(engine.cache_tokens, context)),
+        in_flight=most if engine is None else min(most, _answers(engine, context)),
         problems=tuple(_missing(recipe, context, machine, training, memory, engine)),
     )
+
+
+def _answers(engine: EngineMemory, context: int) -> int:
+    """Return how many answers an engine has room for, each with its state and the usual share of its context."""
+    return answers_within(engine.cache_tokens, context + ceil(engine.state_tokens / HELD_SHARE))
 
 
 def _missing(
@@ -165,7 +172,7 @@ def _missing(
         )
     if host > machine.host_gib:
         yield f"{offloading(training)} needs {host:.0f} GiB of the host's memory, which has {machine.host_gib:.0f}"
-    if engine and engine.cache_tokens < context:
+    if engine and engine.cache_tokens < context + engine.state_tokens:
         yield (
             f"the engine has {engine.share:.2f} of each {name}, which leaves {engine.cache_tokens:,} tokens of cache, "
             f"and one answer may need {context:,}"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 from polaris_train.planning.cards import GIB
+from polaris_train.planning.linear_attention import LinearAttention
 from polaris_train.planning.shapes import ModelShape
 from polaris_train.recipe.tables import Activations
 
@@ -27,9 +28,6 @@ DEVICE_RESERVE = 1.5 * GIB
 
 ASLEEP = 1.5 * GIB
 """What an engine that sleeps holds on to: its graphs and work space."""
-
-ENGINE_WORK = 3 * GIB
-"""What an engine that is awake needs besides weights and cache: activations of a prefill, logits, graphs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,50 +192,68 @@ def _activations(training: Training, tokens: int) -> tuple[float, float]:
     """Return what is kept of all layers, and what one layer needs besides while it goes backward."""
     shape = training.shape
     size = WIDE if training.on_cpu else training.num_bytes
-    layer, kept = _whole_layer(training, size), _kept_of_layer(training, size)
+    kinds = [(shape.full_layers, None), *([(shape.linear.layers, shape.linear)] if shape.linear else [])]
+    every = sum(number * _kept_of_layer(training, size, linear) for number, linear in kinds)
+    work = max(_layer_work(training, size, linear) for number, linear in kinds if number)
+    return tokens * (every + 3 * size * shape.hidden), tokens * work
+
+
+def _layer_work(training: Training, size: int, linear: LinearAttention | None) -> float:
+    """Return the bytes of a token that one layer needs while it goes backward, besides what it has kept."""
+    shape = training.shape
     work = 3 * size * shape.intermediate
     if training.on_cpu:
         work += 2 * size * shape.hidden
+    if linear is not None:
+        work = max(work, linear.working_bytes())  # The MLP's gradients are gone by then.
     if training.activations != "keep":  # One layer is computed again, what was kept of it is not.
-        work += layer - max(0.0, kept - size * shape.hidden)
-    return tokens * (shape.layers * kept + 3 * size * shape.hidden), tokens * work
+        kept = _kept_of_layer(training, size, linear)
+        work += _whole_layer(training, size, linear) - max(0.0, kept - size * shape.hidden)
+    return work
 
 
-def _whole_layer(training: Training, size: int) -> float:
+def _whole_layer(training: Training, size: int, linear: LinearAttention | None) -> float:
     """Return the bytes of a token that a layer saves for its backward pass when it keeps everything."""
-    shape = training.shape
-    hidden, query, key, middle = shape.hidden, shape.query, shape.key, shape.intermediate
-    rank = training.rank or 0
+    shape, rank = training.shape, training.rank or 0
+    hidden, middle = shape.hidden, shape.intermediate
+    mixer = _attention(training, size) if linear is None else linear.kept_bytes(size)
+    adapters = size * rank * len(shape.linears if linear is None else shape.other_linears)
     if training.on_cpu:
-        trains_norms = training.rank is None
         # Residual stream twice; each norm's input is that, its product with the scale and what linears read.
-        layer = 2 * hidden + (4 if trains_norms else 2) * hidden
-        layer += 3 * query + 2 * key + 4 * middle
-        if shape.head_norms:
-            layer += (2 if trains_norms else 1) * (query + key)
-        return WIDE * (layer + 7 * rank)
+        norms = 2 * hidden + (4 if training.rank is None else 2) * hidden
+        return WIDE * (norms + 4 * middle) + mixer + adapters
     # Norms compute in float32 and save that too.
-    layer = (2 * size + 2 * (WIDE + 2 * size)) * hidden + 2 * size * (query + key) + 4 * size * middle
-    if shape.head_norms:
-        layer += (WIDE + size) * (query + key)
-    return layer + 7 * size * rank
+    return (2 * size + 2 * (WIDE + 2 * size)) * hidden + 4 * size * middle + mixer + adapters
 
 
-def _kept_of_layer(training: Training, size: int) -> float:
+def _attention(training: Training, size: int) -> float:
+    """Return the bytes of a token that full attention saves."""
+    shape = training.shape
+    query, key = shape.query, shape.key
+    gates = 3 * size * query if shape.has_gates else 0  # with the half of the projection that they are
+    if training.on_cpu:
+        norms = (2 if training.rank is None else 1) if shape.head_norms else 0
+        return WIDE * (3 * query + 2 * key + norms * (query + key)) + gates
+    norms = WIDE + size if shape.head_norms else 0
+    return (2 * size + norms) * (query + key) + gates
+
+
+def _kept_of_layer(training: Training, size: int, linear: LinearAttention | None) -> float:
     """Return the bytes of a token that a layer keeps until the backward pass reaches it."""
     shape, activations = training.shape, training.activations
     if activations == "keep":
-        return _whole_layer(training, size)
+        return _whole_layer(training, size, linear)
     if activations == "offload" and not training.on_cpu:
         return 2 * size * shape.hidden / shape.layers  # on their way to the host and back
     kept = size * shape.hidden
-    if activations in ("attention", "selective"):
+    if activations in ("attention", "selective") and linear is None:
         kept += size * shape.query + WIDE * shape.heads  # with a logarithm for each head
     if activations == "selective":
-        results = sum(outputs for _, outputs in shape.linears)
+        linears = shape.linears if linear is None else shape.other_linears
+        results = sum(outputs for _, outputs in linears)
         kept += size * results
         if training.rank is not None:  # Adapters have products of their own.
-            kept += size * (results + len(shape.linears) * training.rank)
+            kept += size * (results + len(linears) * training.rank)
     return kept
 
 
@@ -262,64 +278,3 @@ def _passing(training: Training) -> float:
     if training.on_cpu:
         return WIDE * (2 * per_layer + 2 * trained)
     return training.num_bytes * 3 * per_layer + 2 * WIDE * trained
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineMemory:
-    """What an engine that is awake has of one card."""
-
-    share: float
-    """Of the card's memory, weights and work space included."""
-    weights: float
-    """Bytes."""
-    work: float
-    """Bytes."""
-    cache: float
-    """Bytes of keys and values."""
-    cache_tokens: int
-    """Tokens of all answers together that these hold, on all cards that share an engine."""
-
-
-def engine_share(*, memory: float, resident: float, reserve: float) -> float:
-    """Return the share of a card that is left for an engine beside what a trainer keeps there.
-
-    Args:
-        memory: Of the card, in bytes.
-        resident: What stays while the engine is awake.
-        reserve: What must be free besides.
-    """
-    return max(0.0, min(0.9, (memory - resident - reserve) / memory))
-
-
-def transfer_bytes(largest: int) -> float:
-    """Return what passing weights on needs: the largest tensor whole in float32, and once more as the engine's.
-
-    Args:
-        largest: Its number of parameters.
-    """
-    return 1.5 * WIDE * largest
-
-
-def engine_memory(
-    shape: ModelShape, *, memory: float, resident: float, tensor_parallel: int, share: float | None, value_bytes: float
-) -> EngineMemory:
-    """Return what an engine has beside a trainer; a cache below 0 says how much is missing.
-
-    Args:
-        shape: Of the model.
-        memory: Of a card.
-        resident: What the trainer keeps there.
-        tensor_parallel: Cards that share an engine.
-        share: Of a card, where it is given.
-        value_bytes: Of a number in the cache.
-    """
-    if share is None:
-        share = engine_share(
-            memory=memory, resident=resident, reserve=DEVICE_RESERVE + transfer_bytes(shape.embedding_parameters)
-        )
-    weights = 2 * shape.parameters / tensor_parallel
-    cache = share * memory - weights - ENGINE_WORK
-    per_token = shape.cache_bytes(bytes_per_value=value_bytes) / min(tensor_parallel, shape.key_heads)
-    return EngineMemory(
-        share=share, weights=weights, work=ENGINE_WORK, cache=cache, cache_tokens=max(0, int(cache / per_token))
-    )

@@ -147,4 +147,4 @@ def _step_time(recipe: Recipe, machine: Machine, derived: Derived, *, mean: floa
 
 def _training_s(derived: Derived, machine: Machine, *, num_tokens: float, length: float, passes: float) -> float:
     seconds = passes * training_s(derived.training, machine, num_tokens=num_tokens, length=length)
-    return seconds + offloading_s(derived.training, num_tokens=num_tokens)
+    return seconds + offloading_s(derived.training, num_tokens=num_tokens, length=length)

@@ -88,27 +88,42 @@ def training_s(training: Training, machine: Machine, *, num_tokens: float, lengt
     shape = training.shape
     efficiency = min(_MOST, _LINEAR * shape.hidden / _LINEAR_WIDTH)
     linear = 6 * shape.parameters / (efficiency * machine.card.flops)
-    attention = 6 * shape.layers * shape.query * length / (_ATTENTION * machine.card.flops)
+    attention = 6 * shape.full_layers * shape.query * length / (_ATTENTION * machine.card.flops)
     share, share_of_attention = _COMPUTED[training.activations]
     linear, attention = share * linear, share_of_attention * attention
     one_pass = _PASS_S + (_SHARING_S * shape.parameters if machine.num_ranks > 1 else 0.0)
-    return num_tokens / machine.num_ranks * (linear + attention) + one_pass * num_microbatches(training, num_tokens)
+    return num_tokens / machine.num_ranks * (linear + attention) + one_pass * num_microbatches(
+        training, num_tokens, length=length
+    )
 
 
-def num_microbatches(training: Training, num_tokens: float) -> int:
-    """Return how many micro-batches each rank takes part in for so many tokens of all ranks."""
-    return ceil(num_tokens / (training.tokens * (training.num_ranks // training.context_parallel)))
+def num_microbatches(training: Training, num_tokens: float, *, length: float) -> int:
+    """Return how many micro-batches each rank takes part in for so many tokens of all ranks.
+
+    Args:
+        training: Of the ranks.
+        num_tokens: Of all sequences.
+        length: Of one: a micro-batch of its own where sequences are not packed.
+    """
+    tokens = training.tokens if training.shape.packs else length
+    return ceil(num_tokens / (tokens * (training.num_ranks // training.context_parallel)))
 
 
-def offloading_s(training: Training, *, num_tokens: float) -> float:
-    """Return the seconds that a step of so many tokens takes longer by what the host keeps."""
+def offloading_s(training: Training, *, num_tokens: float, length: float) -> float:
+    """Return the seconds that a step of so many tokens takes longer by what the host keeps.
+
+    Args:
+        training: How it is trained.
+        num_tokens: Of the step.
+        length: Of a sequence, in tokens.
+    """
     inputs = 2 * training.num_bytes * training.shape.layers * training.shape.hidden * num_tokens / training.num_ranks
     seconds = inputs / _HOST_LINK if training.activations == "offload" else 0.0
     if not training.offloads:
         return seconds
     share = WIDE * training.stored / training.num_ranks
     trained = WIDE * training.trained / training.num_ranks
-    copies = (2 * share + trained) * num_microbatches(training, num_tokens) / _HOST_LINK
+    copies = (2 * share + trained) * num_microbatches(training, num_tokens, length=length) / _HOST_LINK
     return seconds + copies + 7 * WIDE * training.trained / _HOST_MEMORY
 
 
@@ -131,6 +146,6 @@ def decoding_s(
         tensor_parallel: Cards that share the engine.
         cache_bytes: Of one token.
     """
-    read = (2 * shape.parameters + in_flight * held_tokens * cache_bytes) / tensor_parallel
+    read = (2 * shape.parameters + in_flight * (held_tokens * cache_bytes + shape.state_bytes)) / tensor_parallel
     computed = 2 * shape.parameters * in_flight / tensor_parallel / (0.5 * machine.card.flops)
     return max(read / (_READING * machine.card.bandwidth), computed) + _LAUNCH_S
