@@ -17,9 +17,17 @@ def test_a_step_of_a_random_model_takes_what_the_plan_says(capsys):
     assert bench.compare([bench.CASES[0]]), capsys.readouterr().out
 
 
-def test_the_cases_are_six_models_and_three_ranks_of_lora():
-    assert [case[-1] for case in bench.CASES] == [None] * 5 + [8, 16, 64, None]
-    assert len({case[:-1] for case in bench.CASES}) == 6
+def test_the_cases_are_six_models_three_ranks_of_lora_and_other_ways_to_train():
+    assert [case[-2] for case in bench.CASES] == [None] * 5 + [8, 16, 64] + [None] * 4
+    assert len({case[:-2] for case in bench.CASES}) == 6
+    settings = [case[-1] for case in bench.CASES]
+    assert not any(settings[:8])
+    assert settings[8:] == [
+        {"activations": "recompute"},
+        {"num_processes": 2},
+        {"num_processes": 2, "reduce_each_microbatch": True},
+        {},
+    ]
 
 
 @pytest.mark.slow

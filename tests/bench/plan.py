@@ -1,6 +1,6 @@
 """The plan's memory beside the peak of real steps, for random models on this CPU; and the figures of the docs.
 
-    python tests/bench/plan.py                  # six models and three ranks of LoRA, about 20 s each on a quiet core
+    python tests/bench/plan.py                  # six models, three ranks of LoRA, other ways: about 20 s each
     python tests/bench/plan.py --only 0 5       # some of them
     python tests/bench/plan.py --write-docs     # put the plan's figures into docs, README and the recipes' comments
 
@@ -18,17 +18,20 @@ from pathlib import Path
 
 TOLERANCE = 0.15
 
-# type, layers, hidden, intermediate, heads, key heads, vocabulary, tied; context; rank of LoRA
+# type, layers, hidden, intermediate, heads, key heads, vocabulary, tied; context; rank of LoRA; what else a recipe says
 CASES = (
-    ("qwen3", 4, 256, 768, 4, 2, 8192, True, 2048, None),
-    ("qwen3", 8, 512, 1536, 8, 4, 16384, True, 1024, None),
-    ("qwen2", 6, 384, 2048, 6, 2, 32000, False, 1536, None),
-    ("llama", 4, 768, 2048, 12, 4, 32000, True, 1024, None),
-    ("qwen3", 2, 1024, 3072, 8, 4, 32000, False, 512, None),
-    ("qwen3", 8, 512, 1536, 8, 4, 16384, True, 1024, 8),
-    ("qwen2", 6, 384, 2048, 6, 2, 32000, False, 1536, 16),
-    ("qwen3", 8, 512, 1536, 8, 4, 16384, True, 1024, 64),
-    ("qwen3_5_text", 4, 512, 1536, 4, 2, 16384, True, 1024, None),
+    ("qwen3", 4, 256, 768, 4, 2, 8192, True, 2048, None, {}),
+    ("qwen3", 8, 512, 1536, 8, 4, 16384, True, 1024, None, {}),
+    ("qwen2", 6, 384, 2048, 6, 2, 32000, False, 1536, None, {}),
+    ("llama", 4, 768, 2048, 12, 4, 32000, True, 1024, None, {}),
+    ("qwen3", 2, 1024, 3072, 8, 4, 32000, False, 512, None, {}),
+    ("qwen3", 8, 512, 1536, 8, 4, 16384, True, 1024, 8, {}),
+    ("qwen2", 6, 384, 2048, 6, 2, 32000, False, 1536, 16, {}),
+    ("qwen3", 8, 512, 1536, 8, 4, 16384, True, 1024, 64, {}),
+    ("qwen3", 8, 512, 1536, 8, 4, 16384, True, 1024, None, {"activations": "recompute"}),
+    ("qwen3", 8, 512, 1536, 8, 4, 16384, True, 1024, None, {"num_processes": 2}),
+    ("qwen3", 8, 512, 1536, 8, 4, 16384, True, 1024, None, {"num_processes": 2, "reduce_each_microbatch": True}),
+    ("qwen3_5_text", 4, 512, 1536, 4, 2, 16384, True, 1024, None, {}),
 )
 LINEAR = {
     "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 64, "linear_value_head_dim": 64,
@@ -43,7 +46,7 @@ def random_model(folder: Path, case: tuple) -> None:
     from polaris_train.embedded import tiny_model
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-    kind, layers, hidden, intermediate, heads, key_heads, vocabulary, tied, context, _ = case
+    kind, layers, hidden, intermediate, heads, key_heads, vocabulary, tied, context, _, _ = case
     config = CONFIG_MAPPING[kind](
         num_hidden_layers=layers,
         hidden_size=hidden,
@@ -68,7 +71,7 @@ def measure(case: tuple) -> dict:
 
     with tempfile.TemporaryDirectory() as folder:
         random_model(Path(folder), case)
-        context, rank = case[-2:]
+        context, rank, settings = case[-3:]
         values = {
             "name": "probe",
             "model": folder,
@@ -76,6 +79,7 @@ def measure(case: tuple) -> dict:
             "max_prompt_tokens": 32,
             "stages": [{"name": "stage-1", "context": context, "temperature": 1.0, "steps": 1}],
             **({"lora": {"rank": rank}} if rank else {}),
+            **settings,
         }
         return probe_recipe(Recipe.model_validate(values))
 
@@ -83,15 +87,17 @@ def measure(case: tuple) -> dict:
 def compare(cases: list[tuple]) -> bool:
     """Print a table of plan and peak; return whether they agree everywhere."""
     agree = True
-    print("| model | context | LoRA | planned GiB | measured GiB | off by |\n| --- | --- | --- | --- | --- | --- |")
+    print("| model | context | LoRA | with | planned GiB | measured GiB | off by |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for case in cases:
-        kind, layers, hidden, *_, context, rank = case
+        kind, layers, hidden, *_, context, rank, settings = case
         found = measure(case)
         off = found["planned_gib"] / found["peak_gib"] - 1
         agree = agree and abs(off) <= TOLERANCE
         name = f"{kind}, {layers} layers of {hidden}"
         figures = f"{found['planned_gib']:.3f} | {found['peak_gib']:.3f} | {off:+.1%}"
-        print(f"| {name} | {context} | {rank or 'none'} | {figures} |", flush=True)
+        ways = ", ".join(f"{key} = {value}" for key, value in settings.items())
+        print(f"| {name} | {context} | {rank or 'none'} | {ways} | {figures} |", flush=True)
     return agree
 
 
