@@ -135,9 +135,9 @@ def test_one_recipe_learns_from_its_own_correct_answers_and_then_by_reinforcemen
     held_out = [(run / stage / "eval" / "held-out.jsonl").read_bytes() for stage in ("sft", "rl")]
     assert held_out[0] == held_out[1]
     page = (run / "report.html").read_text()
-    assert "sft" in page
+    assert "damaged" not in page and "Loss on traces, nats a token" in page
     why = subprocess.run([*command, "why", str(run), "sft"], check=True, capture_output=True, text=True).stdout
-    assert "all steps are done" in why
+    assert "answers of the run's own profile" in why and "written by tiny" in why and "all steps are done" in why
 
 
 def documented_run():

@@ -17,8 +17,10 @@ from polaris_train.controller import explain_run
 from polaris_train.embedded import tiny_model
 from polaris_train.recipe import Recipe, Stage
 from polaris_train.recipe.sft import SftStage
+from polaris_train.recipe.tables import Distillation
 from polaris_train.release import write_release
 from polaris_train.report import write_comparison, write_report
+from polaris_train.report.lineage import public_name, teacher_name
 from polaris_train.run_folder import RunFolder, StageFolder
 from polaris_train.sft import Traces, prepare_sft
 from polaris_train.sft.loop import train_sft
@@ -172,3 +174,24 @@ def test_a_stage_of_before_these_counts_says_what_is_known(run, tmp_path):
     older.stage("sft").sequences_made.write_text("{")
     (line,) = explain_run(older, "sft")[0].lines
     assert line.startswith("sft/sequences.json is left out: Invalid JSON")
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("Qwen/Qwen3-4B", "Qwen/Qwen3-4B"),
+        ("open-r1/OpenR1-Math:all", "open-r1/OpenR1-Math:all"),
+        ("tiny", "tiny"),
+        ("/home/me/Teacher-9B", "Teacher-9B"),
+        ("data/said.jsonl", "said.jsonl"),
+        ("/home/me/runs/r1/stage-2/model", "r1/stage-2"),
+        ("stage-2/model", "stage-2/model"),
+    ],
+)
+def test_models_and_files_have_names_that_hold_elsewhere(source, name):
+    assert public_name(source) == name
+
+
+def test_the_address_of_a_server_that_teaches_is_not_said():
+    table = Distillation(teacher="http://10.0.0.7:8000")
+    assert teacher_name(table) == "a model on a server"

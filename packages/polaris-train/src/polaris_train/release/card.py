@@ -107,7 +107,7 @@ def _metadata(
         for score in [each.score("mean@k")]
     ]
     ways = [tag for stage in _ended(run) for tag in _tags(stage)] if run else []
-    hub_base = public_name(base) if base and "/" in public_name(base) else None
+    hub_base = base if base and is_hub_id(base) else None
     return ModelCardData(
         base_model=hub_base,
         datasets=_hub_datasets(run) or None,

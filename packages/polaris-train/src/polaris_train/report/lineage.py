@@ -16,6 +16,9 @@ from polaris_train.run_folder import StageFolder
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 
+_STAGE_PARTS = 2
+"""Of ``STAGE/model``, which do not say the run."""
+
 _FILES = (".jsonl", ".json", ".parquet", ".csv", ".tsv")
 
 
@@ -97,8 +100,12 @@ def teacher_name(table: Distillation) -> str:
 
 
 def public_name(source: str) -> str:
-    """Return a Hub id as it is, and the last name of anything else."""
-    return source if is_hub_id(source) else Path(source).name
+    """Return a Hub id as it is, ``RUN/STAGE`` for the model of a stage, and the last name of anything else."""
+    if is_hub_id(source):
+        return source
+    path = Path(source)
+    is_stage = path == StageFolder(path.parent).model and len(path.parts) > _STAGE_PARTS
+    return "/".join(path.parts[-3:-1]) if is_stage else path.name
 
 
 def is_hub_id(source: str) -> bool:

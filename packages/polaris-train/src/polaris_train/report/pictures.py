@@ -4,7 +4,6 @@ The same data give the same bytes. Letters and axes have the colour of the page'
 """
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -129,9 +128,9 @@ def draw_panel(
         axes.set_title(title, pad=16, fontweight="bold")
         axes.margins(x=0.02)
         if marks.stages:  # All panels have the same axis, also those of what some stages do not have.
-            ends = [end for each in marks.stages.values() for end in each]
-            axes.update_datalim([(end, math.nan) for end in ends], updatey=False)
-            axes.autoscale_view(scaley=False)
+            places = [place for ends in marks.stages.values() for place in ends]
+            room = 0.02 * (max(places) - min(places))
+            axes.set_xlim(min(places) - room, max(places) + room)
         if percent:
             axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
             axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
