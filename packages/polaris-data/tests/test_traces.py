@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 import pyarrow.parquet as pq
 import pytest
-from polaris_data import OtherRunError, ProblemFileError, read_problems, to_prompt
+from polaris_data import HINT, OtherRunError, ProblemFileError, read_problems, to_prompt, write_problems
 from polaris_data.cli.main import main
 from polaris_data.problems import Source
 from polaris_data.profile import counts_path, recorded_counts, trace_writer
@@ -220,13 +220,38 @@ def test_a_stage_of_training_is_not_graded_again_and_its_surprising_answers_are_
     assert rows[0]["messages"][0]["content"] == to_prompt(A)
 
 
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_answers_to_a_prompt_with_a_hint_are_no_traces_of_the_bare_question(tmp_path, share):
+    stage = tmp_path / "stage"
+    groups = [
+        Group(problem_id=each.problem_id, prompt_token_ids=(1,), completions=(right(each, 3), WRONG)) for each in (A, B)
+    ]
+    settings = {"model": "abc", "step": 1} | ({"hint_share": share} if share else {})
+    outcomes = {"outcome": ["correct", "incorrect"] * 2}
+    path = stage / "rollouts" / "step-000001.parquet"
+    write_groups(path, groups, SamplingParams(), columns=outcomes, settings=settings)
+    # A set may carry hints that another stage gave; what was asked with them says so itself.
+    write_problems(stage / "problems.jsonl", [replace(A, extra=A.extra | {HINT: "First, add."}), B])
+    for store in (stage, stage / "rollouts"):
+        rows, counts = write_any(store, tmp_path / "t.jsonl")
+        assert [row["problem_id"] for row in rows] == [each.problem_id for each in ([B] if share else [A, B])]
+        assert counts.left_out == ({"asked with a hint": 2, "incorrect": 1} if share else {"incorrect": 2})
+    (stage / "problems.jsonl").unlink()
+    if share:
+        with pytest.raises(ProblemFileError, match=r"sampled with hints, and .*problems\.jsonl.* is not there; put it"):
+            write_any(stage, tmp_path / "t.jsonl")
+
+
 def test_the_style_of_the_traces_is_told(tmp_path):
     with RolloutStore(tmp_path / "store") as store:
         thought = completion("<think>x</think>" + right(A, 0).text, 8)
         group = Group(problem_id=A.problem_id, prompt_token_ids=(1,), completions=(thought, right(A, 2)))
         store.append(group, SamplingParams())
-    _, counts = write_any(tmp_path / "store", tmp_path / "t.jsonl")
+    rows, counts = write_any(tmp_path / "store", tmp_path / "t.jsonl")
     assert (counts.thinking_share, counts.median_tokens) == (0.5, 5.0)
+    box = len("\\boxed{}") + len(A.references[0])
+    assert [len(row["response"]) for row in rows] == [box + 16, box + 6]
+    assert counts.median_characters == box + 11
 
 
 def write_any(store, out):

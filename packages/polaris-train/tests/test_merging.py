@@ -95,3 +95,16 @@ def test_models_of_other_shapes_settings_or_tokens_are_refused_and_nothing_is_wr
     with pytest.raises(MergeError, match="not overwritten"):
         merge_models(str(tiny32), str(tiny32), tmp_path, alpha=0.5)
     assert not list(tmp_path.glob("out*"))
+
+
+def test_other_chat_templates_are_said_and_the_first_one_is_kept(tmp_path, tiny32, caplog):
+    shutil.copytree(tiny32, tmp_path / "other")
+    tokenizer = AutoTokenizer.from_pretrained(tiny32)
+    merge_models(str(tiny32), str(tmp_path / "other"), tmp_path / "same", alpha=0.5)
+    assert not caplog.messages
+    tokenizer.chat_template += "{# changed #}"
+    tokenizer.save_pretrained(tmp_path / "other")
+    merge_models(str(tiny32), str(tmp_path / "other"), tmp_path / "out", alpha=0.5)
+    assert f"the chat templates of {tiny32} and {tmp_path / 'other'} differ, and the merged" in caplog.text
+    kept = AutoTokenizer.from_pretrained(tmp_path / "out").chat_template
+    assert kept == AutoTokenizer.from_pretrained(tiny32).chat_template != tokenizer.chat_template

@@ -10,13 +10,14 @@ from polaris_data.problems.synthetic import synthetic_problems
 from polaris_data.profile.attempts import Attempt
 from polaris_data.profile.files import read_profile
 from polaris_data.profile.shape import Histogram, Shape, histogram
-from polaris_data.records import PROMPT_SUFFIX, Difficulty, Problem, Visit, to_prompt
+from polaris_data.records import HINT, PROMPT_SUFFIX, Difficulty, Problem, Visit, to_prompt
 from polaris_data.selection.decisions import Decision, count_reasons, select, select_by_visits, write_selection
 from polaris_data.selection.reading import parse_rule
 from polaris_data.selection.rules import Accuracy, Cap, Extreme, Reshape, Rule
 from polaris_data.selection.visits import VisitLog, read_visits
 
 __all__ = [
+    "HINT",
     "PROMPT_SUFFIX",
     "Accuracy",
     "Attempt",

@@ -10,6 +10,10 @@ from typing import Any
 PROMPT_SUFFIX = r" Let's think step by step and output the final answer within \boxed{}."
 """What the published evaluation appends to every problem; its training forgot to, ours does not."""
 
+HINT = "stage_hint"
+"""Name under which a problem of a stage of training carries a hint, which its prompt ends with, beside the other
+columns."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:

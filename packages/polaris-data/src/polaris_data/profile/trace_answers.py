@@ -15,9 +15,14 @@ from polaris_rollout import Completion, Group
 from polaris_rollout.store import iterate_groups, read_columns, read_settings, read_store
 
 from polaris_data.errors import ProblemFileError
+from polaris_data.problems.reading import read_problems
+from polaris_data.records import HINT
 
 _STEPS = "step-*.parquet"
 """What a stage of training writes, a file for each step, in ``RUN/STAGE/rollouts``."""
+
+_STAGE_PROBLEMS = "problems.jsonl"
+"""What it trains on, in ``RUN/STAGE``."""
 
 
 class Place(NamedTuple):
@@ -35,6 +40,9 @@ class Answer(NamedTuple):
     completion: Completion
     outcome: Outcome | None
     """How it was graded when it was sampled; ``None`` where the store does not say."""
+
+    hinted: bool
+    """Whether its prompt held a hint beside the question."""
 
     settings: Mapping[str, Any]
     """What decided on it, as far as the store says."""
@@ -58,18 +66,23 @@ def read_answers(store: Path) -> Iterator[Answer]:
             ``rollouts``.
 
     Raises:
+        ProblemFileError: If it was sampled with hints and nobody knows for which problems.
         StoreError: If it is missing or damaged.
     """
     num_before = Counter[str]()
+    hinted: frozenset[str] | None = None
     for group, outcomes, settings in _groups(store):
+        if settings.get("hint_share") and hinted is None:
+            hinted = _hinted(_folder(store).parent / _STAGE_PROBLEMS)
+        has_hint = bool(settings.get("hint_share")) and group.problem_id in (hinted or ())
         for completion, outcome in zip(group.completions, outcomes, strict=True):
             place = Place(group.problem_id, num_before[group.problem_id])
-            yield Answer(place, group, completion, outcome, settings)
+            yield Answer(place, group, completion, outcome, has_hint, settings)
             num_before[group.problem_id] += 1
 
 
 def _groups(store: Path) -> Iterator[tuple[Group, list[Outcome | None], Mapping[str, Any]]]:
-    folder = store / "rollouts" if (store / "rollouts").is_dir() else store
+    folder = _folder(store)
     steps = sorted(folder.glob(_STEPS))
     for path in steps:
         outcomes = iter(read_columns(path, ["outcome"])["outcome"])
@@ -80,6 +93,20 @@ def _groups(store: Path) -> Iterator[tuple[Group, list[Outcome | None], Mapping[
         settings = _store_settings(folder)
         for group in read_store(folder):
             yield group, [None] * len(group.completions), settings
+
+
+def _folder(store: Path) -> Path:
+    return store / "rollouts" if (store / "rollouts").is_dir() else store
+
+
+def _hinted(problems: Path) -> frozenset[str]:
+    """Return the ids of the problems with a hint in a stage of training."""
+    if not problems.is_file():
+        raise ProblemFileError(
+            f"the answers were sampled with hints, and {problems}, which says for which problems, is not there; put it "
+            "back beside the rollouts"
+        )
+    return frozenset(each.problem_id for each in read_problems(problems) if HINT in each.extra)
 
 
 def _store_settings(folder: Path) -> Mapping[str, Any]:

@@ -173,7 +173,8 @@ def write_traces(
     A line has ``messages`` (the question as it was asked, and the answer), ``problem_id``, ``question`` (without the
     suffix), ``response``, ``num_tokens``, ``references``, ``surprise`` (nats a token), and where the answer comes from:
     ``model``, ``weights_version``, ``sampling``. Completions that the token budget ended are left out, correct or not:
-    they would teach not to end. So is an answer that says the same, word for word, as an earlier one to its problem.
+    they would teach not to end. So are those to a prompt with a hint, which nobody will ask again, and an answer that
+    says the same, word for word, as an earlier one to its problem.
 
     Args:
         problems: With distinct ids; completions of others are left out.
@@ -185,7 +186,7 @@ def write_traces(
         form: ``.parquet`` for a parquet file, otherwise JSON lines.
 
     Raises:
-        ProblemFileError: If no completion is left.
+        ProblemFileError: If no completion is left, or nobody knows which had a hint.
         StoreError: If the store is missing or damaged.
     """
     choice = choice or TraceChoice()
@@ -247,6 +248,8 @@ def _outcomes(answers: Sequence[Answer], problems: Mapping[str, Problem], grade_
 def _reason(answer: Answer, outcome: Outcome, choice: TraceChoice) -> str | None:
     """Return why an answer cannot be a trace."""
     num_tokens = len(answer.completion.token_ids)
+    if answer.hinted:
+        return "asked with a hint"
     if answer.completion.finish_reason == "length":
         return "truncated"
     if outcome is not Outcome.CORRECT:

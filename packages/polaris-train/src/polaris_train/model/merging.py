@@ -5,6 +5,7 @@ Wortsman et al., "Model soups", 2022. https://arxiv.org/abs/2203.05482
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -21,6 +22,8 @@ from torch import Tensor
 
 from polaris_train.errors import MergeError
 from polaris_train.model.adapters import read_adapters
+
+logger = logging.getLogger(__name__)
 
 FILE_BYTES = 2**30
 """Of one file of the merged model, at most, unless a single tensor is larger; as much is in memory."""
@@ -145,11 +148,13 @@ class _Weights:
 
 
 def _require_same_form(one: _Weights, other: _Weights) -> None:
-    """Refuse models whose weights do not mean the same.
+    """Refuse models whose weights do not mean the same, and warn where they were asked in different forms.
 
     Raises:
         MergeError: Naming the first difference.
     """
+    from transformers import AutoTokenizer
+
     remedy = "only models that were trained from the same one can be merged"
     shapes, others = one.shapes(), other.shapes()
     for name in sorted(shapes.keys() | others.keys()):
@@ -162,18 +167,19 @@ def _require_same_form(one: _Weights, other: _Weights) -> None:
             raise MergeError(
                 f"{name} is {config.get(name)!r} in {one.name} and {beside.get(name)!r} in {other.name}; {remedy}"
             )
-    words, known = _vocabulary(one.folder), _vocabulary(other.folder)
-    if different := sorted(words.items() ^ known.items(), key=lambda item: (item[1], item[0])):
+    tokenizers = [AutoTokenizer.from_pretrained(each.folder) for each in (one, other)]
+    words, known = (each.get_vocab().items() for each in tokenizers)
+    if different := sorted(words ^ known, key=lambda item: (item[1], item[0])):
         raise MergeError(
             f"the tokenizers of {one.name} and {other.name} differ in {len(different)} entries, such as "
             f"{different[0][0]!r}; {remedy}, with the same tokenizer"
         )
-
-
-def _vocabulary(folder: Path) -> dict[str, int]:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder).get_vocab()
+    if tokenizers[0].chat_template != tokenizers[1].chat_template:
+        logger.warning(
+            "the chat templates of %s and %s differ, and the merged model has that of the first; if the other one is "
+            "meant, give its model first, with 1 - alpha",
+            *(one.name, other.name),
+        )
 
 
 def _averaged(one: _Weights, other: _Weights, alpha: float) -> Iterator[tuple[str, Tensor]]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from polaris_data import Problem
+from polaris_data import HINT, Problem
 from polaris_data.profile import Evidence, read_profile
 from polaris_data.selection import (
     Decision,
@@ -22,7 +22,7 @@ from polaris_data.selection import (
 from polaris_train.errors import RunFolderError
 from polaris_train.recipe import Recipe, Stage
 from polaris_train.run_folder import RunFolder, StageFolder
-from polaris_train.stage.hints import HINT, hints_for
+from polaris_train.stage.hints import hints_for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

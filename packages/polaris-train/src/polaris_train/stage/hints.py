@@ -11,12 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from polaris_data import Problem
+from polaris_data import HINT, Problem
 from polaris_data.problems import find
 from polaris_reward import DEFAULT, Grader, Outcome
-
-HINT = "stage_hint"
-"""Name under which a stage's problem carries its hint beside the other columns."""
 
 _SENTENCE_END = re.compile(r"[.!?](?=\s)|\n")
 _SHORT = 4
