@@ -11,13 +11,17 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import torch
+from peft import PeftModel
 from polaris_data import Problem, read_problems, to_prompt
 from polaris_data.problems import generate_chains, write_solution
 from polaris_train.embedded import tiny_model
 from polaris_train.errors import RunFolderError
 from polaris_train.recipe import load_recipe
 from polaris_train.sft import Conversations, prepare_sft
-from transformers import AutoTokenizer
+from polaris_train.stage import run_stage
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 RECIPE = """
 model = "tiny"
@@ -98,23 +102,95 @@ def kill_after(folder, step, delay):
     assert child.wait() == -signal.SIGKILL
 
 
-def test_a_stage_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_path):
-    write_traces(tmp_path / "traces.jsonl", 44)
-    recipe = load_recipe(str(recipe_of(tmp_path)))
-    whole, killed = (prepare_sft(recipe, recipe.stages[0], tmp_path / name / "run") for name in ("whole", "killed"))
-    assert worker(whole).wait() == 0
+LORA = ("lora.rank=8", "lora.alpha=16")
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    """Read the recipe above with other settings."""
+    place = tmp_path_factory.mktemp("recipe")
+    write_traces(place / "traces.jsonl", 44)
+    path = str(recipe_of(place))
+    return lambda *settings: load_recipe(path, settings)
+
+
+@pytest.fixture(scope="module")
+def finished(recipe, tmp_path_factory):
+    """Return the folder of a stage that was trained with some settings; each is trained once."""
+    known = {}
+
+    def train(*settings):
+        if settings not in known:
+            read = recipe(*settings)
+            known[settings] = prepare_sft(read, read.stages[0], tmp_path_factory.mktemp("finished") / "run")
+            assert run_stage(known[settings]) == 0
+        return known[settings]
+
+    return train
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    "settings", [pytest.param((), id="full"), pytest.param(LORA, id="lora", marks=pytest.mark.slow)]
+)
+def test_a_stage_that_is_killed_again_and_again_ends_with_the_same_bytes(recipe, finished, settings, tmp_path):
+    whole, read = finished(*settings), recipe(*settings)
+    killed = prepare_sft(read, read.stages[0], tmp_path / "run")
     draw = random.Random(0)
     for step in (1, 4, 7):
         kill_after(killed, step, draw.uniform(0, 0.05))
         assert not (killed / "outcome.json").exists()
-    assert prepare_sft(recipe, recipe.stages[0], tmp_path / "killed" / "run") == killed
+    assert prepare_sft(read, read.stages[0], tmp_path / "run") == killed
     assert worker(killed).wait() == 0
-    steps = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    steps = metrics(whole)
     assert [each["step"] for each in steps] == list(range(1, 11))
     assert steps[-1]["loss"] < steps[0]["loss"] and "validation_loss" in steps[-1]
-    model = [f"model/{path.name}" for path in (whole / "model").iterdir()]
+    model = [str(path.relative_to(whole)) for path in (whole / "model").rglob("*") if path.is_file()]
+    assert ("model/adapter/adapter_model.safetensors" in model) == bool(settings)
     for name in ("metrics.jsonl", "outcome.json", "sequences.arrow", *model):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [(), LORA], ids=["full", "lora"])
+@pytest.mark.parametrize("degree", [1, 2])
+def test_two_ranks_learn_the_same_each_from_traces_of_its_own_or_from_a_slice_of_all(finished, settings, degree):
+    one = metrics(finished(*settings))
+    two = metrics(finished(*settings, "num_processes=2", f"context_parallel={degree}"))
+    assert [each["step"] for each in two] == list(range(1, 11))
+    for alone, shared in zip(one, two, strict=True):
+        assert (shared["num_tokens"], shared["read_tokens"]) == (alone["num_tokens"], alone["read_tokens"])
+        assert abs(shared["loss"] - alone["loss"]) < 1e-5
+        assert abs(shared["grad_norm"] - alone["grad_norm"]) < 1e-5 * max(1, alone["grad_norm"])
+    assert two[-1]["validation_loss"] == pytest.approx(one[-1]["validation_loss"], abs=1e-5)
+
+
+def test_adapters_alone_are_trained_and_exported_merged_and_beside_the_first_model(finished):
+    """The merged weights are the first ones and ``alpha / rank * B @ A``, as peft reads the adapters."""
+    model = finished(*LORA) / "model"
+    first, merged = (load_file(next(folder.glob("model*.safetensors"))) for folder in (tiny_model(), model))
+    adapters = load_file(model / "adapter" / "adapter_model.safetensors")
+    assert first.keys() == merged.keys()
+    trained = {name for name in first if not torch.equal(first[name], merged[name])}
+    layers = {name.removeprefix("base_model.model.").rpartition(".lora_")[0] for name in adapters}
+    assert trained == {f"{layer}.weight" for layer in layers} and len(adapters) == 2 * len(layers)
+    settings = json.loads((model / "adapter" / "adapter_config.json").read_text())
+    assert settings["target_modules"] == sorted({layer.rpartition(".")[2] for layer in layers})
+    assert len(layers) == 7 * AutoConfig.from_pretrained(tiny_model()).num_hidden_layers
+    for layer in layers:
+        a, b = (adapters[f"base_model.model.{layer}.lora_{factor}.weight"] for factor in "AB")
+        assert len(a) == 8
+        torch.testing.assert_close(merged[f"{layer}.weight"], first[f"{layer}.weight"] + 2.0 * b @ a)
+    start, whole = (AutoModelForCausalLM.from_pretrained(each, dtype=torch.float32) for each in (tiny_model(), model))
+    ids = torch.tensor([list(range(5, 60))])
+    with torch.no_grad():
+        without = start(ids).logits
+        found = [each(ids).logits for each in (PeftModel.from_pretrained(start, model / "adapter"), whole)]
+    torch.testing.assert_close(*found, atol=1e-4, rtol=0)
+    assert (without - found[0]).abs().max() > 0.1
 
 
 @pytest.mark.slow

@@ -113,7 +113,7 @@ def save_adapters(model: nn.Module, lora: Lora, folder: Path, *, source: str, wr
         folder.mkdir(parents=True)
         save_file(tensors, folder / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
         config = _config(lora)
-        config.target_modules = {name.split(".")[-3] for name in tensors}
+        config.target_modules = sorted({name.split(".")[-3] for name in tensors})  # the same bytes in every process
         config.base_model_name_or_path = str(source)
         config.inference_mode = True
         config.save_pretrained(str(folder))
