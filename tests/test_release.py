@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import socket
@@ -81,6 +82,14 @@ def test_transformers_samples_as_the_folder_says(released):
     assert distance(found, probabilities) < 3
     plain = dict.fromkeys(probabilities, 1 / TOP_K)
     assert distance(found, plain) > 3
+
+
+def test_the_card_takes_back_the_temperature_that_llama_cpp_adds(released):
+    """It scales attention by 1 + 0.1 ln(factor), and once more by what the card names; seen on the real one."""
+    factor = json.loads((released / "config.json").read_text())["rope_parameters"]["factor"]
+    assert factor > 1
+    named = re.search(r"attn\\?_factor=float:(\d\.\d+)", (released / "README.md").read_text())
+    assert float(named[1]) * (1 + 0.1 * math.log(factor)) == pytest.approx(1, abs=1e-4)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The card of a released model: where it comes from, how it is used, what was measured."""
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,15 @@ def _use_parts(name: str, inference: Inference, yarn: Mapping[str, Any]) -> list
                 f"{yarn['original_max_position_embeddings']:,} positions reads up to {inference.context:,} tokens, its "
                 "attention temperature off (attention_factor 1.0). It holds for short answers too, which may be a "
                 "little worse for it. With less memory give --max-model-len."
+            )
+        )
+        # It multiplies by 1 + 0.1 ln(factor) and overwrites what its converter makes of attention_factor.
+        taken_back = 1 / (1 + 0.1 * math.log(yarn["factor"]))
+        parts.append(
+            Text(
+                "llama.cpp turns that temperature on whatever the folder says. Convert with 'llama-quantize "
+                f"--override-kv ARCH.rope.scaling.attn_factor=float:{taken_back:.4f}', ARCH being the "
+                "general.architecture of the GGUF file."
             )
         )
     return parts
