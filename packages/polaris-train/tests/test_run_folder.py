@@ -22,7 +22,7 @@ OTHERS = {
 KNOWERS = {
     *("run_folder.py", "ablation/request.py", "model/merging.py"),
     *("release/writing.py", "release/inference.py", "release/quantizing.py", "release/card.py"),
-    "verifier/files.py",
+    *("release/licences.py", "verifier/files.py"),
 }
 """The modules that know a folder: of a run, of an ablation, which holds runs, and of a model, whose files are read and
 written."""

@@ -14,12 +14,11 @@ from polaris_train.report.files import Reader
 from polaris_train.report.records import ChosenTraces, LearnedTraces
 from polaris_train.run_folder import StageFolder
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
+_HUB_ID = re.compile(r"(?!.*\.(jsonl?|parquet|csv|tsv)$)[\w.-]+/[\w.-]+(:[\w.-]+)?")
+"""Nothing that is named like a file of data."""
 
 _STAGE_PARTS = 2
 """Of ``STAGE/model``, which do not say the run."""
-
-_FILES = (".jsonl", ".json", ".parquet", ".csv", ".tsv")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +109,7 @@ def public_name(source: str) -> str:
 
 def is_hub_id(source: str) -> bool:
     """Whether a model or a data set is named as the Hub names it, and is nothing of this machine."""
-    return bool(_HUB_ID.fullmatch(source)) and not source.endswith(_FILES) and not Path(source).exists()
+    return bool(_HUB_ID.fullmatch(source)) and not Path(source).exists()
 
 
 def _reasons(counts: Mapping[str, int]) -> str:
