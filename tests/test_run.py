@@ -145,6 +145,23 @@ def test_what_right_answers_agree_on_chooses_the_problems_of_the_next_stage_and_
 
 
 @pytest.mark.slow
+def test_the_first_visits_of_problems_earn_by_what_right_answers_of_the_profile_agree_on(tmp_path, underlining):
+    (tmp_path / "core.toml").write_text(SHORT.split("[data]")[0] + TWO_WITH_CORE)
+    options = sets([f"model={underlining}", "data.select=['drop solved=always']", "data.profile_samples=4"])
+    options += sets(["prompts_per_step=24", "samples_per_prompt=4", "stages.0.steps=1"])
+    polaris("run", "core.toml", "--out", "run", "--until", "second.drop", *options, cwd=tmp_path)
+    run, first = tmp_path / "run", tmp_path / "run" / "first"
+    known = json.loads((first / "consensus-before.json").read_text()).keys()
+    solved = [json.loads(line) for line in (run / "data" / "profile.jsonl").read_text().splitlines()]
+    assert known <= {each["problem_id"] for each in solved if each["num_correct"]}
+    seen = [json.loads(line) for line in (first / "visits.jsonl").read_text().splitlines()]
+    earning = {each["problem_id"] for each in seen if "overlap" in each}
+    failed = {each["problem_id"] for each in seen if not each["num_correct"]}
+    assert earning & known and failed - known and not earning & (failed - known)
+    assert known <= json.loads((first / "consensus.json").read_text()).keys()
+
+
+@pytest.mark.slow
 def test_two_nodes_give_the_numbers_of_one_node_with_two_ranks(tmp_path):
     """Two machines are two processes on loopback, each with one rank and an engine of its own."""
     recipe = SHORT.replace("[data]", "[data]\nselect = []").replace("steps = 1", "steps = 2")

@@ -168,8 +168,8 @@ def _require_same_form(one: _Weights, other: _Weights) -> None:
                 f"{name} is {config.get(name)!r} in {one.name} and {beside.get(name)!r} in {other.name}; {remedy}"
             )
     tokenizers = [AutoTokenizer.from_pretrained(each.folder) for each in (one, other)]
-    words, known = (each.get_vocab().items() for each in tokenizers)
-    if different := sorted(words ^ known, key=lambda item: (item[1], item[0])):
+    words: list[dict[str, int]] = [each.get_vocab() for each in tokenizers]
+    if different := sorted(words[0].items() ^ words[1].items(), key=lambda item: (item[1], item[0])):
         raise MergeError(
             f"the tokenizers of {one.name} and {other.name} differ in {len(different)} entries, such as "
             f"{different[0][0]!r}; {remedy}, with the same tokenizer"
