@@ -19,6 +19,9 @@ from polaris_train.errors import TrainError
 
 ASSISTANT = "assistant"
 
+_SAID = ("content", "reasoning_content", "tool_calls")
+"""Parts of a turn that templates show."""
+
 
 class UnusableTraceError(TrainError, ValueError):
     """A conversation that nothing can be learned from; the message is the reason, the same for all of its kind."""
@@ -90,8 +93,11 @@ class Conversations:
                 raise UnusableTraceError("a turn without a role; write it as {'role': ..., 'content': ...}")
             if not isinstance(turn.get("content") or "", str):
                 raise UnusableTraceError("the content of a turn is no text")
+            said = [str(turn.get(name) or "") for name in _SAID]
+            if turn["role"] == ASSISTANT and not any(each.strip() for each in said):
+                raise UnusableTraceError("the assistant says nothing in a turn, which would teach to end at once")
             for token in self._special:
-                if token in (turn.get("content") or ""):
+                if any(token in each for each in (turn["role"], *said)):
                     raise UnusableTraceError(
                         f"its text holds {token!r}, which a chat template puts there; give the plain text of each turn"
                     )
@@ -116,6 +122,11 @@ class Conversations:
                 )
             turns.append(_Turn(prompt, whole.removeprefix(prompt)))
             _require_whole(message, prompt, turns[-1].answer)
+            silent = {**message, "tool_calls": None}
+            if message.get("tool_calls") and self._render([*messages[:index], silent], asks=False) == whole:
+                raise UnusableTraceError(
+                    "the chat template leaves out the assistant's tool_calls; use one that has them"
+                )
         return turns
 
     def _render(self, messages: list[dict[str, Any]], *, asks: bool) -> str:
