@@ -80,6 +80,7 @@ learning_rate = 5e-5
 name = "rl"
 context = 176
 temperature = 1.3  # after SFT the model is sure of itself: at 1 the answers of most groups are all alike
+first_step_truncation = 1  # after a few traces alone most answers are cut: go on all the same
 steps = {steps}
 
 [evaluation]

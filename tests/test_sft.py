@@ -15,6 +15,7 @@ import torch
 from peft import PeftModel
 from polaris_data import Problem, read_problems, to_prompt
 from polaris_data.problems import generate_chains, write_solution
+from polaris_rollout import ModelError
 from polaris_train.embedded import tiny_model
 from polaris_train.errors import RunFolderError
 from polaris_train.recipe import load_recipe
@@ -263,6 +264,13 @@ def test_traces_with_nothing_to_learn_are_refused_before_anything_is_written(tmp
         prepare_sft(recipe, recipe.stages[0], tmp_path / "run")
     assert not (tmp_path / "run" / "sft" / "resolved.json").exists()
     assert not list((tmp_path / "run" / "sft").glob("*.partial"))
+
+
+def test_ranks_that_cannot_share_tokens_are_refused_before_anything_is_written(recipe, tmp_path):
+    read = recipe("context_parallel=3", "num_processes=3")
+    with pytest.raises(ModelError, match=r"does not divide the 4 attention heads of .*; give one of 1, 2, 4"):
+        prepare_sft(read, read.stages[0], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", ["qwen2_5", "qwen3"])

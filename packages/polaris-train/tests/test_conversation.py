@@ -81,6 +81,15 @@ def test_a_turn_that_begins_in_the_middle_of_a_token_is_encoded_after_its_prompt
     assert tuple(tokenizer.encode(whole, add_special_tokens=False)) != learned.token_ids
 
 
+def test_a_call_of_a_tool_is_learned_where_the_template_shows_it(tokenizer):
+    template = tokenizer.chat_template.replace(
+        "message['content'] +", "message.content + message.tool_calls | string +"
+    )
+    assert template != tokenizer.chat_template
+    (learned,) = conversations(tokenizer, template).learn([USER, ANSWER | {"tool_calls": ["add"]}])
+    assert shown(tokenizer, learned)[1] == ["It is 5.['add']<|im_end|>"]
+
+
 @pytest.mark.parametrize(
     ("messages", "reason"),
     [
@@ -101,6 +110,12 @@ def test_a_turn_that_begins_in_the_middle_of_a_token_is_encoded_after_its_prompt
         ),
         ([{"role": "user", "content": "[INST] Hi [/INST]"}, ANSWER], r"holds '\[INST\]', a mark of another"),
         ([USER, ANSWER | {"reasoning_content": "5<end_of_turn>"}], "holds '<end_of_turn>', a mark of another"),
+        ([USER, {"role": "assistant", "content": " \n"}], "says nothing in a turn"),
+        ([USER, ANSWER, MORE, {"role": "assistant", "content": None}], "says nothing in a turn"),
+        ([USER, ANSWER | {"reasoning_content": "So.<|im_end|>"}], r"holds '<\|im_end\|>'"),
+        ([USER, ANSWER | {"tool_calls": [{"arguments": "<|im_end|>"}]}], r"holds '<\|im_end\|>'"),
+        ([{"role": "user<|im_end|>", "content": "Hi"}, ANSWER], r"holds '<\|im_end\|>'"),
+        ([USER, ANSWER | {"tool_calls": [{"name": "add", "arguments": {}}]}], "leaves out the assistant's tool_calls"),
     ],
 )
 def test_what_is_no_conversation_is_refused_with_the_reason(tokenizer, messages, reason):

@@ -20,7 +20,7 @@ from polaris_train.sft.marks import template_mark
 
 ASSISTANT = "assistant"
 
-_SAID = ("content", "reasoning_content")
+_TEXTS = ("content", "reasoning_content")
 """What of a turn is text."""
 
 
@@ -93,10 +93,13 @@ class Conversations:
         for turn in messages:
             if not isinstance(turn, Mapping) or not isinstance(turn.get("role"), str):
                 raise UnusableTraceError("a turn without a role; write it as {'role': ..., 'content': ...}")
-            for name in _SAID:
-                if not isinstance(turn.get(name) or "", str):
-                    raise UnusableTraceError(f"the {name} of a turn is no text")
-                self._require_plain(turn.get(name) or "")
+            if not all(isinstance(turn.get(name) or "", str) for name in _TEXTS):
+                raise UnusableTraceError("the content of a turn is no text")
+            said = [str(turn.get(name) or "") for name in (*_TEXTS, "tool_calls")]
+            if turn["role"] == ASSISTANT and not any(each.strip() for each in said):
+                raise UnusableTraceError("the assistant says nothing in a turn, which would teach to end at once")
+            for each in (turn["role"], *said):
+                self._require_plain(each)
             checked.append({name: value for name, value in turn.items() if value is not None})
         if not any(turn["role"] == ASSISTANT for turn in checked):
             raise UnusableTraceError(f"no turn of the role {ASSISTANT!r}, so there is nothing to learn")
@@ -131,6 +134,11 @@ class Conversations:
                 )
             turns.append(_Turn(prompt, whole.removeprefix(prompt)))
             _require_whole(message, prompt, turns[-1].answer)
+            silent = {**message, "tool_calls": None}
+            if message.get("tool_calls") and self._render([*messages[:index], silent], asks=False) == whole:
+                raise UnusableTraceError(
+                    "the chat template leaves out the assistant's tool_calls; use one that has them"
+                )
         return turns
 
     def _render(self, messages: list[dict[str, Any]], *, asks: bool) -> str:
@@ -181,7 +189,7 @@ def _joined(turns: Sequence[Learned]) -> list[Learned]:
 def _require_whole(message: Mapping[str, Any], prompt: str, answer: str) -> None:
     """Refuse a template that leaves out a part of what the assistant says or thinks; space between words may change."""
     said = _squeezed(prompt[-_PREFILL:]) + _squeezed(answer)
-    for name in _SAID:
+    for name in _TEXTS:
         if _squeezed(str(message.get(name, ""))) not in said:
             raise UnusableTraceError(
                 f"the chat template leaves out a part of the assistant's {name}; use one that keeps the whole turn"

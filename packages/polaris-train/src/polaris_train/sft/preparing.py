@@ -12,10 +12,9 @@ from polaris_data import Problem, content_hash, read_problems, write_problems
 from polaris_data.files import append_records, claim, write_json
 from polaris_data.problems import count_rows, read_rows
 from polaris_data.profile import recorded_counts
-from polaris_rollout import check_context, local_folder, resolve_model, stop_token_ids
+from polaris_rollout import local_folder, stop_token_ids
 
 from polaris_train.errors import RecipeError, RunFolderError
-from polaris_train.model.trainable import check_model
 from polaris_train.recipe import Recipe
 from polaris_train.recipe.sft import OWN_TRACES, SftStage, Supervised
 from polaris_train.resolved import FREE_FIELDS, ResolvedStage
@@ -23,7 +22,7 @@ from polaris_train.run_folder import RunFolder, StageFolder, partial_path
 from polaris_train.sft.conversation import Conversations, UnusableTraceError
 from polaris_train.sft.sequences import Made, Traces, write_sequences
 from polaris_train.stage.evaluation_problems import HELD_OUT, evaluation_problems
-from polaris_train.stage.launch import refuse_missing_trackers, start_model
+from polaris_train.stage.launch import checked_start, refuse_missing_trackers
 
 logger = logging.getLogger(__name__)
 
@@ -58,10 +57,7 @@ def prepare_sft(
     """
     refuse_missing_trackers(recipe)
     folder = RunFolder(run).stage(stage.name)
-    start = resolve_model(model or start_model(recipe, stage, folder.run))
-    if not recipe.extend_positions:
-        check_context(start, stage.context)
-    check_model(start, context_parallel=recipe.context_parallel)
+    start = checked_start(recipe, stage, folder.run, model=model)
     evaluated = _evaluated(recipe, stage, folder, held_out)
     learning = stage.supervised().model_copy(update={"traces": _given(traces or stage.traces, folder)})
     try:

@@ -74,10 +74,7 @@ def prepare_stage(
     refuse_missing_trackers(recipe)
     folder = RunFolder(run).stage(stage.name)
     temperature = _temperature(stage, folder)
-    start = resolve_model(model or start_model(recipe, stage, folder.run))
-    if not recipe.extend_positions:
-        check_context(start, stage.context)
-    check_model(start, context_parallel=recipe.context_parallel)
+    start = checked_start(recipe, stage, folder.run, model=model)
     teacher = check_teacher(recipe, student=start, context=stage.context)
     source = problems or recipe.problems
     every = read_problems(source, limit=recipe.limit)
@@ -236,7 +233,27 @@ def _claim(folder: StageFolder, resolved: ResolvedStage, evaluated: Mapping[str,
     folder.incoming_problems.replace(folder.problems)
 
 
-def start_model(recipe: Recipe, stage: Stage | SftStage, run: RunFolder) -> str:
+def checked_start(recipe: Recipe, stage: Stage | SftStage, run: RunFolder, *, model: str | None) -> str:
+    """Return the model that a stage starts from, where the recipe can train it.
+
+    Args:
+        recipe: Of the stage.
+        stage: One of its stages.
+        run: Holds what the stage before left.
+        model: Start from this one instead.
+
+    Raises:
+        RunFolderError: If the stage before has left none.
+        ModelError: If it is not there, cannot be trained, or has too few positions.
+    """
+    start = resolve_model(model or _start_model(recipe, stage, run))
+    if not recipe.extend_positions:
+        check_context(start, stage.context)
+    check_model(start, context_parallel=recipe.context_parallel)
+    return start
+
+
+def _start_model(recipe: Recipe, stage: Stage | SftStage, run: RunFolder) -> str:
     """Return the recipe's model for the first stage, and what the stage before left for later ones.
 
     Raises:
