@@ -19,6 +19,7 @@ from polaris_rollout import ModelError
 from polaris_train.embedded import tiny_model
 from polaris_train.errors import RunFolderError
 from polaris_train.recipe import load_recipe
+from polaris_train.run_folder import StageFolder
 from polaris_train.sft import Conversations, prepare_sft
 from polaris_train.stage import run_stage
 from safetensors.torch import load_file
@@ -113,6 +114,13 @@ def recipe(tmp_path_factory):
     write_traces(place / "traces.jsonl", 44)
     path = str(recipe_of(place))
     return lambda *settings: load_recipe(path, settings)
+
+
+def test_the_engine_of_the_evaluations_has_the_recipes_options(recipe, tmp_path):
+    options = ("engine.kv_cache_dtype='fp8'", "engine.max_num_seqs=3")  # one decides what is drawn, the other does not
+    asked = recipe(*options)
+    resolved = StageFolder(prepare_sft(asked, asked.stages[0], tmp_path / "run")).read_resolved()
+    assert (resolved.engine, resolved.engine_room) == ({"kv_cache_dtype": "fp8"}, {"max_num_seqs": 3})
 
 
 @pytest.fixture(scope="module")

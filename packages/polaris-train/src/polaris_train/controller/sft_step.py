@@ -35,7 +35,7 @@ def sft_steps(request: Request, index: int, stage: SftStage) -> Iterator[Step]:
             owns=(own.traces_files,),
         )
     given = (Path(traces),) if stage.traces == OWN_TRACES or Path(traces).is_file() else ()
-    constants = deciding(recipe.constants())
+    constants = deciding(recipe.constants() | recipe.engine_tables())
     yield Step(
         name=f"{stage.name}.train",
         meaning=f"learn from traces for {stage.epochs} epoch{'s' if stage.epochs > 1 else ''}",

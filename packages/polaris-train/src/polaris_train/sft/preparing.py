@@ -65,7 +65,7 @@ def prepare_sft(
         found = Traces(incoming, num_validated=learning.validation_traces, seed=recipe.seed)
         steps = found.num_steps(epochs=learning.epochs, traces_per_step=learning.traces_per_step)
         resolved = ResolvedStage(
-            **recipe.constants() | _optimizer(learning, steps=steps),
+            **recipe.constants() | recipe.engine_tables() | _optimizer(learning, steps=steps),
             context=stage.context,
             temperature=stage.temperature,
             steps=steps,
