@@ -64,8 +64,9 @@ def prepare_sft(
         incoming, made = _make(learning.traces, start, stage, folder, evaluated.get(HELD_OUT, ()))
         found = Traces(incoming, num_validated=learning.validation_traces, seed=recipe.seed)
         steps = found.num_steps(epochs=learning.epochs, traces_per_step=learning.traces_per_step)
+        values: dict[str, Any] = recipe.constants() | recipe.engine_tables()
         resolved = ResolvedStage(
-            **recipe.constants() | recipe.engine_tables() | _optimizer(learning, steps=steps),
+            **values | _optimizer(learning, steps=steps),
             context=stage.context,
             temperature=stage.temperature,
             steps=steps,
