@@ -38,6 +38,20 @@ def test_micro_batches_that_somebody_chose_are_kept_also_below_the_longest_seque
     assert settled(config, plan).microbatch_tokens == tokens
 
 
+def test_ranks_share_a_sequence_by_plan_or_by_choice():
+    config = resolved("extend_positions=true", context=262144)
+    machine = find_machine("h100", num_ranks=8, memory_gib=60)
+    plan = derived(config, machine)
+    found = settled(config, plan)
+    assert not plan.problems and config.context_parallel is None
+    assert found.context_parallel == plan.training.context_parallel == 2
+    assert found.longest_share == found.microbatch_tokens == 131072
+    for degree in (1, 4):
+        chosen = config.model_copy(update={"context_parallel": degree})
+        assert settled(chosen, derived(chosen)).context_parallel == degree
+    assert settled(config, None).context_parallel == 1
+
+
 def test_micro_batches_that_nobody_chose_fill_the_room_of_the_card():
     config = resolved(context=8192, model="Qwen/Qwen3-0.6B")
     assert settled(config, derived(config)).microbatch_tokens == 32768
@@ -80,7 +94,7 @@ def test_what_a_recipe_says_of_memory_is_kept_and_the_rest_is_what_the_plan_deri
 def test_on_a_cpu_nothing_is_derived_and_a_lack_of_memory_still_counts(allowed, tokens):
     config = resolved()
     found = fitted(config, torch.device("cpu"), allowed=allowed)
-    assert found == config.model_copy(update={"cpu_offload": False, "microbatch_tokens": tokens})
+    assert found == config.model_copy(update={"cpu_offload": False, "context_parallel": 1, "microbatch_tokens": tokens})
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import get_args
@@ -22,6 +23,8 @@ from polaris_train.planning import (
     Training,
     cheapest_fixes,
     comment,
+    derive,
+    describe_plan,
     engine_memory,
     find_machine,
     fits_table,
@@ -277,13 +280,55 @@ def test_every_fix_that_a_refusal_names_is_accepted(recipe, card, cards, overrid
         assert f"--set {fix[0]}" in refusal(plan, fixes)
 
 
-def test_ranks_that_share_a_sequence_are_proposed_where_that_makes_it_fit_and_derived_nowhere():
-    long = ["model=Qwen/Qwen3-1.7B", "stages.2.context=262144", "extend_positions=true"]
+LONG = ["model=Qwen/Qwen3-1.7B", "stages.2.context=262144", "extend_positions=true"]
+
+
+def test_ranks_share_a_sequence_where_nothing_else_makes_a_stage_fit():
     machine = find_machine("h100", num_ranks=8, memory_gib=40)
-    plan = plan_recipe(load_recipe("qwen3-4b", long), machine)
-    assert plan.problems and {each.derived.training.context_parallel for each in plan.stages} == {1}
-    assert cheapest_fixes("qwen3-4b", long, machine)[0] == ("context_parallel=2",)
-    assert not plan_recipe(load_recipe("qwen3-4b", [*long, "context_parallel=2"]), machine).problems
+    plan = plan_recipe(load_recipe("qwen3-4b", LONG), machine)
+    assert not plan.problems
+    assert [each.derived.training.context_parallel for each in plan.stages] == [1, 1, 2]
+    said = [line for line in describe_plan(plan).splitlines() if "derived" in line]
+    assert ["2 ranks a sequence" in line for line in said] == [False, False, True]
+    chosen = [*LONG, "context_parallel=1"]  # which is kept, and a fix
+    assert plan_recipe(load_recipe("qwen3-4b", chosen), machine).problems
+    assert cheapest_fixes("qwen3-4b", chosen, machine)[0] == ("context_parallel=2",)
+    assert not plan_recipe(load_recipe("qwen3-4b", [*chosen, "context_parallel=2"]), machine).problems
+
+
+@pytest.mark.parametrize("model", ["Qwen/Qwen2.5-1.5B", "Qwen/Qwen3-1.7B"])  # of 12 and 16 heads
+@pytest.mark.parametrize("cards", [1, 2, 3, 6, 8])
+@pytest.mark.parametrize("context", [65536, 262144, 1048576])
+def test_a_derived_degree_divides_ranks_and_heads_and_no_smaller_one_fits(model, cards, context):
+    machine = find_machine("h100", num_ranks=cards, memory_gib=32)
+    said = [f"model={model}", "extend_positions=true", *(f"stages.{index}.context={context}" for index in range(3))]
+    derived = plan_recipe(load_recipe("qwen3-4b", said), machine).stages[0].derived
+    degree = derived.training.context_parallel
+    assert cards % degree == 0 and model_shape(model).heads % degree == 0
+
+    def chosen(number):
+        return plan_recipe(load_recipe("qwen3-4b", [*said, f"context_parallel={number}"]), machine).stages[0].derived
+
+    smaller = [each for each in range(1, degree) if cards % each == 0 and model_shape(model).heads % each == 0]
+    assert all(chosen(each).problems for each in smaller)
+    assert chosen(degree) == derived
+
+
+def test_a_sequence_is_shared_by_ranks_of_one_node_and_not_where_layers_cannot_be(hybrid):
+    long = load_recipe("qwen3-4b", LONG).stages[2]
+    machine = find_machine("h100", num_ranks=8, memory_gib=12)
+
+    def degrees(machine, *said):
+        recipe = load_recipe("qwen3-4b", [*LONG, *said])
+        return derive(recipe, long.context, {}, model_shape(recipe.model), machine).training.context_parallel
+
+    assert degrees(machine) == 8
+    assert degrees(replace(machine, ranks_per_node=2)) == 2
+    assert degrees(replace(machine, ranks_per_node=1)) == 1
+    assert degrees(find_machine("cpu", num_ranks=8, memory_gib=1)) == 1
+    assert degrees(machine, f"model={hybrid}") == 1
+    # A teacher that is loaded shares its heads out as well, 28 of them.
+    assert degrees(machine, "distillation.teacher=Qwen/Qwen2.5-7B") == 4
 
 
 def run(monkeypatch, capsys, *arguments):

@@ -66,7 +66,12 @@ class ResolvedStage(Constants, Changing):
     @property
     def max_microbatch_tokens(self) -> int:
         """Tokens that go through the model at once on each rank, unless one sequence is longer."""
-        return self.microbatch_tokens or -(-self.context // self.context_parallel)
+        return self.microbatch_tokens or self.longest_share
+
+    @property
+    def longest_share(self) -> int:
+        """Tokens that each rank holds of the longest sequence."""
+        return -(-self.context // (self.context_parallel or 1))
 
     def sampling_params(self, *, seed: int) -> SamplingParams:
         """Return how the stage draws completions."""

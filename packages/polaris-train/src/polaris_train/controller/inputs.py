@@ -39,7 +39,7 @@ def missing_inputs(request: Request, steps: Sequence[Step]) -> list[str]:
     ]
 
 
-def _model(model: str, setting: str, *, context_parallel: int) -> list[str]:
+def _model(model: str, setting: str, *, context_parallel: int | None) -> list[str]:
     try:
         resolved = resolve_model(model)
     except ModelError as error:

@@ -52,13 +52,13 @@ def logit_scale(config: Mapping[str, Any]) -> float:
     return scale * (config.get("lm_head_multiplier") or 1.0) / (config.get("logits_scaling") or 1.0)
 
 
-def check_architecture(config: Mapping[str, Any], *, model: str, context_parallel: int = 1) -> None:
+def check_architecture(config: Mapping[str, Any], *, model: str, context_parallel: int | None = None) -> None:
     """Refuse a model that would be trained wrongly, or whose layers ranks cannot share.
 
     Args:
         config: Of the language model, as its file states it or as transformers completes it.
         model: Its name, for the message.
-        context_parallel: Ranks that hold a slice each of the same tokens.
+        context_parallel: Ranks that hold a slice each of the same tokens; ``None``: only as many as can.
 
     Raises:
         ModelError: Saying what to do instead.
@@ -68,7 +68,7 @@ def check_architecture(config: Mapping[str, Any], *, model: str, context_paralle
             f"{model} has {capped[0]} = {config[capped[0]]}, and logits with a soft cap are not trained; choose a "
             f"model without, for example of type {', '.join(TESTED)}"
         )
-    if context_parallel == 1:
+    if context_parallel is None or context_parallel == 1:
         return
     heads = config.get("num_attention_heads", 1)
     if heads % context_parallel:

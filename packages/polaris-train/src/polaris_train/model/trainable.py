@@ -5,7 +5,7 @@ from polaris_rollout import model_config, text_config
 from polaris_train.model.architecture import TESTED, check_architecture
 
 
-def check_model(model: str, *, name: str | None = None, context_parallel: int = 1) -> None:
+def check_model(model: str, *, name: str | None = None, context_parallel: int | None = None) -> None:
     """Refuse a model that could not be trained, by its configuration alone: its weights need not be there.
 
     Args:

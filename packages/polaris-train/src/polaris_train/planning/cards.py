@@ -30,6 +30,8 @@ class Machine:
     """Of each card; of the host on a CPU."""
     host_gib: float
     """Of the host, for what is offloaded."""
+    ranks_per_node: int
+    """Ranks that share a sequence are of one node."""
 
     @property
     def on_cpu(self) -> bool:
@@ -62,6 +64,9 @@ CARDS = {
 }
 """By name. Memory in GiB as it is sold; speeds of the SXM form where there are several."""
 
+_CARDS_PER_NODE = 8
+"""As machines are sold and rented, at most."""
+
 _HOST_GIB_PER_CARD = 2.0
 """Memory of the host that a rented machine has for each GiB of a card's, at least."""
 
@@ -92,4 +97,5 @@ def find_machine(
             raise PlanError(f"{option} is {value:g}; give GiB above 0")
     memory = card.memory_gib if memory_gib is None else memory_gib
     host = memory * num_ranks * _HOST_GIB_PER_CARD if host_gib is None else host_gib
-    return Machine(card=card, num_ranks=num_ranks, memory_gib=memory, host_gib=host)
+    ranks_per_node = min(num_ranks, _CARDS_PER_NODE)
+    return Machine(card=card, num_ranks=num_ranks, ranks_per_node=ranks_per_node, memory_gib=memory, host_gib=host)

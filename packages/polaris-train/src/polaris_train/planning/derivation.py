@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
-from math import ceil
+from math import ceil, gcd
 from typing import Any
 
 from polaris_rollout.engines import HELD_SHARE, answers_within
@@ -66,7 +66,9 @@ def derive(
     """
     trained = _ways(recipe, context, shape, machine, supervised=supervised)
     ways = [_derived(recipe, context, options, machine, each) for each in trained]
-    return next((each for each in ways if not each.problems), min(ways, key=lambda each: each.memory.total))
+    if fitting := next((each for each in ways if not each.problems), None):
+        return fitting
+    return min(ways, key=lambda each: (len(each.problems), _shortage(each, machine), each.memory.resident))
 
 
 def offloading(training: Training) -> str:
@@ -85,12 +87,11 @@ def _ways(
 ) -> Iterator[Training]:
     """Yield what may be derived for a stage, the fastest first."""
     wide = machine.on_cpu or recipe.precision == "float32"
-    degree, taught = recipe.context_parallel, recipe.distillation
+    taught = recipe.distillation
     plain = Training(
         shape=shape,
-        tokens=max(context, (recipe.microbatch_tokens or 0) * degree) if shape.packs else context,
+        tokens=context,
         num_ranks=machine.num_ranks,
-        context_parallel=degree,
         rank=recipe.lora.rank if recipe.lora else None,
         on_cpu=machine.on_cpu,
         num_bytes=4 if wide else 2,
@@ -101,10 +102,27 @@ def _ways(
     # Parameters on the host leave an engine the more cache: activations there, and gradients shared out, come after it.
     hosts = (False, True) if recipe.cpu_offload is None and not machine.on_cpu else (bool(recipe.cpu_offload),)
     reducing = (True,) if recipe.reduce_each_microbatch else (False, True)
-    for activations, reduces, offloads in product(_activations(recipe, machine), reducing, hosts):
-        way = replace(plain, offloads=offloads, reduces_each=reduces, activations=activations)
+    # Ranks that share a sequence gather all weights for a part of it: nothing else costs as much time.
+    degrees = _degrees(machine, plain) if recipe.context_parallel is None else (recipe.context_parallel,)
+    for degree, activations, reduces, offloads in product(degrees, _activations(recipe, machine), reducing, hosts):
+        way = replace(
+            plain,
+            tokens=max(context, (recipe.microbatch_tokens or 0) * degree) if shape.packs else context,
+            context_parallel=degree,
+            offloads=offloads,
+            reduces_each=reduces,
+            activations=activations,
+        )
         is_open = recipe.microbatch_tokens is None and shape.packs and not machine.on_cpu
         yield _with_room(way, machine) if is_open else way
+
+
+def _degrees(machine: Machine, training: Training) -> list[int]:
+    """Return the numbers of ranks that can share a sequence, ascending: of one node, with as many heads each."""
+    shapes = [training.shape] if training.teacher is None else [training.shape, training.teacher]
+    most = 1 if machine.on_cpu or not all(each.packs for each in shapes) else machine.ranks_per_node
+    shared = gcd(machine.num_ranks, machine.ranks_per_node, *(each.heads for each in shapes))
+    return [each for each in range(1, most + 1) if shared % each == 0]
 
 
 def _activations(recipe: Recipe | ResolvedStage, machine: Machine) -> tuple[Activations, ...]:
@@ -148,6 +166,13 @@ def _derived(
         in_flight=most if engine is None else min(most, _answers(engine, context)),
         problems=tuple(_missing(recipe, context, machine, training, memory, engine)),
     )
+
+
+def _shortage(way: Derived, machine: Machine) -> float:
+    """Return the bytes that each rank lacks to train, on its card and of its host."""
+    card = way.memory.total - machine.memory_gib * GIB
+    host = way.memory.host - machine.host_gib * GIB / machine.num_ranks
+    return max(0.0, card) + max(0.0, host)
 
 
 def _answers(engine: EngineMemory, context: int) -> int:

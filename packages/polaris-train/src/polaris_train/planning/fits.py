@@ -104,6 +104,8 @@ def _cell(plan: StagePlan) -> str:
         how.append("offload")
     if plan.derived.training.reduces_each:
         how.append("reduce")
+    if (degree := plan.derived.training.context_parallel) > 1:
+        how.append(f"{degree} ranks a sequence")
     per_s = f"{plan.time.sampled_per_s / 1000:.1f}k / {plan.time.trained_per_s / 1000:.1f}k"
     assert engines is not None, "no servers here"
     memory = f"{plan.derived.memory.total / GIB:.0f} GiB"

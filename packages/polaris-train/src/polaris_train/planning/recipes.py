@@ -58,7 +58,7 @@ def plan_recipe(recipe: Recipe, machine: Machine, *, answer_tokens: int | None =
     degree, config = recipe.context_parallel, planned_config(recipe.model)
     check_architecture(config, model=recipe.model, context_parallel=degree)
     shape = shape_of(config, name=recipe.model)
-    if machine.num_ranks % degree:
+    if degree is not None and machine.num_ranks % degree:
         raise PlanError(f"context_parallel is {degree}, which does not divide {machine.num_ranks} GPUs")
     stages = (plan_stage(recipe, stage, shape, machine, answer_tokens=answer_tokens) for stage in recipe.stages)
     return RecipePlan(recipe=recipe, shape=shape, machine=machine, stages=tuple(stages))
@@ -68,7 +68,7 @@ def refusal(plan: RecipePlan, fixes: Sequence[Sequence[str]]) -> str:
     """Return why a recipe is refused, with the changes that would make it fit."""
     machine = plan.machine
     cards = "this CPU" if machine.on_cpu else f"{machine.num_ranks} x {machine.card.name} ({machine.memory_gib:g} GiB)"
-    stage = max(plan.stages, key=lambda each: (len(each.derived.problems), each.derived.memory.total))
+    stage = max(plan.stages, key=lambda each: (len(each.derived.problems), each.context))
     said = f"{plan.recipe.name} does not fit {cards}: in {stage.stage} {'; '.join(stage.derived.problems)}."
     if not fixes:
         return f"{said} No change of the recipe makes it fit; give more or larger cards"
@@ -138,10 +138,9 @@ def _costing_time(recipe: Recipe, machine: Machine) -> Iterator[tuple[str, ...]]
         yield ("activations=offload",)
         yield ("activations=recompute",)
     single: list[tuple[str, ...]] = []
-    heads = model_shape(recipe.model).heads
-    single += [
-        (f"context_parallel={each}",) for each in parallel if each > recipe.context_parallel and heads % each == 0
-    ]
+    if (degree := recipe.context_parallel) is not None:
+        heads = model_shape(recipe.model).heads
+        single += [(f"context_parallel={each}",) for each in parallel if each > degree and heads % each == 0]
     if not recipe.endpoints:
         single += [(f"tensor_parallel={degree}",) for degree in parallel if degree > recipe.tensor_parallel]
     if "gpu_memory_utilization" in recipe.engine:

@@ -16,11 +16,6 @@ HELD_OUT = "held-out"
 """Name of the evaluation that may decide on training."""
 
 
-def _is_one(value: int) -> bool:
-    """As `is_off`, of a number of ranks."""
-    return value == 1
-
-
 def _is_none(value: object) -> bool:
     """Leave a setting out where it is not given, though 0 would say something."""
     return value is None
@@ -85,9 +80,9 @@ class Constants(Objective):
     """Share gradients out among the ranks after every micro-batch, not after the last: slower, and no rank holds them
     whole in float32 meanwhile. On by itself where a GPU has no room for these."""
 
-    context_parallel: int = Field(default=1, ge=1, exclude_if=_is_one)
+    context_parallel: int | None = Field(default=None, ge=1, exclude_if=_is_none)
     """Neighbouring ranks that share the tokens of a micro-batch, for sequences that one GPU cannot hold; divides the
-    model's attention heads."""
+    model's attention heads. By default 1, and more on GPUs where nothing else makes a stage fit."""
 
     max_skipped_steps: int = Field(default=3, ge=0)
     """Steps in a row whose loss or gradient is not finite, and which are skipped, before the stage gives up."""
@@ -150,13 +145,13 @@ class Constants(Objective):
     What is removed is missing in the report's browser and to ``polaris-data profile``, nowhere else."""
 
 
-def check_ranks(num_ranks: int, tensor_parallel: int, context_parallel: int = 1) -> None:
+def check_ranks(num_ranks: int, tensor_parallel: int, context_parallel: int | None) -> None:
     """Refuse ranks that do not divide into engines, or into groups that share the tokens of a micro-batch.
 
     Raises:
         RecipeError: If some ranks would be left over.
     """
-    if num_ranks % context_parallel:
+    if context_parallel is not None and num_ranks % context_parallel:
         raise RecipeError(
             f"context_parallel is {context_parallel}, which does not divide the {num_ranks} ranks of this node; set "
             "num_processes to a multiple of it, or lower context_parallel"

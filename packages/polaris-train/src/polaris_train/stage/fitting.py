@@ -50,13 +50,17 @@ def settled(config: ResolvedStage, derived: Derived | None, *, allowed: int | No
         derived: By the plan; ``None`` where there is none.
         allowed: As of `fitted`: micro-batches become no larger, whoever chose them.
     """
-    values: dict[str, Any] = {"cpu_offload": bool(config.cpu_offload)}
+    values: dict[str, Any] = {
+        "cpu_offload": bool(config.cpu_offload),
+        "context_parallel": config.context_parallel or 1,
+    }
     if derived is not None:
         training = derived.training
         values = {
             "cpu_offload": training.offloads,
             "activations": training.activations,
             "reduce_each_microbatch": training.reduces_each,
+            "context_parallel": training.context_parallel,
         }
         if config.microbatch_tokens is None:
             # One that was chosen may be less than the longest sequence, which the plan counts with.
@@ -80,7 +84,8 @@ def _tell(config: ResolvedStage, derived: Derived, machine: Machine) -> None:
         config.max_microbatch_tokens,
         config.activations,
         ", parameters on the host" * bool(config.cpu_offload)
-        + ", gradients shared out after every micro-batch" * config.reduce_each_microbatch,
+        + ", gradients shared out after every micro-batch" * config.reduce_each_microbatch
+        + f", {config.context_parallel} ranks a sequence" * (config.context_parallel != 1),
     )
 
 
@@ -110,7 +115,13 @@ def machine_here(device: torch.device) -> Machine:
     memory, host = least.tolist()
     card = Card(name=torch.cuda.get_device_name(device), memory_gib=memory, bandwidth=1.0, flops=1.0)
     num_ranks = dist.get_world_size()
-    return Machine(card=card, num_ranks=num_ranks, memory_gib=memory, host_gib=host * num_ranks)
+    return Machine(
+        card=card,
+        num_ranks=num_ranks,
+        ranks_per_node=_ranks_here(),
+        memory_gib=memory,
+        host_gib=host * num_ranks,
+    )
 
 
 def _ranks_here() -> int:

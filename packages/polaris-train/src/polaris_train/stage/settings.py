@@ -71,7 +71,7 @@ def load_stage_policy(config: ResolvedStage, *, device: torch.device) -> Policy:
         activations=config.activations,
         compile_layers=config.compile_layers,
         lora=config.lora,
-        context_parallel=config.context_parallel,
+        context_parallel=config.context_parallel or 1,
         seed=config.seed,
     )
 

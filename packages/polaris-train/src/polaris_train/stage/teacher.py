@@ -85,7 +85,7 @@ def open_teacher(config: ResolvedStage, device: torch.device, stack: ExitStack) 
         context=config.context,
         precision=config.precision,
         cpu_offload=bool(config.cpu_offload),
-        context_parallel=config.context_parallel,
+        context_parallel=config.context_parallel or 1,
     )
     teacher.requires_grad_(requires_grad=False).eval()
     settings: StepSettings = update_settings(config)[2]

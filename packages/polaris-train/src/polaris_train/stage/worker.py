@@ -128,9 +128,8 @@ def smaller_next_time(config: ResolvedStage, folder: StageFolder) -> Generator[N
             folder.write_allowed_tokens(max(error.max_tokens // 2, error.longest))
         raise
     except CheckpointMemoryError:
-        longest = -(-config.context // config.context_parallel)
-        if config.max_microbatch_tokens > longest:
-            folder.write_allowed_tokens(max(config.max_microbatch_tokens // 2, longest))
+        if config.max_microbatch_tokens > config.longest_share:
+            folder.write_allowed_tokens(max(config.max_microbatch_tokens // 2, config.longest_share))
         raise
 
 
