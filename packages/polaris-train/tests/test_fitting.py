@@ -11,7 +11,8 @@ from polaris_train.recipe.tables import Lora
 from polaris_train.resolved import ResolvedStage
 from polaris_train.run_folder import StageFolder
 from polaris_train.stage.engine import share_beside
-from polaris_train.stage.fitting import available_bytes, fitted, machine_here, require_host_memory, settled
+from polaris_train.stage.fitting import fitted, machine_here, require_host_memory, settled
+from polaris_train.stage.host_memory import available_bytes
 from polaris_train.stage.worker import smaller_next_time
 
 CONTEXT = 40960
@@ -126,6 +127,40 @@ def test_where_the_host_has_no_memory_another_way_is_taken():
     plan = derived(config, machines[0])
     assert not plan.problems
     require_host_memory(plan, num_ranks=8, available=50 * GIB)
+
+
+def system(root, groups, **files):
+    """A host with 100 GiB, and groups as files say."""
+    written = {"proc/meminfo": "MemTotal: 1 kB\nMemAvailable: 104857600 kB\n", "proc/self/cgroup": groups, **files}
+    for name, text in written.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def group(version, folder, limit, used, cache):
+    limits, usage, stat = {
+        "": ("memory.max", "memory.current", "inactive_file"),
+        "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    }[version]
+    folder = f"sys/fs/cgroup/{version}/{folder}"
+    said = {limits: limit, usage: used * GIB, "memory.stat": f"anon 5\n{stat} {cache * GIB}"}
+    return {f"{folder}/{name}": f"{text}\n" for name, text in said.items()}
+
+
+@pytest.mark.parametrize("version", ["", "memory"])
+def test_a_container_leaves_what_its_groups_leave(tmp_path, version):
+    """The second version names itself ``0::``, the first has a line for each kind."""
+    line = f"4:hugetlb,{version}:/job/step\n1:cpu:/other\n" if version else "0::/job/step\n"
+    own, above = group(version, "job/step", 60 * GIB, 30, 10), group(version, "job", 70 * GIB, 50, 0)
+    assert available_bytes(system(tmp_path / "none", line)) == 100 * GIB
+    assert available_bytes(system(tmp_path / "own", line, **own)) == 40 * GIB
+    assert available_bytes(system(tmp_path / "both", line, **own, **above)) == 20 * GIB
+    # Inside, a container's own group is the top, whatever its name outside is.
+    assert available_bytes(system(tmp_path / "top", line, **group(version, ".", 60 * GIB, 30, 10))) == 40 * GIB
+    unlimited = "max" if version == "" else 9223372036854771712
+    assert available_bytes(system(tmp_path / "open", line, **group(version, "job/step", unlimited, 30, 0))) == 100 * GIB
 
 
 @pytest.mark.usefixtures("one_rank")

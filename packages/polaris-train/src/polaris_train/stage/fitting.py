@@ -2,7 +2,6 @@
 
 import logging
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ import torch.distributed as dist
 from polaris_train.errors import PlanError, RecipeError
 from polaris_train.planning import GIB, Card, Derived, Machine, derive, find_machine, model_shape, offloading
 from polaris_train.resolved import ResolvedStage
+from polaris_train.stage.host_memory import available_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -144,11 +144,3 @@ def require_host_memory(derived: Derived, *, num_ranks: int, available: float) -
             f"{offloading(derived.training)} needs {needed / GIB:.0f} GiB of this host's memory for its ranks and "
             f"{available / GIB:.0f} are available; use lora.rank, a smaller model, or more nodes"
         )
-
-
-def available_bytes() -> int:
-    """Return the memory of this host that a process can have without swapping."""
-    for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    raise RecipeError("/proc/meminfo does not say how much memory is available; set cpu_offload = false")
