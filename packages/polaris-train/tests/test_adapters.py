@@ -56,10 +56,11 @@ def batch():
     return pack([whole, short])
 
 
-def trained(folder, *, steps=3, second_model=False, degree=1):
+def trained(folder, *, steps=3, second_model=False, degree=1, precision=None):
     """A state after steps towards likelier tokens, far enough that adapters matter, and held near the first model."""
-    policy = load_policy(str(folder), device=CPU, context=64, lora=LORA, seed=3, context_parallel=degree)
-    reference = load_policy(str(folder), device=CPU, context=64) if second_model else WithoutAdapters(policy)
+    of = {"device": CPU, "context": 64, "precision": precision}
+    policy = load_policy(str(folder), **of, lora=LORA, seed=3, context_parallel=degree)
+    reference = load_policy(str(folder), **of) if second_model else WithoutAdapters(policy)
     optimizer = torch.optim.AdamW(policy.trained_parameters(), lr=0.05)
     for _ in range(steps):
         logprobs, _ = policy(batch(), temperature=1.4)
@@ -85,6 +86,40 @@ def test_fresh_adapters_change_nothing_and_every_linear_layer_but_the_head_has_o
     names = {name for name, parameter in policy.model.named_parameters() if parameter.requires_grad}
     assert all(is_adapter(name) for name in names)
     assert len(names) == 2 * 2 * 7  # two factors, two layers, q k v o gate up down
+
+
+@pytest.fixture(scope="module")
+def half(folder, tmp_path_factory):
+    """The same model as most are published."""
+    half = tmp_path_factory.mktemp("half")
+    Qwen3ForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).save_pretrained(half)
+    return half
+
+
+def test_what_is_not_trained_is_kept_as_it_computes_and_computes_the_same(half):
+    of = {"device": CPU, "context": 64, "precision": "bfloat16"}
+    plain, policy = load_policy(str(half), **of), load_policy(str(half), **of, lora=LORA)
+    frozen = load_policy(str(half), **of, frozen=True)
+    assert {each.dtype for each in plain.parameters()} == {torch.float32}
+    assert {each.dtype for each in frozen.parameters()} == {torch.bfloat16}
+    assert not frozen.trained_parameters() and not frozen.training
+    for name, parameter in policy.model.named_parameters():
+        assert parameter.requires_grad == is_adapter(name)
+        assert parameter.dtype == (torch.float32 if is_adapter(name) else torch.bfloat16), name
+    assert torch.equal(logprobs(policy), logprobs(plain))
+    assert torch.equal(logprobs(frozen), logprobs(plain))
+
+
+def test_a_merged_half_is_rounded_once(half):
+    policy = trained(half, precision="bfloat16").policy
+    parts = {name: each.full_tensor() for name, each in policy.model.named_parameters()}
+    layer = "model.layers.1.mlp.down_proj"
+    a, b = (parts[f"{layer}.{factor}.default.weight"].double() for factor in ("lora_A", "lora_B"))
+    exact = parts[f"{layer}.base_layer.weight"].double() + LORA.alpha / LORA.rank * (b @ a)
+    merged = dict(policy.weights())[f"{layer}.weight"]
+    assert merged.dtype == torch.float32
+    torch.testing.assert_close(merged.double(), exact, rtol=1e-5, atol=1e-6)
+    assert not torch.equal(merged, merged.bfloat16().float())
 
 
 def test_adapters_start_by_their_seed(folder):

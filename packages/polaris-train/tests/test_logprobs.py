@@ -94,15 +94,17 @@ def test_gradients_of_half_precision_inputs_are_rounded_once(dtype):
 
 
 class LargestTensor(TorchDispatchMode):
-    """Remembers the most elements that any operation returned."""
+    """Remembers the most elements that any operation returned, and all shapes."""
 
     def __init__(self):
         super().__init__()
-        self.numel = 0
+        self.numel, self.shapes = 0, set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
-        self.numel = max([self.numel, *(each.numel() for each in (result,) if isinstance(each, torch.Tensor))])
+        if isinstance(result, torch.Tensor):
+            self.numel = max(self.numel, result.numel())
+            self.shapes.add(result.shape)
         return result
 
 
@@ -113,3 +115,14 @@ def test_no_tensor_is_larger_than_a_chunk_of_logits(num_tokens):
         logprobs, _ = token_logprobs(hidden, head, targets, temperature=1.0, chunk_tokens=8)
         logprobs.sum().backward()
     assert largest.numel == 8 * 1000
+
+
+def test_a_frozen_head_has_no_gradient_and_costs_none():
+    hidden, head, targets = inputs(12, vocab=300, size=20, dtype=torch.float32)
+    frozen = head.detach()
+    expected, _ = torch.autograd.grad(token_logprobs(hidden, head, targets, temperature=1.2)[0].sum(), (hidden, head))
+    logprobs, _ = token_logprobs(hidden, frozen, targets, temperature=1.2, chunk_tokens=5)
+    with LargestTensor() as made:
+        logprobs.sum().backward()
+    assert torch.allclose(hidden.grad, expected, atol=1e-6) and frozen.grad is None
+    assert (5, 300) in made.shapes and frozen.shape not in made.shapes

@@ -89,6 +89,7 @@ def merged_parameters(model: nn.Module, lora: Lora | None) -> Iterator[tuple[str
         layer, beside, _ = name.partition(".base_layer.weight")
         if beside and lora is not None:
             a, b = (_whole(parameters[f"{layer}.{factor}.{_NAME}.weight"]) for factor in _FACTORS)
+            value = value.float()
             value = value + _like(lora.scale * (b @ a), value)
         yield checkpoint_name(name), value
 

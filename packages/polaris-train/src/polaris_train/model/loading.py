@@ -53,10 +53,11 @@ def load_policy(
     activations: Activations | None = None,
     compile_layers: bool = False,
     lora: Lora | None = None,
+    frozen: bool = False,
     context_parallel: int = 1,
     seed: int = 0,
 ) -> Policy:
-    """Load a model with float32 master weights, sharded over all ranks; collective.
+    """Load a model, sharded over all ranks: what is trained in float32, the rest as it computes; collective.
 
     The model is built without memory, sharded, and then each rank reads its own part of the safetensors files.
 
@@ -70,6 +71,7 @@ def load_policy(
         activations: What layers keep for the backward pass; by default everything on a CPU and ``recompute`` on a GPU.
         compile_layers: Compile each layer, of models whose sequences can be packed; needs a C compiler.
         lora: Train adapters beside frozen weights.
+        frozen: Train nothing: a reference or a teacher.
         context_parallel: Neighbouring ranks that hold a slice each of the same tokens; divides the number of ranks.
         seed: Of the adapters.
 
@@ -89,11 +91,17 @@ def load_policy(
     check_architecture(empty.config.to_dict(), model=model, context_parallel=context_parallel)
     if lora is not None:
         add_adapters(empty, lora)
+    if frozen:
+        empty.requires_grad_(requires_grad=False)
+    for parameter in empty.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)  # Nothing is added up in it: more digits would be cut off again.
     compile_layers = compile_layers and can_pack(empty.config.to_dict())
     activations = activations or ("recompute" if on_gpu else "keep")
     prepare_layers(empty.model.layers, activations, compiled=compile_layers)
     ranks = join_context_ranks(context_parallel) if context_parallel > 1 else None
-    policy = Policy(empty.train(), dtype=dtype, device=device, lora=lora, context_ranks=ranks, in_files=in_files)
+    policy = Policy(empty, dtype=dtype, device=device, lora=lora, context_ranks=ranks, in_files=in_files)
+    policy.train(not frozen)
     policy.computed = f"attention {policy.attention}, activations {activations}, layers {_LAYERS[compile_layers]}"
     shard = partial(
         fully_shard,

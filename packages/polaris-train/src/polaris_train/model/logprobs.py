@@ -70,12 +70,13 @@ class _TokenLogprobs(torch.autograd.Function):
         return logprobs, entropies
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         hidden, head, targets, normalizers = ctx.saved_tensors
         scales = gradients[0] / ctx.temperature
         wide_head = _factor(head)
         hidden_gradient = torch.empty_like(hidden)
-        head_gradient = torch.zeros_like(head, dtype=_wide(head))
+        # A frozen head, as beside adapters, has none.
+        head_gradient = torch.zeros_like(head, dtype=_wide(head)) if ctx.needs_input_grad[1] else None
         room = wide_head.new_empty(min(ctx.chunk_tokens, len(targets)), len(head), dtype=_wide(head))
         for chunk in _chunks(len(targets), ctx.chunk_tokens):
             factor, scale = _factor(hidden[chunk]), scales[chunk, None]
@@ -84,11 +85,14 @@ class _TokenLogprobs(torch.autograd.Function):
             slopes.scatter_add_(-1, targets[chunk, None], scale)
             narrow = slopes.to(factor.dtype)
             hidden_gradient[chunk] = (narrow @ wide_head).to(hidden.dtype)
+            if head_gradient is None:
+                continue
             if factor.dtype == head_gradient.dtype:
                 head_gradient.addmm_(narrow.T, factor)
             else:
                 head_gradient += _product(narrow.T, factor)
-        return hidden_gradient, head_gradient.to(head.dtype), None, None, None
+        narrow_gradient = None if head_gradient is None else head_gradient.to(head.dtype)
+        return hidden_gradient, narrow_gradient, None, None, None
 
 
 def _chunks(num_tokens: int, chunk_tokens: int) -> Iterator[slice]:

@@ -22,7 +22,7 @@ class Policy(nn.Module):
     """A causal language model that returns log-probabilities of given tokens instead of logits.
 
     Attributes:
-        dtype: Of forward passes and exports; the parameters themselves are float32.
+        dtype: Of forward passes and exports, and of parameters that are not trained; those that are are float32.
         device: Where the model computes.
         attention: Name under which transformers knows how its layers attend.
         computed: How its layers are computed, for people.

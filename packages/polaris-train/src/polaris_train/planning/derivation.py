@@ -95,7 +95,8 @@ def _ways(
         rank=recipe.lora.rank if recipe.lora else None,
         on_cpu=machine.on_cpu,
         num_bytes=4 if wide else 2,
-        references=1 if recipe.kl_coef and not supervised else 0,
+        frozen_bytes=4 if wide else 2,
+        references=1 if recipe.kl_coef and not recipe.lora and not supervised else 0,
         has_engine=bool(recipe.evaluate_every) or not supervised,
         teacher=model_shape(taught.teacher) if taught and not taught.is_served and not supervised else None,
     )

@@ -8,7 +8,7 @@ from polaris_train.planning.recipes import RecipePlan
 from polaris_train.planning.stages import TYPICAL_ANSWER, StagePlan
 
 _ROWS = {
-    "masters": "float32 parameters",
+    "masters": "parameters",
     "moments": "Adam's moments",
     "gradients": "gradients",
     "unsharded_gradients": "gradients, whole, between micro-batches",

@@ -46,6 +46,8 @@ class Training:
     on_cpu: bool = False
     num_bytes: int = 2
     """Of a number in the precision of the forward pass."""
+    frozen_bytes: int = 2
+    """Of a number that is not trained, where it is kept."""
     activations: Activations = "recompute"
     """What layers keep for the backward pass."""
     offloads: bool = False
@@ -68,8 +70,15 @@ class Training:
 
     @property
     def stored(self) -> int:
-        """Parameters that are kept in float32."""
-        return self.shape.parameters + (0 if self.rank is None else self.trained)
+        """Bytes of the policy's parameters, of all ranks together."""
+        frozen = 0 if self.rank is None else self.frozen_bytes * self.shape.parameters
+        return WIDE * self.trained + frozen
+
+    @property
+    def frozen(self) -> int:
+        """Bytes of models that are loaded beside it, of all ranks together."""
+        taught = 0 if self.teacher is None else self.teacher.parameters
+        return self.frozen_bytes * (self.references * self.shape.parameters + taught)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +86,7 @@ class TrainingMemory:
     """One rank's memory at the highest moment of a step, in bytes."""
 
     masters: float
-    """Float32 parameters, and those of a reference or a teacher."""
+    """Float32 parameters, and those that are not trained: beside adapters, of a reference or of a teacher."""
     moments: float
     """Of AdamW."""
     gradients: float
@@ -116,9 +125,7 @@ class TrainingMemory:
 def training_memory(training: Training) -> TrainingMemory:
     """Return the memory of one rank at the highest moment of a step: of those that `_moments` names, the highest."""
     share = training.num_ranks
-    masters = WIDE * training.stored / share * (1 + training.references)
-    if training.teacher is not None:
-        masters += WIDE * training.teacher.parameters / share
+    masters = (training.stored + training.frozen) / share
     moments = 2 * WIDE * training.trained / share
     highest = max(_moments(training), key=lambda each: sum(each.values()))
     return TrainingMemory(
@@ -266,8 +273,8 @@ def _head(training: Training, tokens: int) -> float:
 
 def _head_gradient(training: Training) -> float:
     """Return the gradient of the output head, which is whole until it is shared out, and a product beside it."""
-    if training.rank is not None and training.on_cpu:
-        return WIDE * training.shape.embedding_parameters  # computed though nothing trains the head
+    if training.rank is not None:
+        return 0.0
     return WIDE * training.shape.embedding_parameters * (1 if training.on_cpu else 2)
 
 

@@ -121,7 +121,7 @@ def offloading_s(training: Training, *, num_tokens: float, length: float) -> flo
     seconds = inputs / _HOST_LINK if training.activations == "offload" else 0.0
     if not training.offloads:
         return seconds
-    share = WIDE * training.stored / training.num_ranks
+    share = training.stored / training.num_ranks
     trained = WIDE * training.trained / training.num_ranks
     copies = (2 * share + trained) * num_microbatches(training, num_tokens, length=length) / _HOST_LINK
     return seconds + copies + 7 * WIDE * training.trained / _HOST_MEMORY

@@ -60,8 +60,8 @@ def update_settings(config: ResolvedStage) -> tuple[BatchSettings, LossSettings,
     return batches, loss, steps
 
 
-def load_stage_policy(config: ResolvedStage, *, device: torch.device) -> Policy:
-    """Load the model that a stage starts from; collective."""
+def load_stage_policy(config: ResolvedStage, *, device: torch.device, frozen: bool = False) -> Policy:
+    """Load the model that a stage starts from, to train it or to compare with it; collective."""
     return load_policy(
         config.model,
         device=device,
@@ -71,6 +71,7 @@ def load_stage_policy(config: ResolvedStage, *, device: torch.device) -> Policy:
         activations=config.activations,
         compile_layers=config.compile_layers,
         lora=config.lora,
+        frozen=frozen,
         context_parallel=config.context_parallel or 1,
         seed=config.seed,
     )
@@ -125,7 +126,7 @@ def load_reference(config: ResolvedStage, policy: Policy) -> Policy | WithoutAda
         return None
     if config.lora is not None:
         return WithoutAdapters(policy)
-    return load_stage_policy(config, device=policy.device).requires_grad_(requires_grad=False).eval()
+    return load_stage_policy(config, device=policy.device, frozen=True)
 
 
 def stage_identity(config: ResolvedStage) -> dict[str, Any]:

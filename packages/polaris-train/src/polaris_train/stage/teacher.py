@@ -85,9 +85,9 @@ def open_teacher(config: ResolvedStage, device: torch.device, stack: ExitStack) 
         context=config.context,
         precision=config.precision,
         cpu_offload=bool(config.cpu_offload),
+        frozen=True,
         context_parallel=config.context_parallel or 1,
     )
-    teacher.requires_grad_(requires_grad=False).eval()
     settings: StepSettings = update_settings(config)[2]
     return lambda sequences: fitting([teacher], settings, lambda: sequence_logprobs(teacher, sequences, settings))
 
