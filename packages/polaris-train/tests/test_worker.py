@@ -25,7 +25,7 @@ from polaris_eval.scores import write_scores
 from polaris_rollout import Completion, Group, SamplingParams
 from polaris_rollout.store.folder import write_groups
 from polaris_train.embedded import tiny_model
-from polaris_train.errors import CheckpointMemoryError, RunFolderError
+from polaris_train.errors import CheckpointMemoryError, PlanError, RunFolderError
 from polaris_train.grpo.rescue import RescueBuffer
 from polaris_train.recipe import load_recipe
 from polaris_train.resolved import ResolvedStage
@@ -308,6 +308,33 @@ def test_two_nodes_give_the_numbers_of_one_node_with_two_ranks(two_nodes, stage)
     assert run_stage(one_node) == 0
     assert (two_nodes / "metrics.jsonl").read_bytes() == (one_node / "metrics.jsonl").read_bytes()
     assert weights(two_nodes) == weights(one_node) != b""
+
+
+@pytest.mark.parametrize(("size", "threads"), [(9_999_999, "1"), (10_000_000, "7"), (None, "7")])
+def test_a_small_model_computes_with_one_thread_unless_the_user_says_how_many(stage, monkeypatch, size, threads):
+    """The worker is not started; what it would be started with is what counts. ``None`` is a model without a plan."""
+
+    def shape(model):
+        if size is None:
+            raise PlanError(model)
+        return SimpleNamespace(parameters=size)
+
+    given = []
+    monkeypatch.setattr("polaris_train.stage.launch.model_shape", shape)
+    monkeypatch.setattr("polaris_train.stage.launch.openmp_environment", lambda: {"OMP_NUM_THREADS": "7", "A": "B"})
+    folder = stage("started", steps=1)
+
+    def start(command, *, env, **_):
+        given.append(env)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr("polaris_train.stage.launch.subprocess", SimpleNamespace(run=start))
+    assert run_stage(folder) == 0
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert run_stage(folder) == 0
+    assert [each["OMP_NUM_THREADS"] for each in given] == ["1", threads]  # the fixture has said 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert run_stage(folder) == 0 and given[-1]["OMP_NUM_THREADS"] == "3" and given[-1]["A"] == "B"
 
 
 def test_ranks_that_share_the_tokens_of_a_step_give_the_numbers_of_one(stage):

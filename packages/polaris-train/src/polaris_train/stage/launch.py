@@ -18,8 +18,9 @@ from polaris_data.files import claim
 from polaris_rollout import check_context, resolve_model, visible_devices
 from polaris_rollout.engines import STALL_EXIT_CODE, openmp_environment
 
-from polaris_train.errors import RecipeError, RunFolderError
+from polaris_train.errors import PlanError, RecipeError, RunFolderError
 from polaris_train.model.trainable import check_model
+from polaris_train.planning import model_shape
 from polaris_train.recipe import Recipe, Stage, check_ranks
 from polaris_train.recipe.sft import SftStage
 from polaris_train.recipe.tables import AUTO
@@ -39,6 +40,10 @@ _TORCHRUN = "polaris_train.stage.torchrun"
 
 ROUND = "POLARIS_ROUND"
 """Variable that differs whenever the ranks are started again, so that they do not read what they wrote before."""
+
+SMALL = 10_000_000
+"""Parameters below which a CPU has multiplied before a second thread is awake: one is as fast, and faster on a machine
+that has other things to do."""
 
 BAD_INPUT = 2
 """Exit code of a rank that ended with a `TrainError` or its like: it would end so again."""
@@ -127,12 +132,12 @@ def run_stage(folder: Path) -> int:
     if is_child:
         command = [sys.executable, *worker]
         alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
-        environment = os.environ | openmp_environment() | alone
+        environment = openmp_environment() | _threads(resolved) | os.environ | alone
     else:
         ranks = ["--nproc-per-node", str(num_ranks), "--max-restarts", str(resolved.max_restarts)]
         ranks += ["--standalone"] if is_alone else []
         command = [sys.executable, "-m", _TORCHRUN, *ranks, *worker]
-        environment = dict(os.environ)
+        environment = _threads(resolved) | os.environ
     restarts = 0
     while True:
         allowed = stage.read_allowed_tokens()
@@ -148,6 +153,15 @@ def run_stage(folder: Path) -> int:
             restarts += 1
             said = restart_message("the worker", code, number=restarts, most=resolved.max_restarts)
             logger.warning("%s", said)
+
+
+def _threads(resolved: ResolvedStage) -> dict[str, str]:
+    """Return how many threads each rank of a small model computes with; nothing for others."""
+    try:
+        is_small = model_shape(resolved.model).parameters < SMALL
+    except PlanError:
+        return {}
+    return {"OMP_NUM_THREADS": "1"} if is_small else {}
 
 
 def restart_message(who: str, code: int, *, number: int, most: int) -> str:
