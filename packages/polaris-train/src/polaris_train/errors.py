@@ -39,7 +39,7 @@ class MemoryExhaustedError(TrainError, MemoryError):
     def __init__(self, *, max_tokens: int, longest: int) -> None:
         super().__init__(
             f"out of memory with micro-batches of at most {max_tokens} tokens; the longest answer with its prompt has "
-            f"{longest}: use more GPUs, cpu_offload = true, or a shorter context"
+            f"{longest}: use more GPUs, cpu_offload = true, a higher context_parallel, or a shorter context"
         )
         self.max_tokens = max_tokens
         """Tokens of a micro-batch that were allowed."""
