@@ -93,6 +93,8 @@ def test_what_is_kept_but_looks_wrong_is_counted_and_listed(tmp_path, out):
         {"id": "a", "problem": "1 + 1?", "answer": "all the even primes"},
         {"id": "b", "problem": "Find $x$ and put the answer in \\boxed{}.", "answer": "\\frac{}{2}"},
         {"id": "c", "problem": "2 + 2?", "answer": "4"},
+        {"id": "d", "problem": "3 + 3?", "answer": "a。0"},
+        {"id": "e", "problem": "4 + 4?", "answer": "。8"},
     )
     counts = import_problems([source], out)
     listed = [(row["problem_id"], row["finding"], row["reference"]) for row in read_lines(findings_path(out))]
@@ -101,8 +103,9 @@ def test_what_is_kept_but_looks_wrong_is_counted_and_listed(tmp_path, out):
         ("b", "truncated LaTeX", "\\frac{}{2}"),
         ("b", "spelling only", "\\frac{}{2}"),
         ("b", "a request in the question", "\\frac{}{2}"),
+        ("d", "reference_rejected", "a。0"),  # two sentences, and neither is called the answer
     ]
-    assert counts.num_kept == 3 and sum(counts.findings.values()) == 4
+    assert counts.num_kept == 5 and sum(counts.findings.values()) == 5
 
 
 def test_nothing_is_left_of_an_earlier_set_aside_file(tmp_path, out):

@@ -22,10 +22,10 @@ OTHERS = {
 KNOWERS = {
     *("run_folder.py", "ablation/request.py", "model/merging.py"),
     *("release/writing.py", "release/inference.py", "release/quantizing.py", "release/card.py"),
-    *("release/licences.py", "verifier/files.py"),
+    *("release/licences.py", "verifier/files.py", "stage/host_memory.py"),
 }
-"""The modules that know a folder: of a run, of an ablation, which holds runs, and of a model, whose files are read and
-written."""
+"""The modules that know a folder: of a run, of an ablation, which holds runs, of a model, whose files are read and
+written, and of the system."""
 
 KNOWN = re.compile(
     r"\.(json|jsonl|jsonl\.new|parquet|lock|pt|partial|damaged|new)$|^step-$|^random-$|^wandb-id$|^checkpoints$"

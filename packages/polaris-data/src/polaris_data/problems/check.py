@@ -219,8 +219,8 @@ def look_at(problem: Problem) -> Iterator[Finding]:
             yield _found(problem, "several lines", reference)
         if num_words(reference) > 2:
             yield _found(problem, "several words", reference)
-        elif _is_unreadable(reference):
-            yield _found(problem, "spelling only", reference)
+        elif unread := _unread(reference):
+            yield _found(problem, unread, reference)
     if keeps_a_request(problem.question):
         yield _found(problem, "a request in the question", problem.references[0])
 
@@ -267,22 +267,29 @@ def findings_path(out: Path) -> Path:
 
 
 @lru_cache(maxsize=65_536)
-def _is_unreadable(reference: str) -> bool:
-    """Return whether the grader reads no meaning in a reference, so that an answer must be spelled like it."""
-    if (reads := _reader()) is None:
-        return False
-    return not reads(reference)
+def _unread(reference: str) -> str | None:
+    """Return what the grader cannot read in a reference: an answer at all, or a meaning beyond its spelling."""
+    reader = _reader()
+    return reader(reference) if reader else None
 
 
 @lru_cache(maxsize=1)
-def _reader() -> Callable[[str], bool] | None:
+def _reader() -> Callable[[str], str | None] | None:
     try:
         from polaris_reward import BOXED, Outcome
         from polaris_reward.equality import compare
         from polaris_reward.finding import reference_answer
     except ImportError:
         return None
-    return lambda text: compare(_PROBED, reference_answer(text), BOXED).outcome is not Outcome.REFERENCE_REJECTED
+
+    def unread(reference: str) -> str | None:
+        answer = reference_answer(reference)
+        if answer is None:
+            return str(Outcome.REFERENCE_REJECTED)
+        is_read = compare(_PROBED, answer, BOXED).outcome is not Outcome.REFERENCE_REJECTED
+        return None if is_read else "spelling only"
+
+    return unread
 
 
 @contextmanager

@@ -38,7 +38,8 @@ _NAMED = re.compile(
 _COMMAND = re.compile(r"\\(?:begin|end)\{\w+\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[぀-ヿ㐀-鿿]{2}|[^\W\d_]{3,}")
 _SENTENCE_BREAK = re.compile(
-    r"[^\W\d_]{3}[.!?][\"')]?\s(?=\s?[A-Z])|[\d)$}][.!?]\s(?=\s?[A-Z][a-z]+\b)|[。！？](?=\S)|<<[^<>]+>>"
+    r"[^\W\d_]{3}[.!?][\"')]?\s(?=\s?[A-Z])|[\d)$}][.!?]\s(?=\s?[A-Z][a-z]+\b)"
+    r"|(?<=\S)(?:[。？](?=\S)|！(?=[^\W\d_]))|<<[^<>]+>>"  # "5！/2" is a factorial.
 )
 _EMPHASIS = ' \t\r\n*_"`'
 
