@@ -44,5 +44,5 @@ def test_the_command_probes_on_two_ranks(monkeypatch, capsys):
         main()
     assert not ended.value.code
     said = capsys.readouterr().out
-    assert "stage-3: 2 steps of 2 micro-batches of 1,024 tokens on 2 rank(s) of this machine (cpu)" in said
+    assert "stage-3: 2 steps of 2 micro-batches of 2,048 tokens on 2 rank(s) of this machine (cpu)" in said
     assert "GiB a rank measured" in said and "GiB planned" in said

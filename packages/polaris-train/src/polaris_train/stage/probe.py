@@ -134,7 +134,8 @@ def _probe(config: ResolvedStage, stack: ExitStack) -> dict[str, Any] | None:
     config = fitted(config, device)
     before = 0
     if device.type == "cpu":
-        _take_steps(config.model_copy(update={"model": str(tiny_model()), "context": 64}), device)
+        small = {"model": str(tiny_model()), "context": 64, "microbatch_tokens": None}
+        _take_steps(config.model_copy(update=small), device)
         gc.collect()
         before = resident_bytes()
     reset_peak()
